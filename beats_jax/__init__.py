@@ -1,0 +1,25 @@
+"""beats_jax: audio foundation models for bioacoustics in JAX and Flax.
+
+`import beats_jax` is light: names below are loaded on first use, so that a script which only needs one of them does not pay
+for the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from beats_jax.weights.pretrained import Model as Model
+    from beats_jax.weights.pretrained import load as load
+
+__version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load"]
+
+_PLACES = {"load": "beats_jax.weights.pretrained", "Model": "beats_jax.weights.pretrained"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'beats_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -1,0 +1,81 @@
+"""Loose settings (nested mappings from a config file, JSON or a checkpoint) into frozen dataclasses, and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from beats_jax.config.schema import MODEL_FAMILIES, Experiment, ModelConfig
+from beats_jax.errors import UserError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """' Did you mean X?' when one of `known` resembles `name`, else the list of what is known."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def experiment_from_mapping(settings: Mapping[str, Any]) -> Experiment:
+    """Checks nested settings and returns them as an `Experiment`.
+
+    Args:
+      settings: nested mapping such as `{"data": {"root": "..."}, "training": {...}}`; what is left out has its default.
+    Raises:
+      UserError: an unknown key (the nearest known one is named) or a value of the wrong type.
+    """
+    return from_mapping(Experiment, settings, "config")
+
+
+def from_mapping(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """Builds the dataclass `cls` from a mapping, strictly; `where` is the dotted path used in messages."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{where} is {settings!r}; it must be a group of settings")
+    if cls is ModelConfig:
+        return _model_from_mapping(settings, where)  # type: ignore[return-value]
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise UserError(f"unknown setting {where}.{key}; {nearest(str(key), known)}")
+        values[key] = _typed(value, hints[key], f"{where}.{key}")
+    return cls(**values)
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """A dataclass as nested plain dicts and lists, fit for JSON."""
+    return {key: _plain(value) for key, value in asdict(settings).items()}
+
+
+def _model_from_mapping(settings: Mapping[str, Any], where: str) -> ModelConfig:
+    family = settings.get("family", "beats")
+    if family not in MODEL_FAMILIES:
+        raise UserError(f"{where}.family is {family!r}; {nearest(str(family), list(MODEL_FAMILIES))}")
+    return from_mapping(MODEL_FAMILIES[family], settings, where)
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else from_mapping(hint, value, where)
+    if get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise UserError(f"{where} is {value!r}; it must be a list")
+        return tuple(_typed(item, get_args(hint)[0], where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind: Any = hint
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,11 @@
+"""The one error that is the user's to mend; every verb turns it into one line and exit status 2."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used: a path, a table, a setting, a checkpoint.
+
+    The message is one line and says what was wrong, where, and what to do about it. Anything else that is raised is our own
+    mistake and keeps its traceback (exit status 1).
+    """

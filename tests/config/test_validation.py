@@ -1,0 +1,60 @@
+"""Loose settings become typed ones strictly, and the page that lists them is current."""
+
+import json
+import runpy
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from beats_jax.config import BEATsConfig, Experiment, experiment_from_mapping, schema, to_mapping
+from beats_jax.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_settings_survive_json():
+    experiment = experiment_from_mapping(
+        {"data": {"classes": ["a", "é"]}, "model": {"encoder_layers": 3}, "training": {"freeze": ["x"]}}
+    )
+    assert experiment_from_mapping(json.loads(json.dumps(to_mapping(experiment)))) == experiment
+    assert isinstance(experiment.model, BEATsConfig)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"modle": {}}, "did you mean 'model'"),
+        ({"model": {"family": "beat"}}, "did you mean 'beats'"),
+        ({"model": {"encoder_layer": 2}}, "did you mean 'encoder_layers'"),
+        ({"training": {"max_steps": 2.5}}, "must be of type int"),
+        ({"training": {"max_steps": True}}, "must be of type int"),
+        ({"data": {"classes": "owl"}}, "must be a list"),
+        ({"data": {"classes": [1]}}, "must be of type str"),
+        ({"data": 3}, "must be a group"),
+        ({"model": {"deep_norm": True, "layer_norm_first": True}}, "exclude each other"),
+        ({"model": {"encoder_attention_heads": 7}}, "not a multiple"),
+        ({"audio": {"channel": "left"}}, "channel number"),
+        ({"audio": {"filterbank": {"window": "hann"}}}, "allowed: povey, hanning"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        experiment_from_mapping(settings)
+
+
+def test_every_setting_is_read_somewhere():
+    """A setting that no code reads is a promise not kept."""
+    code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "beats_jax").rglob("*.py") if p.name != "schema.py")
+    code += (ROOT / "beats_jax" / "config" / "schema.py").read_text(encoding="utf-8").split("@property", 1)[1]
+    names = {f.name for c in vars(schema).values() if isinstance(c, type) and is_dataclass(c) for f in fields(c)}
+    unread = sorted(name for name in names if f".{name}" not in code)
+    assert not unread
+
+
+def test_the_settings_page_is_current():
+    page = runpy.run_path(str(ROOT / "docs" / "settings_page.py"))["settings_page"]()
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, (
+        "run: python docs/settings_page.py > docs/settings.md"
+    )
+    assert Experiment().name in page

@@ -1,0 +1,23 @@
+"""What every test stands on: eight CPU devices, no silent broadcasting, and the shared golden data where it is present."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Nearly all of the suite's time is compilation; without XLA's expensive passes it takes a third of it.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with `golden/` and `data/` (environment variable BEATS_JAX_TEST_DATA); the test is skipped where it is unset."""
+    place = os.environ.get("BEATS_JAX_TEST_DATA")
+    if not place:
+        pytest.skip("BEATS_JAX_TEST_DATA is unset: golden files and real audio are not at hand")
+    return Path(place).resolve()
