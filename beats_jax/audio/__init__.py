@@ -1,0 +1,1 @@
+"""Waveforms: decoding, resampling, filterbanks, augmentation, synthesis. Knows nothing of labels, models or what files mean."""

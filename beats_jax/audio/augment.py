@@ -1,0 +1,233 @@
+"""Augmentation inside the jitted step: gain, roll, noise and mixup on waveforms; SpecAugment masks on the filterbank.
+
+    waveforms f32 [B, S], lengths i32 [B], keys [B]  ->  waveforms f32 [B, S]
+    fbank f32 [B, F, M], frame_mask bool [B, F], keys [B]  ->  fbank f32 [B, F, M]
+
+Example i is decided by `keys[i]` alone (`jax.random.key`, one per example), so neither its place in the batch nor the number of
+devices changes it; only the partners of mixup come from the key of the step. Each part has its own branch of the key: switching
+one off leaves the others as they were, and costs nothing. Padding past a clip's length is never moved, filled or counted.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config.schema import AugmentConfig
+
+NOISE_BLOCK_SECONDS = 0.032  # coloured noise follows 1/f^a down to 31 Hz and is flat below
+WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH = 0, 1, 2  # of an example's key
+STEEPEST_NOISE = 2.0  # power 1/f^a with a in [0, 2]: white, pink, red (wind, traffic, flow noise)
+
+
+def augment_waveforms(
+    keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, config: AugmentConfig, sample_rate: int
+) -> jax.Array:
+    """Rolls each clip, adds noise to it and changes its level, as far as `config` asks for it.
+
+    Args:
+      keys: [B] of `jax.random.key`, one per example.
+      waveforms: f32 [B, S].
+      lengths: i32 [B], real samples of each clip.
+      config: settings; static under `jax.jit`.
+      sample_rate: in Hz; sets the lowest frequency down to which noise is coloured.
+    Returns:
+      f32 [B, S]; samples past a clip's length are as they were.
+    """
+
+    def one_clip(key: jax.Array, waveform: jax.Array, length: jax.Array) -> jax.Array:
+        roll_key, noise_key, gain_key = jax.random.split(jax.random.fold_in(key, WAVEFORM_BRANCH), 3)
+        if config.roll:
+            waveform = roll(roll_key, waveform, length)
+        if config.noise_probability > 0:
+            waveform = _maybe_noise(noise_key, waveform, length, config, sample_rate)
+        if config.gain_db > 0:
+            waveform = gain(gain_key, waveform, length, config.gain_db)
+        return waveform
+
+    return jax.vmap(one_clip)(keys, waveforms, lengths)
+
+
+def gain(key: jax.Array, waveform: jax.Array, length: jax.Array, gain_db: float) -> jax.Array:
+    """One clip [S] times a level uniform in +-gain_db decibels; nothing is clipped."""
+    decibels = jax.random.uniform(key, minval=-gain_db, maxval=gain_db)
+    return jnp.where(_real(waveform, length), waveform * 10 ** (decibels / 20), waveform)
+
+
+def roll(key: jax.Array, waveform: jax.Array, length: jax.Array) -> jax.Array:
+    """One clip [S] turned in a circle over its real samples by 0 to length - 1 of them; the padding stays at the end."""
+    length = jnp.maximum(length, 1)
+    shift = _uniform_integers(key, (), length)
+    place = jnp.arange(waveform.shape[0])
+    return waveform[jnp.where(place < length, (place - shift) % length, place)]
+
+
+def add_noise(
+    key: jax.Array,
+    waveform: jax.Array,
+    length: jax.Array,
+    snr_db_low: float | jax.Array,
+    snr_db_high: float | jax.Array,
+    sample_rate: int,
+) -> jax.Array:
+    """One clip [S] with noise of power 1/f^a, a uniform in [0, 2], at a ratio uniform between two bounds.
+
+    The ratio of powers, in dB, is exact: both are measured on the real samples. Silence has no power and stays silent.
+    """
+    noise_key, slope_key, snr_key = jax.random.split(key, 3)
+    real = _real(waveform, length)
+    slope = jax.random.uniform(slope_key, maxval=STEEPEST_NOISE)
+    noise = jnp.where(real, coloured_noise(noise_key, waveform.shape[0], sample_rate, slope), 0.0)
+    snr_db = jax.random.uniform(snr_key, minval=snr_db_low, maxval=snr_db_high)
+    signal_power = jnp.sum(jnp.where(real, waveform, 0.0) ** 2)
+    wanted = signal_power * 10 ** (-snr_db / 10) / jnp.maximum(jnp.sum(noise**2), jnp.finfo(jnp.float32).tiny)
+    # the inner where keeps the gradient of the root finite at 0
+    level = jnp.where(wanted > 0, jnp.sqrt(jnp.where(wanted > 0, wanted, 1.0)), 0.0)
+    return waveform + level * noise
+
+
+def coloured_noise(key: jax.Array, samples: int, sample_rate: int, slope: float | jax.Array) -> jax.Array:
+    """f32 [samples] of stationary Gaussian noise with power 1/f^slope; its level is arbitrary.
+
+    Blocks of random spectra become sound by a matrix product and overlap by half under sine windows, whose squares add up to one.
+    An FFT over the clip would do, but XLA does not split FFTs over devices, and odd lengths are slow. The noise of a clip does
+    not depend on how far it is padded.
+    """
+    hop = max(1, round(sample_rate * NOISE_BLOCK_SECONDS / 2))
+    blocks = samples // hop + 2
+    number = np.arange(1, hop + 1)  # multiples of the lowest frequency, up to Nyquist
+    place = np.arange(2 * hop)
+    angles = np.pi / hop * (number[:, None] * place[None, :] % (2 * hop))
+    window = np.sin(np.pi * (place + 0.5) / (2 * hop))
+    amplitude = jnp.exp(-0.5 * slope * jnp.asarray(np.log(number), jnp.float32))[None, None, :]
+    cosines, sines = jnp.moveaxis(jax.random.normal(key, (blocks, 2, hop)) * amplitude, 1, 0)
+    sound = cosines @ jnp.asarray(np.cos(angles) * window, jnp.float32) + sines @ jnp.asarray(
+        np.sin(angles) * window, jnp.float32
+    )
+    overlapped = sound[1:, :hop] + sound[:-1, hop:]
+    return overlapped.reshape(-1)[:samples]
+
+
+def mixup_plan(key: jax.Array, keys: jax.Array, batch_size: int, config: AugmentConfig) -> tuple[jax.Array, jax.Array]:
+    """Who is mixed with whom, and how much.
+
+    Args:
+      key: the key of the step; draws the partners.
+      keys: [B], one per example; decide whether the example is mixed, and its weight.
+      batch_size: B.
+      config: settings; static under `jax.jit`.
+    Returns:
+      partners: i32 [B], a permutation of the batch (an example may be its own partner).
+      weights: f32 [B] in [0, 1], the share of the example's own clip: Beta(alpha, alpha), or 1 where it is not mixed.
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", with a weight per example.
+    """
+    if config.mixup_probability == 0:
+        return jnp.arange(batch_size), jnp.ones(batch_size)
+
+    def weight(example_key: jax.Array) -> jax.Array:
+        chance_key, weight_key = jax.random.split(jax.random.fold_in(example_key, MIXUP_BRANCH))
+        mixed = jax.random.bernoulli(chance_key, config.mixup_probability)
+        return jnp.where(mixed, jax.random.beta(weight_key, config.mixup_alpha, config.mixup_alpha), 1.0)
+
+    return jax.random.permutation(key, batch_size), jax.vmap(weight)(keys)
+
+
+def mix(x: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
+    """Each row with its partner: weights * x + (1 - weights) * x[partners].
+
+    Args:
+      x: floating point [B, ...]: waveforms (zeros past their lengths), fbank, or label targets [B, C].
+      partners, weights: from `mixup_plan`.
+    Returns:
+      As x. Rows with weight 1 are exactly as they were.
+    Raises:
+      TypeError: x is not floating point (class numbers cannot be mixed: make one-hot targets of them).
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"cannot mix values of type {x.dtype}: labels must be floating point targets [B, C]")
+    share = weights.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    return jnp.where(share < 1, share * x + (1 - share) * x[partners], x)
+
+
+def mixed_lengths(lengths: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
+    """i32 [B]: real samples of mixed waveforms, the longer of the two where a clip is mixed at all."""
+    return jnp.where(weights < 1, jnp.maximum(lengths, lengths[partners]), lengths)
+
+
+def mixed_frame_mask(frame_mask: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
+    """bool [B, F]: real frames of mixed filterbanks, those of either where a clip is mixed at all."""
+    return frame_mask | (frame_mask[partners] & (weights < 1)[:, None])
+
+
+def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config: AugmentConfig) -> jax.Array:
+    """SpecAugment: hides spans of frames and of mel bins of the real frames, filled with 0, the mean of normalised values.
+
+    Args:
+      keys: [B], one per example.
+      fbank: f32 [B, F, M], normalised.
+      frame_mask: bool [B, F], True for real frames, which come first.
+      config: settings; static under `jax.jit`.
+    Returns:
+      f32 [B, F, M]; frames that are not real are as they were.
+    Source: Park et al. 2019, "SpecAugment", without time warping; widths uniform from 0 to the widest.
+    """
+    if config.time_masks == 0 and config.frequency_masks == 0:
+        return fbank
+
+    def one_clip(key: jax.Array, fbank_FM: jax.Array, real: jax.Array) -> jax.Array:
+        time_key, frequency_key = jax.random.split(jax.random.fold_in(key, MASK_BRANCH))
+        hidden = jnp.zeros(fbank_FM.shape, bool)
+        if config.time_masks:
+            frames = time_masks(time_key, real, config.time_masks, config.time_mask_fraction)
+            hidden |= frames[:, None]
+        if config.frequency_masks:
+            bins = frequency_masks(frequency_key, fbank_FM.shape[1], config.frequency_masks, config.frequency_mask_fraction)
+            hidden |= bins[None, :]
+        return jnp.where(hidden & real[:, None], 0.0, fbank_FM)
+
+    return jax.vmap(one_clip)(keys, fbank, frame_mask)
+
+
+def time_masks(key: jax.Array, frame_mask: jax.Array, count: int, fraction: float) -> jax.Array:
+    """Spans of hidden frames in one clip.
+
+    Args:
+      key: of `jax.random.key`.
+      frame_mask: bool [F], True for real frames, which come first.
+      count: spans drawn; they may overlap.
+      fraction: the widest span as a share of the real frames; widths are uniform in 0 .. floor(fraction * real frames).
+    Returns:
+      bool [F], True = hidden; spans lie wholly among the real frames.
+    """
+    return _spans(key, frame_mask.shape[0], jnp.sum(frame_mask), count, fraction)
+
+
+def frequency_masks(key: jax.Array, num_mel_bins: int, count: int, fraction: float) -> jax.Array:
+    """bool [M], True = hidden mel bins: `count` spans, widths uniform in 0 .. floor(fraction * M), anywhere among the bins."""
+    return _spans(key, num_mel_bins, jnp.asarray(num_mel_bins), count, fraction)
+
+
+def _spans(key: jax.Array, size: int, available: jax.Array, count: int, fraction: float) -> jax.Array:
+    width_key, start_key = jax.random.split(key)
+    # the small addition keeps floor(0.3 * 10) at 3 in float32
+    widest = jnp.floor(fraction * available + 1e-4).astype(jnp.int32)
+    widths = _uniform_integers(width_key, (count,), widest + 1)
+    starts = _uniform_integers(start_key, (count,), available - widths + 1)
+    place = jnp.arange(size)[None, :]
+    return jnp.any((place >= starts[:, None]) & (place < (starts + widths)[:, None]), axis=0)
+
+
+def _uniform_integers(key: jax.Array, shape: tuple[int, ...], below: jax.Array) -> jax.Array:
+    """i32 in 0 .. below - 1; half the random bits, and half the compile time, of `jax.random.randint` (below < 2**23)."""
+    return jnp.minimum((jax.random.uniform(key, shape) * below).astype(jnp.int32), below - 1)
+
+
+def _maybe_noise(key: jax.Array, waveform: jax.Array, length: jax.Array, config: AugmentConfig, sample_rate: int) -> jax.Array:
+    chance_key, noise_key = jax.random.split(key)
+    noisy = add_noise(noise_key, waveform, length, config.noise_snr_db_low, config.noise_snr_db_high, sample_rate)
+    return jnp.where(jax.random.bernoulli(chance_key, config.noise_probability), noisy, waveform)
+
+
+def _real(waveform: jax.Array, length: jax.Array) -> jax.Array:
+    return jnp.arange(waveform.shape[0]) < length

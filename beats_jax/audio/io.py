@@ -1,0 +1,320 @@
+"""Recordings as waveforms: read a window, stream hours, look at a header, check a file, write a WAV.
+
+    file -> decoder (soundfile or PyAV): float32 [n, channels] at the file's own rate
+         -> channel: mean or one of them -> soxr, from the file's own rate -> waveform float32 [samples] at `sample_rate`
+
+Times are seconds of sound, whatever the rate of the file: sample k of the result lies at k / sample_rate seconds. A window is
+resampled together with its surroundings, so that it equals the same slice of the whole resampled file (to float rounding).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from beats_jax.audio.containers import require_sound_container
+from beats_jax.audio.files import AUDIO_SUFFIXES, PYAV_SUFFIXES, find_audio
+from beats_jax.audio.pyav_decoder import open_pyav
+from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo, Decoder
+from beats_jax.audio.soundfile_decoder import open_soundfile
+from beats_jax.errors import UserError
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "audio_info",
+    "check",
+    "find_audio",
+    "read",
+    "sounding_range",
+    "stream",
+    "write_wav",
+]
+
+SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
+INEXACT_SECONDS = 0.25  # how much a container that only estimates its length (WMA) may be off
+RESAMPLER_MARGIN = 256  # samples at the lower of both rates; measured: from 128 on the difference is below 2e-6
+
+
+def audio_info(path: AnyPath) -> AudioInfo:
+    """Reads the header of a recording; nothing is decoded.
+
+    Raises:
+      AudioError: missing, empty, unreadable, no samples, or a WAV, AIFF or Ogg that holds less than its header promises.
+    """
+    with _open(path) as decoder:
+        return decoder.info
+
+
+def read(
+    path: AnyPath, *, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None, channel: str = "mean"
+) -> np.ndarray:
+    """Reads a window of a recording. Only the window (and about 20 ms around it) is decoded and held where the format allows it.
+
+    Args:
+      sample_rate: rate of the result in Hz; the file may have any.
+      start_seconds: where the window starts, rounded to a sample of the result.
+      seconds: its length; None = to the end.
+      channel: "mean" of all channels, or the number of one counted from "0".
+    Returns:
+      float32 [samples], samples = round(seconds * sample_rate), or fewer where the file ends earlier. Full scale is +-1; a file
+      of floats beyond that is not clipped.
+    Raises:
+      AudioError: what `audio_info` raises; NaN or infinite samples; fewer samples than promised; start past the end; no such
+        channel.
+      UserError: a negative start, a length that is not positive, or a channel that is neither "mean" nor a number.
+    """
+    _require_request(sample_rate, start_seconds=start_seconds, window_seconds=seconds, channel=channel)
+    path = Path(path)
+    with _open(path) as decoder:
+        info = decoder.info
+        first = round(start_seconds * sample_rate)
+        total = resampled_length(info.frames, info.sample_rate, sample_rate)
+        if first >= total:
+            raise AudioError(path, f"window starts at {start_seconds:g} s, past the end at {info.seconds:g} s")
+        last = total if seconds is None else min(total, first + round(seconds * sample_rate))
+        start, stop = _native_range(first, last, info, sample_rate)
+        blocks = list(_mono_blocks(path, decoder, start, stop, channel))
+    native = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    offset = start * sample_rate // info.sample_rate  # whole, see _native_range
+    window = _resample(native, info.sample_rate, sample_rate)[first - offset : last - offset]
+    if not len(window):  # only where the length was an estimate
+        raise AudioError(path, f"window starts at {start_seconds:g} s, past the last sound")
+    return window
+
+
+def stream(
+    path: AnyPath, *, sample_rate: int, window_seconds: float, hop_seconds: float | None = None, channel: str = "mean"
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Goes through a recording of any length window by window, in memory for about two windows.
+
+    Window k starts at round(k * hop_seconds * sample_rate) samples. The last one is shorter when the sound ends within it; a
+    window that would only repeat the end of the one before is not given.
+
+    Args:
+      window_seconds: length of a window, round(window_seconds * sample_rate) samples.
+      hop_seconds: from one start to the next; None = window_seconds. May be larger than the window.
+      sample_rate, channel: as in `read`.
+    Yields:
+      (start in seconds, float32 [samples]).
+    Raises:
+      AudioError: as `read`, when the damage is reached.
+      UserError: a length or hop that is not positive, or a bad channel.
+    """
+    hop_seconds = window_seconds if hop_seconds is None else hop_seconds
+    _require_request(sample_rate, window_seconds=window_seconds, hop_seconds=hop_seconds, channel=channel)
+    return _windows(Path(path), sample_rate, window_seconds, hop_seconds, channel)
+
+
+def check(path: AnyPath, channel: str = "mean") -> AudioInfo:
+    """Decodes a whole recording block by block, in constant memory.
+
+    Other rates, stereo, 8 to 32 bit integers and float64 are no errors.
+
+    Raises:
+      AudioError: what `audio_info` raises; shorter than 25 ms; fewer samples than the header says; cannot be decoded; NaN or
+        infinite samples; digitally silent (all samples equal); no such channel.
+      UserError: a channel that is neither "mean" nor a number.
+    """
+    _require_request(1, channel=channel)
+    path = Path(path)
+    with _open(path) as decoder:
+        info = decoder.info
+        shortest = math.ceil(SHORTEST_SECONDS * info.sample_rate)
+        if info.frames < shortest:
+            raise AudioError(
+                path, f"too short: {info.frames} samples, at least {shortest} needed (25 ms at {info.sample_rate} Hz)"
+            )
+        low, high = math.inf, -math.inf
+        for block in _mono_blocks(path, decoder, 0, info.frames, channel):
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if low == high:
+            raise AudioError(path, f"silent: every sample is {low:g}")
+    return info
+
+
+def sounding_range(path: AnyPath, *, below_dbfs: float, channel: str = "mean") -> tuple[float, float]:
+    """Where the first and the last sample lie that reach a level, in constant memory.
+
+    Args:
+      below_dbfs: level in dB relative to full scale; what is quieter at both ends does not count as sound.
+      channel: as in `read`.
+    Returns:
+      (start, end) in seconds, end exclusive.
+    Raises:
+      AudioError: as `check`; or no sample reaches the level.
+    """
+    _require_request(1, channel=channel)
+    path, level = Path(path), 10.0 ** (below_dbfs / 20)
+    first: int | None = None
+    last = position = 0
+    with _open(path) as decoder:
+        info = decoder.info
+        for block in _mono_blocks(path, decoder, 0, info.frames, channel):
+            loud = np.flatnonzero(np.abs(block) >= level)
+            if len(loud):
+                first = position + int(loud[0]) if first is None else first
+                last = position + int(loud[-1]) + 1
+            position += len(block)
+    if first is None:
+        raise AudioError(path, f"too quiet: no sample reaches {below_dbfs:g} dB of full scale")
+    return first / info.sample_rate, last / info.sample_rate
+
+
+def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Writes a WAV file under a temporary name and renames it.
+
+    Integers are the nearest to x * 2**(bits - 1), clipped, so that reading a file and writing it again changes nothing.
+
+    Args:
+      waveform: float [samples] or [samples, channels], full scale +-1.
+      subtype: PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT or DOUBLE.
+    Raises:
+      ValueError: unknown subtype, or NaN or infinity in a waveform for an integer subtype.
+    """
+    bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0, "DOUBLE": 0}
+    if subtype not in bits:
+        raise ValueError(f"subtype is {subtype!r}; allowed: {', '.join(bits)}")
+    waveform = np.asarray(waveform)
+    if bits[subtype]:
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"{path}: NaN or infinite samples cannot be written as {subtype}")
+        scale = 2.0 ** (bits[subtype] - 1)
+        integers = np.clip(np.rint(waveform.astype(np.float64) * scale), -scale, scale - 1).astype(np.int64)
+        waveform = (integers << (32 - bits[subtype])).astype(np.int32)  # libsndfile keeps the upper bits
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            soundfile.write(file, waveform, sample_rate, subtype=subtype, format="WAV")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def resampled_length(frames: int, native_rate: int, sample_rate: int) -> int:
+    """Samples that soxr makes of `frames`: frames * sample_rate / native_rate, halves rounded up."""
+    return (2 * frames * sample_rate + native_rate) // (2 * native_rate)
+
+
+@contextmanager
+def _open(path: AnyPath) -> Iterator[Decoder]:
+    """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
+    path = Path(path)
+    require_sound_container(path)
+    opened: AbstractContextManager[Decoder] = open_pyav(path) if path.suffix.lower() in PYAV_SUFFIXES else open_soundfile(path)
+    with opened as decoder:
+        if decoder.info.frames <= 0:
+            raise AudioError(path, "no samples: there is a header but no sound")
+        yield decoder
+
+
+def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
+    """Yields float32 [n] of native frames start..stop; raises `AudioError` for what is not finite or missing at the end."""
+    info = decoder.info
+    if channel != "mean" and int(channel) >= info.channels:
+        raise AudioError(path, f"channel {channel} asked for, the file has {info.channels} (counted from 0)")
+    position = start
+    for block in decoder.blocks(start, stop):
+        with np.errstate(invalid="ignore", over="ignore"):  # reported below
+            mono = block.mean(axis=1, dtype=np.float32) if channel == "mean" else block[:, int(channel)]
+        finite = np.isfinite(mono)
+        if not finite.all():
+            bad = position + int(np.argmin(finite))
+            raise AudioError(path, f"NaN or infinite samples, first at {bad / info.sample_rate:.3f} s")
+        position += len(mono)
+        yield np.ascontiguousarray(mono)
+    allowed = 0 if info.exact_length else round(INEXACT_SECONDS * info.sample_rate)
+    if stop - position > allowed:
+        raise AudioError(path, f"truncated: {position - start} of {stop - start} samples could be decoded")
+
+
+def _native_range(first: int, last: int, info: AudioInfo, sample_rate: int) -> tuple[int, int]:
+    """Native frames needed for samples first..last of the resampled file.
+
+    The start is a multiple of native_rate / gcd, where a native frame and a resampled one coincide: there the resampler's phase
+    is that of the whole file. Both sides get the length of the resampler's filter more, as far as the file goes.
+    """
+    native_rate = info.sample_rate
+    if native_rate == sample_rate:
+        return first, last
+    step = native_rate // math.gcd(native_rate, sample_rate)
+    margin = math.ceil(RESAMPLER_MARGIN * max(1.0, native_rate / sample_rate))
+    start = max(0, first * native_rate // sample_rate - margin) // step * step
+    stop = -(-last * native_rate // sample_rate) + margin
+    return start, min(info.frames, stop)
+
+
+def _resample(waveform: np.ndarray, native_rate: int, sample_rate: int) -> np.ndarray:
+    return waveform if native_rate == sample_rate else soxr.resample(waveform, native_rate, sample_rate)
+
+
+def _resampled_blocks(path: Path, sample_rate: int, channel: str) -> Iterator[np.ndarray]:
+    """Yields the whole file at `sample_rate`, block by block; equal to resampling it in one call."""
+    with _open(path) as decoder:
+        info = decoder.info
+        blocks = _mono_blocks(path, decoder, 0, info.frames, channel)
+        if info.sample_rate == sample_rate:
+            yield from blocks
+            return
+        resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32")
+        for block in blocks:
+            yield resampler.resample_chunk(block)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _windows(
+    path: Path, sample_rate: int, window_seconds: float, hop_seconds: float, channel: str
+) -> Iterator[tuple[float, np.ndarray]]:
+    length = round(window_seconds * sample_rate)
+    held = np.zeros(0, np.float32)  # samples position .. position + len(held)
+    waiting: list[np.ndarray] = []
+    position = number = covered = 0
+    for block in _resampled_blocks(path, sample_rate, channel):
+        waiting.append(block)
+        start = round(number * hop_seconds * sample_rate)
+        end = position + len(held) + sum(map(len, waiting))
+        if end <= start:  # a hop longer than the window: what lies between is not kept
+            held, waiting, position = held[:0], [], end
+        if end < start + length:
+            continue
+        held = np.concatenate([held, *waiting])
+        waiting = []
+        while position + len(held) >= start + length:
+            covered = start + length
+            yield start / sample_rate, held[start - position : covered - position].copy()
+            number += 1
+            start = round(number * hop_seconds * sample_rate)
+        dropped = min(start - position, len(held))
+        held, position = held[dropped:].copy(), position + dropped
+    held = np.concatenate([held, *waiting])
+    start = round(number * hop_seconds * sample_rate)
+    if position + len(held) > max(start, covered):
+        yield start / sample_rate, held[start - position :]
+
+
+def _require_request(
+    sample_rate: int,
+    *,
+    channel: str,
+    start_seconds: float = 0.0,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+) -> None:
+    if sample_rate < 1:
+        raise UserError(f"sample_rate is {sample_rate}; it must be at least 1 Hz")
+    if channel != "mean" and not (channel.isascii() and channel.isdecimal()):
+        raise UserError(f"channel is {channel!r}; it must be 'mean' or a channel number counted from 0")
+    if not (0 <= start_seconds < math.inf):
+        raise UserError(f"start_seconds is {start_seconds}; it must not be negative")
+    for name, value in (("length of a window", window_seconds), ("hop", hop_seconds)):
+        if value is not None and not (0.5 < value * sample_rate < math.inf):
+            raise UserError(f"{name} is {value} s; it must be at least one sample")

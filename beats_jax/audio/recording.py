@@ -1,0 +1,69 @@
+"""What every reader of recordings speaks of: the error of one bad file, the facts of its header, and the face of a decoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from beats_jax.errors import UserError
+
+AnyPath = str | os.PathLike[str]
+BLOCK_FRAMES = 1 << 16  # frames decoded at a time: 0.5 MB of stereo float32
+
+
+class AudioError(UserError):
+    """One recording that cannot be used. `str()` is "path: reason"; the reason alone becomes a cell of errors.csv."""
+
+    def __init__(self, path: AnyPath, reason: str) -> None:
+        self.path = Path(path)
+        self.reason = " ".join(reason.split())
+        super().__init__(f"{self.path}: {self.reason}")
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[Path, str]]:
+        return (type(self), (self.path, self.reason))  # so that worker processes can hand it over
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a recording says.
+
+    Attributes:
+      frames: samples per channel at the file's own rate.
+      sample_rate: the file's own rate in Hz.
+      channels: at least 1.
+      encoding: container and codec, such as "WAV PCM_16" or "MOV AAC".
+      exact_length: False where the container gives a duration only in milliseconds (WMA), so that `frames` is an estimate.
+    """
+
+    frames: int
+    sample_rate: int
+    channels: int
+    encoding: str
+    exact_length: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.frames / self.sample_rate
+
+
+class Decoder(Protocol):
+    """An open recording."""
+
+    @property
+    def info(self) -> AudioInfo:
+        """The header."""
+        ...
+
+    def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yields float32 [n, channels] of frames `start` to `stop`, full scale +-1; fewer where the file ends early.
+
+        Raises:
+          AudioError: the sound cannot be decoded.
+        """
+        ...
