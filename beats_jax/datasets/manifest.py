@@ -1,0 +1,233 @@
+"""The one table of recordings and labels that every source makes and every other file of this room reads.
+
+A row is a stretch of a file with its labels. Columns are arrays, so that a million rows take about 150 MB instead of the gigabyte
+that a list of dictionaries takes: texts are `numpy.dtypes.StringDType`, labels are numbers into a list of names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from beats_jax.audio.recording import AudioError
+from beats_jax.config.validation import nearest
+from beats_jax.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def text_column(values: Sequence[str] | np.ndarray) -> np.ndarray:
+    """StringDType [N] from texts."""
+    return np.array(values, dtype=np.dtypes.StringDType())
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The labels of N rows: row i has `names[k]` for k in `ids[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+      names: every label that a row may have, sorted.
+      ids: int32 [sum of labels].
+      offsets: int64 [N + 1].
+    """
+
+    names: tuple[str, ...]
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_lists(cls, labels: Sequence[Sequence[str]]) -> LabelColumn:
+        """From one list of labels per row; a label repeated within a row counts once."""
+        names = tuple(sorted({name for row in labels for name in row}))
+        place = {name: k for k, name in enumerate(names)}
+        rows = [sorted({place[name] for name in row}) for row in labels]
+        ids = np.array([k for row in rows for k in row], dtype=np.int32)
+        return cls(names, ids, np.cumsum([0, *map(len, rows)], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> tuple[str, ...]:
+        return tuple(self.names[k] for k in self.ids_of(row))
+
+    def ids_of(self, row: int) -> np.ndarray:
+        """int32 [labels of the row]: places in `names`."""
+        row = range(len(self))[row]  # so that an index past the end raises instead of giving nothing
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: np.ndarray) -> LabelColumn:
+        """The labels of the given rows (int [R]), with the same `names`."""
+        lengths = self.per_row[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return LabelColumn(self.names, self.ids[np.repeat(self.offsets[:-1][rows], lengths) + inside], offsets)
+
+    @property
+    def per_row(self) -> np.ndarray:
+        """int64 [N]: how many labels each row has."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [sum of labels]: the row that each of `ids` belongs to."""
+        return np.repeat(np.arange(len(self)), self.per_row)
+
+    def counts(self) -> dict[str, int]:
+        """Rows per label, labels that occur in no row left out."""
+        number = np.bincount(self.ids, minlength=len(self.names))
+        return {name: int(n) for name, n in zip(self.names, number, strict=True) if n}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows of recordings; all columns have the same length N.
+
+    Attributes:
+      files: StringDType [N], paths.
+      labels: the labels of each row.
+      starts: float64 [N], seconds; NaN = start of the file.
+      ends: float64 [N], seconds; NaN = end of the file.
+      splits: StringDType [N]: train, val, test or "" (not decided yet).
+      groups: StringDType [N]: rows of one group stay in one split; "" = the file is its own group.
+      metadata: further columns, [N] each, such as `fold`, or `seconds` and `content` which validation adds.
+      errors: files that the source left out (hidden ones, for instance); validation lists them with those it finds itself.
+    """
+
+    files: np.ndarray
+    labels: LabelColumn
+    starts: np.ndarray
+    ends: np.ndarray
+    splits: np.ndarray
+    groups: np.ndarray
+    metadata: Mapping[str, np.ndarray] = field(default_factory=dict)
+    errors: tuple[AudioError, ...] = ()
+
+    def __post_init__(self) -> None:
+        columns = {"labels": self.labels, "starts": self.starts, "ends": self.ends, "splits": self.splits, "groups": self.groups}
+        for name, column in {**columns, **self.metadata}.items():
+            if len(column) != len(self.files):
+                raise ValueError(f"manifest column {name} has {len(column)} rows, files has {len(self.files)}")
+
+    @classmethod
+    def from_columns(
+        cls,
+        files: Sequence[str],
+        labels: Sequence[Sequence[str]],
+        *,
+        starts: Sequence[float] | np.ndarray | None = None,
+        ends: Sequence[float] | np.ndarray | None = None,
+        splits: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
+        errors: Sequence[AudioError] = (),
+    ) -> Manifest:
+        """From Python lists, one item per row; a column left out means whole files, no split, each file its own group."""
+        unknown, blank = np.full(len(files), np.nan), [""] * len(files)
+        return cls(
+            files=text_column(files),
+            labels=LabelColumn.from_lists(labels),
+            starts=unknown if starts is None else np.asarray(starts, np.float64),
+            ends=unknown.copy() if ends is None else np.asarray(ends, np.float64),
+            splits=text_column(blank if splits is None else splits),
+            groups=text_column(blank if groups is None else groups),
+            metadata={name: text_column(column) for name, column in (metadata or {}).items()},
+            errors=tuple(errors),
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> Manifest:
+        """The given rows (int [R], or bool [N]) as a manifest."""
+        chosen = np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return Manifest(
+            self.files[chosen],
+            self.labels.take(chosen),
+            self.starts[chosen],
+            self.ends[chosen],
+            self.splits[chosen],
+            self.groups[chosen],
+            {name: column[chosen] for name, column in self.metadata.items()},
+            self.errors,
+        )
+
+    def split(self, name: str) -> Manifest:
+        """The rows of one split: train, val or test."""
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r}; there are {SPLITS}")
+        return self.take(self.splits == name)
+
+    def with_splits(self, splits: np.ndarray) -> Manifest:
+        """The same rows with other splits (texts [N])."""
+        return replace(self, splits=text_column(splits))
+
+    def with_metadata(self, **columns: np.ndarray) -> Manifest:
+        """The same rows with further metadata columns ([N] each)."""
+        return replace(self, metadata={**self.metadata, **columns})
+
+
+@dataclass(frozen=True)
+class LabelVocabulary:
+    """The label names in the order of the model's outputs."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest) -> LabelVocabulary:
+        """The labels that occur in the rows, sorted."""
+        return cls(tuple(sorted(manifest.labels.counts())))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, label: str) -> int:
+        """Place of a label. Raises `UserError` naming the nearest known label when it is unknown."""
+        try:
+            return self._places[label]
+        except KeyError:
+            raise UserError(
+                f"label {label!r} is not one of the model's {len(self.names)} labels; {nearest(label, list(self.names))}"
+            ) from None
+
+    def encode(self, labels: Sequence[str], multi_label: bool) -> np.ndarray:
+        """Labels of one row as what the loss compares with.
+
+        Returns:
+          int32 [] (the place of the one label), or with `multi_label` float32 [C] of zeros and ones.
+        Raises:
+          UserError: an unknown label; or not exactly one label without `multi_label`.
+        """
+        places = [self.index(label) for label in labels]
+        if multi_label:
+            target = np.zeros(len(self.names), np.float32)
+            target[places] = 1
+            return target
+        if len(places) != 1:
+            raise UserError(f"a row has {len(places)} labels {list(labels)}; set data.multi_label=True to train on several")
+        return np.asarray(places[0], np.int32)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: k for k, name in enumerate(self.names)}
+
+    def to_json(self) -> str:
+        """JSON text `{"names": [...]}`."""
+        return json.dumps({"names": list(self.names)}, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> LabelVocabulary:
+        """From what `to_json` wrote. Raises `UserError` when the text is something else."""
+        try:
+            loaded: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"label vocabulary is not JSON: {error}; write it with LabelVocabulary.to_json") from error
+        names = loaded.get("names") if isinstance(loaded, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise UserError("label vocabulary must be a JSON object with 'names': a list of different texts")
+        return cls(tuple(names))

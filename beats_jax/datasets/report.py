@@ -1,0 +1,227 @@
+"""What validation found, as an object, as JSON and as a page of text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from beats_jax.audio.recording import AudioError
+from beats_jax.datasets.manifest import SPLITS, Manifest
+from beats_jax.datasets.splits import Leak, leakage
+
+SHOWN = 10  # items of a list in the page of text; the JSON has all
+
+
+@dataclass(frozen=True)
+class Found:
+    """Facts about F different files; seconds is NaN and the others 0 or "" for a bad one.
+
+    Attributes:
+      files: StringDType [F].
+      seconds: float64 [F].
+      sample_rates, channels: int64 [F].
+      content: StringDType [F], hash of the bytes; "" where the file was not read.
+      encodings: files per encoding.
+      sound: float64 [2, F], where the sound starts and ends (`data.trim_below_dbfs`); -inf and inf where it was not looked for.
+    """
+
+    files: np.ndarray
+    seconds: np.ndarray
+    sample_rates: np.ndarray
+    channels: np.ndarray
+    content: np.ndarray
+    encodings: dict[str, int]
+    sound: np.ndarray
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """The outcome of `validation.validate`.
+
+    Attributes:
+      manifest: the good rows, with metadata `seconds` and `content`.
+      errors: bad files and rows, in the order found.
+      rows_given, files_given: before anything was left out.
+      total_seconds, shortest_seconds, median_seconds, longest_seconds: durations of the good files.
+      sample_rates, channels, encodings: good files per kind.
+      labels: rows per label.
+      repeated_rows: rows that were given more than once (kept once).
+      cut_rows: rows whose end lies behind the end of their file.
+      content_compared: whether files were hashed (`data.check` "decode").
+      duplicate_files: files with the same bytes, as groups.
+      splits: rows per label for each split; empty as long as rows have no split.
+      leaks: what is in more than one split.
+    """
+
+    manifest: Manifest
+    errors: tuple[AudioError, ...]
+    rows_given: int
+    files_given: int
+    total_seconds: float
+    shortest_seconds: float
+    median_seconds: float
+    longest_seconds: float
+    sample_rates: dict[str, int]
+    channels: dict[str, int]
+    encodings: dict[str, int]
+    labels: dict[str, int]
+    repeated_rows: tuple[str, ...]
+    cut_rows: int
+    content_compared: bool
+    duplicate_files: tuple[tuple[str, ...], ...]
+    splits: dict[str, dict[str, int]]
+    split_rows: dict[str, int]
+    leaks: tuple[Leak, ...]
+
+    def with_splits(self, manifest: Manifest) -> ValidationReport:
+        """The report for the same rows once `splits.assign_splits` has dealt them out."""
+        return replace(self, manifest=manifest, leaks=leakage(manifest), **_split_counts(manifest))
+
+    @property
+    def absent_from_training(self) -> dict[str, tuple[str, ...]]:
+        """Labels of val and test that no training row has, per split."""
+        if not self.splits:
+            return {}
+        trained = self.splits["train"]
+        absent = {name: tuple(sorted(set(self.splits[name]) - set(trained))) for name in ("val", "test")}
+        return {name: labels for name, labels in absent.items() if labels}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence for everything that deserves a look."""
+        lines = [f"{len(self.errors)} files or rows cannot be used and are left out"] if self.errors else []
+        single = [name for name, number in self.labels.items() if number == 1]
+        if single:
+            lines.append(f"{len(single)} classes have a single example: {_some(single)}")
+        if self.repeated_rows:
+            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {_some(self.repeated_rows)}")
+        if self.cut_rows:
+            lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
+        if self.duplicate_files:
+            same = [" = ".join(group) for group in self.duplicate_files]
+            lines.append(f"{len(same)} groups of files have the same bytes: {_some(same)}")
+        for split, labels in self.absent_from_training.items():
+            lines.append(f"{len(labels)} classes of {split} are absent from training: {_some(labels)}")
+        if self.leaks:
+            named = [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks]
+            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {_some(named)}")
+        return tuple(lines)
+
+    def to_json(self) -> str:
+        """JSON text of everything but the rows themselves."""
+        plain: dict[str, Any] = {
+            "rows_given": self.rows_given,
+            "rows": len(self.manifest),
+            "files_given": self.files_given,
+            "total_seconds": round(self.total_seconds, 3),
+            "shortest_seconds": round(self.shortest_seconds, 6),
+            "median_seconds": round(self.median_seconds, 6),
+            "longest_seconds": round(self.longest_seconds, 6),
+            "sample_rates": self.sample_rates,
+            "channels": self.channels,
+            "encodings": self.encodings,
+            "labels": self.labels,
+            "split_rows": self.split_rows,
+            "splits": self.splits,
+            "errors": [{"file": str(error.path), "reason": error.reason} for error in self.errors],
+            "repeated_rows": list(self.repeated_rows),
+            "cut_rows": self.cut_rows,
+            "content_compared": self.content_compared,
+            "duplicate_files": [list(group) for group in self.duplicate_files],
+            "leaks": [{"kind": leak.kind, "what": leak.what, "splits": list(leak.splits)} for leak in self.leaks],
+            "absent_from_training": {name: list(labels) for name, labels in self.absent_from_training.items()},
+            "warnings": list(self.warnings),
+        }
+        return json.dumps(plain, ensure_ascii=False, indent=1)
+
+    def summary(self) -> str:
+        """A page of plain text."""
+        rates = ", ".join(f"{number} at {rate} Hz" for rate, number in self.sample_rates.items())
+        lines = [
+            f"{len(self.manifest)} of {self.rows_given} rows, {sum(self.sample_rates.values())} of {self.files_given} files, "
+            f"{self.total_seconds / 3600:.2f} h",
+            f"files last {self.shortest_seconds:.2f} to {self.longest_seconds:.2f} s, median {self.median_seconds:.2f} s",
+            f"sample rates: {rates}; channels: {', '.join(f'{n} with {c}' for c, n in self.channels.items())}",
+            _class_table(self.labels, self.splits),
+        ]
+        lines += [f"warning: {line}" for line in self.warnings]
+        lines += [f"left out: {error}" for error in self.errors[:SHOWN]]
+        if len(self.errors) > SHOWN:
+            lines.append(f"left out: {len(self.errors) - SHOWN} more")
+        return "\n".join(lines)
+
+
+def describe(
+    manifest: Manifest,
+    found: Found,
+    *,
+    rows_given: int,
+    repeated_rows: tuple[str, ...],
+    cut_rows: int,
+    errors: tuple[AudioError, ...],
+) -> ValidationReport:
+    """The report on good rows and the files they come from."""
+    good = ~np.isnan(found.seconds)
+    seconds = found.seconds[good]
+    return ValidationReport(
+        manifest=manifest,
+        errors=errors,
+        rows_given=rows_given,
+        files_given=len(found.files),
+        total_seconds=float(seconds.sum()),
+        shortest_seconds=float(seconds.min()),
+        median_seconds=float(np.median(seconds)),
+        longest_seconds=float(seconds.max()),
+        sample_rates=_tally(found.sample_rates[good]),
+        channels=_tally(found.channels[good]),
+        encodings=dict(sorted(found.encodings.items())),
+        labels=manifest.labels.counts(),
+        repeated_rows=repeated_rows,
+        cut_rows=cut_rows,
+        content_compared=bool((found.content != "").any()),
+        duplicate_files=_same_content(found.files[good], found.content[good]),
+        leaks=leakage(manifest),
+        **_split_counts(manifest),
+    )
+
+
+def _same_content(files: np.ndarray, content: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    files, content = files[content != ""], content[content != ""]
+    _, codes, number = np.unique(content, return_inverse=True, return_counts=True)
+    groups: dict[int, list[str]] = {}
+    for place in np.flatnonzero(number[codes] > 1):
+        groups.setdefault(int(codes[place]), []).append(str(files[place]))
+    return tuple(sorted(tuple(sorted(group)) for group in groups.values()))
+
+
+def _split_counts(manifest: Manifest) -> dict[str, Any]:
+    if not (manifest.splits != "").any():
+        return {"splits": {}, "split_rows": {}}
+    parts = {name: manifest.split(name) for name in SPLITS}
+    return {
+        "splits": {name: part.labels.counts() for name, part in parts.items()},
+        "split_rows": {name: len(part) for name, part in parts.items()},
+    }
+
+
+def _tally(values: np.ndarray) -> dict[str, int]:
+    kinds, number = np.unique(values, return_counts=True)
+    return {str(kind): int(n) for kind, n in zip(kinds, number, strict=True)}
+
+
+def _some(names: Any) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:
+    """Rows per class, in columns: class, rows, and one per split."""
+    width = max([len("class"), *map(len, labels)])
+    names = SPLITS if splits else ()
+    lines = ["  ".join([f"{'class':<{width}}", f"{'rows':>8}", *(f"{name:>8}" for name in names)])]
+    for label, number in labels.items():
+        counts = [splits[name].get(label, 0) for name in names]
+        lines.append("  ".join([f"{label:<{width}}", f"{number:>8}", *(f"{n:>8}" for n in counts)]))
+    return "\n".join(lines)

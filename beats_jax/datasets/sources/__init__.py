@@ -1,0 +1,68 @@
+"""Where recordings and labels come from. A source is a file with `load(data: DataConfig, *, workdir: Path) -> Manifest`.
+
+To add one: write the file, add its line to `SOURCES`. It is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.config.schema import DataConfig
+from beats_jax.config.validation import nearest
+from beats_jax.datasets.manifest import LabelColumn, Manifest
+from beats_jax.errors import UserError
+
+SOURCES: dict[str, str] = {
+    "folder": "beats_jax.datasets.sources.folder:load",
+    "csv": "beats_jax.datasets.sources.table:load",
+    "esc50": "beats_jax.datasets.sources.esc50:load",
+    "synthetic": "beats_jax.datasets.sources.synthetic:load",
+}
+
+
+def load_manifest(data: DataConfig, *, workdir: str | os.PathLike[str]) -> Manifest:
+    """All rows of a data set, with the classes of `data.classes` only.
+
+    The files are not opened here (`validation.validate` does that) and splits are those that the data itself names.
+
+    Args:
+      data: `source` chooses the function, the other fields tell it where to look.
+      workdir: folder of the run; generated data is written below it.
+    Raises:
+      UserError: unknown source, nothing found, a table that cannot be read, an unknown class in `data.classes`.
+    """
+    if data.source not in SOURCES:
+        raise UserError(f"data.source is {data.source!r}; {nearest(data.source, list(SOURCES))}")
+    module, function = SOURCES[data.source].split(":")
+    manifest = getattr(import_module(module), function)(data, workdir=Path(workdir))
+    return keep_classes(manifest, data.classes) if data.classes else manifest
+
+
+def keep_classes(manifest: Manifest, classes: tuple[str, ...]) -> Manifest:
+    """The rows that have one of `classes`, without their other labels. Raises `UserError` for a class that no row has."""
+    there = manifest.labels.counts()
+    for name in classes:
+        if name not in there:
+            raise UserError(f"data.classes names {name!r}, which no row has; {nearest(name, list(there))}")
+    kept = np.isin(np.array(manifest.labels.names)[manifest.labels.ids], list(classes))
+    rows = np.unique(manifest.labels.rows[kept])
+    chosen = manifest.take(rows)
+    wanted = set(classes)
+    labels = [[name for name in chosen.labels[i] if name in wanted] for i in range(len(chosen))]
+    return replace(chosen, labels=LabelColumn.from_lists(labels))
+
+
+def data_folder(data: DataConfig) -> Path:
+    """`data.root` as a folder that exists. Raises `UserError` when it is not set, absent or a file."""
+    if not data.root:
+        raise UserError(f"data.root is empty; data.source {data.source!r} needs the folder of the audio")
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UserError(f"data.root {root} {what}; give the folder of the audio")
+    return root

@@ -1,0 +1,176 @@
+"""Which rows are for training, validation and test: given in the data, by fold, or drawn so that groups stay together.
+
+A group is everything that must not be on both sides: rows of one file, rows that share a group name, and (when validation has
+hashed the files) files with the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beats_jax.config.schema import DataConfig
+from beats_jax.config.validation import nearest
+from beats_jax.datasets.manifest import SPLITS, Manifest
+from beats_jax.errors import UserError
+
+SYNONYMS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+
+
+def normalise_split(name: str) -> str:
+    """train, val or test from the names that data sets use. Raises `UserError` naming the nearest known name."""
+    known = SYNONYMS.get(name.strip().lower())
+    if known is None:
+        raise UserError(f"split {name!r} is not known; {nearest(name.strip().lower(), list(SYNONYMS))}")
+    return known
+
+
+def group_codes(manifest: Manifest) -> np.ndarray:
+    """int64 [N]: rows with the same number belong together: same file, group name or content, also by a chain of these."""
+    files = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
+    columns = [manifest.groups] + ([manifest.metadata["content"]] if "content" in manifest.metadata else [])
+    codes = files
+    for column in columns:
+        named = np.flatnonzero(column != "")
+        if len(named):
+            codes = _join(codes, named, np.unique(column[named], return_inverse=True)[1])
+    return codes
+
+
+def _join(codes: np.ndarray, rows: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Merges the groups of `codes` whose `rows` share a name: connected components of the graph groups - names."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    groups = int(codes.max()) + 1
+    size = groups + int(names.max()) + 1
+    edges = coo_matrix((np.ones(len(rows), np.int8), (codes[rows], groups + names)), shape=(size, size))
+    return connected_components(edges, directed=False)[1][codes].astype(np.int64)
+
+
+def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
+    """Gives every row a split.
+
+    Rows that have one keep it (all or none must have one). Otherwise `data.fold` names the test fold; without it, groups are
+    dealt out to `train_split`, `val_split` and `test_split` so that every class has these shares as nearly as whole groups allow
+    (greedy iterative stratification, Sechidis et al. 2011), always in the same way for the same `split_seed`.
+
+    Raises:
+      UserError: some rows have a split and others not; the fold does not exist; `data.fold` is "all" (that is several
+        experiments: call `fold_manifest` for each of `folds`); no row for training.
+    """
+    given = manifest.splits != ""
+    if data.fold:
+        if data.fold == "all":
+            raise UserError("data.fold is 'all', which is one experiment per fold; choose one fold here")
+        return fold_manifest(manifest, data.fold)
+    if given.any():
+        if not given.all():
+            row = int(np.flatnonzero(~given)[0])
+            raise UserError(
+                f"{int((~given).sum())} rows have no split, the first is {manifest.files[row]}; give all or none a split"
+            )
+        if not (manifest.splits == "train").any():
+            raise UserError("no row is in the split 'train'; the split column must name training rows")
+        return manifest
+    return manifest.with_splits(_draw(manifest, data))
+
+
+def folds(manifest: Manifest) -> tuple[str, ...]:
+    """The folds of the data, sorted; numbers as numbers. Raises `UserError` when the data has none."""
+    if "fold" not in manifest.metadata:
+        raise UserError("data.fold is set but the data has no folds; leave it empty or give the table a column 'fold'")
+    names = [str(name) for name in np.unique(manifest.metadata["fold"])]
+    return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+
+
+def fold_manifest(manifest: Manifest, fold: str) -> Manifest:
+    """The manifest with one fold as test and all others as train. Raises `UserError` naming the folds when it does not exist."""
+    there = folds(manifest)
+    if fold not in there:
+        raise UserError(f"data.fold is {fold!r}; the folds are {', '.join(there)}, or all")
+    return manifest.with_splits(np.where(manifest.metadata["fold"] == fold, "test", "train"))
+
+
+def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
+    """Split of every row ([N] texts): whole groups, those with rare classes first, each to the split that needs it most."""
+    shares = np.array([data.train_split, data.val_split, data.test_split])
+    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
+    sizes = np.bincount(codes)
+    counts = _group_label_counts(manifest, codes, len(sizes))
+    totals = np.bincount(manifest.labels.ids, minlength=len(manifest.labels.names))
+    want = [[share * total for total in totals.tolist()] for share in shares.tolist()]
+    room = (shares * len(manifest)).tolist()
+    open_splits = [k for k in range(3) if shares[k] > 0]
+    chosen = np.zeros(len(sizes), np.int8)
+    for group in _order(counts, sizes, totals, data.split_seed):
+        labels = counts[group]
+        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_splits]
+        best = -max(need)[2]
+        chosen[group] = best
+        room[best] -= int(sizes[group])
+        for c, n in labels:
+            want[best][c] -= n
+    return np.array(SPLITS)[chosen][codes]
+
+
+def _group_label_counts(manifest: Manifest, codes: np.ndarray, groups: int) -> list[list[tuple[int, int]]]:
+    """For every group its (label, rows with that label)."""
+    width = max(1, len(manifest.labels.names))
+    pairs, number = np.unique(codes[manifest.labels.rows] * width + manifest.labels.ids, return_counts=True)
+    counts: list[list[tuple[int, int]]] = [[] for _ in range(groups)]
+    for pair, n in zip(pairs.tolist(), number.tolist(), strict=True):
+        counts[pair // width].append((pair % width, n))
+    return counts
+
+
+def _order(counts: list[list[tuple[int, int]]], sizes: np.ndarray, totals: np.ndarray, seed: int) -> list[int]:
+    """Groups with a rare class first, then large ones; equals in an order drawn from the seed."""
+    rarest = np.array([min((int(totals[c]) for c, _ in labels), default=len(sizes) + int(totals.sum())) for labels in counts])
+    luck = np.random.default_rng(seed).permutation(len(sizes))
+    return np.lexsort((luck, -sizes, rarest)).tolist()
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that is in more than one split: `kind` is file, group or content; `what` names it; `splits` are where it is."""
+
+    kind: str
+    what: str
+    splits: tuple[str, ...]
+
+
+def leakage(manifest: Manifest) -> tuple[Leak, ...]:
+    """Files, groups and file contents that are in more than one split. Rows without a split do not count."""
+    decided = manifest.take(manifest.splits != "")
+    columns = {"file": decided.files, "group": decided.groups}
+    if "content" in decided.metadata:
+        columns["content"] = decided.metadata["content"]
+    found = []
+    for kind, column in columns.items():
+        for what, splits, row in _in_several(column, decided.splits):
+            # equal bytes are named by a file that has them, and only when the file itself is not the leak
+            if kind != "content":
+                found.append(Leak(kind, what, splits))
+            elif len(np.unique(decided.files[column == what])) > 1:
+                found.append(Leak(kind, str(decided.files[row]), splits))
+    return tuple(found)
+
+
+def _in_several(column: np.ndarray, splits: np.ndarray) -> list[tuple[str, tuple[str, ...], int]]:
+    """(value, splits, first row) of the values that occur in more than one split; "" is no value."""
+    rows = np.flatnonzero(column != "")
+    if not len(rows):
+        return []
+    values, first, codes = np.unique(column[rows], return_index=True, return_inverse=True)
+    inside = np.stack([np.bincount(codes[splits[rows] == name], minlength=len(values)) > 0 for name in SPLITS], axis=1)
+    several = np.flatnonzero(inside.sum(axis=1) > 1)
+    return [
+        (str(values[k]), tuple(name for name, there in zip(SPLITS, inside[k], strict=True) if there), int(rows[first[k]]))
+        for k in several
+    ]

@@ -1,0 +1,246 @@
+"""Looks at every file once before training: what cannot be used is listed and left out, the rest is described in a report.
+
+Files are read in a pool of threads, a few at a time, so that memory does not grow with what is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from beats_jax.audio.io import AudioError, AudioInfo, audio_info, check, sounding_range
+from beats_jax.config.schema import AudioConfig, DataConfig
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
+from beats_jax.datasets.report import Found, ValidationReport, describe
+from beats_jax.errors import UserError
+
+HASH_BLOCK_BYTES = 1 << 20
+FILES_AT_A_TIME = 256  # futures held at once
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one file turned out to be: `info`, the hash of its bytes and where its sound lies (seconds), or the error."""
+
+    info: AudioInfo | None
+    content: str
+    error: AudioError | None
+    sound: tuple[float, float] | None = None
+
+
+def validate(
+    manifest: Manifest,
+    data: DataConfig,
+    audio: AudioConfig,
+    *,
+    strict: bool = False,
+    error_log: ErrorLog | None = None,
+    min_classes: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ValidationReport:
+    """Checks every file and row.
+
+    Left out and listed: files that cannot be used (`data.check` "decode" reads all of each file; "header" its header only, which
+    misses damage further on and files with the same bytes), rows that end before they start, that start behind the end of their
+    file, or that are shorter than a frame of the filterbank. Rows given twice are kept once (with `data.multi_label`
+    the labels of both are put together). Ends behind the end of the file are cut there.
+
+    Args:
+      strict: raise the first `AudioError` instead of leaving files out.
+      error_log: where errors are written as they are found; it may be strict itself.
+      min_classes: classes that must be left; 1 for data that is only evaluated.
+      progress: called with (files done, files in all).
+    Returns:
+      The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file) and `content` (text,
+      hash of the file's bytes; "" with "header"). Give `report.manifest` to `splits.assign_splits`, and what comes back to
+      `report.with_splits`.
+    Raises:
+      UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
+    """
+    errors: list[AudioError] = []
+
+    def note(error: AudioError) -> None:
+        errors.append(error)
+        if error_log is not None:
+            error_log.add(error.path, error.reason)
+        if strict:
+            raise error
+
+    for error in manifest.errors:
+        note(error)
+    if not len(manifest):
+        raise UserError("the data has no rows; give at least one recording per class")
+    rows_given = len(manifest)
+    manifest, repeated = merge_repeated_rows(manifest, data.multi_label)
+    files, file_of_row = np.unique(manifest.files, return_inverse=True)
+    found = _check_files(files, data, audio, note, progress)
+    if data.trim_below_dbfs:
+        manifest = _trimmed(manifest, *found.sound[:, file_of_row])
+    manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=text_column(found.content)[file_of_row])
+    good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
+    if not good.any():
+        first = f"; the first error: {errors[0]}" if errors else ""
+        raise UserError(f"none of the {len(files)} files can be used{first}")
+    manifest = replace(manifest.take(good), errors=())
+    require_classes(manifest, data.multi_label, min_classes)
+    return describe(manifest, found, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors))
+
+
+def require_classes(manifest: Manifest, multi_label: bool, min_classes: int) -> None:
+    """Raises `UserError` when there is too little to tell apart.
+
+    With `multi_label` one class is enough if some rows do not have it.
+    """
+    counts = manifest.labels.counts()
+    needed = min_classes
+    if multi_label and any(number < len(manifest) for number in counts.values()):
+        needed = 1
+    if len(counts) < needed:
+        there = f"only {next(iter(counts))!r}" if counts else "none"
+        raise UserError(f"the data has {len(counts)} usable classes ({there}); training needs at least {needed}")
+
+
+def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest, tuple[str, ...]]:
+    """Keeps the first of the rows with the same file, start and end.
+
+    Returns:
+      The manifest and "file" or "file start-end s" of every row that was given more than once.
+    Raises:
+      UserError: such rows have different labels; with `multi_label` their labels are put together instead.
+    """
+    keys = [np.unique(manifest.files, return_inverse=True)[1]]
+    keys += [np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1] for column in (manifest.starts, manifest.ends)]
+    _, first, codes, number = np.unique(
+        np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    several = np.flatnonzero(number > 1)
+    if not len(several):
+        return manifest, ()
+    codes = codes.reshape(-1)
+    members: dict[int, list[int]] = {int(code): [] for code in several}
+    for row in np.flatnonzero(np.isin(codes, several)).tolist():
+        members[int(codes[row])].append(row)
+    merged: dict[int, list[str]] = {}
+    for rows in members.values():
+        sets = {manifest.labels[row] for row in rows}
+        if len(sets) > 1 and not multi_label:
+            names = " and ".join(sorted(" ".join(labels) for labels in sets))
+            raise UserError(
+                f"{_row_name(manifest, rows[0])} has different labels: {names}; keep one row or set data.multi_label=True"
+            )
+        merged[min(rows)] = sorted(set().union(*sets))
+    kept = np.sort(first)
+    result = manifest.take(kept)
+    if multi_label:
+        lists = [merged.get(row) or list(manifest.labels[row]) for row in kept.tolist()]
+        result = replace(result, labels=LabelColumn.from_lists(lists))
+    return result, tuple(_row_name(manifest, row) for row in sorted(merged))
+
+
+def _row_name(manifest: Manifest, row: int) -> str:
+    start, end = manifest.starts[row], manifest.ends[row]
+    if np.isnan(start) and np.isnan(end):
+        return str(manifest.files[row])
+    return f"{manifest.files[row]} {0 if np.isnan(start) else start:g}-{'end' if np.isnan(end) else f'{end:g}'} s"
+
+
+def _trimmed(manifest: Manifest, sound_starts: np.ndarray, sound_ends: np.ndarray) -> Manifest:
+    """Rows without the silence at the ends of their file; a row that lies wholly in it stays as it is."""
+    starts = np.fmax(np.nan_to_num(manifest.starts, nan=0.0), sound_starts)
+    ends = np.fmin(manifest.ends, sound_ends)
+    inside = np.isfinite(sound_ends) & (starts < ends)
+    return replace(
+        manifest,
+        starts=np.where(inside, starts, manifest.starts),
+        ends=np.where(inside, ends, manifest.ends),
+    )
+
+
+def _check_files(
+    files: np.ndarray,
+    data: DataConfig,
+    audio: AudioConfig,
+    note: Callable[[AudioError], None],
+    progress: Callable[[int, int], None] | None,
+) -> Found:
+    """Facts about every file, in order; what is bad goes to `note` and has NaN seconds."""
+    seconds = np.full(len(files), np.nan)
+    rates, channels = np.zeros(len(files), np.int64), np.zeros(len(files), np.int64)
+    sound = np.stack([np.full(len(files), -np.inf), np.full(len(files), np.inf)])
+    content: list[str] = []
+    encodings: dict[str, int] = {}
+    for place, result in enumerate(_check_all(files, data, audio)):
+        content.append(result.content)
+        if result.error is not None:
+            note(result.error)
+        elif result.info is not None:
+            seconds[place], rates[place], channels[place] = result.info.seconds, result.info.sample_rate, result.info.channels
+            if result.sound is not None:
+                sound[:, place] = result.sound
+            encodings[result.info.encoding] = encodings.get(result.info.encoding, 0) + 1
+        if progress is not None:
+            progress(place + 1, len(files))
+    return Found(files, seconds, rates, channels, text_column(content), encodings, sound)
+
+
+def _check_all(files: np.ndarray, data: DataConfig, audio: AudioConfig) -> Iterator[Checked]:
+    def look(name: str) -> Checked:
+        return check_file(name, data.check, audio.channel, data.trim_below_dbfs)
+
+    with ThreadPoolExecutor(max(1, data.num_workers), thread_name_prefix="validate") as pool:
+        for begin in range(0, len(files), FILES_AT_A_TIME):
+            yield from pool.map(look, map(str, files[begin : begin + FILES_AT_A_TIME]))
+
+
+def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) -> Checked:
+    """Checks one file: "decode" reads and hashes all of it, "header" only looks at its header (content stays "").
+
+    Its sound is looked for only with a `trim_below_dbfs` other than 0.
+    """
+    try:
+        if how == "header":
+            return Checked(audio_info(path), "", None)
+        info = check(path, channel)
+        sound = sounding_range(path, below_dbfs=trim_below_dbfs, channel=channel) if trim_below_dbfs else None
+        return Checked(info, content_hash(path), None, sound)
+    except AudioError as error:
+        return Checked(None, "", error)
+    except OSError as error:
+        return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
+
+
+def content_hash(path: str) -> str:
+    """BLAKE2b (16 bytes, hexadecimal) of a file's bytes, read in blocks."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _usable_rows(manifest: Manifest, shortest: float, note: Callable[[AudioError], None]) -> tuple[np.ndarray, int]:
+    """bool [N], rows of good files whose times make sense, and the number of rows cut at the end of their file."""
+    seconds = manifest.metadata["seconds"]
+    starts = np.where(np.isnan(manifest.starts), 0.0, manifest.starts)
+    ends = np.where(np.isnan(manifest.ends), seconds, manifest.ends)
+    readable = ~np.isnan(seconds)
+    with np.errstate(invalid="ignore"):
+        faults = {
+            "starts before 0": starts < 0,
+            "starts behind the end of the file": starts >= seconds,
+            "ends before it starts or has no length": ends <= starts,
+            f"is shorter than one frame of {shortest * 1000:g} ms": np.minimum(ends, seconds) - starts < shortest,
+        }
+    good = readable.copy()
+    for what, wrong in faults.items():
+        for row in np.flatnonzero(wrong & good):
+            times = f"row {starts[row]:g}-{ends[row]:g} s of {seconds[row]:g} s"
+            note(AudioError(str(manifest.files[row]), f"{times} {what}"))
+        good &= ~wrong
+    # a table rounds its times; only an end that is more than a frame late says something about the data
+    return good, int((good & (ends > seconds + shortest)).sum())

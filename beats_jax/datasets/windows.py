@@ -1,0 +1,75 @@
+"""Which stretch of a row the model hears: one window per visit in training, a grid of windows in evaluation; in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beats_jax.config.schema import DataConfig
+from beats_jax.datasets.manifest import Manifest
+
+# Durations are quotients of sample counts; a window that misses the end of a row by less than this still fits.
+TOLERANCE_SECONDS = 1e-6
+
+
+@dataclass(frozen=True)
+class WindowTable:
+    """Windows of a manifest, W of them.
+
+    Attributes:
+      row: int32 [W], row of the manifest.
+      start_seconds: float64 [W], counted from the start of the file.
+      seconds: float64 [W], sound in the window; at most `heard_seconds` (the rest of the window is padding).
+    """
+
+    row: np.ndarray
+    start_seconds: np.ndarray
+    seconds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def row_bounds(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of every row in its file, float64 [N] seconds, unknown ends replaced by the file's duration.
+
+    Raises:
+      ValueError: a row has neither an end nor a duration: the manifest has not been through `validation.validate`.
+    """
+    starts = np.where(np.isnan(manifest.starts), 0.0, manifest.starts)
+    seconds = manifest.metadata.get("seconds")
+    ends = manifest.ends if seconds is None else np.where(np.isnan(manifest.ends), seconds, np.fmin(manifest.ends, seconds))
+    unknown = np.flatnonzero(np.isnan(ends))
+    if len(unknown):
+        raise ValueError(f"{len(unknown)} rows have no known duration; pass the manifest through validation.validate first")
+    return starts, ends
+
+
+def evaluation_windows(manifest: Manifest, data: DataConfig) -> WindowTable:
+    """The windows in which evaluation hears every row, in the order of the rows.
+
+    Windows start every `hop_seconds` from the start of the row. A row shorter than the window has one, padded. Behind the last
+    full window one more is taken, padded, when at least half a window of sound would otherwise be left unheard.
+    """
+    window, hop = data.heard_seconds, data.hop_seconds or data.heard_seconds
+    starts, ends = row_bounds(manifest)
+    spare = ends - starts - window
+    full = np.where(spare >= -TOLERANCE_SECONDS, np.floor((spare + TOLERANCE_SECONDS) / hop) + 1, 0).astype(np.int64)
+    last_heard = np.maximum((full - 1) * hop + window, full * hop)
+    tail = (full > 0) & (ends - starts - last_heard >= window / 2)
+    counts = np.maximum(full + tail, 1)
+    row = np.repeat(np.arange(len(manifest), dtype=np.int32), counts)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = starts[row] + place * hop
+    return WindowTable(row, start, np.minimum(window, ends[row] - start))
+
+
+def training_window(start: float, end: float, window_seconds: float, crop: str, rng: np.random.Generator) -> tuple[float, float]:
+    """One window of a row: its start and how much sound it holds, in seconds.
+
+    A row longer than the window is cut at a uniformly random place (`crop` "random") or at its start ("start").
+    """
+    spare = max(0.0, end - start - window_seconds)
+    offset = float(rng.uniform(0.0, spare)) if crop == "random" and spare > 0 else 0.0
+    return start + offset, min(window_seconds, end - start)

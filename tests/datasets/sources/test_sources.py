@@ -1,0 +1,156 @@
+"""Every source: what it finds and what it refuses."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from beats_jax.config.schema import AudioConfig, DataConfig, SyntheticConfig
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.sources import SOURCES, keep_classes, load_manifest
+from beats_jax.datasets.splits import assign_splits, folds, leakage
+from beats_jax.datasets.validation import validate
+from beats_jax.errors import UserError
+
+Tree = Callable[[Path, dict[str, float]], None]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_can_be_imported_and_is_described(name: str) -> None:
+    module, function = SOURCES[name].split(":")
+    assert getattr(import_module(module), function).__module__ == module
+
+
+def test_folder_per_class(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"owl/2019/b.WAV.wav": 0.1, "owl/a.wav": 0.1, "wren/c.wav": 0.1, "loose.wav": 0.1, "wren/._c.wav": 0.1})
+    (tmp_path / "wren" / "notes.txt").write_text("x")
+    (tmp_path / ".cache").mkdir()
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    found = {(Path(manifest.files[i]).name, manifest.labels[i]) for i in range(len(manifest))}
+    assert found == {("b.WAV.wav", ("owl",)), ("a.wav", ("owl",)), ("c.wav", ("wren",))}
+    assert sorted(error.path.name for error in manifest.errors) == ["._c.wav", "loose.wav"]
+
+
+def test_split_folders_above_class_folders(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"train/owl/a.wav": 0.1, "train/wren/b.wav": 0.1, "Validation/owl/c.wav": 0.1})
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    assert {(manifest.labels[i][0], str(manifest.splits[i])) for i in range(3)} == {
+        ("owl", "train"),
+        ("wren", "train"),
+        ("owl", "val"),
+    }
+
+
+def test_a_class_called_test_is_a_class(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"test/a.wav": 0.1, "train/b.wav": 0.1})
+    assert load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path).labels.counts() == {"test": 1, "train": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({}, "is empty"), ({"a.wav": 0.1}, "no class folders"), ({"owl/notes.txt": None}, "no audio file")],
+)
+def test_folders_that_are_refused(tmp_path: Path, write_tree: Tree, files: dict, message: str) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in [name for name, seconds in files.items() if seconds is None]:
+        (root / name).parent.mkdir()
+        (root / name).touch()
+    write_tree(root, {name: seconds for name, seconds in files.items() if seconds})
+    with pytest.raises(UserError, match=message):
+        load_manifest(DataConfig(root=str(root)), workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "foldr"}, "did you mean 'folder'"),
+        ({"root": ""}, "data.root is empty"),
+        ({"root": "/nowhere/at/all"}, "does not exist"),
+        ({"root": __file__}, "is a file"),
+        ({"source": "csv"}, "data.metadata_file is empty"),
+        ({"source": "esc50", "root": str(Path(__file__).parent)}, "esc50.csv does not exist"),
+    ],
+)
+def test_settings_that_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_manifest(DataConfig(**settings), workdir=tmp_path)
+
+
+def test_class_limit() -> None:
+    manifest = Manifest.from_columns(["a", "b", "c"], [["x", "y"], ["z"], ["y"]])
+    kept = keep_classes(manifest, ("y",))
+    assert kept.files.tolist() == ["a", "c"]
+    assert kept.labels.counts() == {"y": 2}
+    assert kept.labels[0] == ("y",)
+    with pytest.raises(UserError, match="'w', which no row has"):
+        keep_classes(manifest, ("w",))
+
+
+def write_esc50(root: Path, write_tree: Tree) -> None:
+    rows = [(f"{fold}-{100 + fold * 10 + k // 2}-{'AB'[k % 2]}-{k // 2}.wav", fold, k // 2, 100 + fold * 10 + k // 2)
+            for fold in range(1, 6) for k in range(6)]  # fmt: skip
+    write_tree(root, {f"audio/{row[0]}": 0.1 for row in rows})
+    names = ("dog", "rain", "rooster")
+    lines = [f"{name},{fold},{target},{names[target]},{'True'},{source},A" for name, fold, target, source in rows]
+    (root / "meta").mkdir()
+    (root / "meta" / "esc50.csv").write_text("filename,fold,target,category,esc10,src_file,take\n" + "\n".join(lines) + "\n")
+
+
+def test_esc50_layout_with_folds_and_a_class_limit(tmp_path: Path, write_tree: Tree) -> None:
+    write_esc50(tmp_path, write_tree)
+    data = DataConfig(source="esc50", root=str(tmp_path), fold="2", classes=("dog", "rain"))
+    manifest = load_manifest(data, workdir=tmp_path)
+    assert manifest.labels.counts() == {"dog": 10, "rain": 10}
+    assert folds(manifest) == ("1", "2", "3", "4", "5")
+    split = assign_splits(manifest, data)
+    assert {Path(name).name[0] for name in split.split("test").files} == {"2"}
+    assert {Path(name).name[0] for name in split.split("train").files} == set("1345")
+    assert leakage(split) == ()
+    assert set(manifest.groups.tolist()) == {Path(name).name.split("-")[1] for name in manifest.files}
+    with pytest.raises(UserError, match="'6'; the folds are 1, 2, 3, 4, 5"):
+        assign_splits(manifest, DataConfig(fold="6"))
+
+
+def test_real_esc10(shared: Path, tmp_path: Path) -> None:
+    data = DataConfig(source="esc50", root=str(shared / "data" / "esc10"), fold="1", check="header")
+    manifest = load_manifest(data, workdir=tmp_path)
+    assert set(manifest.labels.counts().values()) == {40}
+    assert len(manifest.labels.counts()) == 10
+    report = validate(manifest, data, AudioConfig())
+    report = report.with_splits(assign_splits(report.manifest, data))
+    assert report.errors == ()
+    assert report.leaks == ()
+    assert report.split_rows == {"train": 320, "val": 0, "test": 80}
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_synthetic_is_the_same_each_time(tmp_path: Path, calls: int) -> None:
+    synthetic = SyntheticConfig(num_classes=2, clips_per_class=3, seconds=0.5, calls_per_clip=calls)
+    data = DataConfig(source="synthetic", synthetic=synthetic, multi_label=calls > 1, window_seconds=0.5)
+    one, two = (load_manifest(data, workdir=tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 6
+    assert len(one.labels.counts()) == 2
+    assert [Path(a).read_bytes() for a in one.files] == [Path(b).read_bytes() for b in two.files]
+    assert validate(one, data, AudioConfig()).errors == ()
+    assert load_manifest(data, workdir=tmp_path / "one").files.tolist() == one.files.tolist()  # a run that is resumed
+
+
+def test_synthetic_with_several_calls_needs_multi_label(tmp_path: Path) -> None:
+    data = DataConfig(source="synthetic", synthetic=SyntheticConfig(calls_per_clip=2))
+    with pytest.raises(UserError, match="calls_per_clip is 2"):
+        load_manifest(data, workdir=tmp_path)
+
+
+def test_a_name_that_is_no_text_is_listed(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"owl/a.wav": 0.1, "wren/b.wav": 0.1})
+    try:
+        os.rename(tmp_path / "owl" / "a.wav", os.path.join(os.fsencode(tmp_path), b"owl", b"caf\xe9.wav"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    assert len(manifest) == 1
+    assert ["rename" in error.reason for error in manifest.errors] == [True]
+    str(manifest.errors[0]).encode("utf-8")
