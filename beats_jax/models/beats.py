@@ -1,0 +1,233 @@
+"""The BEATs encoder (arXiv 2212.09058; unilm/beats/BEATs.py, backbone.py).
+
+fbank [B, F, M] → tokens [B, T, E], T = F // P * (M // P), time-major (10 s: 62 x 8 = 496) → features [B, T, D], one token per
+160 ms and 16 mel bins.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from beats_jax.config import BEATsConfig
+from beats_jax.models.attention import SelfAttention
+from beats_jax.models.conv_position import ConvPosition
+from beats_jax.models.elementwise import LayerNorm, gelu
+from beats_jax.models.forms import Forms
+from beats_jax.models.gradient_scale import scale_gradient
+from beats_jax.models.heads import masked_mean
+from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
+from beats_jax.models.relative_position import relative_position_bias
+
+
+class EncoderOutput(NamedTuple):
+    """What an encoder returns; values at tokens whose mask is False are finite and without meaning."""
+
+    features: jax.Array  # float32 [B, T, D]
+    token_mask: jax.Array  # bool [B, T], True = real
+    layers: jax.Array | None = None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
+    logits: jax.Array | None = None  # float32 [B, C]: mean over real tokens of the head's token logits
+
+
+def patches(fbank: jax.Array, size: int) -> jax.Array:
+    """[B, F, M] → [B, T, size * size], time-major; the last F mod size frames are dropped.
+
+    Raises:
+      ValueError: less than one patch in time or frequency.
+    """
+    batch, frames, bins = fbank.shape
+    steps, rows = frames // size, bins // size
+    if steps == 0 or rows == 0:
+        raise ValueError(f"fbank has {frames} frames and {bins} mel bins; one patch needs {size} of each")
+    cut = fbank[:, : steps * size, : rows * size].reshape(batch, steps, size, rows, size)
+    return cut.transpose(0, 1, 3, 2, 4).reshape(batch, steps * rows, size * size)
+
+
+def activation(name: str, x: jax.Array, dtype: Any) -> jax.Array:
+    """The hidden activation; `glu` halves the width: first half times swish of the second."""
+    if name == "glu":
+        value, gate = jnp.split(x, 2, axis=-1)
+        return value * jax.nn.silu(gate)
+    if name == "relu":
+        return jax.nn.relu(x)
+    return gelu(x, dtype) if name == "gelu" else jax.nn.gelu(x, approximate=True)
+
+
+class TransformerLayer(nn.Module):
+    """One block: post-norm with residual factor (2L)^(1/4) under `deep_norm` (arXiv 2203.00555), or pre-norm."""
+
+    config: BEATsConfig
+    dtype: Any
+    forms: Forms
+
+    def setup(self) -> None:
+        config = self.config
+        plain = nn.initializers.normal(0.02)
+        small = xavier_normal((8.0 * config.encoder_layers) ** -0.25) if config.deep_norm else plain
+        hidden = config.encoder_ffn_embed_dim * (2 if config.activation_fn == "glu" else 1)
+        self.self_attn = SelfAttention(config, self.dtype, self.forms, xavier_normal(1.0) if config.deep_norm else plain, small)
+        self.self_attn_layer_norm = LayerNorm(self.dtype)
+        self.fc1 = Linear(hidden, self.dtype, small)
+        self.fc2 = Linear(config.encoder_embed_dim, self.dtype, small)
+        self.final_layer_norm = LayerNorm(self.dtype)
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation_dropout = nn.Dropout(config.activation_dropout)
+
+    def __call__(self, x: jax.Array, bias: jax.Array | None, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+        """`x` [B, T, D] → [B, T, D]."""
+
+        def attention(y):
+            return self.dropout(self.self_attn(y, bias, token_mask, deterministic), deterministic=deterministic)
+
+        def feed_forward(y):
+            hidden = activation(self.config.activation_fn, self.fc1(y), self.dtype)
+            return self.dropout(
+                self.fc2(self.activation_dropout(hidden, deterministic=deterministic)), deterministic=deterministic
+            )
+
+        if self.config.layer_norm_first:
+            x = x + attention(self.self_attn_layer_norm(x))
+            return x + feed_forward(self.final_layer_norm(x))
+        alpha = (2.0 * self.config.encoder_layers) ** 0.25 if self.config.deep_norm else 1.0
+        x = self.self_attn_layer_norm(alpha * x + attention(x))
+        return self.final_layer_norm(alpha * x + feed_forward(x))
+
+
+class RelativeTable(nn.Module):
+    """The bucket table `embedding` [num_buckets, H]: one for all layers."""
+
+    config: BEATsConfig
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        shape = (self.config.num_buckets, self.config.encoder_attention_heads)
+        return self.param("embedding", nn.initializers.normal(0.02), shape)
+
+
+class Encoder(nn.Module):
+    """Position convolution and blocks: [B, T, D] → features [B, T, D] and the list of layer states."""
+
+    config: BEATsConfig
+    dtype: Any
+    forms: Forms
+
+    def setup(self) -> None:
+        config = self.config
+        self.pos_conv = ConvPosition(config, self.dtype, self.forms)
+        self.layer_norm = LayerNorm(self.dtype)
+        if config.relative_position_embedding:
+            self.relative_attention_bias = RelativeTable(config)
+        self.layers = [TransformerLayer(config, self.dtype, self.forms) for _ in range(config.encoder_layers)]
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, list[jax.Array]]:
+        config = self.config
+        if token_mask is not None:
+            x = jnp.where(token_mask[:, :, None], x, 0.0)  # before the convolution and for the residual alike, as published
+        x = x + self.pos_conv(x)
+        if not config.layer_norm_first:
+            x = self.layer_norm(x)
+        x = self.dropout(x, deterministic=deterministic)
+        bias = None
+        if config.relative_position_embedding:
+            bias = relative_position_bias(self.relative_attention_bias(), x.shape[1], config.max_distance)
+        states = [x]
+        for layer in self.layers:
+            x = self._step(layer, x, bias, token_mask, deterministic)
+            states.append(x)
+        return (self.layer_norm(x) if config.layer_norm_first else x), states
+
+    def _step(self, layer, x, bias, token_mask, deterministic):
+        """One block with gradient decay and, in training, the draw that skips it for the whole batch (no rescaling)."""
+        ratio, drop = self.config.layer_wise_gradient_decay_ratio, self.config.encoder_layerdrop
+        x = scale_gradient(x, ratio) if ratio != 1.0 else x
+        y = layer(x, bias, token_mask, deterministic)
+        if deterministic or drop <= 0:
+            return y
+        # Both branches are computed: a step has one cost and one program, whatever is drawn.
+        return jnp.where(jax.random.uniform(self.make_rng("layerdrop")) > drop, y, x)
+
+
+class BEATs(nn.Module):
+    """BEATs with an optional linear head (`config.predictor_class` > 0).
+
+    Parameters are float32: patch_embedding, layer_norm, post_extract_proj, encoder/{pos_conv, layer_norm,
+    relative_attention_bias, layers_0..}, predictor. Products are taken in `dtype` with float32 sums; norms, scores, softmax and
+    the residual stream are float32.
+    Training (`deterministic=False`) draws from the rng streams `dropout` and `layerdrop`.
+    """
+
+    config: BEATsConfig
+    dtype: Any = jnp.float32
+    forms: Forms = Forms()
+
+    def setup(self) -> None:
+        config = self.config
+        pixels = config.input_patch_size**2
+        self.patch_embedding = Linear(config.embed_dim, self.dtype, torch_kernel(), torch_bias(pixels), use_bias=config.conv_bias)
+        self.layer_norm = LayerNorm(self.dtype)
+        if config.embed_dim != config.encoder_embed_dim:
+            self.post_extract_proj = Linear(config.encoder_embed_dim, self.dtype, torch_kernel(), torch_bias(config.embed_dim))
+        self.dropout_input = nn.Dropout(config.dropout_input)
+        self.encoder = Encoder(config, self.dtype, self.forms)
+        if config.predictor_class > 0:
+            self.predictor_dropout = nn.Dropout(config.predictor_dropout)
+            width = config.encoder_embed_dim
+            self.predictor = Linear(config.predictor_class, self.dtype, torch_kernel(), torch_bias(width))
+
+    def __call__(
+        self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+    ) -> EncoderOutput:
+        """Encodes normalised filterbanks.
+
+        Args:
+          fbank: float32 [B, F, M]; F and M at least one patch (16).
+          token_mask: bool [B, T], True = real; None = all real. What lies under masked tokens, NaN included, reaches neither the
+            real tokens nor any gradient. A clip without a real token gives finite values without meaning.
+          deterministic: False = training: dropout and layerdrop.
+          layers: also return the state before the first and after every block.
+        Raises:
+          ValueError: fbank smaller than one patch.
+        """
+        return self.encode_tokens(self.embed_patches(fbank, token_mask), token_mask, deterministic=deterministic, layers=layers)
+
+    def embed_patches(self, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
+        """fbank [B, F, M] → patch embeddings [B, T, E]; masked patches are read as zeros."""
+        pixels = patches(fbank, self.config.input_patch_size)
+        if token_mask is not None:
+            pixels = jnp.where(token_mask[:, :, None], pixels, 0.0)
+        return self.patch_embedding(pixels)
+
+    def encode_tokens(
+        self, tokens: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+    ) -> EncoderOutput:
+        """Patch embeddings [B, T, E] (of any subset of the patches) → `EncoderOutput`; arguments as in `__call__`."""
+        x = self.layer_norm(tokens)
+        if self.config.embed_dim != self.config.encoder_embed_dim:
+            x = self.post_extract_proj(x)
+        x = self.dropout_input(x, deterministic=deterministic)
+        features, states = self.encoder(x, token_mask, deterministic)
+        real = jnp.ones(tokens.shape[:2], bool) if token_mask is None else token_mask
+        logits = None
+        if self.config.predictor_class > 0:
+            logits = masked_mean(self.predictor(self.predictor_dropout(features, deterministic=deterministic)), real)
+        return EncoderOutput(features, real, jnp.stack(states) if layers else None, logits)
+
+
+def parameter_depth(path: str, config: BEATsConfig) -> int:
+    """Depth of a parameter for layer-wise rates: 0 = before the blocks, i + 1 = block i, L + 1 = head (and a final norm).
+
+    The table of relative positions serves all blocks and counts as 0.
+
+    Args:
+      path: names joined by "/", such as `encoder/layers_3/fc1/kernel`.
+    """
+    block = re.match(r"encoder/layers_(\d+)/", path)
+    if block:
+        return int(block[1]) + 1
+    after = path.startswith("predictor/") or (config.layer_norm_first and path.startswith("encoder/layer_norm/"))
+    return config.encoder_layers + 1 if after else 0

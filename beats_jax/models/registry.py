@@ -1,0 +1,93 @@
+"""The families of encoders: one entry each. A new family is a config dataclass, a module file and its entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from beats_jax.config import ModelConfig
+from beats_jax.models import beats, masks
+
+
+class Family(NamedTuple):
+    """What the rest of the house needs to know about a family."""
+
+    module: Callable[
+        ..., nn.Module
+    ]  # (config, dtype) → module with BEATs' call: fbank, token_mask, deterministic, layers → EncoderOutput
+    depth: Callable[[str, Any], int]  # (parameter path, config) → depth
+    token_mask: Callable[[Any, jax.Array, int], jax.Array]  # (config, frame_mask, mel bins) → bool [B, T], True = real
+    reference_mask: Callable[[Any, jax.Array, int, int], jax.Array]  # (config, padding_mask, F, mel bins) → bool [B, T]
+    min_frames: Callable[[Any], int]  # (config) → fbank frames that give one token
+    num_features: Callable[[Any], int]  # (config) → D
+    num_layers: Callable[[Any], int]  # (config) → L
+    num_special: int  # special tokens that lead the features
+
+
+def _patch_mask(config: Any, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
+    return masks.token_mask_from_frames(frame_mask, config.input_patch_size, num_mel_bins)
+
+
+def _reference_patch_mask(config: Any, padding_mask: jax.Array, num_frames: int, num_mel_bins: int) -> jax.Array:
+    num_tokens = (num_frames // config.input_patch_size) * (num_mel_bins // config.input_patch_size)
+    return ~masks.reference_token_mask(padding_mask, num_frames, num_tokens)
+
+
+FAMILIES: dict[str, Family] = {
+    "beats": Family(
+        module=beats.BEATs,
+        depth=beats.parameter_depth,
+        token_mask=_patch_mask,
+        reference_mask=_reference_patch_mask,
+        min_frames=attrgetter("input_patch_size"),
+        num_features=attrgetter("encoder_embed_dim"),
+        num_layers=attrgetter("encoder_layers"),
+        num_special=0,
+    ),
+}
+
+
+def build(config: ModelConfig, dtype: Any = jnp.float32) -> nn.Module:
+    """The module of `config.family` computing in `dtype` (float32 | bfloat16, as a name or a type)."""
+    return FAMILIES[config.family].module(config, jnp.dtype(dtype))
+
+
+def depth_of(config: ModelConfig) -> Callable[[str], int]:
+    """A function from parameter path ("encoder/layers_0/fc1/kernel") to depth: 0 before the blocks, i + 1 block i, L + 1 head."""
+    depth = FAMILIES[config.family].depth
+    return lambda path: depth(path, config)
+
+
+def token_mask(config: ModelConfig, frame_mask: jax.Array, num_mel_bins: int = 128) -> jax.Array:
+    """Real frames, bool [B, F], to real tokens, bool [B, T], by the rule under which a clip in a batch equals the clip alone."""
+    return FAMILIES[config.family].token_mask(config, frame_mask, num_mel_bins)
+
+
+def reference_token_mask(config: ModelConfig, padding_mask: jax.Array, num_frames: int, num_mel_bins: int = 128) -> jax.Array:
+    """The published reduction of a padding mask, bool [B, samples] or [B, F] (True = padding), to real tokens, bool [B, T]."""
+    return FAMILIES[config.family].reference_mask(config, padding_mask, num_frames, num_mel_bins)
+
+
+def min_frames(config: ModelConfig) -> int:
+    """Frames below which there is no token."""
+    return FAMILIES[config.family].min_frames(config)
+
+
+def num_features(config: ModelConfig) -> int:
+    """Width D of the features."""
+    return FAMILIES[config.family].num_features(config)
+
+
+def num_layers(config: ModelConfig) -> int:
+    """Number L of blocks."""
+    return FAMILIES[config.family].num_layers(config)
+
+
+def num_special(config: ModelConfig) -> int:
+    """Special tokens that lead the features."""
+    return FAMILIES[config.family].num_special

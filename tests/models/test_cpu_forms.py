@@ -1,0 +1,45 @@
+"""The formulations for CPU against the plain ones: values, gradients, and gradients inside a loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beats_jax.models.attention import attend
+from beats_jax.models.conv_position import conv_position
+
+
+@pytest.mark.parametrize(("taps", "tokens"), [(8, 20), (7, 20), (8, 5)])
+def test_split_convolution_has_the_gradients_of_the_grouped_one(taps, tokens):
+    random = np.random.default_rng(0)
+    x, cotangent = (jnp.asarray(random.standard_normal((2, 3, tokens, 12)), jnp.float32) for _ in range(2))
+    kernel = jnp.asarray(random.standard_normal((taps, 4, 12)), jnp.float32)
+
+    def gradients(form, x, cotangent):
+        def total(x, kernel):
+            return jnp.sum(conv_position(x, kernel, jnp.zeros(12), groups=3, form=form, dtype=jnp.float32) * cotangent)
+
+        return jax.grad(total, (0, 1))(x, kernel)
+
+    expected = jax.vmap(lambda x, c: gradients("grouped", x, c))(x, cotangent)
+    in_a_loop = jax.jit(lambda x, c: jax.lax.map(lambda item: gradients("split", *item), (x, c)))(x, cotangent)
+    for value, truth in zip(in_a_loop, expected, strict=True):
+        np.testing.assert_allclose(value, truth, rtol=0, atol=2e-5)
+
+
+def test_attention_by_clips_has_the_gradients_of_the_direct_form():
+    random = np.random.default_rng(0)
+    q, k, v, cotangent = (jnp.asarray(random.standard_normal((3, 2, 6, 4)), jnp.float32) for _ in range(4))
+    bias = jnp.asarray(random.standard_normal((2, 6, 6)), jnp.float32)
+    gate = jnp.asarray(random.standard_normal((3, 2, 6)), jnp.float32)
+    mask = jnp.arange(6)[None, :] < jnp.array([6, 4, 1])[:, None]
+
+    def gradients(form):
+        def total(q, k, v, bias, gate):
+            options = {"dropout_key": jax.random.key(0), "dropout_rate": 0.3, "form": form}
+            return jnp.sum(attend(q, k, v, bias=bias, gate=gate, token_mask=mask, **options) * cotangent)
+
+        return jax.jit(jax.grad(total, (0, 1, 2, 3, 4)))(q, k, v, bias, gate)
+
+    for clips, direct in zip(gradients("clips"), gradients("direct"), strict=True):
+        np.testing.assert_allclose(clips, direct, rtol=0, atol=1e-5)
