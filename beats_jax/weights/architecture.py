@@ -1,0 +1,35 @@
+"""Which parameters an architecture has, and whether given ones fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config import ModelConfig
+from beats_jax.errors import UserError
+from beats_jax.models import registry
+from beats_jax.weights.tree import flatten
+
+
+def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Path → shape of every parameter of a model, without allocating any."""
+    fbank = jax.ShapeDtypeStruct((1, 128, 128), jnp.float32)  # shapes of parameters do not depend on that of the input
+    variables = jax.eval_shape(registry.build(model).init, jax.random.key(0), fbank)
+    return {path: tuple(leaf.shape) for path, leaf in flatten(variables["params"]).items()}
+
+
+def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str) -> None:
+    """Raises `UserError` naming every parameter that is missing, unknown or of the wrong shape or type for `model`."""
+    shapes = param_shapes(model)
+    problems = [f"missing {path}" for path in sorted(set(shapes) - set(flat))]
+    problems += [f"unknown {path}" for path in sorted(set(flat) - set(shapes))]
+    for path in sorted(set(flat) & set(shapes)):
+        if flat[path].shape != shapes[path]:
+            problems.append(f"{path} has shape {list(flat[path].shape)}, not {list(shapes[path])}")
+        elif flat[path].dtype != np.float32:
+            problems.append(f"{path} is {flat[path].dtype}, not float32")
+    if problems:
+        raise UserError(f"{where}: the parameters do not fit the architecture: {'; '.join(problems)}")

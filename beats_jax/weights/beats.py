@@ -1,0 +1,190 @@
+"""BEATs weights: published PyTorch keys to our parameter tree and back, strict in both directions.
+
+Layout of the published files: specs of unilm/beats (`{'cfg', 'model'[, 'label_dict']}`); torch Linear is [out, in], ours
+[in, out].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config import BEATsConfig, from_mapping
+from beats_jax.errors import UserError
+from beats_jax.weights.architecture import check_params, param_shapes
+from beats_jax.weights.tree import Params, flatten, unflatten
+
+# Values that the published `BEATsConfig` class gives to what a file's cfg leaves out; they are not the released models' values.
+PUBLISHED_DEFAULTS: dict[str, Any] = {
+    "input_patch_size": -1, "embed_dim": 512, "conv_bias": False, "encoder_layers": 12, "encoder_embed_dim": 768,
+    "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12, "activation_fn": "gelu", "layer_norm_first": False,
+    "deep_norm": False, "dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.0, "dropout_input": 0.0,
+    "encoder_layerdrop": 0.0, "conv_pos": 128, "conv_pos_groups": 16, "relative_position_embedding": False, "gru_rel_pos": False,
+    "num_buckets": 320, "max_distance": 1280, "layer_wise_gradient_decay_ratio": 1.0, "predictor_dropout": 0.1,
+    "predictor_class": 527,
+}  # fmt: skip
+
+IGNORED_KEYS = ("patch_embedding_pad.weight", "raw2fbank_pad.weight")  # frozen ones by which OpenBEATs reduces masks
+
+_OTHER_FAMILIES = (
+    ("quantize", "a BEATs tokenizer, not an encoder"),
+    ("modality_encoders.", "an EAT model"),
+    ("model.modality_encoders.", "an EAT model"),
+    ("audio_spectrogram_transformer.", "an AST model"),
+    ("module.v.", "an AST model"),
+    ("v.", "an AST model"),
+)
+
+
+class Rule(NamedTuple):
+    """How one tensor changes between the two layouts."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+def _patch_to_torch(x: np.ndarray) -> np.ndarray:
+    side = round(x.shape[0] ** 0.5)
+    return x.T.reshape(x.shape[1], 1, side, side)
+
+
+SAME = Rule(lambda x: x, lambda x: x)
+TRANSPOSED = Rule(lambda x: x.T, lambda x: x.T)
+PATCH = Rule(lambda x: x.reshape(x.shape[0], -1).T, _patch_to_torch)  # [E, 1, P, P] (time, mel) to [P * P, E]
+TAPS = Rule(lambda x: x.transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0))  # [out, in, K] to [K, in, out]
+TAP_GAIN = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))
+HEAD_GAIN = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
+
+
+def key_table(config: BEATsConfig) -> dict[str, tuple[str, Rule]]:
+    """Published key → (our path joined by "/", rule), for every tensor of a model with this configuration."""
+    table: dict[str, tuple[str, Rule]] = {"patch_embedding.weight": ("patch_embedding/kernel", PATCH)}
+    if config.conv_bias:
+        table["patch_embedding.bias"] = ("patch_embedding/bias", SAME)
+    norms = ["layer_norm", "encoder.layer_norm"]
+    linears = ["post_extract_proj"] if config.embed_dim != config.encoder_embed_dim else []
+    if config.predictor_class > 0:
+        linears.append("predictor")
+    conv = "encoder.pos_conv.0."
+    table[conv + "weight_g"] = ("encoder/pos_conv/weight_g", TAP_GAIN)
+    table[conv + "weight_v"] = ("encoder/pos_conv/weight_v", TAPS)
+    table[conv + "bias"] = ("encoder/pos_conv/bias", SAME)
+    gated = config.gru_rel_pos and config.relative_position_embedding
+    for i in range(config.encoder_layers):
+        layer = f"encoder.layers.{i}."
+        norms += [layer + "self_attn_layer_norm", layer + "final_layer_norm"]
+        linears += [layer + "self_attn." + name for name in ("q_proj", "k_proj", "v_proj", "out_proj")]
+        linears += [layer + ("fc1.linear" if config.activation_fn == "glu" else "fc1"), layer + "fc2"]
+        if gated:
+            linears.append(layer + "self_attn.grep_linear")
+            table[layer + "self_attn.grep_a"] = (_path(layer) + "self_attn/grep_a", HEAD_GAIN)
+        if config.relative_position_embedding:
+            table[layer + "self_attn.relative_attention_bias.weight"] = ("encoder/relative_attention_bias/embedding", SAME)
+    for name in norms:
+        table[name + ".weight"] = (_path(name) + "/scale", SAME)
+        table[name + ".bias"] = (_path(name) + "/bias", SAME)
+    for name in linears:
+        path = _path(name).replace("fc1/linear", "fc1")
+        table[name + ".weight"] = (path + "/kernel", TRANSPOSED)
+        table[name + ".bias"] = (path + "/bias", SAME)
+    return table
+
+
+def _path(name: str) -> str:
+    return name.replace("encoder.layers.", "encoder/layers_").replace(".", "/")
+
+
+def config_from_cfg(cfg: Mapping[str, Any], state_dict: Mapping[str, Any]) -> tuple[BEATsConfig, tuple[str, ...]]:
+    """Configuration of a published `cfg`, and the names in it that are not settings of the encoder and are ignored.
+
+    What `cfg` leaves out takes the published class default. A patch size that it leaves out is read off the patch weight. The
+    head counts only where `finetuned_model` says so.
+    """
+    settings = {name: cfg.get(name, default) for name, default in PUBLISHED_DEFAULTS.items()}
+    if settings["input_patch_size"] == -1 and "patch_embedding.weight" in state_dict:
+        settings["input_patch_size"] = int(np.shape(state_dict["patch_embedding.weight"])[-1])
+    if not cfg.get("finetuned_model", False):
+        settings["predictor_class"] = 0
+    config = from_mapping(BEATsConfig, settings, "cfg")
+    return config, tuple(sorted(str(name) for name in set(cfg) - set(PUBLISHED_DEFAULTS) - {"finetuned_model"}))
+
+
+def to_cfg(config: BEATsConfig) -> dict[str, Any]:
+    """The published `cfg` of a configuration."""
+    names = {field.name for field in fields(config)} & set(PUBLISHED_DEFAULTS)
+    cfg = {name: getattr(config, name) for name in sorted(names)}
+    return {**cfg, "finetuned_model": config.predictor_class > 0}
+
+
+def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[BEATsConfig, Params]:
+    """Parameters of a published state dict.
+
+    Args:
+      state_dict: numpy arrays under the published keys; weight normalisation as `weight_g`/`weight_v` or as parametrizations.
+      cfg: the published `cfg`.
+    Returns:
+      configuration and nested float32 numpy parameters for `BEATs(config)`.
+    Raises:
+      UserError: keys missing, unknown, of the wrong shape or type, layers that disagree about the shared position table (all
+        named), or another family's weights.
+    """
+    refuse_other_families(state_dict)
+    config, _ = config_from_cfg(cfg, state_dict)
+    renamed = {_old_name(str(key)): value for key, value in state_dict.items() if key not in IGNORED_KEYS}
+    if not config.relative_position_embedding:  # such a model holds gates that nothing uses
+        renamed = {key: value for key, value in renamed.items() if ".self_attn.grep_" not in key}
+    table, shapes = key_table(config), param_shapes(config)
+    problems = [f"missing {key}" for key in table if key not in renamed]
+    problems += [f"unknown {key}" for key in renamed if key not in table]
+    flat: dict[str, np.ndarray] = {}
+    for key, (path, rule) in table.items():
+        if key in renamed:
+            problems += _place(flat, key, renamed[key], path, rule, shapes[path])
+    if problems:
+        raise UserError(f"the weights do not fit their cfg: {'; '.join(problems)}")
+    return config, unflatten(flat)
+
+
+def refuse_other_families(state_dict: Mapping[str, Any]) -> None:
+    """Raises `UserError` naming the family where keys are those of a tokenizer, EAT or AST; no BEATs key begins like theirs."""
+    for prefix, family in _OTHER_FAMILIES:
+        if any(str(key).startswith(prefix) for key in state_dict):
+            raise UserError(f"these are the weights of {family} (keys {prefix}*); a BEATs encoder is needed")
+
+
+def _old_name(key: str) -> str:
+    for new, old in (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v")):
+        key = key.replace(f"encoder.pos_conv.0.{new}", f"encoder.pos_conv.0.{old}")
+    return key
+
+
+def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: Rule, shape: tuple[int, ...]) -> list[str]:
+    """Converts one tensor into `flat`; returns what is wrong with it."""
+    expected = rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
+    if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
+        return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
+    if value.shape != expected:
+        return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
+    ours = np.ascontiguousarray(rule.to_ours(value), dtype=np.float32)
+    if path in flat and not np.array_equal(flat[path], ours):
+        return [f"{key} differs from that of layer 0, with which it is shared"]
+    flat[path] = ours
+    return []
+
+
+def to_torch(params: Mapping[str, Any], config: BEATsConfig) -> dict[str, np.ndarray]:
+    """The published state dict (float32, contiguous) of parameters; the shared position table is repeated for each layer.
+
+    Raises:
+      UserError: parameters that do not fit the configuration.
+    """
+    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(params).items()}
+    check_params(flat, config, "export")
+    state_dict = {}
+    for key, (path, rule) in key_table(config).items():
+        state_dict[key] = np.ascontiguousarray(rule.to_torch(flat[path]))
+    return state_dict

@@ -1,0 +1,159 @@
+"""Our own format: a folder with `model.safetensors` (float32 parameters under their paths) and `model.json` (all else).
+
+The tensors load with plain safetensors; `model.json` names the hash of the tensors file, so that a mixed or damaged pair is
+noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import beats_jax
+from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
+from beats_jax.errors import UserError
+from beats_jax.weights.architecture import check_params
+from beats_jax.weights.tree import Params, flatten, unflatten
+
+TENSORS_FILE = "model.safetensors"
+FACTS_FILE = "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model at rest.
+
+    Attributes:
+      params: nested float32 numpy arrays.
+      model, audio: architecture and front-end.
+      labels: class names in the order of the logits; empty without a head.
+      multi_label: True = probabilities by sigmoid, False = by softmax.
+      source: where the weights came from, free text.
+    """
+
+    params: Params
+    model: ModelConfig
+    audio: AudioConfig
+    labels: tuple[str, ...]
+    multi_label: bool
+    source: str
+
+
+def save_bundle(
+    path: str | Path,
+    params: Mapping[str, Any],
+    model: ModelConfig,
+    audio: AudioConfig,
+    labels: Sequence[str] = (),
+    multi_label: bool = False,
+    source: str = "",
+) -> Path:
+    """Writes a model folder, whole or not at all.
+
+    Args:
+      path: the folder; a bundle that is there already is replaced, anything else is refused.
+      params: nested arrays (host or device) that fit `model`; stored as float32.
+      model, audio, labels, multi_label, source: see `Bundle`.
+    Returns:
+      the folder.
+    Raises:
+      UserError: parameters that do not fit `model`, a wrong number of labels, or a folder that holds other files.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(params).items()}
+    check_params(flat, model, str(path))
+    _check_labels(labels, model, str(path))
+    if path.exists() and (not path.is_dir() or set(os.listdir(path)) - {TENSORS_FILE, FACTS_FILE}):
+        raise UserError(f"{path} exists and is not a model folder; choose another place")
+    tensors = save(flat, metadata={"format": "beats_jax"})
+    facts = {
+        "format": FORMAT,
+        "beats_jax": beats_jax.__version__,
+        "model": to_mapping(model),
+        "audio": to_mapping(audio),
+        "labels": list(labels),
+        "probabilities": "sigmoid" if multi_label else "softmax",
+        "source": source,
+        "sha256": {TENSORS_FILE: hashlib.sha256(tensors).hexdigest()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        (folder / TENSORS_FILE).write_bytes(tensors)
+        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        folder.chmod(0o755)  # mkdtemp makes it private
+        if path.exists():
+            for name in (TENSORS_FILE, FACTS_FILE):  # a stop between the two shows as a wrong hash, not as a wrong model
+                os.replace(folder / name, path / name)
+        else:
+            os.replace(folder, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return path
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Reads a model folder, or the `.safetensors` file in it.
+
+    Raises:
+      UserError: a file is missing, damaged, from another format version, or tensors and architecture do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = Path(path)
+    tensors_file = path / TENSORS_FILE if path.is_dir() else path
+    facts_file = tensors_file.with_suffix(".json")
+    for file in (tensors_file, facts_file):
+        if not file.is_file():
+            raise UserError(f"{file} is missing; a model is {TENSORS_FILE} with {FACTS_FILE} beside it")
+    facts = _read_facts(facts_file)
+    data = tensors_file.read_bytes()
+    expected = next(iter(facts["sha256"].values()), None)
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise UserError(f"{tensors_file} is damaged, or {facts_file.name} belongs to another one: the sha256 in it differs")
+    try:
+        flat = load(data)
+    except SafetensorError as error:
+        raise UserError(f"{tensors_file} is damaged: {error}") from error
+    model = from_mapping(ModelConfig, facts["model"], f"{facts_file}: model")
+    check_params(flat, model, str(tensors_file))
+    labels = tuple(facts["labels"])
+    _check_labels(labels, model, str(facts_file))
+    audio = from_mapping(AudioConfig, facts["audio"], f"{facts_file}: audio")
+    return Bundle(unflatten(flat), model, audio, labels, facts["probabilities"] == "sigmoid", facts["source"])
+
+
+def _read_facts(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    kinds = {"format": int, "model": dict, "audio": dict, "labels": list, "probabilities": str, "source": str, "sha256": dict}
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{file} is not the description of a model; it must hold {', '.join(kinds)}")
+    if facts["format"] != FORMAT:
+        raise UserError(f"{file} has format {facts['format']}; this version of beats_jax reads format {FORMAT}")
+    if facts["probabilities"] not in ("sigmoid", "softmax"):
+        raise UserError(f"{file}: probabilities is {facts['probabilities']!r}; allowed: sigmoid, softmax")
+    return facts
+
+
+def _check_labels(labels: Sequence[str], model: ModelConfig, where: str) -> None:
+    classes = getattr(model, "predictor_class", 0)
+    if not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{where}: labels must be texts")
+    if len(labels) != classes:
+        raise UserError(f"{where}: {len(labels)} labels for a head of {classes} classes")

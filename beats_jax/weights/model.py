@@ -1,0 +1,213 @@
+"""A loaded model: waveforms in, features, embeddings, logits and probabilities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.audio.filterbank import filterbank
+from beats_jax.config import AudioConfig, ModelConfig
+from beats_jax.errors import UserError
+from beats_jax.models import registry
+from beats_jax.models.beats import EncoderOutput
+from beats_jax.models.heads import POOLINGS, pool
+from beats_jax.weights.bundle import Bundle, save_bundle
+
+Array = jax.Array | np.ndarray
+
+
+class Encoding(NamedTuple):
+    """Features of a batch; values at tokens whose mask is False are finite and without meaning."""
+
+    features: jax.Array  # float32 [B, T, D]
+    token_mask: jax.Array  # bool [B, T], True = real
+    layers: jax.Array | None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
+    num_special: int  # special tokens that lead the features: 0 for BEATs
+    logits: jax.Array | None  # float32 [B, C] where the model has a head, else None
+
+
+class Model:
+    """An encoder with its front-end, and its head where it has one. Made by `beats_jax.load`.
+
+    Two ways to say where the sound ends. `lengths` (samples) follows our rule: only frames wholly inside the sound count, and a
+    clip in a batch gives what it gives alone. `padding_mask` (True = padding) follows the published code, edge effects included.
+    Clips too short for one token (2800 samples for BEATs) are padded with zeros and count as one time patch.
+
+    Attributes:
+      config: architecture. audio: front-end. params: nested float32 parameters. labels: class names in the order of the logits.
+      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from.
+    """
+
+    def __init__(self, bundle: Bundle, dtype: str = "float32") -> None:
+        if dtype not in ("float32", "bfloat16"):
+            raise UserError(f"dtype is {dtype!r}; allowed: float32, bfloat16")
+        self.config: ModelConfig = bundle.model
+        self.audio: AudioConfig = bundle.audio
+        self.labels: tuple[str, ...] = bundle.labels
+        self.multi_label: bool = bundle.multi_label
+        self.source: str = bundle.source
+        self.params = jax.tree.map(jnp.asarray, bundle.params)
+        self._module = registry.build(self.config, dtype)
+        self._min_samples = _samples_of(registry.min_frames(self.config), self.audio)
+        self._apply = jax.jit(self._forward, static_argnames="layers")
+        self._layer = jax.jit(self._one_layer, static_argnames="layer")
+        self._pool = jax.jit(pool, static_argnames="pooling")
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the waveforms it reads, in Hz."""
+        return self.audio.sample_rate
+
+    @property
+    def num_features(self) -> int:
+        """Width D of features and embeddings."""
+        return registry.num_features(self.config)
+
+    def encode(self, waveforms: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
+        """Token features.
+
+        Args:
+          waveforms: floating point [B, samples] at `sample_rate`, full scale +-1.
+          padding_mask: bool [B, samples], True = padding, reduced to tokens as the published code does; None = all is sound.
+          layers: also return the state before the first and after every block.
+        Raises:
+          UserError: wrong shape or type.
+        """
+        out = self._apply(self.params, self._inputs(waveforms, padding_mask, None), layers=layers)
+        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits)
+
+    def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
+        """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
+        out = self._apply(self.params, self._fbank_inputs(fbank, padding_mask), layers=layers)
+        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits)
+
+    def embed(self, waveforms: Array, lengths: Array | None = None, pooling: str = "mean", layer: int = -1) -> jax.Array:
+        """One vector per clip, float32 [B, D], from its real tokens only.
+
+        Args:
+          waveforms: floating point [B, samples].
+          lengths: int [B], samples of sound in each clip, 0 to S; None = all. A clip of length 0 gives zeros.
+          pooling: mean | max | first | last.
+          layer: -1 = the features; else an index into `encode(..., layers=True).layers`.
+        Raises:
+          UserError: wrong shape, type, pooling or layer.
+        """
+        count = registry.num_layers(self.config) + 1
+        if pooling not in POOLINGS:
+            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
+        if not -count <= layer < count:
+            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
+        inputs = self._inputs(waveforms, None, lengths)
+        if layer == -1:
+            out = self._apply(self.params, inputs, layers=False)  # the program that encode and logits have compiled already
+            return self._pool(out.features, out.token_mask, pooling=pooling)
+        return self._pool(*self._layer(self.params, inputs, layer=layer), pooling=pooling)
+
+    def logits(self, waveforms: Array, padding_mask: Array | None = None, lengths: Array | None = None) -> jax.Array:
+        """Class logits of each clip, float32 [B, C], in the order of `labels`; give `padding_mask` or `lengths` or neither.
+
+        Raises:
+          UserError: the model has no head; wrong shape or type; both a mask and lengths.
+        """
+        if not self.labels:
+            raise UserError(f"the model {self.source or self.config.family} has no classification head; use embed or encode")
+        return self._apply(self.params, self._inputs(waveforms, padding_mask, lengths), layers=False).logits
+
+    def predict(self, waveforms: Array, padding_mask: Array | None = None, lengths: Array | None = None) -> jax.Array:
+        """Class probabilities by the model's own rule, float32 [B, C]: sigmoid where `multi_label`, else softmax.
+
+        Arguments and errors as `logits`.
+        """
+        logits = self.logits(waveforms, padding_mask, lengths)
+        return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits, axis=-1)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
+        return save_bundle(path, self.params, self.config, self.audio, self.labels, self.multi_label, self.source)
+
+    def _forward(self, params: Any, inputs: dict[str, jax.Array], layers: bool) -> EncoderOutput:
+        settings = self.audio.filterbank
+        token_mask = None
+        if "fbank" in inputs:
+            fbank = inputs["fbank"]
+        elif "lengths" in inputs:
+            fbank, frame_mask = filterbank(*_at_least_one_frame(inputs["waveforms"], inputs["lengths"], self.audio), settings)
+            token_mask = registry.token_mask(self.config, frame_mask, settings.num_mel_bins)
+        else:
+            fbank, _ = filterbank(inputs["waveforms"], None, settings)
+        if "padding_mask" in inputs:
+            token_mask = registry.reference_token_mask(self.config, inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
+        return self._module.apply({"params": params}, fbank, token_mask, layers=layers)  # type: ignore[return-value]
+
+    def _one_layer(self, params: Any, inputs: dict[str, jax.Array], layer: int) -> tuple[jax.Array, jax.Array]:
+        """Compiled as a whole, so that the layers which are not asked for are never stored."""
+        out = self._forward(params, inputs, layers=True)
+        assert out.layers is not None
+        return out.layers[layer], out.token_mask
+
+    def _inputs(self, waveforms: Array, padding_mask: Array | None, lengths: Array | None) -> dict[str, jax.Array]:
+        """Checked and padded to one token at least; without mask or lengths a clip that short is told apart from its zeros."""
+        if np.ndim(waveforms) != 2 or not jnp.issubdtype(jnp.result_type(waveforms), jnp.floating) or 0 in np.shape(waveforms):
+            raise UserError(
+                f"waveforms have shape {np.shape(waveforms)} and type {jnp.result_type(waveforms)}; "
+                "they must be floating point [clips, samples] within +-1, at least one of each"
+            )
+        if padding_mask is not None and lengths is not None:
+            raise UserError("padding_mask and lengths are both given; give one of them")
+        batch, samples = np.shape(waveforms)
+        missing = max(0, self._min_samples - samples)
+        if missing and padding_mask is None and lengths is None:
+            lengths = np.full(batch, samples)
+        inputs = {"waveforms": jnp.pad(jnp.asarray(waveforms, jnp.float32), ((0, 0), (0, missing)))}
+        if padding_mask is not None:
+            mask = _checked_mask(padding_mask, (batch, samples))
+            inputs["padding_mask"] = jnp.pad(mask, ((0, 0), (0, missing)), constant_values=True)
+        if lengths is not None:
+            inputs["lengths"] = _checked_lengths(lengths, batch, samples)
+        return inputs
+
+    def _fbank_inputs(self, fbank: Array, padding_mask: Array | None) -> dict[str, jax.Array]:
+        bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
+        shape = np.shape(fbank)
+        if len(shape) != 3 or shape[2] != bins or shape[1] < least:
+            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with at least {least} frames")
+        inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
+        if padding_mask is not None:
+            inputs["padding_mask"] = _checked_mask(padding_mask, shape[:2])
+        return inputs
+
+
+def _samples_of(frames: int, audio: AudioConfig) -> int:
+    return audio.filterbank.frame_samples + (frames - 1) * audio.filterbank.hop_samples
+
+
+def _at_least_one_frame(waveforms: jax.Array, lengths: jax.Array, audio: AudioConfig) -> tuple[jax.Array, jax.Array]:
+    """Sound shorter than a frame counts as one frame that ends in zeros; no sound stays none."""
+    frame = audio.filterbank.frame_samples
+    inside = jnp.arange(waveforms.shape[1])[None, :] < lengths[:, None]
+    return jnp.where(inside, waveforms, 0.0), jnp.where(lengths > 0, jnp.maximum(lengths, frame), 0)
+
+
+def _checked_mask(mask: Array, shape: tuple[int, ...]) -> jax.Array:
+    if np.shape(mask) != tuple(shape) or jnp.result_type(mask) != jnp.bool_:
+        raise UserError(
+            f"padding_mask has shape {np.shape(mask)} and type {jnp.result_type(mask)}; it must be bool {list(shape)}"
+        )
+    return jnp.asarray(mask)
+
+
+def _checked_lengths(lengths: Array, batch: int, samples: int) -> jax.Array:
+    given = np.asarray(lengths)
+    if given.shape != (batch,) or not np.issubdtype(given.dtype, np.integer):
+        raise UserError(
+            f"lengths have shape {given.shape} and type {given.dtype}; they must be whole numbers [{batch}], in samples"
+        )
+    if given.min() < 0 or given.max() > samples:
+        raise UserError(
+            f"lengths run from {given.min()} to {given.max()}; they must lie between 0 and the {samples} samples given"
+        )
+    return jnp.asarray(given, jnp.int32)

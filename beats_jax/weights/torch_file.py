@@ -1,0 +1,183 @@
+"""Reads what `torch.save` wrote, without torch and without running anything that the file says.
+
+Two layouts (torch/serialization.py): a zip archive with `data.pkl` and one entry per storage (since 1.6), and the older stream of
+five pickles followed by the storages. The pickles may only name the few things in `beats_jax.weights.torch_pickle.ALLOWED`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.errors import UserError
+from beats_jax.weights.torch_pickle import Damage, Refused, Storage, StorageType, skip_pickle, unpickle
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MAX_PICKLE_BYTES = 256 * 2**20
+MAX_EXPANSION = 8  # a compressed archive may unpack to this many times its size (plus 64 MiB); weights hardly compress
+
+_OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
+    (b"\x1f\x8b", "gzip data; unpack it first"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"{", "JSON text"),
+    (b"%PDF", "a PDF"),
+)
+
+
+def read_torch_file(path: str | Path) -> Any:
+    """Reads a PyTorch checkpoint.
+
+    Args:
+      path: a file written by `torch.save`, zip or legacy layout.
+    Returns:
+      What was saved: nested dicts, lists, tuples, numbers and strings with numpy arrays for tensors (bfloat16 by ml_dtypes).
+      Arrays of an uncompressed file are read-only views of the mapped file; shared storages stay shared.
+    Raises:
+      UserError: the file is missing, empty, truncated, damaged or not a PyTorch file (the message says what it looks like), or
+        its pickle names anything but tensors and plain containers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not a file")
+    with path.open("rb") as file:
+        head = file.read(512)
+        try:
+            if head.startswith(b"PK"):
+                return _read_zip(path)
+            if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+                return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except Refused as error:
+            raise UserError(f"{path}: {error}; only tensors and plain containers are read") from error
+        except (Damage, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"{path} is truncated or damaged ({error}); get the file again") from error
+    raise UserError(f"{path} is not a PyTorch file: it looks like {_looks_like(head)}")
+
+
+def _looks_like(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page (HTML), perhaps a log-in or error page saved in place of the download"
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**30:
+        return "a safetensors file; give it its .safetensors name"
+    for magic, kind in _OTHER_KINDS:
+        if start.startswith(magic.lower()) or head.startswith(magic):
+            return kind
+    return "text" if head[:64].isascii() and b"\0" not in head else "unknown binary data"
+
+
+def _read_zip(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        entries = {info.filename: info for info in archive.infolist()}
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        unpacked = sum(info.file_size for info in entries.values())
+        if unpacked > MAX_EXPANSION * len(mapped) + 64 * 2**20:
+            raise Refused(f"the archive would unpack to {unpacked} bytes from {len(mapped)}, which no checkpoint does")
+        pickles = [name for name in entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
+        if len(pickles) != 1:
+            raise Refused(f"the zip archive holds {len(pickles)} data.pkl where torch.save writes one")
+        prefix = pickles[0].removesuffix("data.pkl")
+        if f"{prefix}constants.pkl" in entries:
+            raise Refused("this is a TorchScript program; save its state_dict() with torch.save instead")
+        if entries[pickles[0]].file_size > MAX_PICKLE_BYTES:
+            raise Refused(f"data.pkl has {entries[pickles[0]].file_size} bytes, more than any checkpoint needs")
+        order = archive.read(f"{prefix}byteorder").decode("ascii", "replace") if f"{prefix}byteorder" in entries else "little"
+        if order not in ("little", "big"):
+            raise Damage(f"byte order {order[:20]!r}")
+        storages: dict[str, Storage] = {}
+
+        def load_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
+            if view is not None:
+                raise Damage("a storage view in a zip archive")
+            if key not in storages:
+                raw = _entry(archive, entries, mapped, f"{prefix}data/{key}")
+                storages[key] = Storage(_typed(raw, kind.dtype, numel, key, order))
+            return storages[key]
+
+        return unpickle(archive.read(pickles[0]), load_storage)
+
+
+def _entry(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], mapped: np.ndarray, name: str) -> np.ndarray:
+    """Bytes of one archive entry: a view of the mapped file where it is stored plainly, checked against its CRC-32."""
+    info = entries.get(name)
+    if info is None:
+        raise Damage(f"no entry {name[-80:]!r}")
+    if info.compress_type != zipfile.ZIP_STORED:
+        return np.frombuffer(archive.read(info), np.uint8)
+    local = mapped[info.header_offset : info.header_offset + 30].tobytes()
+    if len(local) != 30 or local[:4] != b"PK\x03\x04":
+        raise Damage(f"no local header for {name[-80:]!r}")
+    name_length, extra_length = struct.unpack("<HH", local[26:30])
+    start = info.header_offset + 30 + name_length + extra_length
+    raw = mapped[start : start + info.file_size]
+    if len(raw) != info.file_size or zlib.crc32(raw.data) != info.CRC:
+        raise Damage(f"wrong checksum of {name[-80:]!r}")
+    return raw
+
+
+def _typed(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str = "little") -> np.ndarray:
+    """`numel` values of `dtype` from exactly as many bytes."""
+    if len(raw) != numel * dtype.itemsize:
+        raise Damage(f"storage {key} has {len(raw)} bytes, its header says {numel} x {dtype.itemsize}")
+    if order == "big" and dtype.itemsize > 1:
+        part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        raw = raw.reshape(-1, part)[:, ::-1].reshape(-1)
+    if raw.ctypes.data % dtype.alignment:
+        raw = raw.copy()
+    return raw.view(dtype)
+
+
+def _read_legacy(file: mmap.mmap) -> Any:
+    """Pickles of magic number, protocol, system facts, the object, storage keys; then per key an int64 count and the values."""
+    parts: list[bytes] = []
+    for _ in range(5):
+        start = file.tell()
+        parts.append(file[start : skip_pickle(file, len(file))])
+        if len(parts) == 1 and unpickle(parts[0], None) != LEGACY_MAGIC:
+            raise Refused("this is a bare pickle, not a PyTorch checkpoint")
+    protocol, facts, keys = (unpickle(parts[i], None) for i in (1, 2, 4))
+    if protocol != 1001 or not isinstance(facts, dict) or not isinstance(keys, list):
+        raise Damage("legacy header")
+    if not facts.get("little_endian", True):
+        raise Refused("this legacy file was written on a big-endian machine")
+
+    wanted: dict[str, tuple[np.dtype, int]] = {}  # first pass: which storages there are; their values come after the pickles
+
+    def note_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
+        wanted[key] = (kind.dtype, numel)
+        return Storage(None)
+
+    unpickle(parts[3], note_storage)
+    position, mapped = file.tell(), np.frombuffer(file, np.uint8)
+    roots: dict[str, np.ndarray] = {}
+    for key in keys:
+        if not isinstance(key, str) or key not in wanted:
+            raise Damage(f"storage key {str(key)[:40]!r}")
+        dtype, numel = wanted[key]
+        count = int.from_bytes(mapped[position : position + 8].tobytes(), "little", signed=True)
+        size = numel * dtype.itemsize
+        if count not in (numel, size):  # untyped storages count bytes
+            raise Damage(f"storage {key} has {count} values, its header says {numel}")
+        roots[key] = _typed(mapped[position + 8 : position + 8 + size], dtype, numel, key)
+        position += 8 + size
+
+    def load_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
+        if key not in roots:
+            raise Damage(f"no storage {key[:40]!r}")
+        if view is None:
+            return Storage(roots[key])
+        _, offset, length = view
+        if offset < 0 or length < 0 or offset + length > numel:
+            raise Damage(f"view of storage {key[:40]!r}")
+        return Storage(roots[key][offset : offset + length])
+
+    return unpickle(parts[3], load_storage)

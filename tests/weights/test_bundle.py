@@ -1,0 +1,92 @@
+"""Model folders: round trip, plain safetensors, and damage."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
+from beats_jax.errors import UserError
+from beats_jax.weights.architecture import param_shapes
+from beats_jax.weights.bundle import load_bundle, save_bundle
+from beats_jax.weights.tree import flatten, unflatten
+
+TINY = BEATsConfig(
+    embed_dim=8, encoder_layers=11, encoder_embed_dim=8, encoder_ffn_embed_dim=8, encoder_attention_heads=2,
+    conv_pos=4, conv_pos_groups=2, num_buckets=8, max_distance=9, predictor_class=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def params():
+    draw = np.random.default_rng(0)
+    return unflatten({path: draw.normal(size=shape).astype(np.float32) for path, shape in param_shapes(TINY).items()})
+
+
+@pytest.fixture
+def folder(params, tmp_path):
+    audio = AudioConfig(filterbank=FilterbankConfig(mean=1.5))
+    return save_bundle(tmp_path / "deep" / "model", params, TINY, audio, ["Rana", "Änas"], True, "run x")
+
+
+def test_round_trip(params, folder):
+    bundle = load_bundle(folder)
+    assert (bundle.model, bundle.audio.filterbank.mean, bundle.labels) == (TINY, 1.5, ("Rana", "Änas"))
+    assert (bundle.multi_label, bundle.source) == (True, "run x")
+    flat, expected, plain = flatten(bundle.params), flatten(params), load_file(folder / "model.safetensors")
+    assert set(flat) == set(expected) == set(plain)
+    for path, leaf in flat.items():
+        np.testing.assert_array_equal(leaf, expected[path])
+        np.testing.assert_array_equal(leaf, plain[path])
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]  # nothing temporary is left
+
+
+def test_saving_again_replaces_and_foreign_folders_are_refused(params, folder, tmp_path):
+    save_bundle(folder, params, TINY, AudioConfig(), ["a", "b"])
+    assert load_bundle(folder).labels == ("a", "b")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="not a model folder"):
+        save_bundle(tmp_path / "other", params, TINY, AudioConfig(), ["a", "b"])
+    with pytest.raises(UserError, match="3 labels for a head of 2"):
+        save_bundle(tmp_path / "m", params, TINY, AudioConfig(), ["a", "b", "c"])
+    with pytest.raises(UserError, match="missing predictor/bias; missing predictor/kernel"):
+        save_bundle(tmp_path / "m", {k: v for k, v in params.items() if k != "predictor"}, TINY, AudioConfig(), ["a", "b"])
+    assert not (tmp_path / "m").exists()
+
+
+def edit(folder, **changes):
+    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    (folder / "model.json").write_text(json.dumps({**facts, **changes}))
+
+
+def test_damage_is_told(folder):
+    tensors, facts = folder / "model.safetensors", folder / "model.json"
+    data, text = tensors.read_bytes(), facts.read_text(encoding="utf-8")
+
+    def check(part):
+        with pytest.raises(UserError, match=part) as error:
+            load_bundle(folder)
+        assert "\n" not in str(error.value)
+        tensors.write_bytes(data)
+        facts.write_text(text, encoding="utf-8")
+
+    tensors.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    check("sha256")
+    tensors.write_bytes(data[:100])
+    check("sha256")
+    facts.write_text(text[:40])
+    check("damaged")
+    edit(folder, format=99)
+    check("format 99")
+    edit(folder, labels=["a"])
+    check("1 labels for a head of 2")
+    edit(folder, probabilities="tanh")
+    check("tanh")
+    edit(folder, model={**json.loads(text)["model"], "encoder_layers": 10})
+    check(r"unknown encoder/layers_10/fc1/bias; .*unknown encoder/layers_10/self_attn_layer_norm/scale")
+    edit(folder, model={**json.loads(text)["model"], "surprise": 1})
+    check("surprise")
+    facts.unlink()
+    check("model.json is missing")
