@@ -1,0 +1,85 @@
+"""From a batch of waveforms to what a model reads, inside the jitted step; the same for every objective.
+
+waveforms float32 [B, S], lengths int32 [B] -> augment -> filterbank -> fbank float32 [B, F, M], token_mask bool [B, T]
+
+Every row has its own random key, made of the step's key and the row's place in the global batch, so augmentation does not
+depend on the number of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from beats_jax.audio import augment
+from beats_jax.config import AugmentConfig
+from beats_jax.objectives.gradients import over_batch, per_device
+
+# Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
+MODEL_STREAM = 2**32 - 1
+MIXUP_STREAM = 2**32 - 2
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """The way from waveforms to a model's input.
+
+    Attributes:
+      filterbank: (waveforms [B, S], lengths [B]) -> (fbank [B, F, M], frame_mask [B, F]); every row alone.
+      token_mask: frame_mask [B, F] -> bool [B, T].
+      augment: what is done to training rows.
+      sample_rate: Hz.
+    """
+
+    filterbank: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    token_mask: Callable[[jax.Array], jax.Array]
+    augment: AugmentConfig
+    sample_rate: int
+
+    def evaluation(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """fbank [B, F, M] and token_mask [B, T] of a batch as it is."""
+        fbank, frame_mask = over_batch(per_device(self.filterbank)(batch["waveforms"], batch["lengths"]))
+        return fbank, self._token_mask(frame_mask, batch)
+
+    def training(
+        self, key: jax.Array, batch: Mapping[str, jax.Array], targets: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Augmented fbank [B, F, M], token_mask [B, T] and targets [B, C] (mixed where the sounds were).
+
+        Args:
+          key: the step's key.
+          batch: waveforms [B, S], lengths [B], positions [B], example_mask [B].
+          targets: float32 [B, C].
+        """
+        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(batch["positions"])
+        partners, own = self._mixup_plan(key, keys, batch["example_mask"])
+        lengths = batch["lengths"]
+        waveforms = augment.augment_waveforms(keys, batch["waveforms"], lengths, self.augment, self.sample_rate)
+        mixing = self.augment.mixup_probability > 0
+        if mixing and self.augment.mixup_domain == "waveform":
+            waveforms = augment.mix(waveforms, partners, own)
+            lengths = augment.mixed_lengths(lengths, partners, own)
+        fbank, frame_mask = over_batch(per_device(self.filterbank)(*over_batch((waveforms, lengths))))
+        if mixing and self.augment.mixup_domain == "fbank":
+            fbank = augment.mix(fbank, partners, own)
+            frame_mask = augment.mixed_frame_mask(frame_mask, partners, own)
+        fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
+        if mixing:
+            targets = augment.mix(targets, partners, own)
+        fbank, frame_mask, targets = over_batch((fbank, frame_mask, targets))
+        return fbank, self._token_mask(frame_mask, batch), targets
+
+    def _token_mask(self, frame_mask: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """A row that could not be read counts as all real: without a single real token its softmax, and then every gradient,
+        would be NaN. Its loss is left out.
+        """
+        return self.token_mask(frame_mask) | ~batch["example_mask"][:, None]
+
+    def _mixup_plan(self, key: jax.Array, keys: jax.Array, example_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Partner int32 [B] and own share float32 [B] of every row; a row that could not be read is nobody's partner."""
+        mixup_key = jax.random.fold_in(key, MIXUP_STREAM)
+        partners, own = augment.mixup_plan(mixup_key, keys, example_mask.shape[0], self.augment)
+        return partners, jnp.where(example_mask[partners], own, 1.0)

@@ -1,0 +1,43 @@
+"""The objectives by name. An objective is one file with a `build` like `supervised.build`, and one line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+
+from beats_jax.config import Experiment
+from beats_jax.config.validation import nearest
+from beats_jax.errors import UserError
+
+OBJECTIVES: dict[str, str] = {"supervised": "beats_jax.objectives.supervised:build"}
+
+
+class Objective(Protocol):
+    """The face that the training loop knows. Its state has `step`, `params` and `weights` (see `objectives.state.State`)."""
+
+    def init(self, key: jax.Array, batch: Any) -> Any:
+        """A fresh state; of `batch` only shapes matter."""
+        ...
+
+    def update(self, state: Any, batch: Any) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
+        """The next state, and metrics as {name: (sum, count)}."""
+        ...
+
+
+def build(
+    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
+) -> Any:
+    """The objective that `experiment.objective.name` asks for.
+
+    Raises:
+      UserError: an unknown name; the nearest known one is named.
+    """
+    name = experiment.objective.name
+    if name not in OBJECTIVES:
+        raise UserError(f"objective.name is {name!r}; {nearest(name, list(OBJECTIVES))}")
+    module, function = OBJECTIVES[name].split(":")
+    return getattr(import_module(module), function)(experiment, vocabulary, optimizer, class_counts)

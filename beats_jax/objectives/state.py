@@ -1,0 +1,106 @@
+"""What a training run carries from one step to the next, and how loaded weights enter it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from beats_jax.errors import UserError
+
+Params = Any  # nested dict of float32 arrays
+
+
+class State(flax.struct.PyTreeNode):
+    """Everything that decides the next step besides the batch, so that saving it makes a resumed run the same run.
+
+    Attributes:
+      step: int32 [], updates done so far.
+      params: the parameters that are being learnt.
+      opt_state: the optimizer's own state.
+      ema: exponential average of `params`, or None where it is not kept.
+      key: a `jax.random.key`; it never changes, every step folds its own number into it.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+    ema: Params | None
+    key: jax.Array
+
+    @property
+    def weights(self) -> Params:
+        """The parameters that are evaluated and exported: the average where one is kept."""
+        return self.params if self.ema is None else self.ema
+
+
+def create(params: Params, key: jax.Array, optimizer: optax.GradientTransformation, *, average: bool) -> State:
+    """The state before the first update; an average starts as a copy of the parameters, so it needs no bias correction."""
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params) if average else None,
+        key=key,
+    )
+
+
+def apply_gradients(state: State, gradients: Params, optimizer: optax.GradientTransformation, ema_decay: float) -> State:
+    """One optimizer step, and one step of the average where the state keeps one."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = None if state.ema is None else average(state.ema, params, state.step, ema_decay)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+
+
+def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
+    """ema <- d * ema + (1 - d) * params with d = min(decay, (1 + t) / (10 + t)), t = updates done before this one.
+
+    The rising decay (as in TensorFlow's `ExponentialMovingAverage(num_updates=...)`) keeps the random start from lingering:
+    the first averages follow the parameters closely.
+    """
+    t = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + t) / (10 + t))
+    return jax.tree.map(lambda old, new: d * old + (1 - d) * new, ema, params)
+
+
+def with_parameters(state: State, loaded: Mapping[str, Any]) -> State:
+    """`state` with the leaves of `loaded` in place of its own, in `params` and in the average.
+
+    Args:
+      loaded: nested dict of arrays; a part of the parameter tree (a new head, say, may be missing from it).
+    Raises:
+      UserError: a loaded leaf that the model does not have, or that has another shape.
+    """
+    found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(loaded)[0]}
+    used: set[str] = set()
+
+    def place(path: Any, leaf: jax.Array) -> jax.Array:
+        name = path_name(path)
+        if name not in found:
+            return leaf
+        used.add(name)
+        value = np.asarray(found[name])
+        if value.shape != leaf.shape:
+            raise UserError(f"weights for {name} have shape {value.shape}, the model needs {leaf.shape}: is this another model?")
+        value = value.astype(leaf.dtype)
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
+
+    params = jax.tree_util.tree_map_with_path(place, state.params)
+    surplus = sorted(set(found) - used)
+    if surplus:
+        raise UserError(
+            f"{len(surplus)} loaded weights have no place in the model: {', '.join(surplus[:5])}; is this another model?"
+        )
+    ema = None if state.ema is None else jax.tree_util.tree_map_with_path(place, state.ema)
+    return state.replace(params=params, ema=ema)
+
+
+def path_name(path: Any) -> str:
+    """A pytree path as "encoder/layers_0/fc1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

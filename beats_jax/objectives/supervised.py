@@ -1,0 +1,180 @@
+"""Classification: softmax or, for several labels a clip, sigmoid cross-entropy on the logits of an encoder with a head.
+
+waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> model -> logits [B, C]
+-> losses [B] -> loss = sum over valid rows / global weight of the valid rows
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from beats_jax.config import Experiment, ObjectiveConfig
+from beats_jax.errors import UserError
+from beats_jax.objectives import losses
+from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
+from beats_jax.objectives.inputs import MODEL_STREAM, Frontend
+from beats_jax.objectives.state import State, apply_gradients, create
+
+Batch = Mapping[str, jax.Array]
+
+
+class Vocabulary(Protocol):
+    """What this room needs of `datasets.manifest.LabelVocabulary`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Supervised:
+    """Learning to name what sounds.
+
+    Attributes:
+      model: Linen module; `apply({"params": p}, fbank, token_mask, deterministic=..., rngs=...)` has `.logits` [B, C].
+      frontend: from waveforms to `fbank` and `token_mask`.
+      optimizer: turns gradients into updates.
+      num_classes: C.
+      multi_label: False: labels int32 [B]; True: labels float32 [B, C].
+      class_weights: float32 [C].
+      config: smoothing and focal factor.
+      ema_decay: 0 = no average of the weights.
+      accumulation_steps: parts in which a batch goes through the model.
+    """
+
+    model: nn.Module
+    frontend: Frontend
+    optimizer: optax.GradientTransformation
+    num_classes: int
+    multi_label: bool
+    class_weights: np.ndarray
+    config: ObjectiveConfig
+    ema_decay: float = 0.0
+    accumulation_steps: int = 1
+
+    def init(self, key: jax.Array, batch: Batch) -> State:
+        """A state with random parameters; of `batch` only shapes matter."""
+        init_key, run_key = jax.random.split(key)
+        fbank, token_mask = self.frontend.evaluation(batch)
+        params = self.model.init({"params": init_key}, fbank, token_mask, deterministic=True)["params"]
+        return create(params, run_key, self.optimizer, average=self.ema_decay > 0)
+
+    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """One step of learning.
+
+        Args:
+          batch: waveforms float32 [B, S], lengths int32 [B] (samples), labels int32 [B] or float32 [B, C],
+            positions int32 [B] (place in the global batch), example_mask bool [B] (False = row could not be read).
+        Returns:
+          the next state; metrics `loss`, `accuracy` (single label; against the louder label where clips are mixed) and
+          `gradient_norm` (before clipping) as (sum, count).
+        """
+        key = jax.random.fold_in(state.key, state.step)
+        fbank, token_mask, targets = self.frontend.training(key, batch, self._targets(batch["labels"]))
+        prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": batch["example_mask"]}
+        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        gradients, metrics = mean_gradients(self._loss, state.params, prepared, model_key, self.accumulation_steps)
+        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay), metrics
+
+    def predict(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Logits of every row as it is, and its loss where the batch has labels. Deterministic; jit it with `batch` sharded.
+
+        Returns:
+          `logits` float32 [B, C]; `losses` float32 [B], plain cross-entropy (no smoothing, weights or focal factor), 0 on
+          rows that could not be read.
+        """
+        fbank, token_mask = self.frontend.evaluation(batch)
+        logits = self._logits(params, fbank, token_mask, deterministic=True)
+        if "labels" not in batch:
+            return {"logits": logits}
+        per_example = losses.sigmoid_losses if self.multi_label else losses.softmax_losses
+        plain = per_example(logits, self._targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
+        return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
+
+    def _targets(self, labels: jax.Array) -> jax.Array:
+        """float32 [B, C]."""
+        return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
+
+    def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
+        output = self.model.apply({"params": params}, fbank, token_mask, **options)
+        return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
+
+    def _loss(self, params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Sum of the losses of a part of a batch, and (sum, count) of what is reported.
+
+        With class weights the count is the weight of the rows' own classes, so the loss is a weighted mean
+        (as in PyTorch's `CrossEntropyLoss(weight=...)` and scikit-learn's `log_loss(sample_weight=...)`).
+        """
+        dropout, layerdrop = jax.random.split(key)
+        logits = self._logits(
+            params, part["fbank"], part["token_mask"], deterministic=False, rngs={"dropout": dropout, "layerdrop": layerdrop}
+        )
+        targets, valid = part["targets"], part["example_mask"].astype(jnp.float32)
+        options = {
+            "class_weights": jnp.asarray(self.class_weights),
+            "label_smoothing": self.config.label_smoothing,
+            "focal_gamma": self.config.focal_gamma,
+        }
+        if self.multi_label:
+            per_example, count = losses.sigmoid_losses(logits, targets, **options), jnp.sum(valid)
+            metrics: Metrics = {}
+        else:
+            per_example = losses.softmax_losses(logits, targets, **options)
+            count = jnp.sum(valid * jnp.sum(targets * self.class_weights[None], axis=-1))
+            right = jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
+            metrics = {"accuracy": (jnp.sum(valid * right), jnp.sum(valid))}
+        total = jnp.sum(jnp.where(valid > 0, per_example, 0.0))
+        return total, {"loss": (total, count), **metrics}
+
+
+def build(
+    experiment: Experiment,
+    vocabulary: Vocabulary,
+    optimizer: optax.GradientTransformation,
+    class_counts: np.ndarray | None,
+) -> Supervised:
+    """The supervised objective of an experiment.
+
+    Args:
+      vocabulary: the classes.
+      class_counts: [C], training rows of each class; needed for `class_weights: balanced`.
+    Raises:
+      UserError: balanced class weights for a class without rows.
+    """
+    from beats_jax.audio.filterbank import filterbank
+    from beats_jax.models import registry
+
+    config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
+    model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)  # type: ignore[call-arg]
+    weights = np.ones(num_classes, np.float32)
+    if config.class_weights == "balanced":
+        if class_counts is None:
+            raise UserError("objective.class_weights is 'balanced' but the training rows were not counted: use 'none'")
+        weights = losses.balanced_weights(class_counts)
+    return Supervised(
+        model=registry.build(model_config, jnp.dtype(training.precision)),
+        frontend=Frontend(
+            filterbank=partial(filterbank, config=experiment.audio.filterbank),
+            token_mask=partial(registry.token_mask, model_config, num_mel_bins=experiment.audio.filterbank.num_mel_bins),
+            augment=config.augment,
+            sample_rate=experiment.audio.sample_rate,
+        ),
+        optimizer=optimizer,
+        num_classes=num_classes,
+        multi_label=experiment.data.multi_label,
+        class_weights=weights,
+        config=config,
+        ema_decay=training.ema_decay,
+        accumulation_steps=training.accumulation_steps,
+    )

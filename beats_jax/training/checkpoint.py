@@ -1,0 +1,249 @@
+"""Checkpoints of a run (orbax): the state, the position in the data, and a JSON record of the loop.
+
+Written in the background, two newest and the best kept, read back bit for bit onto whatever mesh the reader has. orbax's
+habits that are handled here: `save` refuses in silence, a full disk is reported by the next wait, a killed write leaves a
+`*.orbax-checkpoint-tmp`, a torn checkpoint is still listed as the newest.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from beats_jax.errors import UserError
+
+KEPT_NEWEST = 2  # the last one, and the one before it in case the last one is torn
+TEMPORARY = ".orbax-checkpoint-tmp"
+ITEMS = ("state", "position", "record")
+OTHER_RUN = ("not compatible with the stored shape", "tree structures do not match")
+
+
+class TornCheckpoint(Exception):
+    """A checkpoint of which something is missing or damaged; the message names its directory."""
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    state: Any
+    position: dict[str, Any]
+    record: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in one directory; a context manager that waits for the last write."""
+
+    def __init__(self, directory: str | Path, *, say: Callable[[str], None] = print) -> None:
+        """Opens (and makes) the directory and removes what killed writes have left in it.
+
+        Args:
+          say: receives one line for each checkpoint that is passed over because it is torn.
+        Raises:
+          UserError: the directory cannot be made or written.
+        """
+        self.directory = Path(directory).absolute()
+        self.best_step: int | None = None
+        self._say = say
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.directory}: cannot be a checkpoint directory ({error.strerror}); choose another --workdir"
+            ) from error
+        self._remove_temporary()
+        self._manager = self._open()
+        logging.getLogger("absl").addFilter(_not_from_orbax)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest step on disk, whole or not; None where there is none."""
+        return self._manager.latest_step()
+
+    def save(
+        self, step: int, state: Any, *, position: Mapping[str, Any], record: Mapping[str, Any], best_step: int | None = None
+    ) -> None:
+        """Starts writing; the arrays may be donated as soon as this returns.
+
+        Args:
+          position: plain numbers that say where the data go on.
+          record: the loop's own state, fit for JSON (plain Python numbers).
+          best_step: a step that must be kept however old it gets.
+        Raises:
+          UserError: the disk is full (now, or when the checkpoint before this one was written).
+        """
+        import orbax.checkpoint as ocp
+
+        self.best_step = best_step
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            position=ocp.args.JsonSave(dict(position)),
+            record=ocp.args.JsonSave({**record, "best_step": best_step}),
+        )
+        with self._writing():
+            if not self._manager.save(step, args=items):
+                raise RuntimeError(f"{self.directory}: step {step} was not saved; it holds {list(self._manager.all_steps())}")
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          UserError: the disk is full.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the last write and ends the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+            self._remove_temporary()  # after a failed write other threads of it may have gone on for a moment
+            logging.getLogger("absl").removeFilter(_not_from_orbax)
+
+    def restore_latest(self, like: Any) -> Restored | None:
+        """The newest checkpoint that can be read, or None where there is none; torn ones are renamed to `<step>.torn`.
+
+        Args:
+          like: pytree of arrays or `jax.ShapeDtypeStruct` with shardings: the shapes expected and where to put them.
+        Raises:
+          UserError: a checkpoint of another model or optimizer; or there are checkpoints, but none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        torn: list[tuple[int, TornCheckpoint]] = []
+        for step in steps:
+            try:
+                restored = self.restore(step, like)
+            except TornCheckpoint as error:
+                torn.append((step, error))
+                continue
+            for other, error in torn:
+                self._put_aside(other, error)
+            self.best_step = restored.record.get("best_step")
+            return restored
+        if steps:
+            raise UserError(
+                f"{torn[0][1]}; no other of the steps {steps} can be read either: move {self.directory} away to start anew"
+            )
+        return None
+
+    def restore(self, step: int, like: Any) -> Restored:
+        """The checkpoint of one step; `like` as in `restore_latest`.
+
+        Raises:
+          UserError: it belongs to another model or optimizer.
+          TornCheckpoint: it cannot be read.
+        """
+        import orbax.checkpoint as ocp
+
+        place = self._directory_of(step)
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        missing = [item for item in ITEMS if not (place / item).is_dir()]
+        if missing:  # asked by name, because an empty directory counts as a step for orbax
+            raise TornCheckpoint(f"{place}: cannot be read ({', '.join(missing)} missing)")
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore(), record=ocp.args.JsonRestore()
+        )
+        try:
+            found = self._manager.restore(step, args=items)
+        except Exception as error:
+            cause = _root(error)  # orbax wraps some read errors in a plain Exception
+            reason = " ".join(str(cause).split())
+            if any(text in reason for text in OTHER_RUN):
+                raise UserError(
+                    f"{place}: written with another model or optimizer ({reason[:160]}); give the settings of that run, "
+                    "or another --workdir"
+                ) from error
+            if isinstance(cause, ValueError | KeyError | OSError):
+                raise TornCheckpoint(f"{place}: cannot be read ({reason[:120]})") from error
+            raise
+        return Restored(step, found["state"], found["position"], found["record"])
+
+    def _directory_of(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    def _open(self) -> Any:
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(preservation_policy=_Preserve(self), cleanup_tmp_directories=False)
+        return ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+
+    def _remove_temporary(self) -> None:
+        if jax.process_index() == 0:
+            for leftover in self.directory.glob(f"*{TEMPORARY}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def _put_aside(self, step: int, error: TornCheckpoint) -> None:
+        """A torn checkpoint must go: `save` of the same step would be refused."""
+        place = self._directory_of(step)
+        self._say(f"{error}; put aside as {place.name}.torn, going back to the one before")
+        if jax.process_index() == 0:
+            aside = place.with_name(f"{place.name}.torn")
+            shutil.rmtree(aside, ignore_errors=True)
+            place.rename(aside)
+        self._manager.reload()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not _disk_is_full(error):
+                raise
+            self._remove_temporary()
+            newest = max((step for step in self._manager.all_steps(read=True)), default=None)
+            kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"
+            raise UserError(
+                f"{self.directory}: the disk is full, the checkpoint could not be written; {kept}; free some space"
+            ) from error
+
+
+class _Preserve:
+    """Keeps the newest checkpoints and the best one (orbax's `PreservationPolicy`)."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """True for each of `checkpoints` (oldest first) that stays."""
+        del context
+        newest = {info.step for info in checkpoints[-KEPT_NEWEST:]}
+        return [info.step in newest or info.step == self._checkpoints.best_step for info in checkpoints]
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    """orbax logs pages of tracebacks from its threads; the same errors reach us through `wait`."""
+    return "orbax" not in record.pathname
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether `error`, or one that led to it, says so: which of orbax's threads meets the full disk first is chance."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if any(text in str(chain) for text in ("RESOURCE_EXHAUSTED", "No space left")):
+            return True
+        if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def _root(error: BaseException) -> BaseException:
+    """The exception that `error` was raised from in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,99 @@
+"""Where arrays live: one mesh with the axes "data" and "fsdp", made in this one place.
+
+Batches are split over both axes, parameters and optimizer state over "fsdp". With one device both are 1, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from beats_jax.errors import UserError
+
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh [data, fsdp] of all devices (or of the `jax.Device`s given).
+
+    The axes are of type Auto: `jax.make_mesh` gives Explicit ones by default, on which plain model code does not run.
+
+    Args:
+      data: devices on the data axis; 0 = all that `fsdp` leaves.
+      fsdp: devices over which parameters are split.
+    Raises:
+      UserError: data * fsdp is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    if fsdp < 1 or data < 0 or (data or len(devices) // fsdp) * fsdp != len(devices):
+        raise UserError(
+            f"training.mesh_data {data} x training.mesh_fsdp {fsdp} does not use all {len(devices)} devices: "
+            "their product must be the number of devices (mesh_data 0 = all that mesh_fsdp leaves)"
+        )
+    return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def check_batch_size(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> None:
+    """Refuses a global batch that cannot be split evenly over the devices and the parts of an accumulated step.
+
+    Raises:
+      UserError: with the next batch size that can.
+    """
+    unit = mesh.size * accumulation_steps
+    if batch_size % unit:
+        parts = f" x {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
+        raise UserError(
+            f"data.batch_size {batch_size} does not divide over {mesh.size} devices{parts}: use a multiple of {unit}, "
+            f"such as {-(-batch_size // unit) * unit}"
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(mesh: Mesh, shapes: Any) -> Any:
+    """A sharding for every leaf of a state, optimizer state included.
+
+    Leaves with two or more axes are split over "fsdp" along their largest axis that it divides (the first of equals);
+    all others are replicated.
+
+    Args:
+      shapes: pytree of arrays or `jax.ShapeDtypeStruct`.
+    """
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, _leaf_spec(leaf.shape, mesh.shape["fsdp"])), shapes)
+
+
+def _leaf_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+    divisible = [axis for axis, size in enumerate(shape) if size % fsdp == 0 and size > 0]
+    if fsdp == 1 or len(shape) < 2 or not divisible:
+        return PartitionSpec()
+    largest = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(largest + 1)))
+
+
+def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This host's rows of a batch onto its devices, as parts of global arrays.
+
+    Every host must give the same number of rows: the global shape is stated, so that a host with other rows fails instead of
+    training on another shape.
+
+    Raises:
+      UserError: the rows do not divide over the devices.
+    """
+    sharding, hosts = batch_sharding(mesh), jax.process_count()
+    check_batch_size(mesh, hosts * len(next(iter(arrays.values()))))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array, (hosts * array.shape[0], *array.shape[1:]))
+        for name, array in arrays.items()
+    }

@@ -1,0 +1,68 @@
+"""SIGTERM and SIGINT as a wish to stop: the first one lets the step finish and the state be saved, the second one kills."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Preempted(Exception):
+    """The run was asked to stop, has saved its state and can be resumed; `status` is the shell's 128 + signal (143, 130)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class StopSignals:
+    """Context in which a first SIGTERM or SIGINT only sets `received`; the handlers before it are back for the second.
+
+    With several processes all of them must stop at the same step, so there jax's preemption service decides
+    (`jax.distributed.initialize` has taken over SIGTERM), and SIGINT is left alone. Outside the main thread, where Python
+    allows no handlers, nothing is caught.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    def requested(self, step: int) -> bool:
+        """Whether to stop after this step; on several processes the same answer everywhere."""
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            if self.received is None and multihost_utils.reached_preemption_sync_point(step):
+                self.received = signal.SIGTERM
+        return self.received is not None
+
+    def preempted(self, step: int, place: str) -> Preempted:
+        """The exception to raise once the state of `step` is saved in `place`."""
+        number = self.received or signal.SIGTERM
+        return Preempted(
+            f"stopped by {number.name} after step {step}; saved in {place}: give the same command again to go on", 128 + number
+        )
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,118 @@
+"""What the loop itself remembers between steps and across a restart: running sums, the best evaluation, patience."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from beats_jax.errors import UserError
+
+Sums = Mapping[str, tuple[Any, Any]]
+
+
+class NonFinite(UserError):
+    """A metric of a training step is NaN or infinite."""
+
+
+@dataclass
+class Progress:
+    """Plain numbers only: they go through JSON, in which Python floats survive bit for bit.
+
+    Attributes:
+      step: updates done.
+      window: name -> [sum, count] since the last row was written.
+      best: best value of the monitored metric, None before the first evaluation that gave one.
+      best_step: the step it was measured at.
+      waited: evaluations since then.
+      stopped_early: patience has run out.
+      last: name -> value of the newest evaluation.
+    """
+
+    step: int = 0
+    window: dict[str, list[float]] = field(default_factory=dict)
+    best: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+    stopped_early: bool = False
+    last: dict[str, float] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON; `Progress(**record)` is the way back."""
+        return asdict(self)
+
+    def take_window(self) -> dict[str, float]:
+        """Averages since the last call; what was counted zero times is left out."""
+        averages = {name: total / count for name, (total, count) in self.window.items() if count > 0}
+        self.window = {}
+        return averages
+
+    def observe(self, values: Mapping[str, float], monitor: str, patience: int) -> bool:
+        """Notes an evaluation at the present step and returns whether it is the best so far. NaN is never the best.
+
+        Raises:
+          UserError: `monitor` is not among the values.
+        """
+        if monitor not in values:
+            raise UserError(
+                f"training.monitor is {monitor!r}, which the evaluation does not give; it gives: {', '.join(sorted(values))}"
+            )
+        self.last = {name: float(value) for name, value in values.items()}
+        value = self.last[monitor]
+        sign = -1 if smaller_is_better(monitor) else 1
+        better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best)
+        if better:
+            self.best, self.best_step, self.waited = value, self.step, 0
+        else:
+            self.waited += 1
+            self.stopped_early = 0 < patience <= self.waited
+        return better
+
+
+def smaller_is_better(monitor: str) -> bool:
+    """Losses fall, every other metric rises."""
+    return monitor == "loss" or monitor.endswith("_loss")
+
+
+@dataclass
+class Meter:
+    """Reads the metrics of a step one step late, while the device works on the next, so that it never waits.
+
+    Attributes:
+      progress: where sums are kept.
+      describe_rows: row numbers of a batch -> text that names their files, for the message of a failed step.
+      on_read: called with the number of a step once its metrics are in the sums.
+    """
+
+    progress: Progress
+    describe_rows: Callable[[np.ndarray], str]
+    on_read: Callable[[int], None]
+    _pending: tuple[int, Sums, np.ndarray] | None = None
+
+    def add(self, step: int, metrics: Sums, rows: np.ndarray) -> None:
+        """Takes a step's metrics (still being computed) and reads those of the step before."""
+        pending, self._pending = self._pending, (step, metrics, rows)
+        self._read(pending)
+
+    def flush(self) -> None:
+        """Reads what is still outstanding."""
+        pending, self._pending = self._pending, None
+        self._read(pending)
+
+    def _read(self, pending: tuple[int, Sums, np.ndarray] | None) -> None:
+        if pending is None:
+            return
+        step, metrics, rows = pending
+        values = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(dict(metrics)).items()}
+        failed = [f"{name} is {total}" for name, (total, count) in values.items() if not math.isfinite(total + count)]
+        if failed:
+            raise NonFinite(f"step {step}: {', '.join(failed)}; rows of the batch: {self.describe_rows(rows)}")
+        for name, (total, count) in values.items():
+            window = self.progress.window.setdefault(name, [0.0, 0.0])
+            window[0] += total
+            window[1] += count
+        self.on_read(step)

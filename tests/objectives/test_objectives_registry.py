@@ -1,0 +1,56 @@
+"""The registry: every entry can be imported and built; an unknown name is refused with the nearest known one."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from beats_jax.config import BEATsConfig, DataConfig, Experiment, ObjectiveConfig
+from beats_jax.errors import UserError
+from beats_jax.objectives.registry import OBJECTIVES, build
+
+
+class Names(NamedTuple):
+    names: tuple[str, ...] = ("ara", "pica", "strix")
+
+
+TINY = BEATsConfig(
+    encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=16, encoder_attention_heads=2, embed_dim=16, conv_pos_groups=2
+)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_takes_a_step_with_the_real_rooms(name):
+    experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=ObjectiveConfig(name=name))
+    objective = build(experiment, Names(), optax.sgd(0.1), None)
+    batch = {
+        "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
+        "lengths": np.array([8000, 4000], np.int32),
+        "labels": np.array([0, 2], np.int32),
+        "positions": np.arange(2, dtype=np.int32),
+        "rows": np.arange(2, dtype=np.int32),
+        "example_mask": np.array([True, True]),
+    }
+    state = jax.jit(objective.init)(jax.random.key(0), batch)
+    after, metrics = jax.jit(objective.update)(state, batch)
+    assert int(after.step) == 1
+    assert np.isfinite(float(metrics["loss"][0]))
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, after.params)
+    assert changed["predictor"]["kernel"]
+
+
+def test_unknown_name_is_refused():
+    experiment = Experiment(objective=ObjectiveConfig(name="supervized"))
+    with pytest.raises(UserError, match="did you mean 'supervised'"):
+        build(experiment, Names(), optax.sgd(0.1), None)
+
+
+def test_balanced_weights_need_counts():
+    experiment = dataclasses.replace(Experiment(model=TINY), objective=ObjectiveConfig(class_weights="balanced"))
+    with pytest.raises(UserError, match="not counted"):
+        build(experiment, Names(), optax.sgd(0.1), None)
+    weights = build(experiment, Names(), optax.sgd(0.1), np.array([1, 1, 2])).class_weights
+    np.testing.assert_allclose(weights, np.array([1, 1, 0.5]) / (2.5 / 3), rtol=1e-6)

@@ -1,0 +1,163 @@
+"""Checkpoints: bit-exact, onto other meshes, with torn, missing and impossible ones."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_problem import assert_same_bits
+
+from beats_jax.errors import UserError
+from beats_jax.training.checkpoint import Checkpoints
+from beats_jax.training.mesh import make_mesh, state_shardings
+
+# orbax leaves coroutines behind when a read fails
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def make_state(mesh, seed=0, rows=16):
+    random = np.random.default_rng(seed)
+    tree = {"kernel": random.normal(size=(rows, 32)).astype(np.float32), "step": np.int32(seed), "key": jax.random.key(seed)}
+    return jax.tree.map(jax.device_put, tree, state_shardings(mesh, tree))
+
+
+def save(checkpoints, step, state, best_step=None):
+    record = {"progress": {"best": 0.1 + 0.2}}
+    checkpoints.save(step, state, position={"next_step": step}, record=record, best_step=best_step)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A directory with the steps 1, 2 and 3."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (1, 2, 3):
+            save(checkpoints, step, make_state(make_mesh(), step), best_step=1)
+    return tmp_path / "checkpoints"
+
+
+def test_newest_two_and_the_best_are_kept(filled):
+    with Checkpoints(filled) as checkpoints:
+        for step in (4, 5, 6):
+            save(checkpoints, step, make_state(make_mesh(), step), best_step=1)
+        checkpoints.wait()
+        assert sorted(os.listdir(filled)) == ["1", "5", "6"]
+        save(checkpoints, 7, make_state(make_mesh(), 7), best_step=7)
+        checkpoints.wait()
+        assert sorted(os.listdir(filled)) == ["6", "7"]
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 8, 1), (8, 2, 4), (4, 1, 4)], ids=str)
+def test_restores_bit_for_bit_onto_other_meshes(filled, mesh):
+    count, data, fsdp = mesh
+    other = make_mesh(data, fsdp, jax.devices()[:count])
+    with Checkpoints(filled) as checkpoints:
+        restored = checkpoints.restore_latest(make_state(other))
+        assert checkpoints.best_step == 1
+        assert_same_bits(checkpoints.restore(1, make_state(other)).state, make_state(other, 1))
+    assert (restored.step, restored.position) == (3, {"next_step": 3})
+    assert restored.record == {"progress": {"best": 0.30000000000000004}, "best_step": 1}
+    assert_same_bits(restored.state, make_state(other, 3))
+    assert restored.state["kernel"].addressable_shards[0].data.shape == (16, 32 // fsdp)
+
+
+def test_an_empty_directory_has_nothing_to_restore(tmp_path):
+    with Checkpoints(tmp_path / "new") as checkpoints:
+        assert checkpoints.restore_latest(make_state(make_mesh())) is None
+        assert checkpoints.latest_step is None
+
+
+def _truncate(place):
+    for file in (place / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:50])
+
+
+TEARS = {
+    "arrays gone": lambda place: shutil.rmtree(place / "state" / "d"),
+    "files cut": _truncate,
+    "no record": lambda place: shutil.rmtree(place / "record"),
+    "half a record": lambda place: (place / "record" / "metadata").write_text('{"progr'),
+    "empty": lambda place: [shutil.rmtree(item) if item.is_dir() else item.unlink() for item in place.iterdir()],
+}
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_a_torn_checkpoint_is_passed_over_and_can_be_written_again(filled, tear):
+    TEARS[tear](filled / "3")
+    lines = []
+    with Checkpoints(filled, say=lines.append) as checkpoints:
+        restored = checkpoints.restore_latest(make_state(make_mesh()))
+        assert restored.step == 2
+        assert_same_bits(restored.state, make_state(make_mesh(), 2))
+        assert len(lines) == 1
+        assert lines[0].startswith(f"{filled / '3'}: cannot be read")
+        assert "\n" not in lines[0]
+        save(checkpoints, 3, make_state(make_mesh(), 30))
+    with Checkpoints(filled) as checkpoints:
+        assert_same_bits(checkpoints.restore_latest(make_state(make_mesh())).state, make_state(make_mesh(), 30))
+
+
+def test_when_all_are_torn_the_run_does_not_start_anew_in_silence(filled):
+    for step in ("1", "2", "3"):
+        shutil.rmtree(filled / step / "state")
+    with Checkpoints(filled) as checkpoints, pytest.raises(UserError, match="away to start anew"):
+        checkpoints.restore_latest(make_state(make_mesh()))
+    assert (filled / "3").is_dir()
+
+
+@pytest.mark.parametrize("change", ["shape", "surplus"])
+def test_a_checkpoint_of_another_model_is_refused(filled, change):
+    like = make_state(make_mesh(), rows=24 if change == "shape" else 16)
+    if change == "surplus":
+        like["other"] = jnp.zeros((2, 2))
+    with Checkpoints(filled) as checkpoints, pytest.raises(UserError, match=r"3: written with another model or optimizer"):
+        checkpoints.restore_latest(like)
+
+
+def test_leftovers_of_killed_writes_are_removed(filled):
+    leftover = filled / "4.orbax-checkpoint-tmp" / "state"
+    leftover.mkdir(parents=True)
+    with Checkpoints(filled) as checkpoints:
+        assert not leftover.parent.exists()
+        assert checkpoints.latest_step == 3
+
+
+def test_saving_a_step_twice_is_our_mistake_and_raises(filled):
+    with Checkpoints(filled) as checkpoints, pytest.raises(RuntimeError, match="step 2 was not saved"):
+        save(checkpoints, 2, make_state(make_mesh()))
+
+
+def test_a_file_in_the_way_is_the_users_to_move(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="cannot be a checkpoint directory"):
+        Checkpoints(tmp_path / "checkpoints")
+
+
+def _save_and_wait(checkpoints, step, state):
+    save(checkpoints, step, state)
+    checkpoints.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")
+def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small file system here")
+    try:
+        state = make_state(make_mesh(), 1, rows=5000)  # 640 kB, random: they do not compress
+        checkpoints = Checkpoints(disk / "run")
+        save(checkpoints, 1, state)
+        checkpoints.wait()
+        with pytest.raises(UserError, match=r"run: the disk is full.*the checkpoint of step 1 is whole"):
+            _save_and_wait(checkpoints, 2, state)
+        checkpoints.close()
+        assert os.listdir(disk / "run") == ["1"]
+        with Checkpoints(disk / "run") as again:
+            assert_same_bits(again.restore_latest(state).state, state)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
