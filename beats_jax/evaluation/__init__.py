@@ -1,0 +1,1 @@
+"""Numbers, intervals, figures and reports from predictions."""

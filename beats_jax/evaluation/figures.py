@@ -1,0 +1,265 @@
+"""Pictures of a report, each as a data URI (PNG for spectrograms, SVG for the rest), drawn with matplotlib's object API.
+
+No pyplot, no global state: figures are made on the Agg canvas and settings hold inside `rc_context` only. Colours are those of
+Okabe & Ito (2008), which readers with colour-blindness tell apart; images use one-hue or perceptually even maps.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from beats_jax.evaluation.result import ClassResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7280"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
+INK, FAINT = "#1F2933", "#E3E7EB"
+ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
+_STYLE: Any = {
+    "font.family": "sans-serif",  # DejaVu Sans, which ships with matplotlib
+    "svg.fonttype": "none",  # text stays text: the browser has glyphs for scripts that DejaVu lacks
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "beats_jax",  # else ids in the SVG change from run to run
+}
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """A white figure of this many inches on the Agg canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _data_uri(figure: Figure, kind: str, dots_per_inch: int = 150) -> str:
+    """The figure as `data:image/...;base64,...`; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # said of the layout; the browser draws the text
+        figure.savefig(stream, format=kind, dpi=dots_per_inch, metadata=metadata)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def _short(name: str, limit: int = 24) -> str:
+    """A label of at most `limit` characters, safe from matplotlib's reading of `$` as mathematics."""
+    cut = name if len(name) <= limit else name[: limit - 1] + "…"
+    return cut.replace("$", r"\$")
+
+
+def history_series(history: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values) of the rows that hold `name`, in order of the step. Both [n]; rows without it are passed over."""
+    found = sorted((int(row["step"]), float(row[name])) for row in history if row.get(name) is not None)
+    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
+
+
+def learning_curves(
+    history: Sequence[Mapping[str, Any]], metric_names: Sequence[str] = ("accuracy", "f1_macro", "mAP")
+) -> str | None:
+    """Loss (left) and validation metrics (right) against the step; None if the history holds neither.
+
+    Args:
+      history: rows with "step" and any of "train/loss", "val/loss", "val/<metric>".
+    """
+    import matplotlib
+
+    losses = [(label, *history_series(history, key)) for label, key in (("training", "train/loss"), ("validation", "val/loss"))]
+    metrics = [(name, *history_series(history, f"val/{name}")) for name in metric_names]
+    panels = [
+        (title, [line for line in lines if len(line[1])])
+        for title, lines in (("Loss", losses), ("Validation metrics", metrics))
+        if any(len(line[1]) for line in lines)
+    ]
+    if not panels:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(9, 3.1)
+        for position, (title, lines) in enumerate(panels, start=1):
+            axes = figure.add_subplot(1, len(panels), position)
+            for color, (label, steps, values) in zip(PALETTE, lines, strict=False):
+                marker = "o" if len(steps) <= 40 else None
+                axes.plot(steps, values, color=color, label=label, linewidth=1.6, marker=marker, markersize=3)
+            axes.set(title=title, xlabel="step")
+            axes.grid(True)
+            axes.legend()
+            if title == "Loss":
+                axes.set_ylim(bottom=0)
+            else:
+                axes.set_ylim(0, 1.02)
+        return _data_uri(figure, "svg")
+
+
+def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str:
+    """Raw counts and row shares side by side (many classes: one below the other), as SVG. confusion: int [C, C], row = true,
+    column = predicted."""
+    import matplotlib
+
+    num_classes = len(class_names)
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    side = float(np.clip(0.42 * num_classes, 3.4, 9.5))
+    stacked = num_classes > ANNOTATED_CLASSES  # two wide matrices are readable one below the other only
+    label_room = 0.075 * max((len(_short(name)) for name in class_names), default=0)
+    width, height = side + label_room + 0.9, side + label_room + 0.5
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(width if stacked else 2 * width, 2 * height if stacked else height)
+        shape = (2, 1) if stacked else (1, 2)
+        for position, (title, values, text) in enumerate(
+            (("Examples", confusion, "{:.0f}"), ("Share of the true class", shares, "{:.2f}")), start=1
+        ):
+            axes = figure.add_subplot(*shape, position)
+            _draw_matrix(figure, axes, values, class_names, text, highest=1.0 if position == 2 else None)
+            axes.set_title(title)
+        return _data_uri(figure, "svg")
+
+
+def _draw_matrix(
+    figure: Figure, axes: Axes, values: np.ndarray, class_names: Sequence[str], text: str, highest: float | None
+) -> None:
+    """One confusion matrix; cells carry numbers where there is room."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
+
+    num_classes = len(class_names)
+    top = highest or max(float(values.max(initial=0)), 1.0)
+    shades = colormaps["Blues"](np.linspace(0.15, 1, 256))  # from a visible shade on: a single confusion must not look like none
+    drawn = np.ma.masked_equal(values, 0)
+    image = axes.imshow(drawn, cmap=ListedColormap(shades), vmin=0, vmax=top, interpolation="nearest")
+    names = [_short(name) for name in class_names]
+    size = 8 if num_classes <= 25 else 6.5
+    axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 6 else 40, fontsize=size)
+    if num_classes <= 6:
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(num_classes), names, fontsize=size)
+    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=FAINT, linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted", ylabel="true")
+    if num_classes <= ANNOTATED_CLASSES:
+        for row, column in np.ndindex(values.shape):
+            value = values[row, column]
+            if value > 0:
+                color = "white" if value > 0.55 * top else INK
+                axes.text(column, row, text.format(value), ha="center", va="center", fontsize=8, color=color)
+    else:
+        figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, ticks=MaxNLocator(8, integer=highest is None))
+
+
+def class_bars(classes: Sequence[ClassResult]) -> str:
+    """F1 and recall per class with their intervals, worst F1 at the bottom; as SVG."""
+    import matplotlib
+
+    def key(found: ClassResult) -> float:
+        return -1.0 if found.f1.value is None else found.f1.value
+
+    ordered = sorted(classes, key=key)
+    places = np.arange(len(ordered))
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(8, max(1.8, 0.9 + 0.3 * len(ordered)))
+        axes = figure.add_subplot()
+        for attribute, label, color, shift in (("f1", "F1", BLUE, 0.16), ("recall", "recall", ORANGE, -0.16)):
+            for place, found in zip(places, ordered, strict=True):
+                estimate = getattr(found, attribute)
+                if estimate.value is None:
+                    continue
+                if estimate.low is not None:
+                    axes.hlines(place + shift, estimate.low, estimate.high, color=color, linewidth=2.2, alpha=0.45)
+                axes.plot(
+                    estimate.value, place + shift, "o", color=color, markersize=5, markeredgecolor="white", markeredgewidth=0.5
+                )
+            axes.plot([], [], "o-", color=color, label=label, markersize=5)
+        axes.set_yticks(places, [f"{_short(found.name)}  ({found.n})" for found in ordered])
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(ordered) - 0.4))
+        axes.grid(True, axis="x")
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper right", ncols=2)
+        return _data_uri(figure, "svg")
+
+
+def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Examples per class in each split, as stacked bars, most frequent first; as SVG. counts: split -> class -> number."""
+    import matplotlib
+
+    totals: dict[str, int] = {}
+    for numbers in counts.values():
+        for name, number in numbers.items():
+            totals[name] = totals.get(name, 0) + number
+    names = sorted(totals, key=lambda name: totals[name])
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(8, max(1.6, 0.8 + 0.24 * len(names)))
+        axes = figure.add_subplot()
+        left = np.zeros(len(names))
+        for color, (split, numbers) in zip((BLUE, "#56B4E9", ORANGE, GREEN, PURPLE, GREY), counts.items(), strict=False):
+            values = np.array([numbers.get(name, 0) for name in names])
+            axes.barh(range(len(names)), values, left=left, height=0.7, color=color, edgecolor="white", label=_short(split))
+            left = left + values
+        for place, name in enumerate(names):
+            axes.annotate(str(totals[name]), (totals[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set(xlabel="examples")
+        axes.tick_params(axis="y", length=0)
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
+        axes.grid(True, axis="x")
+        figure.legend(loc="outside upper right", ncols=len(counts))
+        return _data_uri(figure, "svg")
+
+
+def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
+    """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples].
+
+    Made for the eye (librosa, 1024-sample window, 80 dB range); the model's own input is `audio.filterbank`.
+    """
+    import librosa
+    import matplotlib
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    window = 1024
+    waveform = np.pad(np.asarray(waveform, np.float32), (0, max(0, window - len(waveform))))
+    hop = max(128, len(waveform) // 800)
+    bands = 96 if sample_rate >= 16_000 else 64
+    mel = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, n_fft=window, hop_length=hop, n_mels=bands, fmin=20)
+    decibels = librosa.power_to_db(mel, ref=max(float(mel.max()), 1e-10), top_db=80)
+    ticks_hz = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000, 32000, 64000) if hz <= sample_rate / 2]
+    lowest, highest = (float(librosa.hz_to_mel(hz)) for hz in (20, sample_rate / 2))
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(3.6, 1.9)
+        axes = figure.add_subplot()
+        extent = (0, len(waveform) / sample_rate, lowest, highest)
+        axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-80, vmax=0)
+        axes.yaxis.set_major_locator(FixedLocator([float(librosa.hz_to_mel(hz)) for hz in ticks_hz]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda mels, _: f"{librosa.mel_to_hz(mels):.0f}"))
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel("s", fontsize=7)
+        axes.set_ylabel("Hz", fontsize=7)
+        return _data_uri(figure, "png", 130)

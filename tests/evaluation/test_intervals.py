@@ -1,0 +1,96 @@
+"""The bootstrap: closed forms, groups, determinism, and the cases without an interval."""
+
+import numpy as np
+import pytest
+
+from beats_jax.evaluation.intervals import bootstrap, group_numbers, resample_weights
+from beats_jax.evaluation.metrics import Evaluator
+
+
+def correct_with_rate(num_examples, rate):
+    """Two-class labels and probabilities whose accuracy is `rate`."""
+    labels = np.arange(num_examples) % 2
+    predicted = np.where(np.arange(num_examples) < round(rate * num_examples), labels, 1 - labels)
+    return labels, np.eye(2)[predicted] * 0.8 + 0.1
+
+
+def accuracy_interval(labels, probabilities, groups=None, resamples=2000, seed=0):
+    evaluator = Evaluator(labels, probabilities, multi_label=False)
+    found = bootstrap(evaluator, group_numbers(groups, len(labels)), resamples=resamples, seed=seed)
+    return None if found is None else found.overall["accuracy"]
+
+
+def test_accuracy_interval_is_the_binomial_one():
+    low, high = accuracy_interval(*correct_with_rate(400, 0.8))
+    error = 1.96 * np.sqrt(0.8 * 0.2 / 400)  # the bootstrap of a mean of 0/1 is a binomial proportion
+    assert (low, high) == pytest.approx((0.8 - error, 0.8 + error), abs=0.006)
+
+
+def test_groups_are_drawn_whole():
+    labels, probabilities = correct_with_rate(40, 0.8)
+    repeated = (np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0))
+    groups = np.repeat(np.arange(40), 10)
+    np.testing.assert_array_equal(
+        accuracy_interval(*repeated, groups=[f"recording {group}" for group in groups]), accuracy_interval(labels, probabilities)
+    )
+    alone = accuracy_interval(*repeated)
+    together = accuracy_interval(*repeated, groups=groups)
+    assert np.diff(together) > 2.5 * np.diff(alone)  # about sqrt(10) wider
+
+
+def test_same_seed_same_bits_other_seed_other_interval():
+    rng = np.random.default_rng(1)
+    evaluator = Evaluator(rng.integers(0, 3, 60), rng.dirichlet(np.ones(3), 60), multi_label=False)
+    groups = group_numbers(None, 60)
+    first, again, other = (bootstrap(evaluator, groups, resamples=200, seed=seed) for seed in (5, 5, 6))
+    for part in ("overall", "classes"):
+        for name, values in getattr(first, part).items():
+            np.testing.assert_array_equal(values, getattr(again, part)[name])
+    assert (first.overall["auroc"] != other.overall["auroc"]).any()
+
+
+def test_equals_a_loop_over_resampled_rows():
+    rng = np.random.default_rng(2)
+    labels, probabilities = rng.integers(0, 4, 50), rng.integers(0, 6, (50, 4)) / 5
+    groups = np.sort(rng.integers(0, 12, 50))
+    groups = group_numbers(groups, 50)
+    found = bootstrap(Evaluator(labels, probabilities, multi_label=False), groups, resamples=80, seed=3)
+    weights = resample_weights(np.random.default_rng(3), int(groups.max()) + 1, 80)
+    loops = {"mAP": [], "auroc": [], "f1_macro": []}
+    for column in weights.T:
+        rows = np.repeat(np.arange(50), column[groups].astype(int))
+        overall = Evaluator(labels[rows], probabilities[rows], multi_label=False).metrics().overall
+        for name, values in loops.items():
+            values.append(float(overall[name]))
+    for name, values in loops.items():
+        np.testing.assert_allclose(found.overall[name], np.nanpercentile(values, (2.5, 97.5)), atol=1e-9)
+
+
+def test_every_resample_draws_as_many_groups_as_there_are():
+    weights = resample_weights(np.random.default_rng(0), 17, 300)
+    np.testing.assert_array_equal(weights.sum(axis=0), 17)
+    assert weights.mean(axis=1) == pytest.approx(np.ones(17), abs=0.25)
+
+
+def test_no_interval_from_one_group_or_no_resamples_or_nothing():
+    labels, probabilities = correct_with_rate(10, 0.5)
+    assert accuracy_interval(labels, probabilities, groups=["a"] * 10) is None
+    assert accuracy_interval(labels, probabilities, resamples=0) is None
+    assert accuracy_interval(labels[:0], probabilities[:0]) is None
+
+
+def test_undefined_resamples_are_left_out():
+    labels = np.array([0] * 20 + [1])
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(2), 21)
+    found = bootstrap(Evaluator(labels, probabilities, multi_label=False), group_numbers(None, 21), resamples=100, seed=0)
+    assert np.isfinite(found.overall["auroc"]).all()
+    never = Evaluator(np.zeros(20, int), np.eye(3)[np.zeros(20, int)], multi_label=False)
+    found = bootstrap(never, group_numbers(None, 20), resamples=50, seed=0)
+    assert np.isnan(found.overall["auroc"]).all()
+    assert np.isnan(found.classes["f1"][1]).all()
+    np.testing.assert_array_equal(found.overall["accuracy"], [1, 1])
+
+
+def test_wrong_number_of_groups_is_refused():
+    with pytest.raises(ValueError, match="2 groups for 3"):
+        group_numbers(["a", "b"], 3)
