@@ -1,0 +1,48 @@
+"""`python -m beats_jax` and `beats-jax`: lists the verbs and runs one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "train": "train a model on labelled audio, resumable; writes metrics, predictions and a report",
+    "evaluate": "measure a trained run on its test recordings or on other data",
+}
+
+
+def usage() -> str:
+    """The list of verbs, as printed."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name.ljust(width)}  {purpose}" for name, purpose in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: beats-jax VERB [arguments]      (the same as python -m beats_jax.VERB)",
+            "",
+            *lines,
+            "",
+            "beats-jax VERB --help shows a verb's arguments and an example.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the verb named first in `argv`; returns its exit status (2 for an unknown verb)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from beats_jax import __version__
+
+        print(__version__)
+        return 0
+    if arguments[0] not in VERBS:
+        print(f"error: unknown verb {arguments[0]!r}\n{usage()}", file=sys.stderr)
+        return 2
+    return import_module(f"beats_jax.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

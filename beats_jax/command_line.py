@@ -1,0 +1,107 @@
+"""What every verb shares: settings from a config file and `--config.key=value`, and errors turned into exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
+from beats_jax.config.validation import nearest
+from beats_jax.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse whose complaints are one line and exit status 2, like every other mistake of the user's."""
+
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message} (python -m {self.prog} --help shows how)")
+
+
+def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Runs `verb(arguments)` and returns the exit status.
+
+    A `UserError` becomes one line on standard error and status 2; any other exception keeps its traceback and gives status 1.
+    """
+    try:
+        return verb(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by the keyboard", file=sys.stderr)
+        return 130
+    except Exception:  # noqa: BLE001 - the outermost frame: the traceback is what our own mistakes need
+        traceback.print_exc()
+        return 1
+
+
+def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
+    """The experiment that a config file describes, changed by `--config.key=value` arguments.
+
+    Args:
+      config: path of a Python file with `get_config()`, or `path:argument` for `get_config(argument)`.
+      overrides: arguments such as `--config.data.root=recordings`.
+    Raises:
+      UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
+    """
+    base = experiment_from_mapping(_config_from_file(config))
+    return _apply_overrides(base, overrides)
+
+
+def _config_from_file(config: str) -> dict[str, Any]:
+    path, separator, argument = config.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"config file {path!r} does not exist; --config takes a Python file such as configs/quickstart.py")
+    try:
+        names = runpy.run_path(path)
+    except SyntaxError as error:
+        raise UserError(f"config file {path!r} is not valid Python: {error}") from error
+    if "get_config" not in names:
+        raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
+    settings = names["get_config"](argument) if separator else names["get_config"]()
+    return settings.to_dict()
+
+
+def _apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    from absl import flags
+    from ml_collections import ConfigDict, config_flags
+
+    settings = ConfigDict(_tuples(to_mapping(base)))
+    for argument in overrides:
+        _check_key(argument, settings)
+    flag_values = flags.FlagValues()
+    argv = ["train", *overrides]
+    config_flags.DEFINE_config_dict("config", settings, flag_values=flag_values, sys_argv=argv)
+    try:
+        flag_values(argv)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(str(error).removeprefix("flag ")) from error
+    changed: Any = flag_values["config"].value
+    return experiment_from_mapping(changed.to_dict())
+
+
+def _tuples(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples: ml_collections parses `--config.data.classes="('a','b')"` for tuples only."""
+    return {k: _tuples(v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}
+
+
+def _check_key(argument: str, settings: Any) -> None:
+    name = argument.split("=", 1)[0]
+    if not name.startswith("--config."):
+        raise UserError(f"unknown argument {argument!r}; settings are given as --config.group.key=value")
+    node, path = settings, "config"
+    for key in name.removeprefix("--config.").split("."):
+        if not hasattr(node, "keys"):
+            raise UserError(f"{path} is a value, not a group of settings; cannot set {name.removeprefix('--')}")
+        if key not in node:
+            raise UserError(f"unknown setting {path}.{key}; {nearest(key, list(node.keys()))}")
+        node, path = node[key], f"{path}.{key}"
+    if hasattr(node, "keys"):
+        raise UserError(f"{path} is a group of settings; name one of {', '.join(sorted(node.keys()))}")
+    if "=" not in argument:
+        raise UserError(f"{name} needs a value: {name}=...")

@@ -1,0 +1,1 @@
+"""Whole jobs that compose the rooms below."""

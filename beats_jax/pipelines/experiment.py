@@ -1,0 +1,40 @@
+"""An experiment from recordings to report: prepare, train (one run, or one per fold), measure, write."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from beats_jax.config import Experiment
+from beats_jax.pipelines.cross_validation import cross_validate
+from beats_jax.pipelines.preparation import prepare_data
+from beats_jax.pipelines.results import REPORT_FILE
+from beats_jax.pipelines.training_run import train_and_measure
+from beats_jax.pipelines.workdir import is_finished, open_workdir
+from beats_jax.training.preemption import Preempted
+
+
+def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
+    """Runs an experiment in `workdir`, or goes on with it; returns the exit status (0, or 128 + signal when stopped).
+
+    Leaves metrics.json, predictions.csv, report.html, model/, errors.csv, data_report.json, labels.json, history.jsonl,
+    tensorboard/ and checkpoints/; with `data.fold` "all" one such folder per fold, and the figures over all folds above them.
+
+    Raises:
+      UserError: see `workdir.open_workdir`, `preparation.prepare_data` and `starting_point`.
+    """
+    open_workdir(workdir, experiment)
+    if is_finished(workdir):
+        print(f"{workdir} holds this experiment, finished: {workdir / REPORT_FILE}")
+        return 0
+    data = prepare_data(experiment, workdir, strict=strict)
+    print(data.report.summary(), flush=True)
+    try:
+        if experiment.data.fold == "all":
+            cross_validate(experiment, workdir, data, command=command)
+        else:
+            train_and_measure(experiment, workdir, data, command=command)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    return 0

@@ -1,0 +1,56 @@
+"""Recordings and labels, ready to train on: found, checked, split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from beats_jax.config import Experiment
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.datasets.report import ValidationReport
+from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.splits import assign_splits, fold_manifest
+from beats_jax.datasets.validation import validate
+from beats_jax.pipelines.workdir import ERRORS_FILE
+
+DATA_REPORT_FILE = "data_report.json"
+LABELS_FILE = "labels.json"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What training and evaluation read.
+
+    Attributes:
+      report: what validation found, the usable rows and their splits among it.
+      vocabulary: the classes, in the order of the logits.
+      errors: the run's list of unusable files.
+    """
+
+    report: ValidationReport
+    vocabulary: LabelVocabulary
+    errors: ErrorLog
+
+    @property
+    def manifest(self) -> Manifest:
+        """The usable rows, with splits."""
+        return self.report.manifest
+
+    def fold(self, name: str) -> PreparedData:
+        """The same recordings with one fold as test and the others as training data."""
+        return replace(self, report=self.report.with_splits(fold_manifest(self.manifest, name)))
+
+
+def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> PreparedData:
+    """Finds, checks and splits the recordings of an experiment; for `data.fold` "all" see `PreparedData.fold`.
+
+    Raises:
+      UserError: nothing usable, fewer than two classes, or, with `strict`, the first unusable file.
+    """
+    data = experiment.data
+    errors = ErrorLog(workdir / ERRORS_FILE, strict)
+    report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors)
+    if data.fold != "all":
+        report = report.with_splits(assign_splits(report.manifest, data))
+    return PreparedData(report, LabelVocabulary.from_manifest(report.manifest), errors)

@@ -1,0 +1,59 @@
+"""`python -m beats_jax.train`: run an experiment, or go on with it where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from beats_jax.command_line import ArgumentParser, read_experiment, run_verb
+
+EXAMPLES = """
+examples:
+  python -m beats_jax.train --config configs/quickstart.py
+  python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --workdir runs/owls
+  python -m beats_jax.train --config configs/esc50.py --config.data.root=ESC-50-master --config.data.fold=all
+
+Any setting is changed by --config.group.key=value; docs/settings.md lists them all. A workdir that already holds this
+experiment is gone on with; one that holds another experiment is refused.
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's arguments."""
+    result = ArgumentParser(
+        prog="beats_jax.train",
+        description="Train a model on labelled audio; writes metrics.json, predictions.csv, report.html and the model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="Python file with get_config(), see configs/")
+    result.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME of the experiment)")
+    result.add_argument(
+        "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
+    )
+    return result
+
+
+def verb(argv: Sequence[str]) -> int:
+    """Parses the arguments, runs the experiment and returns the exit status."""
+    arguments, overrides = parser().parse_known_args(argv)
+    experiment = read_experiment(arguments.config, overrides)
+    workdir = arguments.workdir or Path("runs") / experiment.name
+
+    from beats_jax.pipelines.experiment import run_experiment
+
+    command = "python -m beats_jax.train " + shlex.join(argv)
+    return run_experiment(experiment, workdir, strict=arguments.strict, command=command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: exit status 0, 2 for a mistake of the user's, 1 for ours."""
+    return run_verb(verb, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Settings from files and arguments, and mistakes turned into one line and exit status 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from beats_jax import __main__ as verbs
+from beats_jax.command_line import read_experiment, run_verb
+from beats_jax.errors import UserError
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(kind="plain"):
+    return ConfigDict({"name": kind, "data": {"root": "here"}, "training": {"max_epochs": 3}})
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_overrides_reach_settings_the_file_does_not_name(config):
+    experiment = read_experiment(config, ["--config.training.max_steps=7", "--config.data.classes=('a','b')"])
+    assert (experiment.training.max_steps, experiment.data.classes, experiment.data.root) == (7, ("a", "b"), "here")
+    assert experiment.training.max_epochs == 3.0
+
+
+def test_argument_after_the_colon_reaches_get_config(config):
+    assert read_experiment(config + ":two", []).name == "two"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.data.rot=x", "unknown setting config.data.rot; did you mean 'root'?"),
+        ("--config.trainin.max_steps=1", "did you mean 'training'?"),
+        ("--config.training.max_steps=many", "config.training.max_steps"),
+        ("--config.data=x", "is a group of settings"),
+        ("--config.name.x=1", "is a value, not a group"),
+        ("--config.data.root", "needs a value"),
+        ("--wrokdir=x", "unknown argument"),
+        ("extra", "unknown argument"),
+        ("--config.data.crop=middle", "allowed: random, start"),
+        ("--config.data.train_split=0.9", "add up to 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(config, override, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        read_experiment(config, [override])
+
+
+def test_missing_config_file_and_missing_function(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_experiment(str(tmp_path / "none.py"), [])
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="no function get_config"):
+        read_experiment(str(tmp_path / "empty.py"), [])
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    with pytest.raises(UserError, match="not valid Python"):
+        read_experiment(str(tmp_path / "broken.py"), [])
+
+
+def test_exit_statuses(capsys):
+    def user_mistake(argv):
+        raise UserError("the file\nis gone")
+
+    def our_mistake(argv):
+        raise RuntimeError("bug")
+
+    assert run_verb(lambda argv: 0, []) == 0
+    assert run_verb(user_mistake, []) == 2
+    assert capsys.readouterr().err == "error: the file is gone\n"
+    assert run_verb(our_mistake, []) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_list_of_verbs_and_their_help(capsys):
+    assert verbs.main([]) == 0
+    listed = capsys.readouterr().out
+    for name in verbs.VERBS:
+        assert name in listed
+        with pytest.raises(SystemExit) as stop:
+            verbs.main([name, "--help"])
+        assert stop.value.code == 0
+        assert "examples:" in capsys.readouterr().out
+    assert verbs.main(["trian"]) == 2
+
+
+def test_import_is_light():
+    """Checked by names, not by time: what is absent from sys.modules cannot cost anything."""
+    code = (
+        "import sys, beats_jax, beats_jax.command_line, beats_jax.train\n"
+        "heavy = {'librosa', 'sklearn', 'pandas', 'grain', 'orbax', 'matplotlib', 'scipy', 'torch', 'tensorflow', 'jax'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
