@@ -1,0 +1,47 @@
+"""Prints docs/settings.md from beats_jax/config/schema.py: `python docs/settings_page.py > docs/settings.md`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SCHEMA = Path(__file__).parent.parent / "beats_jax" / "config" / "schema.py"
+GROUPS = {
+    "Experiment": "(top)",
+    "AudioConfig": "audio",
+    "FilterbankConfig": "audio.filterbank",
+    "DataConfig": "data",
+    "SyntheticConfig": "data.synthetic",
+    "ModelConfig": "model, every family",
+    "BEATsConfig": "model, family `beats`",
+    "ObjectiveConfig": "objective",
+    "AugmentConfig": "objective.augment",
+    "TrainingConfig": "training",
+    "EvaluationConfig": "evaluation",
+}
+HEADER = """# Settings
+
+Every setting of an experiment, with its default. On the command line: `--config.GROUP.KEY=VALUE`, for example
+`--config.training.learning_rate=1e-3` or `--config.data.classes="('owl','frog')"`. A config file names only what differs.
+This page is printed by `python docs/settings_page.py`.
+"""
+
+
+def settings_page() -> str:
+    """The page as Markdown: a table for each group of settings, the comments of the schema as explanations."""
+    source = SCHEMA.read_text(encoding="utf-8")
+    return HEADER + "".join(f"\n## {title}\n{_table(source, name)}" for name, title in GROUPS.items())
+
+
+def _table(source: str, name: str) -> str:
+    body = re.search(rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\Z)", source, re.S)
+    assert body, name
+    lines = [*re.findall(r'"""(.*?)(?:"""|\n)', body[1])[:1], "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, kind, default, meaning in re.findall(r"^    (\w+): ([^=\n]+) = ([^#\n]+?)(?:  # (.*))?$", body[1], re.M):
+        if "field(" not in default:
+            lines.append(f"| `{key}` | {kind} | `{default.strip()}` | {meaning.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(settings_page(), end="")
