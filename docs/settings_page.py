@@ -1,11 +1,11 @@
-"""Prints docs/settings.md from beats_jax/config/schema.py: `python docs/settings_page.py > docs/settings.md`."""
+"""Prints docs/settings.md from beats_jax/config/schema.py and models.py: `python docs/settings_page.py > docs/settings.md`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-SCHEMA = Path(__file__).parent.parent / "beats_jax" / "config" / "schema.py"
+CONFIG = Path(__file__).parent.parent / "beats_jax" / "config"
 GROUPS = {
     "Experiment": "(top)",
     "AudioConfig": "audio",
@@ -14,6 +14,9 @@ GROUPS = {
     "SyntheticConfig": "data.synthetic",
     "ModelConfig": "model, every family",
     "BEATsConfig": "model, family `beats`",
+    "TokenizerConfig": "model, family `beats_tokenizer` (and all of `beats`)",
+    "ASTConfig": "model, family `ast`",
+    "EATConfig": "model, family `eat`",
     "ObjectiveConfig": "objective",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
@@ -29,7 +32,7 @@ This page is printed by `python docs/settings_page.py`.
 
 def settings_page() -> str:
     """The page as Markdown: a table for each group of settings, the comments of the schema as explanations."""
-    source = SCHEMA.read_text(encoding="utf-8")
+    source = "".join((CONFIG / name).read_text(encoding="utf-8") for name in ("schema.py", "models.py"))
     return HEADER + "".join(f"\n## {title}\n{_table(source, name)}" for name, title in GROUPS.items())
 
 
@@ -38,7 +41,7 @@ def _table(source: str, name: str) -> str:
     assert body, name
     lines = [*re.findall(r'"""(.*?)(?:"""|\n)', body[1])[:1], "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, meaning in re.findall(r"^    (\w+): ([^=\n]+) = ([^#\n]+?)(?:  # (.*))?$", body[1], re.M):
-        if "field(" not in default:
+        if "field(" not in default and "ClassVar" not in kind:
             lines.append(f"| `{key}` | {kind} | `{default.strip()}` | {meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 

@@ -1,14 +1,13 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
+from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
 from beats_jax.config.schema import (
     AudioConfig,
     AugmentConfig,
-    BEATsConfig,
     DataConfig,
     EvaluationConfig,
     Experiment,
     FilterbankConfig,
-    ModelConfig,
     ObjectiveConfig,
     SyntheticConfig,
     TrainingConfig,
@@ -16,16 +15,19 @@ from beats_jax.config.schema import (
 from beats_jax.config.validation import experiment_from_mapping, from_mapping, to_mapping
 
 __all__ = [
+    "ASTConfig",
     "AudioConfig",
     "AugmentConfig",
     "BEATsConfig",
     "DataConfig",
+    "EATConfig",
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "SyntheticConfig",
+    "TokenizerConfig",
     "TrainingConfig",
     "experiment_from_mapping",
     "from_mapping",

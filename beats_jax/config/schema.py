@@ -7,18 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from beats_jax.errors import UserError
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises `UserError(message)` unless `condition` holds."""
-    if not condition:
-        raise UserError(message)
-
-
-def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises `UserError` naming the allowed values unless `value` is one of them."""
-    require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+from beats_jax.config.models import BEATsConfig, ModelConfig
+from beats_jax.config.rules import require, require_one_of
 
 
 @dataclass(frozen=True)
@@ -157,67 +147,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What every family of encoders has."""
-
-    family: str = "beats"  # chooses the dataclass below: MODEL_FAMILIES
-    checkpoint: str = ""  # weights to start from: a file or a run directory; empty = random
-
-
-@dataclass(frozen=True)
-class BEATsConfig(ModelConfig):
-    """BEATs encoder. Field names are those of the published `cfg`; defaults are the released base model's architecture.
-
-    Dropouts and layerdrop default to 0; recipes set them. Source: unilm/beats/BEATs.py `BEATsConfig`, specs §3.1.
-    """
-
-    input_patch_size: int = 16
-    embed_dim: int = 512
-    conv_bias: bool = False
-    encoder_layers: int = 12
-    encoder_embed_dim: int = 768
-    encoder_ffn_embed_dim: int = 3072
-    encoder_attention_heads: int = 12
-    activation_fn: str = "gelu"  # gelu (erf) | gelu_accurate | gelu_fast (tanh) | relu | glu
-    layer_norm_first: bool = False
-    deep_norm: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    dropout_input: float = 0.0
-    encoder_layerdrop: float = 0.0
-    conv_pos: int = 128
-    conv_pos_groups: int = 16
-    relative_position_embedding: bool = True
-    gru_rel_pos: bool = True
-    num_buckets: int = 320
-    max_distance: int = 800
-    layer_wise_gradient_decay_ratio: float = 1.0
-    predictor_dropout: float = 0.0
-    predictor_class: int = 0  # 0 = no head
-
-    def __post_init__(self) -> None:
-        require_one_of("model.activation_fn", self.activation_fn, ("gelu", "gelu_accurate", "gelu_fast", "relu", "glu"))
-        require(not (self.deep_norm and self.layer_norm_first), "model.deep_norm and model.layer_norm_first exclude each other")
-        heads, width = self.encoder_attention_heads, self.encoder_embed_dim
-        require(
-            heads > 0 and width % heads == 0,
-            f"model.encoder_embed_dim {width} is not a multiple of encoder_attention_heads {heads}",
-        )
-        require(
-            self.conv_pos_groups > 0 and width % self.conv_pos_groups == 0,
-            f"model.encoder_embed_dim {width} is not a multiple of conv_pos_groups {self.conv_pos_groups}",
-        )
-        require(
-            not self.relative_position_embedding or (self.num_buckets >= 4 and self.max_distance > self.num_buckets // 4),
-            f"model.num_buckets is {self.num_buckets} and max_distance {self.max_distance}; "
-            "num_buckets must be at least 4, max_distance above a quarter of it",
-        )
-        require(self.encoder_layers >= 1, f"model.encoder_layers is {self.encoder_layers}; it must be at least 1")
-        require(self.input_patch_size >= 1, f"model.input_patch_size is {self.input_patch_size}; it must be positive")
-
-
-@dataclass(frozen=True)
 class AugmentConfig:
     """Augmentation inside the jitted step; every example has its own random key. Zero or False switches a part off."""
 
@@ -327,6 +256,3 @@ class Experiment:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-
-MODEL_FAMILIES: dict[str, type[ModelConfig]] = {"beats": BEATsConfig}

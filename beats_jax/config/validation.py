@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from beats_jax.config.schema import MODEL_FAMILIES, Experiment, ModelConfig
+from beats_jax.config.models import MODEL_FAMILIES, ModelConfig
+from beats_jax.config.schema import Experiment
 from beats_jax.errors import UserError
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ fbank [B, F, M] → tokens [B, T, E], T = F // P * (M // P), time-major (10 s: 6
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,16 +21,8 @@ from beats_jax.models.forms import Forms
 from beats_jax.models.gradient_scale import scale_gradient
 from beats_jax.models.heads import masked_mean
 from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
+from beats_jax.models.output import EncoderOutput
 from beats_jax.models.relative_position import relative_position_bias
-
-
-class EncoderOutput(NamedTuple):
-    """What an encoder returns; values at tokens whose mask is False are finite and without meaning."""
-
-    features: jax.Array  # float32 [B, T, D]
-    token_mask: jax.Array  # bool [B, T], True = real
-    layers: jax.Array | None = None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
-    logits: jax.Array | None = None  # float32 [B, C]: mean over real tokens of the head's token logits
 
 
 def patches(fbank: jax.Array, size: int) -> jax.Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import jax
 
-from beats_jax.config.schema import require_one_of
+from beats_jax.config.rules import require_one_of
 
 CLIPWISE_FROM_BATCH = 4
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from beats_jax.config.schema import require_one_of
+from beats_jax.config.rules import require_one_of
 
-POOLINGS = ("mean", "max", "first", "last")
+POOLINGS = ("mean", "max", "first", "last", "cls")
 
 
 def masked_mean(values: jax.Array, token_mask: jax.Array) -> jax.Array:
@@ -16,15 +16,20 @@ def masked_mean(values: jax.Array, token_mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(token_mask[:, :, None], values, 0.0), axis=1) / count[:, None]
 
 
-def pool(features: jax.Array, token_mask: jax.Array, pooling: str) -> jax.Array:
+def pool(features: jax.Array, token_mask: jax.Array, pooling: str, num_special: int = 0) -> jax.Array:
     """One vector per clip from its real tokens: [B, T, D], bool [B, T] → [B, D]; 0 where a clip has no real token.
 
     Args:
-      pooling: `mean`, `max` (per channel), `first` or `last` real token.
+      pooling: `mean`, `max` (per channel), `first` or `last` real token, all without the special tokens; `cls`: the mean of the
+        special tokens (EAT: CLS; AST: CLS and DIST, as its head reads them).
+      num_special: special tokens that lead the features.
     Raises:
-      UserError: any other name.
+      UserError: any other name, or `cls` where there are no special tokens.
     """
-    require_one_of("pooling", pooling, POOLINGS)
+    require_one_of("pooling", pooling, POOLINGS if num_special else POOLINGS[:-1])
+    if pooling == "cls":
+        return jnp.mean(features[:, :num_special], axis=1)
+    features, token_mask = features[:, num_special:], token_mask[:, num_special:]
     if pooling == "mean":
         return masked_mean(features, token_mask)
     anything = jnp.any(token_mask, axis=1)[:, None]

@@ -26,7 +26,10 @@ class Family(NamedTuple):
     min_frames: Callable[[Any], int]  # (config) → fbank frames that give one token
     num_features: Callable[[Any], int]  # (config) → D
     num_layers: Callable[[Any], int]  # (config) → L
-    num_special: int  # special tokens that lead the features
+    fixed_frames: Callable[[Any], int] = lambda config: 0  # (config) → the one number of frames it reads; 0 = any
+    num_special: int = 0  # special tokens that lead the features; masks have them too, True
+    constants: tuple[str, ...] = ()  # regular expressions on paths of parameters that are never learnt
+    hides_padding: Callable[[Any], bool] = lambda config: True  # (config) → padded tokens are hidden from attention
 
 
 def _patch_mask(config: Any, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
@@ -47,7 +50,6 @@ FAMILIES: dict[str, Family] = {
         min_frames=attrgetter("input_patch_size"),
         num_features=attrgetter("encoder_embed_dim"),
         num_layers=attrgetter("encoder_layers"),
-        num_special=0,
     ),
 }
 
@@ -71,6 +73,24 @@ def token_mask(config: ModelConfig, frame_mask: jax.Array, num_mel_bins: int = 1
 def reference_token_mask(config: ModelConfig, padding_mask: jax.Array, num_frames: int, num_mel_bins: int = 128) -> jax.Array:
     """The published reduction of a padding mask, bool [B, samples] or [B, F] (True = padding), to real tokens, bool [B, T]."""
     return FAMILIES[config.family].reference_mask(config, padding_mask, num_frames, num_mel_bins)
+
+
+def attention_mask(config: ModelConfig, token_mask: jax.Array | None) -> jax.Array | None:
+    """The mask that the module is given when `token_mask` [B, T] is real: itself, or None for a model that attends to padding.
+
+    AST and EAT learnt with padding in sight; for them the mask only says which tokens count when features are pooled.
+    """
+    return token_mask if FAMILIES[config.family].hides_padding(config) else None
+
+
+def constants(config: ModelConfig) -> tuple[str, ...]:
+    """Regular expressions on the paths of parameters that no optimizer may change."""
+    return FAMILIES[config.family].constants
+
+
+def fixed_frames(config: ModelConfig) -> int:
+    """The one number of frames that the model reads; 0 = any number from `min_frames` on."""
+    return FAMILIES[config.family].fixed_frames(config)
 
 
 def min_frames(config: ModelConfig) -> int:

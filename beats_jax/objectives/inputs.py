@@ -29,25 +29,25 @@ class Frontend:
 
     Attributes:
       filterbank: (waveforms [B, S], lengths [B]) -> (fbank [B, F, M], frame_mask [B, F]); every row alone.
-      token_mask: frame_mask [B, F] -> bool [B, T].
+      token_mask: frame_mask [B, F] -> bool [B, T], or None for a model that attends to padding.
       augment: what is done to training rows.
       sample_rate: Hz.
     """
 
     filterbank: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    token_mask: Callable[[jax.Array], jax.Array]
+    token_mask: Callable[[jax.Array], jax.Array | None]
     augment: AugmentConfig
     sample_rate: int
 
-    def evaluation(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """fbank [B, F, M] and token_mask [B, T] of a batch as it is."""
+    def evaluation(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+        """fbank [B, F, M] and token_mask [B, T] (or None) of a batch as it is."""
         fbank, frame_mask = over_batch(per_device(self.filterbank)(batch["waveforms"], batch["lengths"]))
         return fbank, self._token_mask(frame_mask, batch)
 
     def training(
         self, key: jax.Array, batch: Mapping[str, jax.Array], targets: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Augmented fbank [B, F, M], token_mask [B, T] and targets [B, C] (mixed where the sounds were).
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+        """Augmented fbank [B, F, M], token_mask [B, T] (or None) and targets [B, C] (mixed where the sounds were).
 
         Args:
           key: the step's key.
@@ -72,11 +72,12 @@ class Frontend:
         fbank, frame_mask, targets = over_batch((fbank, frame_mask, targets))
         return fbank, self._token_mask(frame_mask, batch), targets
 
-    def _token_mask(self, frame_mask: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    def _token_mask(self, frame_mask: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array | None:
         """A row that could not be read counts as all real: without a single real token its softmax, and then every gradient,
         would be NaN. Its loss is left out.
         """
-        return self.token_mask(frame_mask) | ~batch["example_mask"][:, None]
+        token_mask = self.token_mask(frame_mask)
+        return None if token_mask is None else token_mask | ~batch["example_mask"][:, None]
 
     def _mixup_plan(self, key: jax.Array, keys: jax.Array, example_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Partner int32 [B] and own share float32 [B] of every row; a row that could not be read is nobody's partner."""

@@ -106,7 +106,7 @@ class Supervised:
         """float32 [B, C]."""
         return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
 
-    def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
+    def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
         output = self.model.apply({"params": params}, fbank, token_mask, **options)
         return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
 
@@ -156,7 +156,7 @@ def build(
     from beats_jax.models import registry
 
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
-    model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)  # type: ignore[call-arg]
+    model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)
     weights = np.ones(num_classes, np.float32)
     if config.class_weights == "balanced":
         if class_counts is None:
@@ -166,7 +166,9 @@ def build(
         model=registry.build(model_config, jnp.dtype(training.precision)),
         frontend=Frontend(
             filterbank=partial(filterbank, config=experiment.audio.filterbank),
-            token_mask=partial(registry.token_mask, model_config, num_mel_bins=experiment.audio.filterbank.num_mel_bins),
+            token_mask=lambda frame_mask: registry.attention_mask(
+                model_config, registry.token_mask(model_config, frame_mask, experiment.audio.filterbank.num_mel_bins)
+            ),
             augment=config.augment,
             sample_rate=experiment.audio.sample_rate,
         ),

@@ -9,17 +9,6 @@ from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.weights.pretrained import read_checkpoint
 
-# What the experiment decides even when the architecture comes from a checkpoint: how the model is trained, not what it is.
-TRAINING_FIELDS = (
-    "checkpoint",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "dropout_input",
-    "encoder_layerdrop",
-    "layer_wise_gradient_decay_ratio",
-    "predictor_dropout",
-)
 HEAD = "predictor"
 
 
@@ -31,11 +20,13 @@ class StartingPoint:
       model: architecture and dropouts, with a head for the run's classes.
       params: nested numpy arrays to start from, perhaps without a head; None = random.
       note: one line for the log.
+      licence: of the weights it starts from; empty = not known, or none.
     """
 
     model: ModelConfig
     params: dict[str, Any] | None
     note: str
+    licence: str = ""
 
 
 def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ...]) -> StartingPoint:
@@ -48,15 +39,17 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
     """
     if not model.checkpoint:
-        return StartingPoint(replace(model, predictor_class=len(labels)), None, "starting from random weights")  # type: ignore[call-arg]
+        return StartingPoint(replace(model, predictor_class=len(labels)), None, "starting from random weights")
     loaded = read_checkpoint(model.checkpoint)
+    if loaded.model.family != model.family:
+        raise UserError(f"{model.checkpoint} is of the family {loaded.model.family!r}; set config.model.family to it")
     _require_same_front_end(loaded.audio, audio, model.checkpoint)
-    training = {name: getattr(model, name) for name in TRAINING_FIELDS}
+    training = {name: getattr(model, name) for name in model.TRAINING_FIELDS}
     config = replace(loaded.model, **training, predictor_class=len(labels))
     same_head = tuple(loaded.labels) == labels
     params = {name: value for name, value in loaded.params.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
-    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}")
+    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}", loaded.licence)
 
 
 def _require_same_front_end(trained: AudioConfig, wanted: AudioConfig, checkpoint: str) -> None:

@@ -15,7 +15,7 @@ from beats_jax.datasets.loader import Batch, evaluation_batches, steps_per_epoch
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
-from beats_jax.models.registry import depth_of, min_frames
+from beats_jax.models.registry import constants, depth_of, min_frames
 from beats_jax.objectives import registry
 from beats_jax.objectives.state import with_parameters
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
@@ -28,7 +28,7 @@ from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitResult, Hooks, fit, fit_settings
 from beats_jax.training.mesh import check_batch_size, make_mesh, put_batch, replicated
 from beats_jax.training.writers import for_run
-from beats_jax.weights.bundle import save_bundle
+from beats_jax.weights.bundle import Bundle, save_bundle
 
 VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop evaluates; training.monitor may name any, or loss
 
@@ -42,15 +42,16 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     run = _Run(replace(experiment, model=start.model), workdir, data)
     weights, fitted = run.train(start)
     step = fitted.steps if experiment.training.select == "last" else fitted.best_step
-    save_bundle(
-        workdir / "model",
+    trained = Bundle(
         jax.device_get(weights),
         start.model,
         experiment.audio,
         data.vocabulary.names,
         experiment.data.multi_label,
         f"beats_jax experiment {experiment.name}, step {step}",
+        licence=start.licence,
     )
+    save_bundle(workdir / "model", trained)
     split = "test" if len(data.manifest.split("test")) else "val"
     rows = data.manifest.split(split)
     predictions = run.predict(weights, rows)
@@ -77,7 +78,8 @@ class _Run:
         check_batch_size(self.mesh, experiment.data.batch_size, training.accumulation_steps)
         self.train_rows = data.manifest.split("train")
         self.settings = fit_settings(training, steps_per_epoch(self.train_rows, experiment.data), to_mapping(experiment))
-        self.optimizer = optimizers.build(training, self.settings.total_steps, depth_of(experiment.model))
+        learnt = replace(training, freeze=(*training.freeze, *constants(experiment.model)))
+        self.optimizer = optimizers.build(learnt, self.settings.total_steps, depth_of(experiment.model))
         counts = data_counts(self.train_rows, data.vocabulary)
         self.objective = registry.build(experiment, data.vocabulary, self.optimizer, counts)
         self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))

@@ -6,17 +6,15 @@ Layout of the published files: specs of unilm/beats (`{'cfg', 'model'[, 'label_d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.config import BEATsConfig, from_mapping
-from beats_jax.errors import UserError
-from beats_jax.weights.architecture import check_params, param_shapes
-from beats_jax.weights.tree import Params, flatten, unflatten
+from beats_jax.weights.key_map import PATCH, SAME, TRANSPOSED, Rule, to_params, to_state_dict
+from beats_jax.weights.tree import Params
 
 # Values that the published `BEATsConfig` class gives to what a file's cfg leaves out; they are not the released models' values.
 PUBLISHED_DEFAULTS: dict[str, Any] = {
@@ -30,31 +28,6 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
 
 IGNORED_KEYS = ("patch_embedding_pad.weight", "raw2fbank_pad.weight")  # frozen ones by which OpenBEATs reduces masks
 
-_OTHER_FAMILIES = (
-    ("quantize", "a BEATs tokenizer, not an encoder"),
-    ("modality_encoders.", "an EAT model"),
-    ("model.modality_encoders.", "an EAT model"),
-    ("audio_spectrogram_transformer.", "an AST model"),
-    ("module.v.", "an AST model"),
-    ("v.", "an AST model"),
-)
-
-
-class Rule(NamedTuple):
-    """How one tensor changes between the two layouts."""
-
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_torch: Callable[[np.ndarray], np.ndarray]
-
-
-def _patch_to_torch(x: np.ndarray) -> np.ndarray:
-    side = round(x.shape[0] ** 0.5)
-    return x.T.reshape(x.shape[1], 1, side, side)
-
-
-SAME = Rule(lambda x: x, lambda x: x)
-TRANSPOSED = Rule(lambda x: x.T, lambda x: x.T)
-PATCH = Rule(lambda x: x.reshape(x.shape[0], -1).T, _patch_to_torch)  # [E, 1, P, P] (time, mel) to [P * P, E]
 TAPS = Rule(lambda x: x.transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0))  # [out, in, K] to [K, in, out]
 TAP_GAIN = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))
 HEAD_GAIN = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
@@ -130,30 +103,18 @@ def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[B
       configuration and nested float32 numpy parameters for `BEATs(config)`.
     Raises:
       UserError: keys missing, unknown, of the wrong shape or type, layers that disagree about the shared position table (all
-        named), or another family's weights.
+        named).
     """
-    refuse_other_families(state_dict)
     config, _ = config_from_cfg(cfg, state_dict)
-    renamed = {_old_name(str(key)): value for key, value in state_dict.items() if key not in IGNORED_KEYS}
-    if not config.relative_position_embedding:  # such a model holds gates that nothing uses
-        renamed = {key: value for key, value in renamed.items() if ".self_attn.grep_" not in key}
-    table, shapes = key_table(config), param_shapes(config)
-    problems = [f"missing {key}" for key in table if key not in renamed]
-    problems += [f"unknown {key}" for key in renamed if key not in table]
-    flat: dict[str, np.ndarray] = {}
-    for key, (path, rule) in table.items():
-        if key in renamed:
-            problems += _place(flat, key, renamed[key], path, rule, shapes[path])
-    if problems:
-        raise UserError(f"the weights do not fit their cfg: {'; '.join(problems)}")
-    return config, unflatten(flat)
+    return config, to_params(published_keys(state_dict, config), key_table(config), config, IGNORED_KEYS)
 
 
-def refuse_other_families(state_dict: Mapping[str, Any]) -> None:
-    """Raises `UserError` naming the family where keys are those of a tokenizer, EAT or AST; no BEATs key begins like theirs."""
-    for prefix, family in _OTHER_FAMILIES:
-        if any(str(key).startswith(prefix) for key in state_dict):
-            raise UserError(f"these are the weights of {family} (keys {prefix}*); a BEATs encoder is needed")
+def published_keys(state_dict: Mapping[str, Any], config: BEATsConfig) -> dict[str, Any]:
+    """The state dict under the keys of the released files: weight normalisation by its old names, no gates that nothing uses."""
+    renamed = {_old_name(str(key)): value for key, value in state_dict.items()}
+    if config.relative_position_embedding:
+        return renamed
+    return {key: value for key, value in renamed.items() if ".self_attn.grep_" not in key}
 
 
 def _old_name(key: str) -> str:
@@ -162,29 +123,10 @@ def _old_name(key: str) -> str:
     return key
 
 
-def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: Rule, shape: tuple[int, ...]) -> list[str]:
-    """Converts one tensor into `flat`; returns what is wrong with it."""
-    expected = rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
-    if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
-        return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
-    if value.shape != expected:
-        return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
-    ours = np.ascontiguousarray(rule.to_ours(value), dtype=np.float32)
-    if path in flat and not np.array_equal(flat[path], ours):
-        return [f"{key} differs from that of layer 0, with which it is shared"]
-    flat[path] = ours
-    return []
-
-
 def to_torch(params: Mapping[str, Any], config: BEATsConfig) -> dict[str, np.ndarray]:
     """The published state dict (float32, contiguous) of parameters; the shared position table is repeated for each layer.
 
     Raises:
       UserError: parameters that do not fit the configuration.
     """
-    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(params).items()}
-    check_params(flat, config, "export")
-    state_dict = {}
-    for key, (path, rule) in key_table(config).items():
-        state_dict[key] = np.ascontiguousarray(rule.to_torch(flat[path]))
-    return state_dict
+    return to_state_dict(params, key_table(config), config)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Bundle:
       labels: class names in the order of the logits; empty without a head.
       multi_label: True = probabilities by sigmoid, False = by softmax.
       source: where the weights came from, free text.
+      source_sha256: hash of the file they were read from; empty where they were trained here.
+      licence: of the weights, as an SPDX name or free text; empty = not known.
     """
 
     params: Params
@@ -47,45 +49,40 @@ class Bundle:
     labels: tuple[str, ...]
     multi_label: bool
     source: str
+    source_sha256: str = ""
+    licence: str = ""
 
 
-def save_bundle(
-    path: str | Path,
-    params: Mapping[str, Any],
-    model: ModelConfig,
-    audio: AudioConfig,
-    labels: Sequence[str] = (),
-    multi_label: bool = False,
-    source: str = "",
-) -> Path:
+def save_bundle(path: str | Path, bundle: Bundle) -> Path:
     """Writes a model folder, whole or not at all.
 
     Args:
       path: the folder; a bundle that is there already is replaced, anything else is refused.
-      params: nested arrays (host or device) that fit `model`; stored as float32.
-      model, audio, labels, multi_label, source: see `Bundle`.
+      bundle: what to write; its params may be host or device arrays and are stored as float32.
     Returns:
       the folder.
     Raises:
-      UserError: parameters that do not fit `model`, a wrong number of labels, or a folder that holds other files.
+      UserError: parameters that do not fit the architecture, a wrong number of labels, or a folder that holds other files.
     """
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(params).items()}
-    check_params(flat, model, str(path))
-    _check_labels(labels, model, str(path))
+    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(bundle.params).items()}
+    check_params(flat, bundle.model, str(path))
+    _check_labels(bundle.labels, bundle.model, str(path))
     if path.exists() and (not path.is_dir() or set(os.listdir(path)) - {TENSORS_FILE, FACTS_FILE}):
         raise UserError(f"{path} exists and is not a model folder; choose another place")
     tensors = save(flat, metadata={"format": "beats_jax"})
     facts = {
         "format": FORMAT,
         "beats_jax": beats_jax.__version__,
-        "model": to_mapping(model),
-        "audio": to_mapping(audio),
-        "labels": list(labels),
-        "probabilities": "sigmoid" if multi_label else "softmax",
-        "source": source,
+        "model": to_mapping(bundle.model),
+        "audio": to_mapping(bundle.audio),
+        "labels": list(bundle.labels),
+        "probabilities": "sigmoid" if bundle.multi_label else "softmax",
+        "source": bundle.source,
+        "source_sha256": bundle.source_sha256,
+        "licence": bundle.licence,
         "sha256": {TENSORS_FILE: hashlib.sha256(tensors).hexdigest()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +130,16 @@ def load_bundle(path: str | Path) -> Bundle:
     labels = tuple(facts["labels"])
     _check_labels(labels, model, str(facts_file))
     audio = from_mapping(AudioConfig, facts["audio"], f"{facts_file}: audio")
-    return Bundle(unflatten(flat), model, audio, labels, facts["probabilities"] == "sigmoid", facts["source"])
+    return Bundle(
+        params=unflatten(flat),
+        model=model,
+        audio=audio,
+        labels=labels,
+        multi_label=facts["probabilities"] == "sigmoid",
+        source=facts["source"],
+        source_sha256=facts["source_sha256"],
+        licence=facts["licence"],
+    )
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
@@ -142,6 +148,7 @@ def _read_facts(file: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     kinds = {"format": int, "model": dict, "audio": dict, "labels": list, "probabilities": str, "source": str, "sha256": dict}
+    kinds |= {"source_sha256": str, "licence": str}
     if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{file} is not the description of a model; it must hold {', '.join(kinds)}")
     if facts["format"] != FORMAT:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +15,8 @@ from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.beats import EncoderOutput
 from beats_jax.models.heads import POOLINGS, pool
+from beats_jax.models.output import EncoderOutput
 from beats_jax.weights.bundle import Bundle, save_bundle
 
 Array = jax.Array | np.ndarray
@@ -26,7 +28,7 @@ class Encoding(NamedTuple):
     features: jax.Array  # float32 [B, T, D]
     token_mask: jax.Array  # bool [B, T], True = real
     layers: jax.Array | None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
-    num_special: int  # special tokens that lead the features: 0 for BEATs
+    num_special: int  # special tokens that lead the features: BEATs 0, EAT 1 (CLS), AST 2 (CLS, DIST)
     logits: jax.Array | None  # float32 [B, C] where the model has a head, else None
 
 
@@ -39,7 +41,8 @@ class Model:
 
     Attributes:
       config: architecture. audio: front-end. params: nested float32 parameters. labels: class names in the order of the logits.
-      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from.
+      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from. licence: of the
+      weights; empty = not known.
     """
 
     def __init__(self, bundle: Bundle, dtype: str = "float32") -> None:
@@ -50,12 +53,15 @@ class Model:
         self.labels: tuple[str, ...] = bundle.labels
         self.multi_label: bool = bundle.multi_label
         self.source: str = bundle.source
+        self.source_sha256: str = bundle.source_sha256
+        self.licence: str = bundle.licence
+        self._bundle = replace(bundle, params={})  # all but the tensors
         self.params = jax.tree.map(jnp.asarray, bundle.params)
         self._module = registry.build(self.config, dtype)
         self._min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")
         self._layer = jax.jit(self._one_layer, static_argnames="layer")
-        self._pool = jax.jit(pool, static_argnames="pooling")
+        self._pool = jax.jit(partial(pool, num_special=registry.num_special(self.config)), static_argnames="pooling")
 
     @property
     def sample_rate(self) -> int:
@@ -91,14 +97,15 @@ class Model:
         Args:
           waveforms: floating point [B, samples].
           lengths: int [B], samples of sound in each clip, 0 to S; None = all. A clip of length 0 gives zeros.
-          pooling: mean | max | first | last.
+          pooling: mean | max | first | last of the tokens that are not special; cls: the special ones (AST, EAT).
           layer: -1 = the features; else an index into `encode(..., layers=True).layers`.
         Raises:
           UserError: wrong shape, type, pooling or layer.
         """
         count = registry.num_layers(self.config) + 1
-        if pooling not in POOLINGS:
-            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
+        allowed = POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
+        if pooling not in allowed:
+            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(allowed)}")
         if not -count <= layer < count:
             raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
         inputs = self._inputs(waveforms, None, lengths)
@@ -127,21 +134,26 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
-        return save_bundle(path, self.params, self.config, self.audio, self.labels, self.multi_label, self.source)
+        return save_bundle(path, replace(self._bundle, params=self.params))
 
     def _forward(self, params: Any, inputs: dict[str, jax.Array], layers: bool) -> EncoderOutput:
         settings = self.audio.filterbank
-        token_mask = None
+        real = None  # tokens that count when features are pooled; None = all
         if "fbank" in inputs:
             fbank = inputs["fbank"]
-        elif "lengths" in inputs:
-            fbank, frame_mask = filterbank(*_at_least_one_frame(inputs["waveforms"], inputs["lengths"], self.audio), settings)
-            token_mask = registry.token_mask(self.config, frame_mask, settings.num_mel_bins)
         else:
-            fbank, _ = filterbank(inputs["waveforms"], None, settings)
+            waveforms, lengths = inputs["waveforms"], inputs.get("lengths")
+            if lengths is not None:
+                waveforms, lengths = _at_least_one_frame(waveforms, lengths, self.audio)
+            fbank, frame_mask = filterbank(waveforms, lengths, settings)
+            if lengths is not None or settings.target_frames:
+                real = registry.token_mask(self.config, frame_mask, settings.num_mel_bins)
+        attended = registry.attention_mask(self.config, real)
         if "padding_mask" in inputs:
-            token_mask = registry.reference_token_mask(self.config, inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
-        return self._module.apply({"params": params}, fbank, token_mask, layers=layers)  # type: ignore[return-value]
+            real = registry.reference_token_mask(self.config, inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
+            attended = real
+        out: Any = self._module.apply({"params": params}, fbank, attended, layers=layers)
+        return out if real is None else out._replace(token_mask=real)
 
     def _one_layer(self, params: Any, inputs: dict[str, jax.Array], layer: int) -> tuple[jax.Array, jax.Array]:
         """Compiled as a whole, so that the layers which are not asked for are never stored."""
@@ -172,9 +184,11 @@ class Model:
 
     def _fbank_inputs(self, fbank: Array, padding_mask: Array | None) -> dict[str, jax.Array]:
         bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
+        fixed = registry.fixed_frames(self.config)
         shape = np.shape(fbank)
-        if len(shape) != 3 or shape[2] != bins or shape[1] < least:
-            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with at least {least} frames")
+        if len(shape) != 3 or shape[2] != bins or shape[1] < least or (fixed and shape[1] != fixed):
+            frames = f"exactly {fixed}" if fixed else f"at least {least}"
+            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
         inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
         if padding_mask is not None:
             inputs["padding_mask"] = _checked_mask(padding_mask, shape[:2])

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
 from beats_jax.errors import UserError
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.bundle import load_bundle, save_bundle
+from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
 from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
@@ -27,13 +27,15 @@ def params():
 @pytest.fixture
 def folder(params, tmp_path):
     audio = AudioConfig(filterbank=FilterbankConfig(mean=1.5))
-    return save_bundle(tmp_path / "deep" / "model", params, TINY, audio, ["Rana", "Änas"], True, "run x")
+    return save_bundle(
+        tmp_path / "deep" / "model", Bundle(params, TINY, audio, ("Rana", "Änas"), True, "run x", "ab" * 32, "CC-BY-4.0")
+    )
 
 
 def test_round_trip(params, folder):
     bundle = load_bundle(folder)
     assert (bundle.model, bundle.audio.filterbank.mean, bundle.labels) == (TINY, 1.5, ("Rana", "Änas"))
-    assert (bundle.multi_label, bundle.source) == (True, "run x")
+    assert (bundle.multi_label, bundle.source, bundle.source_sha256, bundle.licence) == (True, "run x", "ab" * 32, "CC-BY-4.0")
     flat, expected, plain = flatten(bundle.params), flatten(params), load_file(folder / "model.safetensors")
     assert set(flat) == set(expected) == set(plain)
     for path, leaf in flat.items():
@@ -43,16 +45,19 @@ def test_round_trip(params, folder):
 
 
 def test_saving_again_replaces_and_foreign_folders_are_refused(params, folder, tmp_path):
-    save_bundle(folder, params, TINY, AudioConfig(), ["a", "b"])
+    save_bundle(folder, Bundle(params, TINY, AudioConfig(), ("a", "b"), False, ""))
     assert load_bundle(folder).labels == ("a", "b")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").write_text("x")
     with pytest.raises(UserError, match="not a model folder"):
-        save_bundle(tmp_path / "other", params, TINY, AudioConfig(), ["a", "b"])
+        save_bundle(tmp_path / "other", Bundle(params, TINY, AudioConfig(), ("a", "b"), False, ""))
     with pytest.raises(UserError, match="3 labels for a head of 2"):
-        save_bundle(tmp_path / "m", params, TINY, AudioConfig(), ["a", "b", "c"])
+        save_bundle(tmp_path / "m", Bundle(params, TINY, AudioConfig(), ("a", "b", "c"), False, ""))
     with pytest.raises(UserError, match="missing predictor/bias; missing predictor/kernel"):
-        save_bundle(tmp_path / "m", {k: v for k, v in params.items() if k != "predictor"}, TINY, AudioConfig(), ["a", "b"])
+        save_bundle(
+            tmp_path / "m",
+            Bundle({k: v for k, v in params.items() if k != "predictor"}, TINY, AudioConfig(), ("a", "b"), False, ""),
+        )
     assert not (tmp_path / "m").exists()
 
 

@@ -1,0 +1,68 @@
+"""Every published layout that is read: which one a file has, how it becomes a `Bundle`, and how a `Bundle` goes back.
+
+A new layout is one function in its family's file and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beats_jax.errors import UserError
+from beats_jax.weights import beats_files
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.raw import RawCheckpoint
+
+
+class Format(NamedTuple):
+    """One published layout."""
+
+    name: str  # as `convert` says it
+    recognise: Callable[[RawCheckpoint], bool]  # by keys alone; at most one format may say yes to any file
+    read: Callable[[RawCheckpoint], Bundle]  # strict
+
+
+class Upstream(NamedTuple):
+    """A model in its family's published layout."""
+
+    content: dict[str, Any]  # what `torch.save` would be given
+    state_dict: dict[str, np.ndarray]  # the tensors alone, for safetensors
+    beside: dict[str, Any]  # file name → JSON that belongs beside a safetensors file
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("BEATs, published layout {cfg, model}", beats_files.is_official, beats_files.read_official),
+)
+
+WRITERS: dict[str, Callable[[Bundle], Upstream]] = {}  # by family
+
+
+def identify(raw: RawCheckpoint) -> Format:
+    """The one format that recognises the checkpoint.
+
+    Raises:
+      UserError: none does, or several do.
+    """
+    found = [item for item in FORMATS if item.recognise(raw)]
+    if len(found) > 1:
+        raise UserError(f"{raw.path} looks like several kinds at once: {'; '.join(item.name for item in found)}")
+    if not found:
+        keys = ", ".join(map(str, list(raw.state_dict)[:4])) or "none"
+        known = "; ".join(item.name for item in FORMATS)
+        raise UserError(f"{raw.path} is of no known family: its first keys are {keys}; known: {known}")
+    return found[0]
+
+
+def read(raw: RawCheckpoint) -> Bundle:
+    """The model in a checkpoint of any known format.
+
+    Raises:
+      UserError: unknown format, or the tensors do not fit it; the message names the file and the format.
+    """
+    kind = identify(raw)
+    try:
+        return kind.read(raw)
+    except UserError as error:
+        raise UserError(f"{raw.path} ({kind.name}): {error}") from error

@@ -1,0 +1,102 @@
+"""Published tensors to our parameters and back, strictly: what all key maps share.
+
+A key map is a table: published key → (our path, rule). Every published key is used exactly once, every parameter of ours comes
+from at least one key (from several where the published files repeat a shared tensor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config import ModelConfig
+from beats_jax.errors import UserError
+from beats_jax.weights.architecture import check_params, param_shapes
+from beats_jax.weights.tree import Params, flatten, unflatten
+
+
+class Rule(NamedTuple):
+    """How one tensor changes between the two layouts; both directions are views where they can be."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+KeyTable = Mapping[str, tuple[str, Rule]]
+
+
+def _patch_to_torch(x: np.ndarray) -> np.ndarray:
+    side = round(x.shape[0] ** 0.5)
+    return x.T.reshape(x.shape[1], 1, side, side)
+
+
+SAME = Rule(lambda x: x, lambda x: x)
+TRANSPOSED = Rule(lambda x: x.T, lambda x: x.T)  # torch Linear [out, in] to [in, out]
+PATCH = Rule(lambda x: x.reshape(x.shape[0], -1).T, _patch_to_torch)  # conv [E, 1, P, P] to [P * P, E]
+
+
+def linear(table: dict[str, tuple[str, Rule]], key: str, path: str, bias: bool = True) -> None:
+    """Adds a torch Linear to `table`."""
+    table[f"{key}.weight"] = (f"{path}/kernel", TRANSPOSED)
+    if bias:
+        table[f"{key}.bias"] = (f"{path}/bias", SAME)
+
+
+def norm(table: dict[str, tuple[str, Rule]], key: str, path: str) -> None:
+    """Adds a torch LayerNorm to `table`."""
+    table[f"{key}.weight"] = (f"{path}/scale", SAME)
+    table[f"{key}.bias"] = (f"{path}/bias", SAME)
+
+
+def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig, dropped: Sequence[str] = ()) -> Params:
+    """Parameters of a published state dict.
+
+    Args:
+      state_dict: float numpy arrays under the published keys.
+      table: the key map of `config`.
+      dropped: keys that published files may hold and no model uses; nothing else is left out.
+    Returns:
+      nested float32 numpy parameters.
+    Raises:
+      UserError: keys missing, unknown, of the wrong shape or type, values that are not finite, or copies of a shared tensor that
+        differ; all are named.
+    """
+    shapes = param_shapes(config)
+    given = {str(key): value for key, value in state_dict.items() if str(key) not in dropped}
+    problems = [f"missing {key}" for key in table if key not in given]
+    problems += [f"unknown {key}" for key in given if key not in table]
+    flat: dict[str, np.ndarray] = {}
+    for key, (path, rule) in table.items():
+        if key in given:
+            problems += _place(flat, key, given[key], path, rule, shapes[path])
+    if problems:
+        raise UserError(f"the weights do not fit their configuration: {'; '.join(problems)}")
+    return unflatten(flat)
+
+
+def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: Rule, shape: tuple[int, ...]) -> list[str]:
+    """Converts one tensor into `flat`; returns what is wrong with it."""
+    expected = rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
+    if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
+        return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
+    if value.shape != expected:
+        return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
+    ours = np.ascontiguousarray(rule.to_ours(value), dtype=np.float32)
+    if path in flat and not np.array_equal(flat[path], ours):
+        return [f"{key} differs from its copy under another key, with which it is shared"]
+    flat[path] = ours
+    return []
+
+
+def to_state_dict(params: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> dict[str, np.ndarray]:
+    """The published state dict (float32, contiguous) of parameters; shared tensors are repeated under each of their keys.
+
+    Raises:
+      UserError: parameters that do not fit the configuration.
+    """
+    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(params).items()}
+    check_params(flat, config, "export")
+    return {key: np.ascontiguousarray(rule.to_torch(flat[path])) for key, (path, rule) in table.items()}

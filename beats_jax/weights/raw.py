@@ -1,0 +1,94 @@
+"""A checkpoint of somebody else's as it lies on disk, before anybody says which model it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.errors import UserError
+from beats_jax.weights.torch_file import read_torch_file
+
+WRAPPERS = ("model", "module", "model_state_dict", "state_dict")  # entries under which frameworks keep the state dict
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """What a file holds.
+
+    Attributes:
+      path: the file of the tensors.
+      state_dict: the tensors under the file's own keys (values that are no tensors are kept: a format says what to do with them).
+      content: all other entries of the file's top level ("cfg", "label_dict", "epoch" ...); empty for safetensors.
+      wrapper: name of the entry that held the state dict; empty where the file is the state dict.
+      metadata: the metadata of a safetensors file.
+    """
+
+    path: Path
+    state_dict: Mapping[str, Any]
+    content: Mapping[str, Any] = field(default_factory=dict)
+    wrapper: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def beside(self, name: str) -> Any:
+        """The JSON (.json) or YAML (.yaml, safe loader) file of this name beside the tensors, parsed; None where there is none.
+
+        Raises:
+          UserError: it is there and cannot be parsed.
+        """
+        file = self.path.parent / name
+        if not file.is_file():
+            return None
+        try:
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".json":
+                return json.loads(text)
+            import yaml
+
+            return yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+    def has(self, *keys: str) -> bool:
+        """Whether the state dict holds all of these keys."""
+        return all(key in self.state_dict for key in keys)
+
+    def has_prefix(self, prefix: str) -> bool:
+        """Whether a key of the state dict begins like this."""
+        return any(str(key).startswith(prefix) for key in self.state_dict)
+
+
+def read_raw(path: Path) -> RawCheckpoint:
+    """Reads a PyTorch file or a safetensors file; arrays are views of the mapped file.
+
+    Raises:
+      UserError: the file is missing, damaged, hostile or no checkpoint.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return _read_safetensors(path)
+    content = read_torch_file(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint with tensors")
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            others = {str(key): value for key, value in content.items() if key != wrapper}
+            return RawCheckpoint(path, content[wrapper], others, wrapper)
+    if not any(isinstance(value, np.ndarray) for value in content.values()):
+        found = ", ".join(map(str, list(content)[:5])) or "nothing"
+        raise UserError(f"{path} holds no tensors: it has {found}")
+    return RawCheckpoint(path, content)
+
+
+def _read_safetensors(path: Path) -> RawCheckpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return RawCheckpoint(path, {key: file.get_tensor(key) for key in file.keys()}, metadata=file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); get the file again") from error
