@@ -22,13 +22,12 @@ import argparse
 import json
 import os
 import platform
-import resource
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from rounds import here, print_rows, take_turns, timed
 from torch_side import TorchSide
 
 WIDTH, MEL_BINS, PATCH = 768, 128, 16
@@ -56,14 +55,6 @@ def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     tokens = case.frames // PATCH * (MEL_BINS // PATCH)
     fbank = 0.5 * random.standard_normal((case.clips, case.frames, MEL_BINS))
     return fbank.astype(np.float32), (random.standard_normal((case.clips, tokens, WIDTH)) / tokens).astype(np.float32)
-
-
-def timed(compute: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds by the clock, and CPU seconds of this process."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    compute()
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 # ---------------------------------------------------------------- the torch side, in its own process
@@ -194,22 +185,8 @@ def measure(case: Case, rounds: int, params: Any, torch_side: TorchSide | None, 
             ours = jax_computation(case, precision, part, params)
             if quick and case.kind == "step" and part < case.clips:
                 continue
-            methods[f"beats_jax {how}"] = lambda warm, ours=ours: [timed(ours) for _ in range(warm + 1)][-1]
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
-    for index in range(rounds):
-        for name, method in methods.items():
-            results[name].append(method(1 if index == 0 else 0))
-    return {name: np.array(values) for name, values in results.items()}
-
-
-def print_case(name: str, results: dict[str, np.ndarray]) -> None:
-    rivals = [method for method in results if method.startswith("torch float32")] or list(results)[:1]
-    base = results[min(rivals, key=lambda method: np.median(results[method][:, 0]))][:, 0]
-    for method, values in results.items():
-        seconds, cpu = values[:, 0], values[:, 1]
-        ratio, best = np.median(base / seconds), base.min() / seconds.min()
-        times = f"{np.median(seconds) * 1e3:.0f} ({seconds.min() * 1e3:.0f})"
-        print(f"| {name} | {method} | {times} | {ratio:.2f} ({best:.2f}) | {np.median(cpu):.1f} |", flush=True)
+            methods[f"beats_jax {how}"] = here(ours)
+    return take_turns(methods, rounds)
 
 
 def main() -> None:
@@ -240,7 +217,7 @@ def main() -> None:
     for name in arguments.cases or [name for name in CASES if not (arguments.quick and "8 x 5" in name)]:
         case = CASES[name]
         case_rounds = rounds if case.kind == "forward" else max(2, rounds // 2)
-        print_case(name, measure(case, case_rounds, params, torch_side, arguments.quick))
+        print_rows(name, measure(case, case_rounds, params, torch_side, arguments.quick), "torch float32")
     if torch_side:
         torch_side.close()
 
