@@ -2,10 +2,12 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import warnings
 from dataclasses import fields, replace
+from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
@@ -277,3 +279,10 @@ def test_the_registry_is_whole():
         assert facts["classes"] is None or (facts["classes"] > 0) == (facts["returns"] != "features")
         for source in facts["sources"]:
             assert source["revision"] is None or re.fullmatch(r"[0-9a-f]{40}", source["revision"])
+
+
+def test_the_page_of_weights_is_current():
+    docs = Path(__file__).parents[2] / "docs"
+    page = runpy.run_path(str(docs / "weights_page.py"))["weights_page"]()
+    assert (docs / "weights.md").read_text(encoding="utf-8") == page, "run: python docs/weights_page.py"
+    assert all(f"| `{name}` |" in page for name in beats_jax.list_available_models())
