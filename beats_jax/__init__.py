@@ -10,13 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beats_jax.weights.download import ensure_checkpoint as ensure_checkpoint
     from beats_jax.weights.pretrained import Model as Model
     from beats_jax.weights.pretrained import load as load
+    from beats_jax.weights.published import list_available_models as list_available_models
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Model", "__version__", "ensure_checkpoint", "list_available_models", "load"]
 
-_PLACES = {"load": "beats_jax.weights.pretrained", "Model": "beats_jax.weights.pretrained"}
+_PLACES = {
+    "Model": "beats_jax.weights.pretrained",
+    "ensure_checkpoint": "beats_jax.weights.download",
+    "list_available_models": "beats_jax.weights.published",
+    "load": "beats_jax.weights.pretrained",
+}
 
 
 def __getattr__(name: str) -> Any:

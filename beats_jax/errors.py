@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend; every verb turns it into one line and exit status 2."""
+"""The one error that is the user's to mend; every verb turns it into one line and exit status 2. And one warning."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class UserError(ValueError):
     The message is one line and says what was wrong, where, and what to do about it. Anything else that is raised is our own
     mistake and keeps its traceback (exit status 1).
     """
+
+
+class LicenceWarning(UserWarning):
+    """The weights that were loaded may be used under conditions that many users cannot meet (non-commercial ones)."""

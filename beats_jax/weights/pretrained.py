@@ -1,13 +1,18 @@
-"""From a path to a ready `Model`: published PyTorch files, our own model folders, and runs of `python -m beats_jax.train`."""
+"""From a name or a path to a ready `Model`: published checkpoints, our own model folders, runs of `python -m beats_jax.train`."""
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-from beats_jax.errors import UserError
+from beats_jax.errors import LicenceWarning, UserError
 from beats_jax.weights import formats
 from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle
+from beats_jax.weights.download import ensure
 from beats_jax.weights.model import Encoding, Model
+from beats_jax.weights.published import check_architecture, find, registry, suggestion
 from beats_jax.weights.raw import read_raw
 
 __all__ = ["Encoding", "Model", "load", "read_checkpoint"]
@@ -19,10 +24,13 @@ def load(source: str | Path, dtype: str = "float32") -> Model:
     """Loads a model.
 
     Args:
-      source: a published BEATs `.pt` file; a model folder or the `model.safetensors` in it; or the folder of a training run.
+      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder or the
+        `model.safetensors` in it; or the folder of a training run. A path that exists goes before a name.
       dtype: compute precision, float32 or bfloat16; parameters and results are float32.
     Raises:
       UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.
+    Warns:
+      LicenceWarning: the weights are for non-commercial use only; once in a process for each licence.
     """
     return Model(read_checkpoint(source), dtype)
 
@@ -30,13 +38,40 @@ def load(source: str | Path, dtype: str = "float32") -> Model:
 def read_checkpoint(source: str | Path) -> Bundle:
     """What `load` reads, at rest: parameters as numpy arrays, configuration, labels. Arguments and errors as `load`."""
     path = Path(source).expanduser()
+    if path.exists():
+        bundle = _read_path(path)
+    elif str(source) in registry():
+        bundle = _read_published(str(source))
+    else:
+        raise UserError(
+            f"{str(source)!r} is not there (looked at {path.absolute()}) and no published checkpoint has this name "
+            f"({suggestion(str(source))}); give the path of a published file, of a model folder ({TENSORS_FILE}, {FACTS_FILE}) "
+            "or of a training run"
+        )
+    if "-NC" in bundle.licence.upper():
+        _warn_of_licence(bundle.licence)
+    return bundle
+
+
+def _read_published(name: str) -> Bundle:
+    """A checkpoint of the registry, which knows where it is from and under which licence."""
+    published = find(name)
+    obtained = ensure(published)
+    bundle = formats.read(read_raw(obtained.path))
+    check_architecture(published, bundle.model)
+    source = f"{published.name} ({obtained.source})"
+    return replace(bundle, source=source, source_sha256=obtained.sha256, licence=published.licence)
+
+
+@cache
+def _warn_of_licence(licence: str) -> None:
+    """Once in a process."""
+    warnings.warn(f"these weights are under {licence}: no commercial use", LicenceWarning, stacklevel=4)
+
+
+def _read_path(path: Path) -> Bundle:
     if path.is_dir():
         return load_bundle(_model_folder(path))
-    if not path.exists():
-        raise UserError(
-            f"{str(source)!r} is not there (looked at {path.absolute()}); give the path of a BEATs .pt file, of a model folder "
-            f"({TENSORS_FILE}, {FACTS_FILE}) or of a training run"
-        )
     if path.name == FACTS_FILE:
         return load_bundle(path.parent)
     if path.suffix.lower() == ".safetensors" and path.with_suffix(".json").is_file():

@@ -149,7 +149,7 @@ def test_folder_file_and_run_load_alike(model, noise, tmp_path):
 def test_what_is_not_a_model_is_told(tmp_path, shared):
     (tmp_path / "note.json").write_text(json.dumps({"a": 1}))
     cases = {
-        "BEATs_iter3_plus_AS2M": "give the path of a BEATs .pt file",
+        "BEATs_iter3_plus_AS2M.pt": "did you mean 'BEATs_iter3_plus_AS2M'\\?.*give the path of a published file",
         tmp_path: "holds no model",
         tmp_path / "note.json": "JSON text",
     }

@@ -1,0 +1,288 @@
+"""Getting checkpoints by name, against a real HTTP server on this machine: whole, broken off, wrong, slow, twice at once."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from dataclasses import fields, replace
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+from hub_server import COMMIT, HubServer, sha256
+
+import beats_jax
+from beats_jax.config.models import MODEL_FAMILIES
+from beats_jax.errors import LicenceWarning, UserError
+from beats_jax.weights import pretrained, published, transfer
+from beats_jax.weights.download import ensure, ensure_checkpoint
+from beats_jax.weights.published import Published, Source
+
+WEIGHTS = np.random.default_rng(0).bytes(600_000)
+CONFIG = b'{"a": 1}'
+MODEL = Published(
+    name="owlnet", file="owlnet.pt", family="beats", architecture="BEATs base", sample_rate=16_000, window_seconds=10.0,
+    feature_size=768, page="https://example.org/owls", licence="MIT", companions=("config.json",),
+    sources=(Source(repository="owls/owlnet", file="owlnet.pt", revision=COMMIT),), bytes=len(WEIGHTS), sha256=sha256(WEIGHTS),
+)  # fmt: skip
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = HubServer()
+    server.repositories["owls/owlnet"] = {"owlnet.pt": WEIGHTS, "config.json": CONFIG}
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # read at import
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def left_over(folder):
+    return sorted(path.name for path in folder.rglob("*.part*"))
+
+
+def test_a_checkpoint_arrives_whole_with_its_companions_and_its_origin(server, tmp_path):
+    got = ensure(MODEL, tmp_path)
+    assert got.path == tmp_path / "owlnet" / "owlnet.pt"
+    assert got.path.read_bytes() == WEIGHTS
+    assert (got.path.parent / "config.json").read_bytes() == CONFIG
+    assert (got.sha256, got.source) == (sha256(WEIGHTS), f"owls/owlnet@{COMMIT}")
+    assert not left_over(tmp_path)
+    asked = len(server.requests)
+    assert ensure(MODEL, tmp_path, offline=True) == got
+    assert len(server.requests) == asked
+
+
+def test_an_unknown_revision_and_hash_are_recorded_and_patterns_resolved(server, tmp_path):
+    server.repositories["owls/deep"] = {"work/exp/run/epoch_latest.pt": WEIGHTS, "work/exp/run/config.yaml": b"a: 1\n"}
+    source = Source(repository="owls/deep", file="*epoch_latest.pt", companions=("*config.yaml",))
+    got = ensure(replace(MODEL, sha256=None, bytes=None, companions=(), sources=(source,)), tmp_path)
+    assert (got.source, got.path.name) == (f"owls/deep@{COMMIT}", "owlnet.pt")
+    assert (got.path.parent / "config.yaml").read_text() == "a: 1\n"
+    got.path.write_bytes(b"other" + WEIGHTS[5:])
+    with pytest.raises(UserError, match=r"damaged or another file.*delete it"):
+        ensure(replace(MODEL, sha256=None, companions=()), tmp_path)
+    got.path.unlink()  # and what comes in its place must be what came first
+    server.repositories["owls/deep"]["work/exp/run/epoch_latest.pt"] = WEIGHTS[::-1]
+    with pytest.raises(UserError, match="it offers another file"):
+        ensure(replace(MODEL, sha256=None, bytes=None, companions=(), sources=(source,)), tmp_path)
+
+
+def test_a_broken_download_goes_on_in_the_same_call(server, tmp_path):
+    server.break_after["owlnet.pt"] = 250_000
+    assert ensure(MODEL, tmp_path).path.read_bytes() == WEIGHTS
+    assert server.gets("owlnet.pt") == [None, "bytes=250000-"]
+
+
+def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    server.break_after["owlnet.pt"] = 250_000
+    with pytest.raises(UserError, match="broke after 250000 of 600000 bytes"):
+        ensure(MODEL, tmp_path)
+    assert left_over(tmp_path) == ["owlnet.pt.part", "owlnet.pt.part.json"]
+    assert ensure(MODEL, tmp_path).path.read_bytes() == WEIGHTS
+    assert server.gets("owlnet.pt") == [None, "bytes=250000-"]
+    assert not left_over(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["file", "ranges"])
+def test_what_cannot_be_gone_on_with_starts_anew(server, tmp_path, change):
+    """The file changed meanwhile (If-Range), or the server knows no ranges."""
+    server.plain["/owlnet.pt"] = WEIGHTS
+    model = replace(MODEL, companions=(), sha256=None, sources=(Source(url=server.url + "/owlnet.pt"),))
+    server.break_after["owlnet.pt"] = 250_000
+    server.ignore_ranges = change == "ranges"
+    expected = WEIGHTS
+    if change == "file":
+        transfer_once(server, tmp_path, model)
+        expected = server.plain["/owlnet.pt"] = WEIGHTS[::-1]
+    assert ensure(model, tmp_path).path.read_bytes() == expected
+    assert server.gets("owlnet.pt") == [None, "bytes=250000-"]
+
+
+def transfer_once(server, folder, model):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "ATTEMPTS", 1)
+        with pytest.raises(UserError, match="broke"):
+            ensure(model, folder)
+
+
+def test_the_next_source_is_taken_when_one_fails_or_lies(server, tmp_path):
+    server.repositories["owls/other"] = {"owlnet.pt": WEIGHTS[::-1], "config.json": CONFIG}
+    server.plain |= {"/page/owlnet.pt": b"<!DOCTYPE html><html>log in</html>", "/page/config.json": CONFIG}
+    server.plain |= {"/lies/owlnet.pt": WEIGHTS[::-1], "/lies/config.json": CONFIG}
+    server.plain |= {"/short/owlnet.pt": WEIGHTS[:-1], "/short/config.json": CONFIG}
+    bad = (
+        Source(repository="owls/none", file="owlnet.pt"),
+        Source(repository="owls/owlnet", file="nothing.pt"),
+        Source(repository="owls/other", file="owlnet.pt"),
+        *(Source(url=f"{server.url}/{name}/owlnet.pt") for name in ("gone", "page", "short", "lies")),
+        Source(url="http://127.0.0.1:9/owlnet.pt"),
+    )
+    model = replace(MODEL, sources=bad)
+    with pytest.raises(UserError) as error:
+        ensure(model, tmp_path)
+    message = str(error.value)
+    for part in (
+        "owls/none@default branch: .*HTTP 404", "there is no nothing.pt", "it offers another file", "gone/owlnet.pt: HTTP 404",
+        "page/owlnet.pt: the file has 34 bytes", "short/owlnet.pt: the file has 599999 bytes",
+        "lies/owlnet.pt: the file has sha256",
+        "refused", f"put it at {tmp_path}/owlnet/owlnet.pt", "model_path=",
+    ):  # fmt: skip
+        assert re.search(part, message), part
+    assert "\n" not in message
+    page = replace(model, bytes=None, sha256=None, sources=bad[4:5])
+    with pytest.raises(UserError, match="a web page came instead of the file"):
+        ensure(page, tmp_path)
+    assert not left_over(tmp_path)
+    got = ensure(replace(model, sources=(*bad[:3], bad[3], *MODEL.sources)), tmp_path)
+    assert (got.path.read_bytes(), got.source) == (WEIGHTS, f"owls/owlnet@{COMMIT}")
+
+
+def test_without_a_network_the_place_for_the_file_is_told_and_taken(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("BEATS_JAX_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError) as error:
+        ensure_checkpoint()
+    place = tmp_path / "BEATs_iter3_plus_AS2M" / "BEATs_iter3_plus_AS2M.pt"
+    assert f"put it at {place}" in str(error.value)
+    assert not server.requests
+    place.parent.mkdir()
+    place.write_bytes(b"not it")
+    with pytest.raises(UserError, match="d43cbfad4d7b5638"):
+        beats_jax.ensure_checkpoint()
+    folder = tmp_path / "owlnet"
+    folder.mkdir()
+    (folder / "owlnet.pt").write_bytes(WEIGHTS)
+    with pytest.raises(UserError, match=f"put it at {folder}/config.json, or"):
+        ensure(MODEL)
+    (folder / "config.json").write_bytes(CONFIG)
+    assert ensure(MODEL).source == "put there by hand"
+    with pytest.raises(UserError, match="without a browser, see https://github"):
+        ensure_checkpoint("Tokenizer_iter3", offline=False)
+
+
+def test_two_processes_at_once_download_once(server, tmp_path):
+    server.delay = 0.6
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; from test_download import MODEL; "
+        "from beats_jax.weights.download import ensure; print(ensure(MODEL, sys.argv[3]).sha256)"
+    )
+    here = os.path.dirname(__file__)
+    command = [sys.executable, "-c", code, here, os.path.dirname(os.path.dirname(here)), str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in running]
+    assert [out.strip() for out, _ in outputs] == [sha256(WEIGHTS)] * 2, outputs
+    assert (len(server.gets("owlnet.pt")), len(server.gets("config.json"))) == (1, 1)
+
+
+def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written.*BEATS_JAX_CACHE"):
+        ensure(MODEL, tmp_path / "file")
+    got = ensure(replace(MODEL, sha256=None), tmp_path)  # what is there is read and nothing written
+    (got.path.parent / "origin.json").unlink()
+    monkeypatch.setattr(os, "access", lambda *args, **kwargs: False)
+    before = sorted(got.path.parent.iterdir())
+    assert ensure(replace(MODEL, sha256=None), tmp_path).path == got.path
+    assert sorted(got.path.parent.iterdir()) == before
+
+
+def test_a_full_disk_leaves_nothing(server, tmp_path, monkeypatch):
+    usage = transfer.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: usage._replace(free=1_000))
+    with pytest.raises(UserError, match="the disk is full"):
+        ensure(MODEL, tmp_path)
+    assert not left_over(tmp_path)
+    assert not (tmp_path / "owlnet" / "owlnet.pt").exists()
+
+
+def test_a_slow_server_is_one_that_broke(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.1)
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    server.plain["/owlnet.pt"] = WEIGHTS
+    server.delay = 0.5
+    with pytest.raises(UserError, match="timed out"):
+        ensure(replace(MODEL, companions=(), sources=(Source(url=server.url + "/owlnet.pt"),)), tmp_path)
+    assert len(server.gets("owlnet.pt")) == 2
+
+
+def test_the_token_goes_to_the_hub_only(server, tmp_path, monkeypatch):
+    """Its storage is another host, to which the hub redirects."""
+    sent = urllib_headers(monkeypatch, tmp_path, server)
+    assert sent == {"unredirected": "Bearer secret", "redirected": None}
+
+
+def urllib_headers(monkeypatch, tmp_path, server):
+    seen = {}
+    original = transfer.urllib.request.urlopen
+
+    def spy(request, **kwargs):
+        following = transfer.urllib.request.HTTPRedirectHandler().redirect_request(request, None, 302, "", {}, "http://x/y")
+        seen.update(unredirected=request.get_header("Authorization"), redirected=following.get_header("Authorization"))
+        return original(request, **kwargs)
+
+    monkeypatch.setattr(transfer.urllib.request, "urlopen", spy)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    ensure(MODEL, tmp_path)
+    return seen
+
+
+def test_a_name_is_loaded_with_its_source_and_licence(server, tmp_path, monkeypatch, shared):
+    content = (shared / "golden/tiny_finetuned.pt").read_bytes()
+    tiny = {"encoder_layers": 2, "encoder_embed_dim": 64}
+    entry = replace(
+        MODEL, bytes=None, sha256=None, companions=(), classes=7, licence="CC-BY-NC-SA-4.0", fields=tiny,
+        sources=(Source(repository="owls/tiny", file="tiny.pt"),),
+    )  # fmt: skip
+    server.repositories["owls/tiny"] = {"tiny.pt": content}
+    monkeypatch.setenv("BEATS_JAX_CACHE", str(tmp_path))
+    names = {"owlnet": entry, "wrong": replace(entry, name="owlnet", fields={"encoder_layers": 12})}
+    for module in (pretrained, published):
+        monkeypatch.setattr(module, "registry", lambda: names)
+    pretrained._warn_of_licence.cache_clear()
+    with pytest.warns(LicenceWarning, match="CC-BY-NC-SA-4.0: no commercial use") as caught:
+        model = beats_jax.load("owlnet")
+    assert caught[0].filename == __file__
+    assert (model.source, model.licence) == (f"owlnet (owls/tiny@{COMMIT})", "CC-BY-NC-SA-4.0")
+    assert model.source_sha256 == sha256(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pretrained.read_checkpoint("owlnet")
+    with pytest.raises(UserError, match="encoder_layers is 2, not 12"):
+        pretrained.read_checkpoint("wrong")
+    with pytest.raises(UserError, match="did you mean 'owlnet'"):
+        pretrained.read_checkpoint("owlnett")
+
+
+def test_the_registry_is_whole():
+    models = beats_jax.list_available_models()
+    official = [name for name in models if name.startswith("BEATs_iter")]
+    assert len(official) == 15
+    assert all(re.fullmatch(r"[0-9a-f]{64}", models[name]["sha256"]) for name in official)
+    assert models["BEATs_iter3_plus_AS2M"]["sha256"].startswith("d43cbfad4d7b5638")
+    assert models["openbeats"]["alias_of"] == "OpenBEATs-Base-i3"
+    assert len([name for name in models if name.startswith("ast-")]) == 8
+    assert len([name for name in models if name.startswith("EAT-")]) == 4
+    for name, facts in models.items():
+        known = {f.name for f in fields(MODEL_FAMILIES[facts["family"]])}
+        assert set(facts["fields"]) <= known, name
+        assert facts["returns"] in ("features", "sigmoid", "softmax", None)
+        assert facts["classes"] is None or (facts["classes"] > 0) == (facts["returns"] != "features")
+        for source in facts["sources"]:
+            assert source["revision"] is None or re.fullmatch(r"[0-9a-f]{40}", source["revision"])
+
+
+def test_the_page_of_weights_is_current():
+    docs = Path(__file__).parents[2] / "docs"
+    page = runpy.run_path(str(docs / "weights_page.py"))["weights_page"]()
+    assert (docs / "weights.md").read_text(encoding="utf-8") == page, "run: python docs/weights_page.py"
+    assert all(f"| `{name}` |" in page for name in beats_jax.list_available_models())
