@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from beats_jax.config import AudioConfig, FilterbankConfig
@@ -11,27 +11,58 @@ from beats_jax.errors import UserError
 from beats_jax.weights import beats
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.raw import RawCheckpoint
+from beats_jax.weights.upstream import Upstream
 
 _STATISTICS = {"fbank_mean": "mean", "fbank_std": "std"}  # names in an OpenBEATs cfg → FilterbankConfig
 
 
 def is_official(raw: RawCheckpoint) -> bool:
-    """{'cfg', 'model'[, 'label_dict']} with the encoder's keys bare."""
+    """The encoder's keys bare: {'cfg', 'model'[, 'label_dict']}, or safetensors with the same keys."""
     bare = raw.has("patch_embedding.weight") and not raw.has_prefix("quantize")
-    return bare and raw.wrapper == "model" and "cfg" in raw.content
+    return bare and (raw.wrapper == "model" or raw.path.suffix.lower() == ".safetensors")
 
 
 def read_official(raw: RawCheckpoint) -> Bundle:
-    """The 15 released files, and what other code saves in their layout (OpenBEATs, bioacoustics-dl with epoch and optimizer)."""
-    cfg = raw.content["cfg"]
+    """The 15 released files, and what other code saves in their layout (OpenBEATs, bioacoustics-dl with epoch and optimizer).
+
+    Safetensors have their `cfg.json` (and `label_dict.json`) beside them.
+    """
+    cfg = raw.content.get("cfg", raw.beside("cfg.json"))
+    if cfg is None:
+        raise UserError("the architecture is missing: there is neither an entry 'cfg' in it nor a file cfg.json beside it")
     if not isinstance(cfg, Mapping):
         raise UserError(f"'cfg' is a {type(cfg).__name__}, not a mapping of settings")
     config, params = beats.from_torch(raw.state_dict, cfg)
-    labels = labels_of(raw.content.get("label_dict"), config.predictor_class)
+    labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
     # Published heads were trained on several labels a clip: probabilities are sigmoids.
     ignored = [name for name in beats.config_from_cfg(cfg, raw.state_dict)[1] if name not in _STATISTICS]
     source = raw.path.name + (f" (cfg entries not used: {', '.join(ignored)})" if ignored else "")
     return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, config.predictor_class > 0, source)
+
+
+def write_official(bundle: Bundle) -> Upstream:
+    """The released layout: {'cfg', 'model'} and, for a model with a head, 'label_dict'.
+
+    Statistics of the front-end that are not BEATs' own stand in `cfg` under OpenBEATs' names; the released code has no place for
+    them.
+    """
+    state_dict, cfg = beats.to_torch(bundle.params, bundle.model), beats.to_cfg(bundle.model)  # type: ignore[arg-type]
+    ours, plain = bundle.audio.filterbank, FilterbankConfig()
+    require_published_front_end(replace(ours, mean=plain.mean, std=plain.std))
+    cfg |= {theirs: getattr(ours, name) for theirs, name in _STATISTICS.items() if getattr(ours, name) != getattr(plain, name)}
+    content: dict[str, Any] = {"cfg": cfg, "model": state_dict}
+    beside: dict[str, Any] = {"cfg.json": cfg}
+    if bundle.labels:
+        content["label_dict"] = beside["label_dict.json"] = dict(enumerate(bundle.labels))
+    return Upstream(content, state_dict, beside)
+
+
+def require_published_front_end(config: FilterbankConfig) -> None:
+    """Raises `UserError` for a filterbank that the published code cannot be told of."""
+    plain = FilterbankConfig()
+    other = [f.name for f in fields(plain) if getattr(config, f.name) != getattr(plain, f.name)]
+    if other:
+        raise UserError(f"the published BEATs code has one filterbank; this model was trained with another {', '.join(other)}")
 
 
 def front_end(cfg: Mapping[str, Any]) -> FilterbankConfig:

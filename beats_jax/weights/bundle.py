@@ -54,15 +54,17 @@ class Bundle:
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
-    """Writes a model folder, whole or not at all.
+    """Writes a model, whole or not at all.
 
     Args:
-      path: the folder; a bundle that is there already is replaced, anything else is refused.
+      path: a folder (`model.safetensors` and `model.json` in it), or a file `NAME.safetensors` (with `NAME.json` beside it). A
+        bundle that is there already is replaced, anything else is refused.
       bundle: what to write; its params may be host or device arrays and are stored as float32.
     Returns:
-      the folder.
+      the path.
     Raises:
-      UserError: parameters that do not fit the architecture, a wrong number of labels, or a folder that holds other files.
+      UserError: parameters that do not fit the architecture, a wrong number of labels, a folder that holds other files, or a
+        place that cannot be written.
     """
     from safetensors.numpy import save
 
@@ -70,9 +72,20 @@ def save_bundle(path: str | Path, bundle: Bundle) -> Path:
     flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(bundle.params).items()}
     check_params(flat, bundle.model, str(path))
     _check_labels(bundle.labels, bundle.model, str(path))
-    if path.exists() and (not path.is_dir() or set(os.listdir(path)) - {TENSORS_FILE, FACTS_FILE}):
-        raise UserError(f"{path} exists and is not a model folder; choose another place")
     tensors = save(flat, metadata={"format": "beats_jax"})
+    try:
+        if path.suffix == ".safetensors":
+            names = (path.name, path.with_suffix(".json").name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_pair(path.parent, names, tensors, _facts_text(bundle, names[0], tensors))
+        else:
+            _write_folder(path, tensors, _facts_text(bundle, TENSORS_FILE, tensors))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
     facts = {
         "format": FORMAT,
         "beats_jax": beats_jax.__version__,
@@ -83,22 +96,38 @@ def save_bundle(path: str | Path, bundle: Bundle) -> Path:
         "source": bundle.source,
         "source_sha256": bundle.source_sha256,
         "licence": bundle.licence,
-        "sha256": {TENSORS_FILE: hashlib.sha256(tensors).hexdigest()},
+        "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_folder(path: Path, tensors: bytes, facts: str) -> None:
+    names = (TENSORS_FILE, FACTS_FILE)
+    if path.exists():
+        if not path.is_dir() or set(os.listdir(path)) - set(names):
+            raise UserError(f"{path} exists and is not a model folder; choose another place")
+        return _write_pair(path, names, tensors, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         (folder / TENSORS_FILE).write_bytes(tensors)
-        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / FACTS_FILE).write_text(facts, encoding="utf-8")
         folder.chmod(0o755)  # mkdtemp makes it private
-        if path.exists():
-            for name in (TENSORS_FILE, FACTS_FILE):  # a stop between the two shows as a wrong hash, not as a wrong model
-                os.replace(folder / name, path / name)
-        else:
-            os.replace(folder, path)
+        os.replace(folder, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return path
+
+
+def _write_pair(parent: Path, names: tuple[str, str], tensors: bytes, facts: str) -> None:
+    """Both files under temporary names, then renamed: a stop between the two shows as a wrong hash, not as a wrong model."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{names[0]}-", dir=parent))
+    try:
+        (folder / names[0]).write_bytes(tensors)
+        (folder / names[1]).write_text(facts, encoding="utf-8")
+        for name in names:
+            os.replace(folder / name, parent / name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_bundle(path: str | Path) -> Bundle:

@@ -6,14 +6,13 @@ A new layout is one function in its family's file and one entry here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from beats_jax.errors import UserError
 from beats_jax.weights import beats_files
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.raw import RawCheckpoint
+from beats_jax.weights.upstream import Upstream
 
 
 class Format(NamedTuple):
@@ -24,19 +23,11 @@ class Format(NamedTuple):
     read: Callable[[RawCheckpoint], Bundle]  # strict
 
 
-class Upstream(NamedTuple):
-    """A model in its family's published layout."""
-
-    content: dict[str, Any]  # what `torch.save` would be given
-    state_dict: dict[str, np.ndarray]  # the tensors alone, for safetensors
-    beside: dict[str, Any]  # file name → JSON that belongs beside a safetensors file
-
-
 FORMATS: tuple[Format, ...] = (
     Format("BEATs, published layout {cfg, model}", beats_files.is_official, beats_files.read_official),
 )
 
-WRITERS: dict[str, Callable[[Bundle], Upstream]] = {}  # by family
+WRITERS: dict[str, Callable[[Bundle], Upstream]] = {"beats": beats_files.write_official}  # by family
 
 
 def identify(raw: RawCheckpoint) -> Format:

@@ -1,0 +1,72 @@
+"""`python -m beats_jax.convert`: checkpoints from PyTorch to ours and back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from beats_jax.command_line import ArgumentParser, run_verb
+
+EXAMPLES = """
+examples:
+  python -m beats_jax.convert BEATs_iter3_plus_AS2M.pt beats.safetensors     to our format (beats.json beside it)
+  python -m beats_jax.convert runs/owls owls.pt                              a model trained here, back to PyTorch
+  python -m beats_jax.convert runs/owls owls.safetensors --published-keys    the same as safetensors
+  python -m beats_jax.convert --inspect owls.pt                              what a file holds
+  python -m beats_jax.convert --list                                         the checkpoints known by name
+
+INPUT is a registered name, a file, a model folder or a run. The family is found from the keys and said.
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's arguments."""
+    result = ArgumentParser(
+        prog="beats_jax.convert",
+        description="Convert a checkpoint between published layouts and ours, without PyTorch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("input", nargs="?", metavar="INPUT", help="registered name, file, model folder or run")
+    result.add_argument(
+        "output", nargs="?", type=Path, metavar="OUTPUT", help=".pt = published layout; .safetensors or a folder = our format"
+    )
+    result.add_argument("--published-keys", action="store_true", help="write a .safetensors OUTPUT under the published key names")
+    result.add_argument("--force", action="store_true", help="replace OUTPUT")
+    result.add_argument("--inspect", metavar="FILE", help="print what a checkpoint holds and stop")
+    result.add_argument("--list", action="store_true", help="print the registered checkpoints and stop")
+    return result
+
+
+def verb(argv: Sequence[str]) -> int:
+    """Parses the arguments, converts or prints, and returns the exit status."""
+    arguments = parser().parse_args(argv)
+
+    from beats_jax.errors import UserError
+    from beats_jax.pipelines import conversion
+    from beats_jax.weights.pretrained import read_checkpoint
+
+    if arguments.list:
+        print(conversion.registry_table())
+    elif arguments.inspect:
+        print("\n".join(conversion.describe(read_checkpoint(arguments.inspect))))
+    elif arguments.input is None or arguments.output is None:
+        raise UserError("give INPUT and OUTPUT, or --inspect FILE, or --list (python -m beats_jax.convert --help shows how)")
+    else:
+        lines = conversion.convert(
+            arguments.input, arguments.output, published_keys=arguments.published_keys, force=arguments.force
+        )
+        print("\n".join(lines))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: exit status 0, 2 for a mistake of the user's, 1 for ours."""
+    return run_verb(verb, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Checkpoints from one layout to another, and what a file holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.errors import UserError
+from beats_jax.weights.architecture import param_shapes
+from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.formats import WRITERS
+from beats_jax.weights.pretrained import read_checkpoint
+from beats_jax.weights.torch_writer import write_torch_file
+
+TORCH_SUFFIXES = (".pt", ".pth")
+
+
+def convert(source: str, output: Path, *, published_keys: bool = False, force: bool = False) -> list[str]:
+    """Reads a checkpoint of any known kind and writes it in the layout that the name of `output` asks for.
+
+    Args:
+      source: whatever `beats_jax.load` takes.
+      output: `NAME.pt` or `NAME.pth` = the family's published layout; `NAME.safetensors` = our format (with NAME.json beside);
+        any other name = a folder of our format.
+      published_keys: a `.safetensors` output gets the published key names instead, with the family's JSON files beside it.
+      force: replace what is there.
+    Returns:
+      lines that say what was found and written.
+    Raises:
+      UserError: the checkpoint cannot be read, the place cannot be written or is taken, or the family has no published layout.
+    """
+    suffix = output.suffix.lower()
+    if published_keys and suffix != ".safetensors":
+        raise UserError(f"--published-keys is for a .safetensors output; {output} is written in its own layout anyway")
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; choose another name, or --force to replace it")
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise UserError(f"{output} is the input itself")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"the folder {output.absolute().parent} does not exist; make it first")
+    bundle = read_checkpoint(source)
+    lines = describe(bundle)
+    if suffix in TORCH_SUFFIXES:
+        write_torch_file(output, _upstream(bundle).content)
+        return [*lines, f"wrote {output}: the published layout, for torch.load(weights_only=True)"]
+    if published_keys:
+        written = _write_published(output, bundle)
+        return [*lines, f"wrote {', '.join(map(str, written))}: published keys"]
+    save_bundle(output, bundle)
+    return [*lines, f"wrote {output}: our format, for beats_jax.load"]
+
+
+def describe(bundle: Bundle) -> list[str]:
+    """What a model is, a line each."""
+    audio = bundle.audio.filterbank
+    shapes = param_shapes(bundle.model)
+    head = ", ".join(bundle.labels[:5]) + (", ..." if len(bundle.labels) > 5 else "")
+    return [
+        f"family       {bundle.model.family}",
+        f"source       {bundle.source or 'not noted'}",
+        f"licence      {bundle.licence or 'not noted'}",
+        f"parameters   {sum(int(np.prod(shape)) for shape in shapes.values()):,} in {len(shapes)} tensors",
+        f"labels       {len(bundle.labels)}: {head}" if bundle.labels else "labels       none: the model has no head",
+        f"probability  {'sigmoid' if bundle.multi_label else 'softmax'}" if bundle.labels else "probability  none",
+        f"front-end    {audio.sample_rate} Hz, {audio.num_mel_bins} mel bins, {audio.window} window, mean {audio.mean:g}, "
+        f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
+        "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
+    ]
+
+
+def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
+    plain = type(bundle.model)()
+    for name in vars(plain):
+        if name not in ("family", "checkpoint") and getattr(bundle.model, name) != getattr(plain, name):
+            yield name, getattr(bundle.model, name)
+
+
+def _upstream(bundle: Bundle):
+    writer = WRITERS.get(bundle.model.family)
+    if writer is None:
+        raise UserError(f"the family {bundle.model.family!r} has no published layout; known: {', '.join(sorted(WRITERS))}")
+    return writer(bundle)
+
+
+def _write_published(output: Path, bundle: Bundle) -> list[Path]:
+    """`output` with the published keys, and the family's JSON files beside it; each whole or not at all."""
+    from safetensors.numpy import save
+
+    upstream = _upstream(bundle)
+    contents = {output: save(upstream.state_dict, metadata={"format": "pt"})}
+    for name, value in upstream.beside.items():
+        contents[output.with_name(name)] = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    try:
+        for place, data in contents.items():
+            handle, temporary = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                os.chmod(temporary, 0o644)  # mkstemp makes it private
+                os.replace(temporary, place)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from error
+    return list(contents)
+
+
+def registry_table() -> str:
+    """The registered checkpoints as an aligned table."""
+    from beats_jax.weights.published import list_available_models
+
+    rows = [("name", "architecture", "Hz", "width", "classes", "MB", "licence of the weights")]
+    for name, facts in list_available_models().items():
+        size = facts["bytes"]
+        cells = (facts["architecture"], facts["sample_rate"], facts["feature_size"], facts["classes"], size and round(size / 1e6))
+        rows.append((name, *("?" if cell is None else str(cell) for cell in (*cells, facts["licence"]))))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
