@@ -40,25 +40,27 @@ def _gelu_backward(dtype: Any, derivative: jax.Array, cotangent: jax.Array) -> t
 gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def standardise(x: jax.Array, dtype: Any) -> jax.Array:
-    """(x - mean) / sqrt(variance + 1e-5) over the last axis, in two passes, float32; `dtype` as in `gelu`."""
-    return _standardise(x)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def standardise(x: jax.Array, dtype: Any, epsilon: float) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) over the last axis, in two passes, float32; `dtype` as in `gelu`."""
+    return _standardise(x, epsilon)[0]
 
 
-def _standardise(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _standardise(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + EPSILON)
+    scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
     return centred * scale, scale
 
 
-def _standardise_forward(x: jax.Array, dtype: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y, scale = _standardise(x)
+def _standardise_forward(x: jax.Array, dtype: Any, epsilon: float) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y, scale = _standardise(x, epsilon)
     return y, (y.astype(dtype), scale)
 
 
-def _standardise_backward(dtype: Any, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
-    del dtype
+def _standardise_backward(
+    dtype: Any, epsilon: float, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array]:
+    del dtype, epsilon
     y, scale = saved[0].astype(cotangent.dtype), saved[1]
     along = jnp.mean(cotangent * y, axis=-1, keepdims=True)
     return (scale * (cotangent - jnp.mean(cotangent, axis=-1, keepdims=True) - y * along),)
@@ -71,11 +73,12 @@ class LayerNorm(nn.Module):
     """LayerNorm with parameters `scale` and `bias` [D]; float32 in and out, `dtype` is that of what is kept for the gradient."""
 
     dtype: Any = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
-        normalised: jax.Array = standardise(x, self.dtype)
+        normalised: jax.Array = standardise(x, self.dtype, self.epsilon)
         return normalised * scale.reshape(shape) + bias.reshape(shape)

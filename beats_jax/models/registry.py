@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import beats, masks
+from beats_jax.models import beats, eat, masks
 
 
 class Family(NamedTuple):
@@ -30,6 +30,7 @@ class Family(NamedTuple):
     num_special: int = 0  # special tokens that lead the features; masks have them too, True
     constants: tuple[str, ...] = ()  # regular expressions on paths of parameters that are never learnt
     hides_padding: Callable[[Any], bool] = lambda config: True  # (config) → padded tokens are hidden from attention
+    mel_bins: Callable[[Any], int] = lambda config: 128  # (config) → mel bins it reads (BEATs reads any number)
 
 
 def _patch_mask(config: Any, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
@@ -50,6 +51,19 @@ FAMILIES: dict[str, Family] = {
         min_frames=attrgetter("input_patch_size"),
         num_features=attrgetter("encoder_embed_dim"),
         num_layers=attrgetter("encoder_layers"),
+    ),
+    "eat": Family(
+        module=eat.EAT,
+        depth=eat.parameter_depth,
+        token_mask=eat.token_mask,
+        reference_mask=eat.reference_mask,
+        min_frames=attrgetter("patch_size"),
+        num_features=attrgetter("embed_dim"),
+        num_layers=attrgetter("depth"),
+        num_special=1,
+        constants=eat.CONSTANTS,
+        hides_padding=attrgetter("mask_padding"),
+        mel_bins=attrgetter("mel_bins"),
     ),
 }
 
@@ -91,6 +105,11 @@ def constants(config: ModelConfig) -> tuple[str, ...]:
 def fixed_frames(config: ModelConfig) -> int:
     """The one number of frames that the model reads; 0 = any number from `min_frames` on."""
     return FAMILIES[config.family].fixed_frames(config)
+
+
+def mel_bins(config: ModelConfig) -> int:
+    """Mel bins of the filterbanks that it reads."""
+    return FAMILIES[config.family].mel_bins(config)
 
 
 def min_frames(config: ModelConfig) -> int:

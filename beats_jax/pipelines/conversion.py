@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,8 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
     if not output.absolute().parent.is_dir():
         raise UserError(f"the folder {output.absolute().parent} does not exist; make it first")
     bundle = read_checkpoint(source)
+    if Path(source).is_file() and not bundle.source_sha256:
+        bundle = replace(bundle, source_sha256=_sha256(Path(source)))
     lines = describe(bundle)
     if suffix in TORCH_SUFFIXES:
         write_torch_file(output, _upstream(bundle).content)
@@ -71,6 +75,11 @@ def describe(bundle: Bundle) -> list[str]:
         f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
         "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
     ]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
@@ -114,7 +123,7 @@ def registry_table() -> str:
     """The registered checkpoints as an aligned table."""
     from beats_jax.weights.published import list_available_models
 
-    rows = [("name", "architecture", "Hz", "width", "classes", "MB", "licence of the weights")]
+    rows: list[tuple[str, ...]] = [("name", "architecture", "Hz", "width", "classes", "MB", "licence of the weights")]
     for name, facts in list_available_models().items():
         size = facts["bytes"]
         cells = (facts["architecture"], facts["sample_rate"], facts["feature_size"], facts["classes"], size and round(size / 1e6))

@@ -16,7 +16,8 @@ from beats_jax.weights.tree import flatten
 
 def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Path → shape of every parameter of a model, without allocating any."""
-    fbank = jax.ShapeDtypeStruct((1, 128, 128), jnp.float32)  # shapes of parameters do not depend on that of the input
+    frames = registry.fixed_frames(model) or registry.min_frames(model)  # the parameters do not depend on their number
+    fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
     variables = jax.eval_shape(registry.build(model).init, jax.random.key(0), fbank)
     return {path: tuple(leaf.shape) for path, leaf in flatten(variables["params"]).items()}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from beats_jax.errors import UserError
-from beats_jax.weights import beats_files
+from beats_jax.weights import beats_files, eat_files, eat_writer
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
@@ -25,9 +25,15 @@ class Format(NamedTuple):
 
 FORMATS: tuple[Format, ...] = (
     Format("BEATs, published layout {cfg, model}", beats_files.is_official, beats_files.read_official),
+    Format("EAT, fairseq pre-training checkpoint", eat_files.is_pretraining, eat_files.read_pretraining),
+    Format("EAT, fairseq fine-tuned checkpoint", eat_files.is_fine_tuned, eat_files.read_fine_tuned),
+    Format("EAT, Hugging Face tensors", eat_files.is_hugging_face, eat_files.read_hugging_face),
 )
 
-WRITERS: dict[str, Callable[[Bundle], Upstream]] = {"beats": beats_files.write_official}  # by family
+WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
+    "beats": beats_files.write_official,
+    "eat": eat_writer.write_eat,
+}
 
 
 def identify(raw: RawCheckpoint) -> Format:

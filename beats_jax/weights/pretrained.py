@@ -24,8 +24,9 @@ def load(source: str | Path, dtype: str = "float32") -> Model:
     """Loads a model.
 
     Args:
-      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder or the
-        `model.safetensors` in it; or the folder of a training run. A path that exists goes before a name.
+      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder (ours, or
+        one of the Hugging Face hub) or the `model.safetensors` in it; or the folder of a training run. A path that exists goes
+        before a name.
       dtype: compute precision, float32 or bfloat16; parameters and results are float32.
     Raises:
       UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.
@@ -71,7 +72,10 @@ def _warn_of_licence(licence: str) -> None:
 
 def _read_path(path: Path) -> Bundle:
     if path.is_dir():
-        return load_bundle(_model_folder(path))
+        folder = _model_folder(path)
+        # Without our description it may be a folder as the Hugging Face hub keeps models.
+        hub = not (folder / FACTS_FILE).is_file() and (folder / "config.json").is_file()
+        return formats.read(read_raw(folder / TENSORS_FILE)) if hub else load_bundle(folder)
     if path.name == FACTS_FILE:
         return load_bundle(path.parent)
     if path.suffix.lower() == ".safetensors" and path.with_suffix(".json").is_file():
