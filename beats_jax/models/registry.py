@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import beats, eat, masks
+from beats_jax.models import ast, beats, eat, masks
 
 
 class Family(NamedTuple):
@@ -64,6 +64,19 @@ FAMILIES: dict[str, Family] = {
         constants=eat.CONSTANTS,
         hides_padding=attrgetter("mask_padding"),
         mel_bins=attrgetter("mel_bins"),
+    ),
+    "ast": Family(
+        module=ast.AST,
+        depth=ast.parameter_depth,
+        token_mask=ast.token_mask,
+        reference_mask=ast.reference_mask,
+        min_frames=attrgetter("patch_size"),
+        num_features=attrgetter("hidden_size"),
+        num_layers=attrgetter("num_hidden_layers"),
+        fixed_frames=attrgetter("max_length"),
+        num_special=ast.SPECIAL,
+        hides_padding=lambda config: False,
+        mel_bins=attrgetter("num_mel_bins"),
     ),
 }
 

@@ -46,17 +46,12 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
     if not output.absolute().parent.is_dir():
         raise UserError(f"the folder {output.absolute().parent} does not exist; make it first")
     bundle = read_checkpoint(source)
+    if suffix in TORCH_SUFFIXES or published_keys:
+        return [*describe(bundle), *_write_published(output, bundle, force)]
     if Path(source).is_file() and not bundle.source_sha256:
         bundle = replace(bundle, source_sha256=_sha256(Path(source)))
-    lines = describe(bundle)
-    if suffix in TORCH_SUFFIXES:
-        write_torch_file(output, _upstream(bundle).content)
-        return [*lines, f"wrote {output}: the published layout, for torch.load(weights_only=True)"]
-    if published_keys:
-        written = _write_published(output, bundle)
-        return [*lines, f"wrote {', '.join(map(str, written))}: published keys"]
     save_bundle(output, bundle)
-    return [*lines, f"wrote {output}: our format, for beats_jax.load"]
+    return [*describe(bundle), f"wrote {output}: our format, for beats_jax.load"]
 
 
 def describe(bundle: Bundle) -> list[str]:
@@ -96,27 +91,38 @@ def _upstream(bundle: Bundle):
     return writer(bundle)
 
 
-def _write_published(output: Path, bundle: Bundle) -> list[Path]:
-    """`output` with the published keys, and the family's JSON files beside it; each whole or not at all."""
+def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
+    """`output` in the family's published layout, and the JSON files that belong beside it; each whole or not at all."""
     from safetensors.numpy import save
 
     upstream = _upstream(bundle)
-    contents = {output: save(upstream.state_dict, metadata={"format": "pt"})}
-    for name, value in upstream.beside.items():
-        contents[output.with_name(name)] = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    torch = output.suffix.lower() in TORCH_SUFFIXES
+    beside = {output.with_name(name): value for name, value in (upstream.beside_torch if torch else upstream.beside).items()}
+    taken = [str(place) for place in beside if place.exists()]
+    if taken and not force:
+        raise UserError(f"{' and '.join(taken)} would be replaced; choose another folder, or --force to replace")
     try:
-        for place, data in contents.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                os.chmod(temporary, 0o644)  # mkstemp makes it private
-                os.replace(temporary, place)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+        for place, value in beside.items():
+            _write_whole(place, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        if torch:
+            write_torch_file(output, upstream.content)
+        else:
+            _write_whole(output, save(upstream.state_dict, metadata={"format": "pt"}))
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from error
-    return list(contents)
+    layout = "the published layout, for torch.load(weights_only=True)" if torch else "published keys"
+    return [f"wrote {', '.join(map(str, [output, *beside]))}: {layout}"]
+
+
+def _write_whole(place: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, place)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def registry_table() -> str:

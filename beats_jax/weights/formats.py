@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from beats_jax.errors import UserError
-from beats_jax.weights import beats_files, eat_files, eat_writer
+from beats_jax.weights import ast_files, beats_files, eat_files, eat_writer
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
@@ -28,11 +28,15 @@ FORMATS: tuple[Format, ...] = (
     Format("EAT, fairseq pre-training checkpoint", eat_files.is_pretraining, eat_files.read_pretraining),
     Format("EAT, fairseq fine-tuned checkpoint", eat_files.is_fine_tuned, eat_files.read_fine_tuned),
     Format("EAT, Hugging Face tensors", eat_files.is_hugging_face, eat_files.read_hugging_face),
+    Format("AST, Hugging Face tensors", ast_files.is_hugging_face, ast_files.read_hugging_face),
+    Format("AST, original state dict", ast_files.is_original, ast_files.read_original),
+    Format("DeiT of images, to train AST from", ast_files.is_deit, ast_files.read_deit),
 )
 
 WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
     "beats": beats_files.write_official,
     "eat": eat_writer.write_eat,
+    "ast": ast_files.write_ast,
 }
 
 
