@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -223,29 +224,31 @@ def _said(device: Device) -> str:
 def _numbers(folder: Path, name: str) -> dict[str, np.ndarray]:
     place = folder / f"{name}.npz"
     try:
-        with np.load(place, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError) as error:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{place}: golden numbers are missing or damaged ({error}); see beats_jax/pipelines/golden") from error
 
 
 def _manifest(folder: Path) -> dict[str, str]:
     place = folder / MANIFEST
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{place} is missing or damaged; golden files are a folder like beats_jax/pipelines/golden, and its README says "
             "how they are made"
         ) from error
-    return dict(found)
 
 
 def _altered(folder: Path, expected: Mapping[str, str], parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the case's files (or folders) whose hash is not the manifest's."""
-    names = [name for name in expected if name in parts or name.partition("/")[0] in parts]
-    return tuple(
-        name
-        for name in names
-        if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected[name]
-    )
+    """Those of the case's files (or folders) that the manifest does not know, or whose hash is another."""
+    wrong = []
+    for part in parts:
+        names = [name for name in expected if name == part or name.startswith(f"{part}/")]
+        wrong += [name for name in names if not _has_hash(folder / name, expected[name])] if names else [part]
+    return tuple(wrong)
+
+
+def _has_hash(file: Path, sha256: str) -> bool:
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256

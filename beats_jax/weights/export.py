@@ -34,6 +34,7 @@ from beats_jax.weights.model import Model
 
 MAGIC = b"BEATSJX1"
 PLATFORMS = ("cpu", "cuda", "tpu")
+MOST_SECONDS = 600  # the scores of so much sound fill no memory that is for sale
 SECONDS = 10.0  # of the clips where the model does not say
 ALIGNMENT = 64
 
@@ -52,16 +53,16 @@ def export_model(path: Path, bundle: Bundle, seconds: float | None = None) -> di
     Returns:
       the facts in it.
     Raises:
-      UserError: flatbuffers is absent, the clips are too short for one token, or the file cannot be written.
+      UserError: flatbuffers is absent, the clips are too short for one token or too long, or the file cannot be written.
     """
     if find_spec("flatbuffers") is None:
         raise UserError("writing a program needs flatbuffers, which is not installed: pip install 'beats-jax[export]'")
     model = Model(bundle, forms=PORTABLE)
     seconds = default_seconds(bundle.audio) if seconds is None else seconds
+    least = model.min_samples / bundle.audio.sample_rate
+    if not least <= seconds <= MOST_SECONDS:
+        raise UserError(f"clips of {seconds:g} s are too short or too long; from {least:.4g} to {MOST_SECONDS} s fit (--seconds)")
     samples = round(seconds * bundle.audio.sample_rate)
-    if samples < model.min_samples:
-        least = model.min_samples / bundle.audio.sample_rate
-        raise UserError(f"clips of {seconds:g} s are too short for this model; it needs {least:.4g} s (--seconds)")
     program = program_of(model, samples)
     weights = [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(model.params)]
     facts = {

@@ -79,6 +79,15 @@ def test_an_altered_weight_that_no_number_shows_is_found_by_its_hash(only, tmp_p
     assert "beats_fine_tuned.pt: not the file of the manifest (sha256), though no number" in capsys.readouterr().out
 
 
+def test_a_file_that_the_manifest_does_not_know_counts_as_altered(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"a")
+    known = parity.hashes(tmp_path)
+    assert parity._altered(tmp_path, known, ("a.pt",)) == ()
+    assert parity._altered(tmp_path, known, ("a.pt", "b.npz")) == ("b.npz",)
+    (tmp_path / "a.pt").unlink()
+    assert parity._altered(tmp_path, known, ("a.pt",)) == ("a.pt",)
+
+
 def test_what_the_report_holds(monkeypatch, capsys):
     monkeypatch.setattr(parity, "CASES", parity.CASES[:1])
     assert main([]) == 0
@@ -136,7 +145,10 @@ def test_what_is_wrong_with_a_model_is_seen(monkeypatch, embed, failing):
 def test_mistakes_have_status_2_and_one_line(only, tmp_path, capsys):
     only("beats_fine_tuned")
     shutil.copy(parity.BUILT_IN / parity.MANIFEST, tmp_path)
+    torn = shutil.copytree(parity.BUILT_IN, tmp_path / "torn")
+    (torn / "beats_fine_tuned.npz").write_bytes((torn / "beats_fine_tuned.npz").read_bytes()[:5000])
     cases = {
+        ("--data", str(torn)): "beats_fine_tuned.npz: golden numbers are missing or damaged",
         ("--data", "nowhere"): "nowhere/manifest.json is missing",
         ("--data", str(tmp_path)): "beats_fine_tuned.npz: golden numbers are missing",
         ("no_such_model",): "is not there",

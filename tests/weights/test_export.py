@@ -1,4 +1,4 @@
-"""A model as one program file: opened without this package by the documented function, equal to the model, refused when damaged."""
+"""A model as one program file: opened without this package by the documented function, equal to the model, refused when torn."""
 
 import re
 import subprocess
@@ -109,7 +109,8 @@ def test_what_is_damaged_or_foreign_is_refused(program, tmp_path):
 def test_mistakes_have_status_2_and_leave_nothing(program, tmp_path, capsys, monkeypatch):
     model, out = str(BUILT_IN / "beats_fine_tuned.pt"), str(tmp_path / "out.stablehlo")
     cases = {
-        (model, "--export", out, "--seconds", "0.1"): "too short for this model; it needs 0.175 s",
+        (model, "--export", out, "--seconds", "0.1"): "too short or too long; from 0.175 to 600 s",
+        (model, "--export", out, "--seconds", "nan"): "too short or too long",
         (model, "--export", str(program)): "exists",
         (model, "--export", str(tmp_path), "--force"): "is a folder",
         (model, "other.pt", "--export", out): "goes with INPUT alone",
