@@ -10,6 +10,7 @@ VERBS = {
     "train": "train a model on labelled audio, resumable; writes metrics, predictions and a report",
     "evaluate": "measure a trained run on its test recordings or on other data",
     "convert": "bring a checkpoint from PyTorch to our format and back; list and inspect checkpoints",
+    "doctor": "prove that this installation computes what the published code computes; check a model",
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m beats_jax.convert`: checkpoints from PyTorch to ours and back."""
+"""`python -m beats_jax.convert`: checkpoints from PyTorch to ours and back, and to one portable program."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ examples:
   python -m beats_jax.convert BEATs_iter3_plus_AS2M.pt beats.safetensors     to our format (beats.json beside it)
   python -m beats_jax.convert runs/owls owls.pt                              a model trained here, back to PyTorch
   python -m beats_jax.convert runs/owls owls.safetensors --published-keys    the same as safetensors
+  python -m beats_jax.convert runs/owls --export owls.stablehlo              one file that runs with jax and flatbuffers alone
   python -m beats_jax.convert --inspect owls.pt                              what a file holds
   python -m beats_jax.convert --list                                         the checkpoints known by name
 
@@ -25,7 +26,7 @@ def parser() -> ArgumentParser:
     """The verb's arguments."""
     result = ArgumentParser(
         prog="beats_jax.convert",
-        description="Convert a checkpoint between published layouts and ours, without PyTorch.",
+        description="Convert a checkpoint between published layouts and ours, without PyTorch, or to one portable program.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -35,7 +36,11 @@ def parser() -> ArgumentParser:
         "output", nargs="?", type=Path, metavar="OUTPUT", help=".pt = published layout; .safetensors or a folder = our format"
     )
     result.add_argument("--published-keys", action="store_true", help="write a .safetensors OUTPUT under the published key names")
-    result.add_argument("--force", action="store_true", help="replace OUTPUT")
+    result.add_argument("--export", type=Path, metavar="FILE", help="write the model as one program file in place of OUTPUT")
+    result.add_argument(
+        "--seconds", type=float, metavar="S", help="with --export: length of its clips (default: the model's, or 10)"
+    )
+    result.add_argument("--force", action="store_true", help="replace OUTPUT or FILE")
     result.add_argument("--inspect", metavar="FILE", help="print what a checkpoint holds and stop")
     result.add_argument("--list", action="store_true", help="print the registered checkpoints and stop")
     return result
@@ -53,8 +58,15 @@ def verb(argv: Sequence[str]) -> int:
         print(conversion.registry_table())
     elif arguments.inspect:
         print("\n".join(conversion.describe(read_checkpoint(arguments.inspect))))
-    elif arguments.input is None or arguments.output is None:
-        raise UserError("give INPUT and OUTPUT, or --inspect FILE, or --list (python -m beats_jax.convert --help shows how)")
+    elif arguments.export:
+        if arguments.input is None or arguments.output or arguments.published_keys:
+            raise UserError("--export FILE goes with INPUT alone (and --seconds, --force)")
+        print("\n".join(conversion.export(arguments.input, arguments.export, seconds=arguments.seconds, force=arguments.force)))
+    elif arguments.input is None or arguments.output is None or arguments.seconds is not None:
+        raise UserError(
+            "give INPUT and OUTPUT, or INPUT --export FILE, or --inspect FILE, or --list "
+            "(python -m beats_jax.convert --help shows how)"
+        )
     else:
         lines = conversion.convert(
             arguments.input, arguments.output, published_keys=arguments.published_keys, force=arguments.force

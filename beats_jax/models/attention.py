@@ -42,7 +42,7 @@ def attend(
         finite (the original gives NaN).
       dropout_key, dropout_rate: dropout of the probabilities; no key = none. Each clip has its own key, so that both forms agree.
       dtype: precision of the two products.
-      form: `direct` (whole batch at once) or `clips` (`lax.map` over clips).
+      form: `direct` (whole batch at once), `clips` (`lax.map` over clips) or `portable` (clips on CPUs, direct elsewhere).
     Returns:
       float32 [B, H, T, K].
     """
@@ -54,10 +54,12 @@ def attend(
     if dropout_key is not None and dropout_rate > 0:
         clip["dropout_key"] = jax.random.split(dropout_key, queries.shape[0])
     one = partial(_attend_clip, bias=bias, dropout_rate=dropout_rate, dtype=dtype)
-    if form == "clips":
-        # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
-        return jax.lax.map(jax.checkpoint(one, prevent_cse=False), clip)
-    return jax.vmap(one)(clip)
+    direct = jax.vmap(one)
+    # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
+    clips = partial(jax.lax.map, jax.checkpoint(one, prevent_cse=False))
+    if form == "portable":
+        return jax.lax.platform_dependent(clip, cpu=clips, default=direct)
+    return clips(clip) if form == "clips" else direct(clip)
 
 
 def _attend_clip(clip: dict[str, jax.Array], *, bias: jax.Array | None, dropout_rate: float, dtype: Any) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -26,21 +27,28 @@ def conv_position(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: i
       kernel: [K, D / groups, D]; K//2 zeros on both sides, and for even K the last output is dropped.
       bias: [D].
       groups: number of independent channel groups.
-      form: `grouped` = one grouped convolution; `split` = one dense convolution per group, for CPU (see `models.forms`).
+      form: `grouped` = one grouped convolution; `split` = one dense convolution per group, for CPU; `portable` = split on CPUs,
+        grouped elsewhere (see `models.forms`).
       dtype: precision of the convolution's inputs.
     Returns:
       float32 [B, T, D].
     """
-    width, tokens = kernel.shape[0], x.shape[1]
     inputs, kernel = x.astype(dtype), kernel.astype(dtype)
-    if form == "grouped":
-        y = _convolve(inputs, kernel, groups)
+    grouped, split = partial(_convolve, groups=groups), partial(_split, groups=groups)
+    if form == "portable":
+        y = jax.lax.platform_dependent(inputs, kernel, cpu=split, default=grouped)
     else:
-        # XLA's CPU convolution is some 30 times slower where the sequence is shorter than the kernel, hence the zeros.
-        inputs = jnp.pad(inputs, ((0, 0), (0, max(0, width - tokens)), (0, 0)))
-        pairs = zip(jnp.split(inputs, groups, axis=2), jnp.split(kernel, groups, axis=2), strict=True)
-        y = jnp.concatenate([_dense(part, weights) for part, weights in pairs], axis=2)[:, :tokens]
+        y = (grouped if form == "grouped" else split)(inputs, kernel)
     return y.astype(jnp.float32) + bias[None, None, :]
+
+
+def _split(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """One dense convolution per group."""
+    width, tokens = kernel.shape[0], x.shape[1]
+    # XLA's CPU convolution is some 30 times slower where the sequence is shorter than the kernel, hence the zeros.
+    x = jnp.pad(x, ((0, 0), (0, max(0, width - tokens)), (0, 0)))
+    pairs = zip(jnp.split(x, groups, axis=2), jnp.split(kernel, groups, axis=2), strict=True)
+    return jnp.concatenate([_dense(part, weights) for part, weights in pairs], axis=2)[:, :tokens]
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

@@ -2,7 +2,8 @@
 
 Measured on CPU: attention of a batch of four or more clips is 2.1 to 2.3 times faster clip by clip, a single clip is best
 direct; the gradient of a grouped convolution is 13 times slower than that of one dense convolution per group. GPU and TPU take
-the batched and grouped forms.
+the batched and grouped forms. In an exported program, which runs on several platforms and for any batch, `portable` puts both
+forms in; the one of the platform at hand is compiled.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ CLIPWISE_FROM_BATCH = 4
 class Forms:
     """Formulation of each layer that has more than one; `auto` chooses by backend and shape while tracing."""
 
-    attention: str = "auto"  # auto | direct (whole batch at once) | clips (one clip after another)
-    conv_position: str = "auto"  # auto | grouped (one grouped convolution) | split (one dense convolution per group)
+    attention: str = "auto"  # auto | direct (whole batch at once) | clips (one clip after another) | portable
+    conv_position: str = "auto"  # auto | grouped (one grouped convolution) | split (one dense convolution per group) | portable
 
     def __post_init__(self) -> None:
-        require_one_of("forms.attention", self.attention, ("auto", "direct", "clips"))
-        require_one_of("forms.conv_position", self.conv_position, ("auto", "grouped", "split"))
+        require_one_of("forms.attention", self.attention, ("auto", "direct", "clips", "portable"))
+        require_one_of("forms.conv_position", self.conv_position, ("auto", "grouped", "split", "portable"))
 
     def attention_for(self, batch_size: int) -> str:
-        """`direct` or `clips` for a batch of this size.
+        """`direct`, `clips` or `portable` for a batch of this size.
 
         Over several devices `auto` stays direct: a loop over a sharded axis would gather it.
         """
@@ -38,7 +39,11 @@ class Forms:
         return "clips" if one_cpu and batch_size >= CLIPWISE_FROM_BATCH else "direct"
 
     def conv_position_here(self) -> str:
-        """`grouped` or `split` on the current backend."""
+        """`grouped` or `split` on the current backend, or `portable`."""
         if self.conv_position != "auto":
             return self.conv_position
         return "split" if jax.default_backend() == "cpu" else "grouped"
+
+
+AUTO = Forms()
+PORTABLE = Forms("portable", "portable")  # clips and split on CPUs, direct and grouped elsewhere

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
 from beats_jax.models import ast, beats, eat, masks
+from beats_jax.models.forms import AUTO, Forms
 
 
 class Family(NamedTuple):
@@ -19,7 +20,7 @@ class Family(NamedTuple):
 
     module: Callable[
         ..., nn.Module
-    ]  # (config, dtype) → module with BEATs' call: fbank, token_mask, deterministic, layers → EncoderOutput
+    ]  # (config, dtype, forms) → module with BEATs' call: fbank, token_mask, deterministic, layers → EncoderOutput
     depth: Callable[[str, Any], int]  # (parameter path, config) → depth
     token_mask: Callable[[Any, jax.Array, int], jax.Array]  # (config, frame_mask, mel bins) → bool [B, T], True = real
     reference_mask: Callable[[Any, jax.Array, int, int], jax.Array]  # (config, padding_mask, F, mel bins) → bool [B, T]
@@ -81,9 +82,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(config: ModelConfig, dtype: Any = jnp.float32) -> nn.Module:
+def build(config: ModelConfig, dtype: Any = jnp.float32, forms: Forms = AUTO) -> nn.Module:
     """The module of `config.family` computing in `dtype` (float32 | bfloat16, as a name or a type)."""
-    return FAMILIES[config.family].module(config, jnp.dtype(dtype))
+    return FAMILIES[config.family].module(config, jnp.dtype(dtype), forms)
 
 
 def depth_of(config: ModelConfig) -> Callable[[str], int]:

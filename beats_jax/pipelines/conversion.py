@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -15,11 +16,14 @@ import numpy as np
 from beats_jax.errors import UserError
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.export import export_model
+from beats_jax.weights.exported import load_exported
 from beats_jax.weights.formats import WRITERS
-from beats_jax.weights.pretrained import read_checkpoint
+from beats_jax.weights.pretrained import Model, read_checkpoint
 from beats_jax.weights.torch_writer import write_torch_file
 
 TORCH_SUFFIXES = (".pt", ".pth")
+SAME_PROGRAM = 1e-3  # of the largest value: on accelerators factors are rounded and summed in another order; measured on CPU: 0
 
 
 def convert(source: str, output: Path, *, published_keys: bool = False, force: bool = False) -> list[str]:
@@ -39,19 +43,72 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
     suffix = output.suffix.lower()
     if published_keys and suffix != ".safetensors":
         raise UserError(f"--published-keys is for a .safetensors output; {output} is written in its own layout anyway")
+    _check_place(output, source, force)
+    bundle = _read(source)
+    if suffix in TORCH_SUFFIXES or published_keys:
+        return [*describe(bundle), *_write_published(output, bundle, force)]
+    save_bundle(output, bundle)
+    return [*describe(bundle), f"wrote {output}: our format, for beats_jax.load"]
+
+
+def export(source: str, output: Path, *, seconds: float | None = None, force: bool = False) -> list[str]:
+    """Writes a model as one program file (`weights.export`), opens it again and runs it beside the model.
+
+    Args:
+      source, force: as for `convert`.
+      seconds: length of the clips it takes; None = the model's own, else ten.
+    Returns:
+      lines that say what was found and written, and by how much the program's results differ from the model's.
+    Raises:
+      UserError: as `convert`; flatbuffers is absent; the clips are too short.
+    """
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; a program is one file")
+    _check_place(output, source, force)
+    bundle = _read(source)
+    facts = export_model(output, bundle, seconds)
+    difference = _difference_from_model(output, bundle)
+    if not difference <= SAME_PROGRAM:
+        output.unlink()
+        raise RuntimeError(f"the program differs from the model by {difference:.1e} of the largest value; it was not kept")
+    results = ["embedding", *(["logits", "probabilities"] if bundle.labels else [])]
+    return [
+        *describe(bundle),
+        f"wrote {output}: {output.stat().st_size:,} bytes, a program for {', '.join(facts['platforms'])}",
+        f"takes        waveforms float32 [b, {facts['samples']}] at {facts['sample_rate']} Hz ({facts['seconds']:g} s), "
+        "lengths int32 [b] in samples",
+        f"gives        {', '.join(results)}; open it with the function in {inspect.getsourcefile(load_exported)}",
+        f"differs      from the model by {difference:.1e} of the largest value",
+    ]
+
+
+def _difference_from_model(output: Path, bundle: Bundle) -> float:
+    """Of embeddings and logits of two clips, one of them half padded; relative to the largest value."""
+    facts, run = load_exported(output)
+    samples = facts["samples"]
+    waveforms = (0.1 * np.random.default_rng(0).standard_normal((2, samples))).astype(np.float32)
+    lengths = np.array([samples, samples // 2], np.int32)
+    found, model = run(waveforms, lengths), Model(bundle)
+    pairs = [(found["embedding"], model.embed(waveforms, lengths=lengths))]
+    if bundle.labels:
+        pairs.append((found["logits"], model.logits(waveforms, lengths=lengths)))
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+
+
+def _check_place(output: Path, source: str, force: bool) -> None:
     if output.exists() and not force:
         raise UserError(f"{output} exists; choose another name, or --force to replace it")
     if output.exists() and Path(source).exists() and output.samefile(source):
         raise UserError(f"{output} is the input itself")
     if not output.absolute().parent.is_dir():
         raise UserError(f"the folder {output.absolute().parent} does not exist; make it first")
+
+
+def _read(source: str) -> Bundle:
     bundle = read_checkpoint(source)
-    if suffix in TORCH_SUFFIXES or published_keys:
-        return [*describe(bundle), *_write_published(output, bundle, force)]
     if Path(source).is_file() and not bundle.source_sha256:
-        bundle = replace(bundle, source_sha256=_sha256(Path(source)))
-    save_bundle(output, bundle)
-    return [*describe(bundle), f"wrote {output}: our format, for beats_jax.load"]
+        return replace(bundle, source_sha256=_sha256(Path(source)))
+    return bundle
 
 
 def describe(bundle: Bundle) -> list[str]:

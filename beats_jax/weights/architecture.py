@@ -18,7 +18,8 @@ def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Path → shape of every parameter of a model, without allocating any."""
     frames = registry.fixed_frames(model) or registry.min_frames(model)  # the parameters do not depend on their number
     fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
-    variables = jax.eval_shape(registry.build(model).init, jax.random.key(0), fbank)
+    init = registry.build(model).init
+    variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)  # the key is traced too: no device is used
     return {path: tuple(leaf.shape) for path, leaf in flatten(variables["params"]).items()}
 
 

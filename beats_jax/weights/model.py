@@ -15,6 +15,7 @@ from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
+from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import POOLINGS, pool
 from beats_jax.models.output import EncoderOutput
 from beats_jax.weights.bundle import Bundle, save_bundle
@@ -41,11 +42,12 @@ class Model:
 
     Attributes:
       config: architecture. audio: front-end. params: nested float32 parameters. labels: class names in the order of the logits.
+      min_samples: samples that give one token.
       multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from. licence: of the
       weights; empty = not known.
     """
 
-    def __init__(self, bundle: Bundle, dtype: str = "float32") -> None:
+    def __init__(self, bundle: Bundle, dtype: str = "float32", forms: Forms = AUTO) -> None:
         if dtype not in ("float32", "bfloat16"):
             raise UserError(f"dtype is {dtype!r}; allowed: float32, bfloat16")
         self.config: ModelConfig = bundle.model
@@ -57,8 +59,8 @@ class Model:
         self.licence: str = bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
         self.params = jax.tree.map(jnp.asarray, bundle.params)
-        self._module = registry.build(self.config, dtype)
-        self._min_samples = _samples_of(registry.min_frames(self.config), self.audio)
+        self._module = registry.build(self.config, dtype, forms)
+        self.min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")
         self._layer = jax.jit(self._one_layer, static_argnames="layer")
         self._pool = jax.jit(partial(pool, num_special=registry.num_special(self.config)), static_argnames="pooling")
@@ -136,6 +138,14 @@ class Model:
         """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
         return save_bundle(path, replace(self._bundle, params=self.params))
 
+    def trace(self, params: Any, waveforms: jax.Array, lengths: jax.Array) -> EncoderOutput:
+        """The pure function behind `embed` and `logits`, unchecked and not compiled; `weights.export` uses it.
+
+        Args:
+          params: as `self.params`. waveforms: float32 [B, samples], samples at least `min_samples`. lengths: int32 [B].
+        """
+        return self._forward(params, {"waveforms": waveforms, "lengths": lengths}, layers=False)
+
     def _forward(self, params: Any, inputs: dict[str, jax.Array], layers: bool) -> EncoderOutput:
         settings = self.audio.filterbank
         real = None  # tokens that count when features are pooled; None = all
@@ -171,7 +181,7 @@ class Model:
         if padding_mask is not None and lengths is not None:
             raise UserError("padding_mask and lengths are both given; give one of them")
         batch, samples = np.shape(waveforms)
-        missing = max(0, self._min_samples - samples)
+        missing = max(0, self.min_samples - samples)
         if missing and padding_mask is None and lengths is None:
             lengths = np.full(batch, samples)
         inputs = {"waveforms": jnp.pad(jnp.asarray(waveforms, jnp.float32), ((0, 0), (0, missing)))}
