@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import beats, eat, masks
+from beats_jax.models import beats, eat, masks, tokenizer
 
 
 class Family(NamedTuple):
@@ -51,6 +51,16 @@ FAMILIES: dict[str, Family] = {
         min_frames=attrgetter("input_patch_size"),
         num_features=attrgetter("encoder_embed_dim"),
         num_layers=attrgetter("encoder_layers"),
+    ),
+    "beats_tokenizer": Family(
+        module=tokenizer.Tokenizer,
+        depth=tokenizer.parameter_depth,
+        token_mask=_patch_mask,
+        reference_mask=_reference_patch_mask,
+        min_frames=attrgetter("input_patch_size"),
+        num_features=attrgetter("encoder_embed_dim"),
+        num_layers=attrgetter("encoder_layers"),
+        constants=tokenizer.CONSTANTS,
     ),
     "eat": Family(
         module=eat.EAT,
