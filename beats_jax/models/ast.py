@@ -40,7 +40,7 @@ def patches(fbank: jax.Array, config: ASTConfig) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with parameters `{q,k,v,out}_proj`; the keys' bias is used and never learnt (softmax ignores it)."""
+    """Multi-head self-attention with parameters `{q,k,v,out}_proj`; the keys' bias is never learnt (softmax ignores it)."""
 
     config: ASTConfig
     dtype: Any
@@ -94,8 +94,8 @@ class Block(nn.Module):
         """`x` [B, T, D], `token_mask` bool [B, T] or None → [B, T, D]."""
         attended = self.attention(self.norm1(x), token_mask, deterministic)
         x = x + self.dropout(attended, deterministic=deterministic)
-        hidden = gelu(self.fc1(self.norm2(x)), self.dtype)
-        return x + self.dropout(self.fc2(hidden), deterministic=deterministic)
+        feed_forward = self.fc2(gelu(self.fc1(self.norm2(x)), self.dtype))
+        return x + self.dropout(feed_forward, deterministic=deterministic)
 
 
 class Predictor(nn.Module):
@@ -113,8 +113,8 @@ class Predictor(nn.Module):
 class AST(nn.Module):
     """AST with an optional head (`config.predictor_class` > 0), which reads the mean of CLS and DIST.
 
-    Parameters are float32: patch_embedding, class_token [D], distillation_token [D], positions [T, D], blocks_0.., norm, predictor.
-    Products are taken in `dtype` with float32 sums; norms, scores, softmax and the residual stream are float32.
+    Parameters are float32: patch_embedding, class_token [D], distillation_token [D], positions [T, D], blocks_0.., norm,
+    predictor. Products are taken in `dtype` with float32 sums; norms, scores, softmax and the residual stream are float32.
     Training (`deterministic=False`) draws dropout from the rng stream `dropout`.
     """
 

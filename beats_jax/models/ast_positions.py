@@ -1,14 +1,26 @@
 """AST's learnt positions on another grid (YuanGongND/ast src/models/ast_models.py, constructor).
 
-One rule serves both of its starts, DeiT's 24 x 24 image patches and AudioSet's 12 x 101: an axis that becomes shorter is cropped about
-its centre, one that becomes longer is interpolated; time first, then frequency.
+One rule serves both of its starts, DeiT's 24 x 24 image patches and AudioSet's 12 x 101: an axis that becomes shorter is cropped
+about its centre, one that becomes longer is interpolated; time first, then frequency.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
+from beats_jax.config import ASTConfig
+
 SPECIAL = 2  # positions of CLS and DIST stay as they are
+
+
+def resize(config: ASTConfig, params: Mapping[str, Any], frames: int, num_mel_bins: int) -> tuple[ASTConfig, dict[str, Any]]:
+    """The same model for filterbanks [frames, num_mel_bins]: only its positions change, by `adapt_positions`."""
+    after = replace(config, max_length=frames, num_mel_bins=num_mel_bins)
+    return after, {**params, "positions": adapt_positions(np.asarray(params["positions"]), config.grid, after.grid)}
 
 
 def adapt_positions(positions: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import ast, beats, eat, masks
+from beats_jax.models import ast, ast_positions, beats, eat, masks, tokenizer
 from beats_jax.models.forms import AUTO, Forms
 
 
@@ -32,6 +32,8 @@ class Family(NamedTuple):
     constants: tuple[str, ...] = ()  # regular expressions on paths of parameters that are never learnt
     hides_padding: Callable[[Any], bool] = lambda config: True  # (config) → padded tokens are hidden from attention
     mel_bins: Callable[[Any], int] = lambda config: 128  # (config) → mel bins it reads (BEATs reads any number)
+    # (config, params, frames, mel bins) → the same model for other inputs; None = its parameters fit one kind of input
+    resize: Callable[[Any, Any, int, int], tuple[Any, Any]] | None = None
 
 
 def _patch_mask(config: Any, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
@@ -52,6 +54,16 @@ FAMILIES: dict[str, Family] = {
         min_frames=attrgetter("input_patch_size"),
         num_features=attrgetter("encoder_embed_dim"),
         num_layers=attrgetter("encoder_layers"),
+    ),
+    "beats_tokenizer": Family(
+        module=tokenizer.Tokenizer,
+        depth=tokenizer.parameter_depth,
+        token_mask=_patch_mask,
+        reference_mask=_reference_patch_mask,
+        min_frames=attrgetter("input_patch_size"),
+        num_features=attrgetter("encoder_embed_dim"),
+        num_layers=attrgetter("encoder_layers"),
+        constants=tokenizer.CONSTANTS,
     ),
     "eat": Family(
         module=eat.EAT,
@@ -78,6 +90,7 @@ FAMILIES: dict[str, Family] = {
         num_special=ast.SPECIAL,
         hides_padding=lambda config: False,
         mel_bins=attrgetter("num_mel_bins"),
+        resize=ast_positions.resize,
     ),
 }
 
@@ -124,6 +137,18 @@ def fixed_frames(config: ModelConfig) -> int:
 def mel_bins(config: ModelConfig) -> int:
     """Mel bins of the filterbanks that it reads."""
     return FAMILIES[config.family].mel_bins(config)
+
+
+def resizes(config: ModelConfig) -> bool:
+    """Whether `resized` can bring the model to other inputs."""
+    return FAMILIES[config.family].resize is not None
+
+
+def resized(config: ModelConfig, params: Any, frames: int, num_mel_bins: int) -> tuple[ModelConfig, Any]:
+    """Configuration and nested numpy parameters for filterbanks of another length or height; `resizes` must hold."""
+    resize = FAMILIES[config.family].resize
+    assert resize is not None
+    return resize(config, params, frames, num_mel_bins)
 
 
 def min_frames(config: ModelConfig) -> int:

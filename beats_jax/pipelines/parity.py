@@ -56,8 +56,11 @@ class Precision(NamedTuple):
 
 CASES: tuple[Case, ...] = (
     Case("beats_fine_tuned", "BEATs", "beats_fine_tuned.pt"),
+    Case("beats_tokenizer", "BEATs tokenizer", "beats_tokenizer.pt"),
     Case("eat_pretraining", "EAT", "eat_pretraining.pt"),
     Case("eat_fine_tuned", "EAT, fine-tuned", "eat_fine_tuned.pt"),
+    Case("ast_hugging_face", "AST", "ast_hugging_face"),
+    Case("ast_original", "AST, original", "ast_original/model.pt"),
 )
 
 FRONT_END_CASES: tuple[FrontEndCase, ...] = (

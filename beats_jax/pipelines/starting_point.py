@@ -7,9 +7,11 @@ from typing import Any
 
 from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
+from beats_jax.models import registry
 from beats_jax.weights.pretrained import read_checkpoint
 
 HEAD = "predictor"
+RESIZABLE = ("target_frames", "num_mel_bins", "mean", "std")  # of the front-end: may differ for a family that can be resized
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     """Reads `model.checkpoint` if there is one.
 
     The architecture is the checkpoint's, the dropouts are the experiment's. The head is kept when the checkpoint has one for
-    the same labels in the same order, else it starts at random.
+    the same labels in the same order, else it starts at random. A family that can be resized (AST) takes length, mel bins and
+    statistics of the experiment's front-end, as its published recipes do; the note says what changed.
 
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
@@ -43,23 +46,48 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     loaded = read_checkpoint(model.checkpoint)
     if loaded.model.family != model.family:
         raise UserError(f"{model.checkpoint} is of the family {loaded.model.family!r}; set config.model.family to it")
-    _require_same_front_end(loaded.audio, audio, model.checkpoint)
+    changed = _changes(loaded.audio, audio)
+    architecture, tensors, resized = loaded.model, loaded.params, ""
+    if registry.resizes(architecture):
+        changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
+        architecture, tensors, resized = _resized(architecture, tensors, loaded.audio, audio)
+    _require_same_front_end(changed, model.checkpoint)
     training = {name: getattr(model, name) for name in model.TRAINING_FIELDS}
-    config = replace(loaded.model, **training, predictor_class=len(labels))
+    config = replace(architecture, **training, predictor_class=len(labels))
     same_head = tuple(loaded.labels) == labels
-    params = {name: value for name, value in loaded.params.items() if name != HEAD or same_head}
+    params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
-    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}", loaded.licence)
+    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)
 
 
-def _require_same_front_end(trained: AudioConfig, wanted: AudioConfig, checkpoint: str) -> None:
-    differing = [
-        f"{field.name} {getattr(trained.filterbank, field.name)!r} (the experiment: {getattr(wanted.filterbank, field.name)!r})"
-        for field in fields(trained.filterbank)
-        if getattr(trained.filterbank, field.name) != getattr(wanted.filterbank, field.name)
-    ]
-    if differing:
+def _changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings of the filterbank in which the two differ: name → (trained, wanted)."""
+    names = [field.name for field in fields(trained.filterbank)]
+    pairs = {name: (getattr(trained.filterbank, name), getattr(wanted.filterbank, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _resized(
+    config: ModelConfig, params: dict[str, Any], trained: AudioConfig, wanted: AudioConfig
+) -> tuple[ModelConfig, dict[str, Any], str]:
+    """The model for the experiment's front-end, and what to say of it."""
+    frames, bins = wanted.filterbank.target_frames, wanted.filterbank.num_mel_bins
+    if not frames:
         raise UserError(
-            f"{checkpoint} was trained on another filterbank: {', '.join(differing)}; "
-            "set config.audio.filterbank to the checkpoint's"
+            f"a model of the family {config.family!r} reads one number of frames: set config.audio.filterbank.target_frames "
+            f"(the checkpoint's: {trained.filterbank.target_frames})"
+        )
+    said = "".join(
+        f"; {name} {after!r} instead of {before!r}"
+        for name, (before, after) in _changes(trained, wanted).items()
+        if name in RESIZABLE
+    )
+    return *registry.resized(config, params, frames, bins), said
+
+
+def _require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:
+    if changed:
+        differing = ", ".join(f"{name} {before!r} (the experiment: {after!r})" for name, (before, after) in changed.items())
+        raise UserError(
+            f"{checkpoint} was trained on another filterbank: {differing}; set config.audio.filterbank to the checkpoint's"
         )

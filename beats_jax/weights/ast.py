@@ -1,7 +1,7 @@
 """AST weights: published keys to our parameter tree and back, and the sizes that tensors show.
 
-Layouts (sources: YuanGongND/ast src/models/ast_models.py, transformers convert_audio_spectrogram_transformer_original_to_pytorch.py,
-timm 0.4.5 vision_transformer.py): Hugging Face with or without a head, the original, and DeiT, from which AST is trained.
+Layouts: Hugging Face with or without a head, the original, and DeiT, from which AST is trained (sources: YuanGongND/ast
+src/models/ast_models.py, timm 0.4.5 vision_transformer.py, the conversion script of transformers).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, Rule, linear, norm
+from beats_jax.weights.key_map import PATCH, SAME, Rule, linear, norm, shape_of
 
 HEAD_WIDTH = 64  # of one attention head in every published AST: gives the number of heads where a file does not
 PARTS = ("query", "key", "value")  # rows of a fused projection, in this order
@@ -54,7 +54,8 @@ def _hugging_face(prefix: str) -> Layout:
 def _timm(prefix: str) -> Layout:
     return Layout(
         f"{prefix}cls_token", f"{prefix}dist_token", f"{prefix}pos_embed", f"{prefix}patch_embed.proj", f"{prefix}blocks.{{i}}.",
-        "norm1", "attn.qkv.{kind}[{part}]", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2", f"{prefix}norm", "mlp_head.0", "mlp_head.1",
+        "norm1", "attn.qkv.{kind}[{part}]", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2", f"{prefix}norm",
+        "mlp_head.0", "mlp_head.1",
     )  # fmt: skip
 
 
@@ -64,7 +65,12 @@ ORIGINAL = _timm("v.")
 DEIT = _timm("")
 
 PARALLEL = "module."  # begins every key of a model that was trained on several GPUs
-DEAD = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")  # image classes: in the files, used by no model of sound
+DEAD = (
+    "head.weight",
+    "head.bias",
+    "head_dist.weight",
+    "head_dist.bias",
+)  # image classes, used by no model of sound
 
 
 def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
@@ -98,7 +104,7 @@ def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
 
 
 def split_qkv(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Fused projections `….attn.qkv.weight` [3 D, D] as `….attn.qkv.weight[query]` and so on; what does not divide stays whole."""
+    """Fused projections `….attn.qkv.weight` [3 D, D] as `….attn.qkv.weight[query]` and so on; what is no third stays whole."""
     result: dict[str, Any] = {}
     for key, value in state_dict.items():
         if ".attn.qkv." in str(key) and np.ndim(value) and len(value) % 3 == 0:
@@ -153,17 +159,3 @@ def heads_of(width: int) -> int:
             "give it; put a config.json with num_attention_heads beside the file"
         )
     return width // HEAD_WIDTH
-
-
-def shape_of(state_dict: Mapping[str, Any], key: str, rank: int) -> tuple[int, ...]:
-    """Shape of a tensor that must have `rank` axes.
-
-    Raises:
-      UserError: it is missing, or of another rank.
-    """
-    if key not in state_dict:
-        raise UserError(f"the weights do not fit their configuration: missing {key}")
-    shape = np.shape(state_dict[key])
-    if len(shape) != rank:
-        raise UserError(f"the weights do not fit their configuration: {key} has shape {list(shape)}, not one of {rank} sizes")
-    return shape

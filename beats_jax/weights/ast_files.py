@@ -1,8 +1,8 @@
 """The layouts in which AST is published, each as two functions: does a file have it, and what model is in it; and their writer.
 
 Files of the original code say neither their front-end nor their strides: those of published sizes are known, others need the
-`config.json` and `preprocessor_config.json` of Hugging Face beside them, which our writer adds. What those have no place for stands in
-an entry `beats_jax`, which others do not read.
+`config.json` and `preprocessor_config.json` of Hugging Face beside them, which our writer adds. What those have no place for
+stands in an entry `beats_jax`, which others do not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from beats_jax.weights import ast
 from beats_jax.weights.beats_files import labels_of
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.eat import require_settings
-from beats_jax.weights.key_map import to_params, to_state_dict
+from beats_jax.weights.key_map import shape_of, to_params, to_state_dict
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
@@ -93,7 +93,7 @@ def read_original(raw: RawCheckpoint) -> Bundle:
     facts, extractor = raw.beside(CONFIG) or {}, raw.beside(PREPROCESSOR)
     known = ast.sizes(tensors, ast.ORIGINAL)
     settings = {**ORIGINAL_EPSILONS, **known}
-    patches = ast.shape_of(tensors, ast.ORIGINAL.positions, 3)[1] - 2
+    patches = shape_of(tensors, ast.ORIGINAL.positions, 3)[1] - 2
     grid = PUBLISHED_GRIDS.get(patches)
     if facts:
         settings = {**ORIGINAL_EPSILONS, **_stated(facts), **known} | _own(facts).get("epsilons", ORIGINAL_EPSILONS)
@@ -107,7 +107,7 @@ def read_original(raw: RawCheckpoint) -> Bundle:
     if "num_attention_heads" not in settings:
         settings["num_attention_heads"] = ast.heads_of(settings["hidden_size"])
     config = from_mapping(ASTConfig, settings, CONFIG)
-    params = to_params(tensors, ast.key_table(config, ast.ORIGINAL), config, [f"v.{name}" for name in ast.DEAD])
+    params = to_params(_without_image_heads(tensors, "v."), ast.key_table(config, ast.ORIGINAL), config)
     front_end = grid.front_end if extractor is None and grid else _front_end(extractor or {}, config)
     return _bundle(raw, params, config, facts, front_end)
 
@@ -123,19 +123,21 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
     """
     tensors = ast.split_qkv(raw.state_dict)
     weight = f"{ast.DEIT.patch}.weight"
-    if ast.shape_of(tensors, weight, 4)[1] == 3:
+    if shape_of(tensors, weight, 4)[1] == 3:
         tensors[weight] = patch_kernel_from_rgb(tensors[weight])
     known = ast.sizes(tensors, ast.DEIT)
-    patches = ast.shape_of(tensors, ast.DEIT.positions, 3)[1] - 2
+    patches = shape_of(tensors, ast.DEIT.positions, 3)[1] - 2
     side = round(max(patches, 0) ** 0.5)
     if side * side != patches or not side:
         raise UserError(f"{ast.DEIT.positions} has {patches} patches, which are no square")
     frames = known["patch_size"] + 10 * (side - 1)
     settings = {**ORIGINAL_EPSILONS, **known, "num_attention_heads": ast.heads_of(known["hidden_size"])}
     config = from_mapping(ASTConfig, {**settings, "max_length": frames, "num_mel_bins": frames, "predictor_class": 0}, "DeiT")
-    params = to_params(tensors, ast.key_table(config, ast.DEIT), config, ast.DEAD)
+    params = to_params(_without_image_heads(tensors, ""), ast.key_table(config, ast.DEIT), config)
     front_end = replace(AST, target_frames=frames, num_mel_bins=frames)
-    return Bundle(params, config, AudioConfig(filterbank=front_end), (), False, f"{raw.path.name} (DeiT of images, to train from)")
+    return Bundle(
+        params, config, AudioConfig(filterbank=front_end), (), False, f"{raw.path.name} (DeiT of images, to train from)"
+    )
 
 
 def write_ast(bundle: Bundle) -> Upstream:
@@ -148,6 +150,11 @@ def write_ast(bundle: Bundle) -> Upstream:
     beside = {CONFIG: _config_json(bundle, config), PREPROCESSOR: _preprocessor_json(bundle.audio.filterbank)}
     content = {f"{ast.PARALLEL}{key}": value for key, value in original.items()}
     return Upstream(content, tensors, beside, beside_torch=beside)
+
+
+def _without_image_heads(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """All but the one thing that is dropped."""
+    return {key: value for key, value in tensors.items() if key not in {prefix + name for name in ast.DEAD}}
 
 
 def _bundle(raw: RawCheckpoint, params: Any, config: ASTConfig, facts: Mapping[str, Any], front_end: FilterbankConfig) -> Bundle:
@@ -197,7 +204,9 @@ def _front_end(extractor: Mapping[str, Any], config: ASTConfig) -> FilterbankCon
 
 
 def _config_json(bundle: Bundle, config: ASTConfig) -> dict[str, Any]:
-    ours = {field: value for field, value in to_mapping(config).items() if field not in ("family", "checkpoint", "predictor_class")}
+    ours = {
+        field: value for field, value in to_mapping(config).items() if field not in ("family", "checkpoint", "predictor_class")
+    }
     epsilons = {name: ours[name] for name in ORIGINAL_EPSILONS}
     ours.pop("head_layer_norm_eps")
     architecture = "ASTForAudioClassification" if bundle.labels else "ASTModel"
@@ -225,4 +234,3 @@ def _preprocessor_json(filterbank: FilterbankConfig) -> dict[str, Any]:
         "padding_side": "right",
         "return_attention_mask": False,
     }
-

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from beats_jax.config import BEATsConfig, from_mapping
-from beats_jax.weights.key_map import PATCH, SAME, TRANSPOSED, Rule, to_params, to_state_dict
+from beats_jax.errors import UserError
+from beats_jax.weights.key_map import PATCH, SAME, TRANSPOSED, Rule, shape_of, to_params, to_state_dict
 from beats_jax.weights.tree import Params
 
 # Values that the published `BEATsConfig` class gives to what a file's cfg leaves out; they are not the released models' values.
@@ -26,7 +27,7 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
     "predictor_class": 527,
 }  # fmt: skip
 
-IGNORED_KEYS = ("patch_embedding_pad.weight", "raw2fbank_pad.weight")  # frozen ones by which OpenBEATs reduces masks
+FROZEN_ONES = ("patch_embedding_pad.weight", "raw2fbank_pad.weight")  # by which OpenBEATs reduces masks; no model uses them
 
 TAPS = Rule(lambda x: x.transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0))  # [out, in, K] to [K, in, out]
 TAP_GAIN = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))
@@ -77,13 +78,19 @@ def config_from_cfg(cfg: Mapping[str, Any], state_dict: Mapping[str, Any]) -> tu
     What `cfg` leaves out takes the published class default. A patch size that it leaves out is read off the patch weight. The
     head counts only where `finetuned_model` says so.
     """
-    settings = {name: cfg.get(name, default) for name, default in PUBLISHED_DEFAULTS.items()}
-    if settings["input_patch_size"] == -1 and "patch_embedding.weight" in state_dict:
-        settings["input_patch_size"] = int(np.shape(state_dict["patch_embedding.weight"])[-1])
+    settings = settings_of(cfg, state_dict, PUBLISHED_DEFAULTS)
     if not cfg.get("finetuned_model", False):
         settings["predictor_class"] = 0
     config = from_mapping(BEATsConfig, settings, "cfg")
     return config, tuple(sorted(str(name) for name in set(cfg) - set(PUBLISHED_DEFAULTS) - {"finetuned_model"}))
+
+
+def settings_of(cfg: Mapping[str, Any], state_dict: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`cfg` completed by the published class defaults, without what they do not name; the patch size by the patch weight."""
+    settings = {name: cfg.get(name, default) for name, default in defaults.items()}
+    if settings["input_patch_size"] == -1 and "patch_embedding.weight" in state_dict:
+        settings["input_patch_size"] = shape_of(state_dict, "patch_embedding.weight", 4)[3]
+    return settings
 
 
 def to_cfg(config: BEATsConfig) -> dict[str, Any]:
@@ -106,15 +113,30 @@ def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[B
         named).
     """
     config, _ = config_from_cfg(cfg, state_dict)
-    return config, to_params(published_keys(state_dict, config), key_table(config), config, IGNORED_KEYS)
+    return config, to_params(published_keys(state_dict, config), key_table(config), config)
 
 
 def published_keys(state_dict: Mapping[str, Any], config: BEATsConfig) -> dict[str, Any]:
-    """The state dict under the keys of the released files: weight normalisation by its old names, no gates that nothing uses."""
-    renamed = {_old_name(str(key)): value for key, value in state_dict.items()}
+    """The state dict under the keys of the released files: see `released_names`; without gates that nothing uses."""
+    named = released_names(state_dict)
     if config.relative_position_embedding:
-        return renamed
-    return {key: value for key, value in renamed.items() if ".self_attn.grep_" not in key}
+        return named
+    return {key: value for key, value in named.items() if ".self_attn.grep_" not in key}
+
+
+def released_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict with weight normalisation by its old names, without the frozen kernels of OpenBEATs.
+
+    Raises:
+      UserError: these are not all ones, or a tensor is there under its old and its new name.
+    """
+    wrong = [key for key in FROZEN_ONES if key in state_dict and not np.all(np.asarray(state_dict[key]) == 1)]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)} must be all ones, by which OpenBEATs reduces masks; the file is of another model")
+    twice = sorted({_old_name(str(key)) for key in state_dict if _old_name(str(key)) != key} & set(state_dict))
+    if twice:
+        raise UserError(f"the weights hold {', '.join(twice)} twice, under its old and its new name")
+    return {_old_name(str(key)): value for key, value in state_dict.items() if key not in FROZEN_ONES}
 
 
 def _old_name(key: str) -> str:

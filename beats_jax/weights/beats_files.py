@@ -1,43 +1,81 @@
-"""The layouts in which BEATs encoders are published, each as two functions: does a file have it, and what model is in it."""
+"""The layout in which BEATs encoders and tokenizers are released: does a file have it, what model is in it, and its writers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
-from beats_jax.config import AudioConfig, FilterbankConfig
+import numpy as np
+
+from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig, TokenizerConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights import beats
+from beats_jax.weights import beats, tokenizer
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.key_map import to_state_dict
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
 _STATISTICS = {"fbank_mean": "mean", "fbank_std": "std"}  # names in an OpenBEATs cfg → FilterbankConfig
+_FRONT_END = {  # and in a cfg of AVEX, which trains at other rates too
+    **_STATISTICS, "sample_frequency": "sample_rate", "num_mel_bins": "num_mel_bins", "frame_length": "frame_length_ms",
+    "frame_shift": "frame_shift_ms",
+}  # fmt: skip
 
 
 def is_official(raw: RawCheckpoint) -> bool:
-    """The encoder's keys bare: {'cfg', 'model'[, 'label_dict']}, or safetensors with the same keys."""
-    bare = raw.has("patch_embedding.weight") and not raw.has_prefix("quantize")
-    return bare and (raw.wrapper == "model" or raw.path.suffix.lower() == ".safetensors")
+    """The encoder's keys bare: {'cfg', 'model'[, 'label_dict']}, or these tensors alone with cfg.json beside."""
+    return raw.has("patch_embedding.weight") and not raw.has_prefix("quantize") and _is_released(raw)
+
+
+def is_tokenizer(raw: RawCheckpoint) -> bool:
+    """The same with a quantiser."""
+    return raw.has("patch_embedding.weight", "quantize_layer.0.weight", "quantize.embedding.weight") and _is_released(raw)
+
+
+def _is_released(raw: RawCheckpoint) -> bool:
+    return raw.wrapper == "model" or (not raw.wrapper and (raw.path.parent / "cfg.json").is_file())
 
 
 def read_official(raw: RawCheckpoint) -> Bundle:
     """The 15 released files, and what other code saves in their layout (OpenBEATs, bioacoustics-dl with epoch and optimizer).
 
-    Safetensors have their `cfg.json` (and `label_dict.json`) beside them.
+    Tensors alone have their `cfg.json` (and `label_dict.json`) beside them.
     """
+    cfg = _cfg(raw)
+    config, params = beats.from_torch(raw.state_dict, cfg)
+    labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
+    source = _source(raw, beats.config_from_cfg(cfg, raw.state_dict)[1])
+    # Published heads were trained on several labels a clip: probabilities are sigmoids.
+    return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, config.predictor_class > 0, source)
+
+
+def read_tokenizer(raw: RawCheckpoint) -> Bundle:
+    """The released tokenizers, in the same layout."""
+    cfg = _cfg(raw)
+    config, params = tokenizer.from_torch(raw.state_dict, cfg)
+    source = _source(raw, tokenizer.config_from_cfg(cfg, raw.state_dict)[1])
+    return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), (), False, source)
+
+
+def _cfg(raw: RawCheckpoint) -> Mapping[str, Any]:
     cfg = raw.content.get("cfg", raw.beside("cfg.json"))
     if cfg is None:
         raise UserError("the architecture is missing: there is neither an entry 'cfg' in it nor a file cfg.json beside it")
     if not isinstance(cfg, Mapping):
         raise UserError(f"'cfg' is a {type(cfg).__name__}, not a mapping of settings")
-    config, params = beats.from_torch(raw.state_dict, cfg)
-    labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
-    # Published heads were trained on several labels a clip: probabilities are sigmoids.
-    ignored = [name for name in beats.config_from_cfg(cfg, raw.state_dict)[1] if name not in _STATISTICS]
-    source = raw.path.name + (f" (cfg entries not used: {', '.join(ignored)})" if ignored else "")
-    return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, config.predictor_class > 0, source)
+    return cfg
+
+
+def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:
+    ignored = [name for name in unused if name not in _FRONT_END]
+    return raw.path.name + (f" (cfg entries not used: {', '.join(ignored)})" if ignored else "")
+
+
+def write_tokenizer(bundle: Bundle) -> Upstream:
+    """The released layout of a tokenizer: {'cfg', 'model'}; all else as `write_official`."""
+    config = cast(TokenizerConfig, bundle.model)
+    return _written(bundle, to_state_dict(bundle.params, tokenizer.key_table(config), config), tokenizer.to_cfg(config))
 
 
 def write_official(bundle: Bundle) -> Upstream:
@@ -46,7 +84,11 @@ def write_official(bundle: Bundle) -> Upstream:
     Statistics of the front-end that are not BEATs' own stand in `cfg` under OpenBEATs' names; the released code has no place for
     them.
     """
-    state_dict, cfg = beats.to_torch(bundle.params, bundle.model), beats.to_cfg(bundle.model)  # type: ignore[arg-type]
+    config = cast(BEATsConfig, bundle.model)
+    return _written(bundle, beats.to_torch(bundle.params, config), beats.to_cfg(config))
+
+
+def _written(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any]) -> Upstream:
     ours, plain = bundle.audio.filterbank, FilterbankConfig()
     require_published_front_end(replace(ours, mean=plain.mean, std=plain.std))
     cfg |= {theirs: getattr(ours, name) for theirs, name in _STATISTICS.items() if getattr(ours, name) != getattr(plain, name)}
@@ -66,9 +108,16 @@ def require_published_front_end(config: FilterbankConfig) -> None:
 
 
 def front_end(cfg: Mapping[str, Any]) -> FilterbankConfig:
-    """BEATs' front-end, with the statistics that OpenBEATs notes in its cfg."""
-    given = {ours: float(cfg[theirs]) for theirs, ours in _STATISTICS.items() if isinstance(cfg.get(theirs), int | float)}
-    return replace(FilterbankConfig(), **given)
+    """BEATs' front-end, with what OpenBEATs and AVEX note of it in a cfg.
+
+    Raises:
+      UserError: something there is no number, or no front-end has it.
+    """
+    given = {ours: cfg[theirs] for theirs, ours in _FRONT_END.items() if cfg.get(theirs) is not None}
+    for ours, value in given.items():
+        if isinstance(value, float) and isinstance(getattr(FilterbankConfig(), ours), int) and value.is_integer():
+            given[ours] = int(value)  # AVEX writes 16000.0
+    return from_mapping(FilterbankConfig, given, "cfg")
 
 
 def labels_of(label_dict: Any, num_classes: int) -> tuple[str, ...]:

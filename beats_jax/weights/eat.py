@@ -6,15 +6,12 @@ EAT_audio_classification.py, images.py; worstchan/EAT-* configuration_eat.py, ea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from beats_jax.config import EATConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, Rule, linear, norm
+from beats_jax.weights.key_map import PATCH, SAME, Rule, depth_of, linear, norm, shape_of
 
 MEL_BINS = 128  # every published EAT; its files do not state it
 HEAD_WIDTH = 64  # of one attention head in every published EAT: gives the number of heads where a file does not
@@ -90,13 +87,13 @@ def config_of(state_dict: Mapping[str, Any], layout: Layout, settings: Mapping[s
       UserError: a tensor that gives a size is missing or of the wrong rank; sizes that exclude each other.
     """
     front = layout.encoder + layout.embeddings
-    width = _shape(state_dict, f"{front}extra_tokens", 3)[2]
-    patch = _shape(state_dict, f"{front}local_encoder.proj.weight", 4)[3]
-    rows = _shape(state_dict, f"{front}fixed_positional_encoder.positions", 3)[1]
-    hidden = _shape(state_dict, f"{layout.encoder}blocks.0.mlp.fc1.weight", 2)[0]
+    width = shape_of(state_dict, f"{front}extra_tokens", 3)[2]
+    patch = shape_of(state_dict, f"{front}local_encoder.proj.weight", 4)[3]
+    rows = shape_of(state_dict, f"{front}fixed_positional_encoder.positions", 3)[1]
+    hidden = shape_of(state_dict, f"{layout.encoder}blocks.0.mlp.fc1.weight", 2)[0]
     weight = f"{layout.head}head.weight"
     if weight in state_dict and classes != 0:
-        classes = _shape(state_dict, weight, 2)[0]
+        classes = shape_of(state_dict, weight, 2)[0]
     heads = settings.get("num_heads")
     if heads is None and width % HEAD_WIDTH:
         raise UserError(f"num_heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would give it")
@@ -104,7 +101,7 @@ def config_of(state_dict: Mapping[str, Any], layout: Layout, settings: Mapping[s
         raise UserError(f"{front}local_encoder.proj.weight has patches of {patch} of {MEL_BINS} mel bins and {width} channels")
     sizes = {
         "embed_dim": width,
-        "depth": _depth(state_dict, f"{layout.encoder}blocks."),
+        "depth": depth_of(state_dict, f"{layout.encoder}blocks."),
         "num_heads": width // HEAD_WIDTH if heads is None else heads,
         "mlp_ratio": hidden / width,
         "patch_size": patch,
@@ -113,20 +110,6 @@ def config_of(state_dict: Mapping[str, Any], layout: Layout, settings: Mapping[s
         "predictor_class": classes or 0,
     }
     return from_mapping(EATConfig, {**settings, **sizes}, "cfg")
-
-
-def _shape(state_dict: Mapping[str, Any], key: str, rank: int) -> tuple[int, ...]:
-    if key not in state_dict:
-        raise UserError(f"the weights do not fit their configuration: missing {key}")
-    shape = np.shape(state_dict[key])
-    if len(shape) != rank:
-        raise UserError(f"the weights do not fit their configuration: {key} has shape {list(shape)}, not one of {rank} sizes")
-    return shape
-
-
-def _depth(state_dict: Mapping[str, Any], prefix: str) -> int:
-    found = [re.match(rf"{re.escape(prefix)}(\d+)\.", str(key)) for key in state_dict]
-    return len({match[1] for match in found if match})
 
 
 def require_settings(given: Mapping[str, Any], required: Mapping[str, Any], where: str) -> None:

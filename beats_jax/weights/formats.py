@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from beats_jax.errors import UserError
-from beats_jax.weights import ast_files, beats_files, eat_files, eat_writer
+from beats_jax.weights import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
@@ -25,6 +25,9 @@ class Format(NamedTuple):
 
 FORMATS: tuple[Format, ...] = (
     Format("BEATs, published layout {cfg, model}", beats_files.is_official, beats_files.read_official),
+    Format("BEATs tokenizer, published layout {cfg, model}", beats_files.is_tokenizer, beats_files.read_tokenizer),
+    Format("BEATs, ESPnet checkpoint", espnet_files.is_espnet, espnet_files.read_espnet),
+    Format("BEATs, NatureLM-audio or AVES2", aves_files.is_aves, aves_files.read_aves),
     Format("EAT, fairseq pre-training checkpoint", eat_files.is_pretraining, eat_files.read_pretraining),
     Format("EAT, fairseq fine-tuned checkpoint", eat_files.is_fine_tuned, eat_files.read_fine_tuned),
     Format("EAT, Hugging Face tensors", eat_files.is_hugging_face, eat_files.read_hugging_face),
@@ -35,6 +38,7 @@ FORMATS: tuple[Format, ...] = (
 
 WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
     "beats": beats_files.write_official,
+    "beats_tokenizer": beats_files.write_tokenizer,
     "eat": eat_writer.write_eat,
     "ast": ast_files.write_ast,
 }

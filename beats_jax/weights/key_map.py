@@ -6,6 +6,7 @@ from at least one key (from several where the published files repeat a shared te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,13 +52,38 @@ def norm(table: dict[str, tuple[str, Rule]], key: str, path: str) -> None:
     table[f"{key}.bias"] = (f"{path}/bias", SAME)
 
 
-def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig, dropped: Sequence[str] = ()) -> Params:
+def shape_of(state_dict: Mapping[str, Any], key: str, rank: int) -> tuple[int, ...]:
+    """The shape of a tensor that gives sizes of a model.
+
+    Raises:
+      UserError: it is missing, or has another number of dimensions or none of some size.
+    """
+    if key not in state_dict:
+        raise UserError(f"the weights do not fit their configuration: missing {key}")
+    shape = np.shape(state_dict[key])
+    if len(shape) != rank or 0 in shape:
+        raise UserError(f"the weights do not fit their configuration: {key} has shape {list(shape)}, not one of {rank} sizes")
+    return shape
+
+
+def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
+    """How many different numbers follow `prefix` in the keys."""
+    found = [re.match(rf"{re.escape(prefix)}(\d+)\.", str(key)) for key in state_dict]
+    return len({match[1] for match in found if match})
+
+
+def require_known(unknown: Sequence[str]) -> None:
+    """Raises `UserError` naming these keys, which nothing uses."""
+    if unknown:
+        raise UserError(f"the weights do not fit their configuration: {'; '.join(f'unknown {key}' for key in unknown)}")
+
+
+def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> Params:
     """Parameters of a published state dict.
 
     Args:
       state_dict: float numpy arrays under the published keys.
       table: the key map of `config`.
-      dropped: keys that published files may hold and no model uses; nothing else is left out.
     Returns:
       nested float32 numpy parameters.
     Raises:
@@ -65,7 +91,7 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
         differ; all are named.
     """
     shapes = param_shapes(config)
-    given = {str(key): value for key, value in state_dict.items() if str(key) not in dropped}
+    given = {str(key): value for key, value in state_dict.items()}
     problems = [f"missing {key}" for key in table if key not in given]
     problems += [f"unknown {key}" for key in given if key not in table]
     flat: dict[str, np.ndarray] = {}
@@ -85,6 +111,8 @@ def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: R
     if value.shape != expected:
         return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
     ours = np.ascontiguousarray(rule.to_ours(value), dtype=np.float32)
+    if ours.size and not (np.isfinite(ours.min()) and np.isfinite(ours.max())):  # both pass NaN on
+        return [f"{key} holds {np.count_nonzero(~np.isfinite(ours))} values that are not finite"]
     if path in flat and not np.array_equal(flat[path], ours):
         return [f"{key} differs from its copy under another key, with which it is shared"]
     flat[path] = ours

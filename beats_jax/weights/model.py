@@ -31,6 +31,7 @@ class Encoding(NamedTuple):
     layers: jax.Array | None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
     num_special: int  # special tokens that lead the features: BEATs 0, EAT 1 (CLS), AST 2 (CLS, DIST)
     logits: jax.Array | None  # float32 [B, C] where the model has a head, else None
+    codes: jax.Array | None = None  # int32 [B, T] where the model is a tokenizer, else None
 
 
 class Model:
@@ -86,12 +87,12 @@ class Model:
           UserError: wrong shape or type.
         """
         out = self._apply(self.params, self._inputs(waveforms, padding_mask, None), layers=layers)
-        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits)
+        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
 
     def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
         out = self._apply(self.params, self._fbank_inputs(fbank, padding_mask), layers=layers)
-        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits)
+        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
 
     def embed(self, waveforms: Array, lengths: Array | None = None, pooling: str = "mean", layer: int = -1) -> jax.Array:
         """One vector per clip, float32 [B, D], from its real tokens only.

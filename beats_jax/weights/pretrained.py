@@ -12,7 +12,7 @@ from beats_jax.weights import formats
 from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle
 from beats_jax.weights.download import ensure
 from beats_jax.weights.model import Encoding, Model
-from beats_jax.weights.published import check_architecture, find, registry, suggestion
+from beats_jax.weights.published import check_architecture, find, registry, stated_settings, suggestion
 from beats_jax.weights.raw import read_raw
 
 __all__ = ["Encoding", "Model", "load", "read_checkpoint"]
@@ -58,7 +58,7 @@ def _read_published(name: str) -> Bundle:
     """A checkpoint of the registry, which knows where it is from and under which licence."""
     published = find(name)
     obtained = ensure(published)
-    bundle = formats.read(read_raw(obtained.path))
+    bundle = formats.read(replace(read_raw(obtained.path), stated=stated_settings(published)))
     check_architecture(published, bundle.model)
     source = f"{published.name} ({obtained.source})"
     return replace(bundle, source=source, source_sha256=obtained.sha256, licence=published.licence)

@@ -46,7 +46,7 @@ class Published:
       family, architecture: as `ModelConfig.family`, and in words.
       sample_rate: Hz. window_seconds: length of the clips it was trained on.
       feature_size: width of features. classes: of its head, 0 = none.
-      returns: "features", or how its head's logits become probabilities: "sigmoid", "softmax".
+      returns: "features", "codes", or how its head's logits become probabilities: "sigmoid", "softmax".
       licence: of the weights, SPDX.
       bytes, sha256: of the file.
       statistics: mean and std of the filterbank it was trained with.
@@ -133,6 +133,12 @@ def check_architecture(published: Published, model: ModelConfig) -> None:
             f"{published.name}: the file holds another model than the registry describes ({published.architecture}): "
             f"{'; '.join(wrong)}; give its path instead of the name to load it as it is"
         )
+
+
+def stated_settings(published: Published) -> dict[str, Any]:
+    """What the registry knows of a file that may not say it itself: by the names of a released BEATs cfg, and `sample_rate`."""
+    statistics = {f"fbank_{name}": value for name, value in (published.statistics or {}).items()}
+    return {**(published.fields or {}), **statistics, "sample_rate": published.sample_rate}
 
 
 def _published(name: str, facts: dict[str, Any], architectures: dict[str, Any]) -> Published:

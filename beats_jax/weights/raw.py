@@ -27,6 +27,7 @@ class RawCheckpoint:
       content: all other entries of the file's top level ("cfg", "label_dict", "epoch" ...); empty for safetensors.
       wrapper: name of the entry that held the state dict; empty where the file is the state dict.
       metadata: the metadata of a safetensors file.
+      stated: what the registry says of a file that was asked for by name: by the names of a released cfg, and `sample_rate`.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class RawCheckpoint:
     content: Mapping[str, Any] = field(default_factory=dict)
     wrapper: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
     def beside(self, name: str) -> Any:
         """The JSON (.json) or YAML (.yaml, safe loader) file of this name beside the tensors, parsed; None where there is none.
@@ -41,6 +43,8 @@ class RawCheckpoint:
         Raises:
           UserError: it is there and cannot be parsed.
         """
+        import yaml
+
         file = self.path.parent / name
         if not file.is_file():
             return None
@@ -48,8 +52,6 @@ class RawCheckpoint:
             text = file.read_text(encoding="utf-8")
             if file.suffix == ".json":
                 return json.loads(text)
-            import yaml
-
             return yaml.safe_load(text)
         except (ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
@@ -61,6 +63,19 @@ class RawCheckpoint:
     def has_prefix(self, prefix: str) -> bool:
         """Whether a key of the state dict begins like this."""
         return any(str(key).startswith(prefix) for key in self.state_dict)
+
+
+def group(settings: Any, name: str) -> Mapping[str, Any]:
+    """A group of settings in a file beside the tensors; empty where it is absent.
+
+    Raises:
+      UserError: it is something else.
+    """
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{name} is a {type(settings).__name__}, not a mapping of settings")
+    return settings
 
 
 def read_raw(path: Path) -> RawCheckpoint:

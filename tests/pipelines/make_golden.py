@@ -57,7 +57,7 @@ def eat_fine_tuned(golden: Path, weights: Path) -> Mapping[str, np.ndarray]:
 
 
 def ast_hugging_face(golden: Path, weights: Path) -> Mapping[str, np.ndarray]:
-    weights.mkdir()
+    weights.mkdir(exist_ok=True)
     shutil.copyfile(golden / "ast_tiny_hf.safetensors", weights / "model.safetensors")
     for name, facts in json.loads((golden / "ast_tiny_hf_config.json").read_text(encoding="utf-8")).items():
         (weights / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -70,9 +70,19 @@ def ast_hugging_face(golden: Path, weights: Path) -> Mapping[str, np.ndarray]:
     }
 
 
+# What the original code keeps in its program and not in the file (golden/README.md, section AST).
+ORIGINAL_FACTS = {
+    "config.json": {"num_attention_heads": 4, "frequency_stride": 10, "time_stride": 10, "max_length": 100},
+    "preprocessor_config.json": {"mean": -4.2677393, "std": 4.5689974},
+}
+
+
 def ast_original(golden: Path, weights: Path) -> Mapping[str, np.ndarray]:
     content = read_torch_file(golden / "ast_tiny_orig.pt")
     unread = ("module.v.head.", "module.v.head_dist.")
+    weights.parent.mkdir(exist_ok=True)
+    for name, facts in ORIGINAL_FACTS.items():
+        (weights.parent / name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     write_torch_file(weights, {key: value for key, value in content.items() if not key.startswith(unread)})
     arrays = np.load(golden / "ast_tiny_orig.npz")
     outputs = [arrays["tokens_plus_pos"][0]] + [arrays[f"block{i}_out"][0] for i in range(3)]

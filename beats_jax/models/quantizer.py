@@ -1,0 +1,133 @@
+"""The quantiser of the self-distilled tokenizer as functions: nothing is changed in place (unilm/beats/quantizer.py).
+
+Codes are unit vectors. In training they follow a running average of the vectors assigned to them; no gradient reaches them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+SMALLEST_NORM = 1e-12
+DECAY = 0.99  # of both running averages
+ITERATIONS = 10  # of the k-means that starts a codebook
+PRECISION = jax.lax.Precision.HIGHEST  # codes flip when margins drown in rounding
+
+
+class Codebook(NamedTuple):
+    """The quantiser's state, all float32; K codes of width Q.
+
+    `cluster_size` and `embed_avg` are state of the published code that nothing reads after the start; they are kept so that a
+    file is written back as it was read.
+    """
+
+    embedding: jax.Array  # [K, Q]: the codes
+    usage: jax.Array  # [K]: running average of how many vectors of a batch had each code
+    cluster_size: jax.Array  # [K]: how many vectors each code had at the end of the k-means
+    embed_avg: jax.Array  # [K, Q]
+    initted: jax.Array  # [1]: 1 = the codes have been started from data
+
+
+class Quantized(NamedTuple):
+    """Vectors replaced by their codes."""
+
+    codes: jax.Array  # int32 [...]: index of the nearest code, the lowest where several are as near
+    vectors: jax.Array  # float32 [..., Q]: the codes themselves, with the gradient going straight to the input
+    loss: jax.Array  # float32 []: commitment, beta * mean squared distance of the normalised input from its code
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """x / max(|x|, 1e-12) over the last axis; the gradient at 0 is finite."""
+    return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), SMALLEST_NORM**2))
+
+
+def nearest(vectors: jax.Array, embedding: jax.Array) -> jax.Array:
+    """Index of the nearest row of `embedding` [K, Q], used as it is, for each of `vectors` [..., Q]; int32 [...]."""
+    products = jnp.einsum("...q,kq->...k", vectors, embedding, precision=PRECISION)
+    lengths = jnp.sum(embedding * embedding, axis=1).reshape((1,) * (vectors.ndim - 1) + (-1,))
+    distances = jnp.sum(vectors * vectors, axis=-1, keepdims=True) + lengths - 2.0 * products
+    return jnp.argmin(distances, axis=-1).astype(jnp.int32)
+
+
+def quantize(projected: jax.Array, embedding: jax.Array, token_mask: jax.Array | None = None, *, beta: float = 1.0) -> Quantized:
+    """Nearest codes of projected features.
+
+    Args:
+      projected: float32 [..., Q], of any length: normalised here.
+      embedding: float32 [K, Q]; gets no gradient.
+      token_mask: bool [...], True = real; the loss is the mean over real ones. None = all, as published.
+      beta: weight of the commitment loss.
+    """
+    vectors, fixed = normalise(projected), jax.lax.stop_gradient(embedding)
+    codes = nearest(jax.lax.stop_gradient(vectors), fixed)
+    chosen = fixed[codes]
+    distances = jnp.mean((chosen - vectors) ** 2, axis=-1)
+    real = jnp.ones(codes.shape, bool) if token_mask is None else token_mask
+    loss = beta * jnp.sum(jnp.where(real, distances, 0.0)) / jnp.maximum(jnp.sum(real), 1)
+    return Quantized(codes, vectors + jax.lax.stop_gradient(chosen - vectors), loss)
+
+
+def updated_usage(usage: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
+    """The usage [K] after a batch with these codes; masked ones (False) are not counted."""
+    return DECAY * usage + (1.0 - DECAY) * jnp.sum(_assignments(codes, token_mask, usage.shape[0]), axis=0)
+
+
+def updated(codebook: Codebook, projected: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> Codebook:
+    """The codebook after a training batch: every code moves towards the normalised mean of its vectors, and is normalised.
+
+    Under jit with a sharded batch the sums run over all devices.
+
+    Args:
+      projected: float32 [..., Q], as `quantize` got them. codes: int32 [...], as it gave them.
+      token_mask: bool [...], True = real, the only ones that count; None = all.
+    """
+    vectors = jax.lax.stop_gradient(normalise(projected)).reshape(-1, projected.shape[-1])
+    assigned = _assignments(codes, token_mask, codebook.usage.shape[0])
+    flat = token_mask.reshape(-1, 1) if token_mask is not None else jnp.ones((1, 1), bool)
+    means, counts = _means(assigned, jnp.where(flat, vectors, 0.0), codebook.embedding)
+    usage = DECAY * codebook.usage + (1.0 - DECAY) * counts
+    return codebook._replace(embedding=normalise(DECAY * codebook.embedding + (1.0 - DECAY) * means), usage=usage)
+
+
+def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITERATIONS) -> tuple[jax.Array, jax.Array]:
+    """K-means by largest dot product.
+
+    Args:
+      samples: float32 [N, Q], unit vectors. means: float32 [K, Q], the start.
+    Returns:
+      means [K, Q], unit vectors (one without samples stays where it is), and how many samples the last assignment gave each [K].
+    """
+
+    def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        products = jnp.einsum("nq,kq->nk", samples, state[0], precision=PRECISION)
+        return _means(_assignments(jnp.argmax(products, axis=1), None, means.shape[0]), samples, state[0])
+
+    return jax.lax.fori_loop(0, iterations, step, (means, jnp.zeros(means.shape[0])))
+
+
+def started(codebook: Codebook, key: jax.Array, projected: jax.Array) -> Codebook:
+    """The codebook started by k-means on projected features, float32 [N, Q], real tokens only.
+
+    The start is K of them at random, without repetition where there are enough: give several batches rather than fewer vectors
+    than codes, because repeated starts are codes that nothing is ever assigned to.
+    """
+    samples = normalise(projected)
+    size = codebook.usage.shape[0]
+    chosen = jax.random.choice(key, samples.shape[0], (size,), replace=samples.shape[0] < size)
+    means, counts = spherical_kmeans(samples, samples[chosen])
+    return codebook._replace(embedding=means, cluster_size=counts, initted=jnp.ones(1))
+
+
+def _assignments(codes: jax.Array, token_mask: jax.Array | None, size: int) -> jax.Array:
+    """One row a vector: 1 at its code; all 0 where it is masked. float32 [N, K]; sums of it are exact and in any order."""
+    rows = jax.nn.one_hot(codes.reshape(-1), size, dtype=jnp.float32)
+    return rows if token_mask is None else jnp.where(token_mask.reshape(-1, 1), rows, 0.0)
+
+
+def _means(assigned: jax.Array, vectors: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Normalised mean of the vectors of each code, `old` where it has none, and how many it has."""
+    counts = jnp.sum(assigned, axis=0)
+    sums = jnp.einsum("nk,nq->kq", assigned, vectors, precision=PRECISION)
+    return jnp.where(counts[:, None] > 0, normalise(sums), old), counts
