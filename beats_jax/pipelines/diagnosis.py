@@ -64,7 +64,7 @@ def _parity_table(outcomes: Sequence[parity.Outcome]) -> list[str]:
     rows: list[tuple[str, ...]] = [("family", "device", "precision", "states", "", "head", "", "")]
     for outcome in outcomes:
         head = (f"{outcome.head} {outcome.head_difference:.1e}", f"({outcome.head_allowed:.0e})") if outcome.head else ("-", "")
-        states = (f"{outcome.states:.1e}", f"({outcome.states_allowed:.0e})")
+        states = ("-", "") if outcome.states is None else (f"{outcome.states:.1e}", f"({outcome.states_allowed:.0e})")
         rows.append((outcome.family, outcome.device, outcome.precision, *states, *head, "ok" if outcome.ok else "FAIL"))
     return _table(rows)
 

@@ -14,9 +14,10 @@ from beats_jax.weights import beats
 from beats_jax.weights.key_map import SAME, Rule, linear, to_params
 from beats_jax.weights.tree import Params
 
-# Values that the published `TokenizersConfig` class gives to what a file's cfg leaves out; a tokenizer has no head.
+# Values that the published `TokenizersConfig` class gives to what a file's cfg leaves out.
+NOT_THERE = ("predictor_class", "predictor_dropout", "layer_wise_gradient_decay_ratio")  # settings that only `BEATsConfig` has
 PUBLISHED_DEFAULTS: dict[str, Any] = {
-    **{name: value for name, value in beats.PUBLISHED_DEFAULTS.items() if not name.startswith("predictor_")},
+    **{name: value for name, value in beats.PUBLISHED_DEFAULTS.items() if name not in NOT_THERE},
     "quant_n": 1024,
     "quant_dim": 256,
 }

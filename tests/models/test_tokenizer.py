@@ -133,7 +133,7 @@ def test_masked_tokens_count_for_nothing():
 def test_ties_take_the_first_code_and_beta_scales_the_loss():
     embedding = jnp.asarray([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     z = jnp.asarray([[3.0, 0.0], [2.0, 2.0]])
-    out, ten = quantizer.quantize(z, embedding), quantizer.quantize(z, embedding, beta=10.0)
+    out, ten = jax.jit(lambda: (quantizer.quantize(z, embedding), quantizer.quantize(z, embedding, beta=10.0)))()
     assert out.codes.tolist() == [1, 0]
     np.testing.assert_allclose(out.loss, (2 - 2**0.5) / 4, rtol=1e-6)  # the second lies 45 degrees off, over 4 elements
     np.testing.assert_allclose(ten.loss, 10 * out.loss, rtol=1e-6)
@@ -171,10 +171,13 @@ def numpy_codes(tensors, fbank):
 
 
 def test_random_projection_follows_its_formulas():
-    tensors = random_projection.init(jax.random.key(3), codes=64, width=16, embed_dim=24)
+    draw = np.random.default_rng(3)
+    shapes = ((256, 24), (24, 16), (64, 16))
+    tensors = random_projection.RandomProjection(*(draw.standard_normal(shape).astype(np.float32) for shape in shapes))
     fbank = 0.5 * np.random.default_rng(2).standard_normal((2, 53, 128)).astype(np.float32)
     expected, distances = numpy_codes(tensors, fbank)
-    found = random_projection.codes(tensors, jnp.asarray(fbank))
+    codes = jax.jit(random_projection.codes)
+    found = codes(tensors, jnp.asarray(fbank), None)
     clear = distances[..., 1] - distances[..., 0] > 1e-3  # where rounding cannot decide
     assert clear.mean() > 0.95
     assert (found.dtype, found.shape) == (jnp.int32, (2, 24))
@@ -183,13 +186,14 @@ def test_random_projection_follows_its_formulas():
     real = np.arange(24)[None, :] < np.array([[24], [16]])
     spoilt = fbank.copy()
     spoilt[1, 32:] = np.nan
-    masked = random_projection.codes(tensors, jnp.asarray(spoilt), jnp.asarray(real))
+    masked = codes(tensors, jnp.asarray(spoilt), jnp.asarray(real))
     np.testing.assert_array_equal(np.asarray(masked)[real], np.asarray(found)[real])
     assert (np.asarray(masked) >= 0).all()
 
 
 def test_random_projection_is_a_function_of_its_key():
-    first, again, other = (random_projection.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    init = jax.jit(random_projection.init)
+    first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     assert [tensor.shape for tensor in first] == [(256, 512), (512, 256), (1024, 256)]
     for left, right, third in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(left, right)

@@ -275,8 +275,8 @@ def test_the_registry_is_whole():
     for name, facts in models.items():
         known = {f.name for f in fields(MODEL_FAMILIES[facts["family"]])}
         assert set(facts["fields"]) <= known, name
-        assert facts["returns"] in ("features", "sigmoid", "softmax", None)
-        assert facts["classes"] is None or (facts["classes"] > 0) == (facts["returns"] != "features")
+        assert facts["returns"] in ("features", "codes", "sigmoid", "softmax", None)
+        assert facts["classes"] is None or (facts["classes"] > 0) == (facts["returns"] not in ("features", "codes"))
         for source in facts["sources"]:
             assert source["revision"] is None or re.fullmatch(r"[0-9a-f]{40}", source["revision"])
 
