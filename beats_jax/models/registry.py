@@ -75,7 +75,7 @@ FAMILIES: dict[str, Family] = {
         num_layers=attrgetter("depth"),
         num_special=1,
         constants=eat.CONSTANTS,
-        hides_padding=attrgetter("mask_padding"),
+        hides_padding=lambda config: config.mask_padding,
         mel_bins=attrgetter("mel_bins"),
     ),
     "ast": Family(

@@ -1,0 +1,60 @@
+"""What a run starts from when its checkpoint heard sounds of another length."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beats_jax.audio.filterbank import AST as FRONT_END
+from beats_jax.config import ASTConfig, AudioConfig
+from beats_jax.errors import UserError
+from beats_jax.models.ast import AST
+from beats_jax.models.ast_positions import adapt_positions
+from beats_jax.pipelines.starting_point import starting_point
+from beats_jax.weights.bundle import Bundle, save_bundle
+
+TINY = ASTConfig(
+    hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=66, predictor_class=2,
+    layer_norm_eps=1e-6,
+)  # fmt: skip
+TRAINED = AudioConfig(filterbank=replace(FRONT_END, target_frames=66))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    params = jax.jit(AST(TINY).init)(jax.random.key(0), jnp.zeros((1, 66, 128)))["params"]
+    bundle = Bundle(jax.tree.map(np.asarray, params), TINY, TRAINED, ("frog", "owl"), False, "a test")
+    return save_bundle(tmp_path_factory.mktemp("trained") / "model", bundle), params
+
+
+def start(checkpoint, audio, labels=("frog", "owl"), **settings):
+    return starting_point(ASTConfig(checkpoint=str(checkpoint), **settings), audio, labels)
+
+
+def test_an_ast_takes_length_and_statistics_of_the_experiment(checkpoint):
+    path, params = checkpoint
+    found = start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, target_frames=36, mean=-6.5)), hidden_dropout_prob=0.1)
+    assert found.model == replace(TINY, max_length=36, hidden_dropout_prob=0.1)
+    expected = adapt_positions(np.asarray(params["positions"]), (12, 6), (12, 3))
+    np.testing.assert_array_equal(found.params["positions"], expected)
+    np.testing.assert_array_equal(found.params["patch_embedding"]["kernel"], params["patch_embedding"]["kernel"])
+    assert found.note.endswith("with its head; mean -6.5 instead of -4.2677393; target_frames 36 instead of 66")
+    AST(found.model).apply({"params": found.params}, jnp.zeros((1, 36, 128)))
+
+
+def test_the_same_front_end_changes_nothing(checkpoint):
+    path, params = checkpoint
+    found = start(path, TRAINED, labels=("a", "b", "c"))
+    assert found.note.endswith("with a new head")
+    assert "predictor" not in found.params
+    np.testing.assert_array_equal(found.params["positions"], params["positions"])
+
+
+def test_what_cannot_be_resized_is_refused(checkpoint):
+    path, _ = checkpoint
+    with pytest.raises(UserError, match="another filterbank: window 'hanning' .the experiment: 'povey'"):
+        start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, window="povey", mean=0.0)))
+    with pytest.raises(UserError, match=r"set config\.audio\.filterbank\.target_frames .the checkpoint's: 66"):
+        start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, target_frames=0)))
