@@ -54,7 +54,7 @@ def test_the_same_front_end_changes_nothing(checkpoint):
 
 def test_what_cannot_be_resized_is_refused(checkpoint):
     path, _ = checkpoint
-    with pytest.raises(UserError, match="another filterbank: window 'hanning' .the experiment: 'povey'"):
+    with pytest.raises(UserError, match=r"another filterbank: window 'hanning' .the experiment: 'povey'"):
         start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, window="povey", mean=0.0)))
     with pytest.raises(UserError, match=r"set config\.audio\.filterbank\.target_frames .the checkpoint's: 66"):
         start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, target_frames=0)))
