@@ -80,10 +80,11 @@ def serve_torch(threads: int) -> None:
 
 def openbeats_encoder() -> Any:
     """The base model with random weights and no dropout, in training mode."""
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
     for name in ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi"):  # only its filterbank needs them
-        sys.modules.setdefault(name, ModuleType(name))
+        sys.modules.setdefault(name, ModuleType(name)).__spec__ = ModuleSpec(name, None)
     from openbeats.beats_encoder import BeatsEncoder  # pyright: ignore[reportMissingImports]
 
     config = {

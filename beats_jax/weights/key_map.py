@@ -85,7 +85,7 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
       state_dict: float numpy arrays under the published keys.
       table: the key map of `config`.
     Returns:
-      nested float32 numpy parameters.
+      nested float32 numpy parameters, views of `state_dict` where they can be.
     Raises:
       UserError: keys missing, unknown, of the wrong shape or type, values that are not finite, or copies of a shared tensor that
         differ; all are named.
@@ -110,9 +110,9 @@ def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: R
         return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
     if value.shape != expected:
         return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
-    ours = np.ascontiguousarray(rule.to_ours(value), dtype=np.float32)
-    if ours.size and not (np.isfinite(ours.min()) and np.isfinite(ours.max())):  # both pass NaN on
-        return [f"{key} holds {np.count_nonzero(~np.isfinite(ours))} values that are not finite"]
+    if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # both pass NaN on
+        return [f"{key} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite"]
+    ours = np.asarray(rule.to_ours(value), np.float32)  # a view where it can be: the one copy is the device's
     if path in flat and not np.array_equal(flat[path], ours):
         return [f"{key} differs from its copy under another key, with which it is shared"]
     flat[path] = ours

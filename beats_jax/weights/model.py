@@ -59,7 +59,8 @@ class Model:
         self.source_sha256: str = bundle.source_sha256
         self.licence: str = bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
-        self.params = jax.tree.map(jnp.asarray, bundle.params)
+        # A copy even where a view would do: the views are of a file that may be replaced.
+        self.params = jax.device_put(jax.tree.map(np.asarray, bundle.params), may_alias=False)
         self._module = registry.build(self.config, dtype, forms)
         self.min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")

@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,20 +95,38 @@ def _read_zip(path: Path) -> Any:
         if order not in ("little", "big"):
             raise Damage(f"byte order {order[:20]!r}")
         storages: dict[str, Storage] = {}
+        used: dict[str, np.ndarray] = {}  # stored entries, whose checksums are compared when all are known
 
         def load_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
             if view is not None:
                 raise Damage("a storage view in a zip archive")
             if key not in storages:
-                raw = _entry(archive, entries, mapped, f"{prefix}data/{key}")
+                raw = _entry(archive, entries, mapped, f"{prefix}data/{key}", used)
                 storages[key] = Storage(_typed(raw, kind.dtype, numel, key, order))
             return storages[key]
 
-        return unpickle(archive.read(pickles[0]), load_storage)
+        content = unpickle(archive.read(pickles[0]), load_storage)
+        _check_sums(entries, used)
+        return content
 
 
-def _entry(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], mapped: np.ndarray, name: str) -> np.ndarray:
-    """Bytes of one archive entry: a view of the mapped file where it is stored plainly, checked against its CRC-32."""
+def _check_sums(entries: dict[str, zipfile.ZipInfo], used: dict[str, np.ndarray]) -> None:
+    """Compares the CRC-32 of entries, in two threads: it is half the time of reading a large file."""
+    with ThreadPoolExecutor(2) as threads:
+        sums = threads.map(lambda raw: zlib.crc32(raw.data), used.values())
+        for name, checksum in zip(used, sums, strict=True):
+            if checksum != entries[name].CRC:
+                raise Damage(f"wrong checksum of {name[-80:]!r}")
+
+
+def _entry(
+    archive: zipfile.ZipFile,
+    entries: dict[str, zipfile.ZipInfo],
+    mapped: np.ndarray,
+    name: str,
+    used: dict[str, np.ndarray],
+) -> np.ndarray:
+    """Bytes of one archive entry: a view of the mapped file where it is stored plainly, noted in `used` for its CRC-32."""
     info = entries.get(name)
     if info is None:
         raise Damage(f"no entry {name[-80:]!r}")
@@ -119,8 +138,9 @@ def _entry(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], mapped
     name_length, extra_length = struct.unpack("<HH", local[26:30])
     start = info.header_offset + 30 + name_length + extra_length
     raw = mapped[start : start + info.file_size]
-    if len(raw) != info.file_size or zlib.crc32(raw.data) != info.CRC:
-        raise Damage(f"wrong checksum of {name[-80:]!r}")
+    if len(raw) != info.file_size:
+        raise Damage(f"wrong size of {name[-80:]!r}")
+    used[name] = raw
     return raw
 
 
