@@ -119,7 +119,11 @@ def jax_forward(family: str, params: Any, clips: int, precision: str) -> Callabl
 
     module, x = registry.build(MODEL_FAMILIES[family](), precision), jnp.asarray(fbank(clips))
     forward = jax.jit(lambda params, x: module.apply({"params": params}, x).features)  # type: ignore[union-attr]
-    return lambda: jax.block_until_ready(forward(params, x)) and None
+
+    def run() -> None:
+        jax.block_until_ready(forward(params, x))
+
+    return run
 
 
 def random_params(family: str) -> Any:
