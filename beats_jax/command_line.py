@@ -8,12 +8,15 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
+from beats_jax.config import Experiment, ModelConfig, experiment_from_mapping, from_mapping, to_mapping
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+
+FAMILY = "--config.model.family"
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -54,7 +57,7 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
     """
     base = experiment_from_mapping(_config_from_file(config))
-    return _apply_overrides(base, overrides)
+    return _apply_overrides(_with_family(base, overrides), overrides)
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
@@ -69,6 +72,15 @@ def _config_from_file(config: str) -> dict[str, Any]:
         raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
     settings = names["get_config"](argument) if separator else names["get_config"]()
     return settings.to_dict()
+
+
+def _with_family(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment with the family of encoders that the arguments ask for: another one begins with its own defaults."""
+    chosen = [value for name, _, value in (argument.partition("=") for argument in overrides) if name == FAMILY]
+    if not chosen or chosen[-1] == base.model.family:
+        return base
+    model = from_mapping(ModelConfig, {"family": chosen[-1], "checkpoint": base.model.checkpoint}, "config.model")
+    return replace(base, model=model)
 
 
 def _apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:

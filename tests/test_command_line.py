@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from beats_jax import __main__ as verbs
 from beats_jax.command_line import read_experiment, run_verb
+from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
 
 CONFIG = """
@@ -63,6 +65,18 @@ def test_missing_config_file_and_missing_function(tmp_path):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     with pytest.raises(UserError, match="not valid Python"):
         read_experiment(str(tmp_path / "broken.py"), [])
+
+
+def test_another_family_begins_with_its_own_defaults():
+    quickstart = str(Path(__file__).parent.parent / "configs" / "quickstart.py")
+    changed = read_experiment(quickstart, ["--config.model.family=ast", "--config.model.hidden_size=24"])
+    assert changed.model == ASTConfig(hidden_size=24)
+    assert changed.data == read_experiment(quickstart, []).data
+    assert read_experiment(quickstart, ["--config.model.family=beats"]) == read_experiment(quickstart, [])
+    with pytest.raises(UserError, match=r"unknown setting config\.model\.conv_pos"):
+        read_experiment(quickstart, ["--config.model.family=ast", "--config.model.conv_pos=8"])
+    with pytest.raises(UserError, match="did you mean 'ast'"):
+        read_experiment(quickstart, ["--config.model.family=asts"])
 
 
 def test_exit_statuses(capsys):

@@ -118,7 +118,7 @@ class ASTConfig(ModelConfig):
     head_layer_norm_eps: float = 1e-12  # 1e-5 in the original code
     patch_size: int = 16
     qkv_bias: bool = True
-    frequency_stride: int = 10
+    frequency_stride: int = 10  # fine-tuning: another than 10 replaces the checkpoint's, as of time_stride
     time_stride: int = 10
     max_length: int = 1024  # frames: the one length this model reads, `audio.filterbank.target_frames`
     num_mel_bins: int = 128

@@ -15,11 +15,21 @@ import numpy as np
 from beats_jax.config import ASTConfig
 
 SPECIAL = 2  # positions of CLS and DIST stay as they are
+STRIDES = ("frequency_stride", "time_stride")
 
 
-def resize(config: ASTConfig, params: Mapping[str, Any], frames: int, num_mel_bins: int) -> tuple[ASTConfig, dict[str, Any]]:
-    """The same model for filterbanks [frames, num_mel_bins]: only its positions change, by `adapt_positions`."""
-    after = replace(config, max_length=frames, num_mel_bins=num_mel_bins)
+def resize(
+    config: ASTConfig, params: Mapping[str, Any], frames: int, num_mel_bins: int, wanted: ASTConfig
+) -> tuple[ASTConfig, dict[str, Any]]:
+    """The same model for filterbanks [frames, num_mel_bins]: only its positions change, by `adapt_positions`.
+
+    Args:
+      wanted: strides of it that are not the defaults replace the model's.
+    """
+    plain = ASTConfig()
+    asked = {name: getattr(wanted, name) for name in STRIDES}
+    strides = {name: value for name, value in asked.items() if value != getattr(plain, name)}
+    after = replace(config, max_length=frames, num_mel_bins=num_mel_bins, **strides)
     return after, {**params, "positions": adapt_positions(np.asarray(params["positions"]), config.grid, after.grid)}
 
 

@@ -32,8 +32,8 @@ class Family(NamedTuple):
     constants: tuple[str, ...] = ()  # regular expressions on paths of parameters that are never learnt
     hides_padding: Callable[[Any], bool] = lambda config: True  # (config) → padded tokens are hidden from attention
     mel_bins: Callable[[Any], int] = lambda config: 128  # (config) → mel bins it reads (BEATs reads any number)
-    # (config, params, frames, mel bins) → the same model for other inputs; None = its parameters fit one kind of input
-    resize: Callable[[Any, Any, int, int], tuple[Any, Any]] | None = None
+    # (config, params, frames, mel bins, wanted config) → the same model for other inputs; None = it fits one kind of input
+    resize: Callable[[Any, Any, int, int, Any], tuple[Any, Any]] | None = None
 
 
 def _patch_mask(config: Any, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
@@ -144,11 +144,15 @@ def resizes(config: ModelConfig) -> bool:
     return FAMILIES[config.family].resize is not None
 
 
-def resized(config: ModelConfig, params: Any, frames: int, num_mel_bins: int) -> tuple[ModelConfig, Any]:
-    """Configuration and nested numpy parameters for filterbanks of another length or height; `resizes` must hold."""
+def resized(config: ModelConfig, params: Any, frames: int, num_mel_bins: int, wanted: ModelConfig) -> tuple[ModelConfig, Any]:
+    """Configuration and nested numpy parameters for filterbanks of another length or height; `resizes` must hold.
+
+    Args:
+      wanted: what else the experiment asks for (AST: strides other than the default ones).
+    """
     resize = FAMILIES[config.family].resize
     assert resize is not None
-    return resize(config, params, frames, num_mel_bins)
+    return resize(config, params, frames, num_mel_bins, wanted)
 
 
 def min_frames(config: ModelConfig) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
+from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
 
 HEAD = "predictor"
@@ -36,12 +37,14 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
 
     The architecture is the checkpoint's, the dropouts are the experiment's. The head is kept when the checkpoint has one for
     the same labels in the same order, else it starts at random. A family that can be resized (AST) takes length, mel bins and
-    statistics of the experiment's front-end, as its published recipes do; the note says what changed.
+    statistics of the experiment's front-end, as its published recipes do, and strides that the experiment sets; the note says
+    what changed.
 
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
     """
     if not model.checkpoint:
+        _require_its_length(model, audio)
         return StartingPoint(replace(model, predictor_class=len(labels)), None, "starting from random weights")
     loaded = read_checkpoint(model.checkpoint)
     if loaded.model.family != model.family:
@@ -50,7 +53,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     architecture, tensors, resized = loaded.model, loaded.params, ""
     if registry.resizes(architecture):
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
-        architecture, tensors, resized = _resized(architecture, tensors, loaded.audio, audio)
+        architecture, tensors, resized = _resized(loaded, model, audio)
     _require_same_front_end(changed, model.checkpoint)
     training = {name: getattr(model, name) for name in model.TRAINING_FIELDS}
     config = replace(architecture, **training, predictor_class=len(labels))
@@ -67,22 +70,31 @@ def _changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, 
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _resized(
-    config: ModelConfig, params: dict[str, Any], trained: AudioConfig, wanted: AudioConfig
-) -> tuple[ModelConfig, dict[str, Any], str]:
-    """The model for the experiment's front-end, and what to say of it."""
-    frames, bins = wanted.filterbank.target_frames, wanted.filterbank.num_mel_bins
-    if not frames:
+def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:
+    """Raises `UserError` where random weights would read another number of frames than the filterbank gives."""
+    reads, given = registry.fixed_frames(model), audio.filterbank.target_frames
+    if reads and reads != given:
         raise UserError(
-            f"a model of the family {config.family!r} reads one number of frames: set config.audio.filterbank.target_frames "
-            f"(the checkpoint's: {trained.filterbank.target_frames})"
+            f"a model of the family {model.family!r} reads one number of frames: config.model.max_length is {reads} and "
+            f"config.audio.filterbank.target_frames {given}; set both to the same"
         )
-    said = "".join(
-        f"; {name} {after!r} instead of {before!r}"
-        for name, (before, after) in _changes(trained, wanted).items()
-        if name in RESIZABLE
-    )
-    return *registry.resized(config, params, frames, bins), said
+
+
+def _resized(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[ModelConfig, dict[str, Any], str]:
+    """The loaded model for the experiment's front-end, and what to say of it."""
+    trained, wanted = loaded.audio.filterbank, audio.filterbank
+    if not wanted.target_frames:
+        raise UserError(
+            f"a model of the family {model.family!r} reads one number of frames: set config.audio.filterbank.target_frames "
+            f"(the checkpoint's: {trained.target_frames})"
+        )
+    config, params = registry.resized(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
+    changes = {name: pair for name, pair in _changes(loaded.audio, audio).items() if name in RESIZABLE}
+    lengths = ("max_length", "num_mel_bins")  # the front-end's, told already
+    names = [field.name for field in fields(config) if field.name not in lengths]
+    changes |= {name: (getattr(loaded.model, name), getattr(config, name)) for name in names}
+    said = [f"; {name} {after!r} instead of {before!r}" for name, (before, after) in changes.items() if before != after]
+    return config, params, "".join(said)
 
 
 def _require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:

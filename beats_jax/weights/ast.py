@@ -65,12 +65,8 @@ ORIGINAL = _timm("v.")
 DEIT = _timm("")
 
 PARALLEL = "module."  # begins every key of a model that was trained on several GPUs
-DEAD = (
-    "head.weight",
-    "head.bias",
-    "head_dist.weight",
-    "head_dist.bias",
-)  # image classes, used by no model of sound
+DEAD = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")  # of images, used by no model of sound
+IMAGE_CLASSES = 1000
 
 
 def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
@@ -101,6 +97,18 @@ def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
         norm(table, layout.head_norm, "predictor/norm")
         linear(table, layout.head, "predictor/linear")
     return table
+
+
+def without_parallel(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors without the prefix of `DataParallel`, which all keys have or none.
+
+    Raises:
+      UserError: only some have it.
+    """
+    bare = [str(key) for key in state_dict if not str(key).startswith(PARALLEL)]
+    if bare and len(bare) < len(state_dict):
+        raise UserError(f"some keys begin with {PARALLEL!r} and others do not, such as {', '.join(bare[:4])}")
+    return {str(key).removeprefix(PARALLEL): value for key, value in state_dict.items()}
 
 
 def split_qkv(state_dict: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from beats_jax.audio.filterbank import AST, AST_ESC50, AST_SPEECH_COMMANDS
 from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
@@ -20,7 +22,7 @@ from beats_jax.weights.beats_files import labels_of
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.eat import require_settings
 from beats_jax.weights.key_map import shape_of, to_params, to_state_dict
-from beats_jax.weights.raw import RawCheckpoint
+from beats_jax.weights.raw import RawCheckpoint, group
 from beats_jax.weights.upstream import Upstream
 
 OURS = "beats_jax"
@@ -32,6 +34,7 @@ STATED = (
     "num_mel_bins", "layer_norm_eps",
 )  # fmt: skip
 ORIGINAL_EPSILONS = {"layer_norm_eps": 1e-6, "head_layer_norm_eps": 1e-5}
+PROBLEMS = {"multi_label_classification": True, "single_label_classification": False}  # transformers' `problem_type`
 SIGMOID_CLASSES = (527, 35)  # AudioSet and Speech Commands: their recipes use binary cross-entropy
 
 
@@ -89,8 +92,8 @@ def read_original(raw: RawCheckpoint) -> Bundle:
     Raises:
       UserError: nothing says its strides, length, heads or front-end, or the tensors do not fit.
     """
-    tensors = ast.split_qkv({str(key).removeprefix(ast.PARALLEL): value for key, value in raw.state_dict.items()})
-    facts, extractor = raw.beside(CONFIG) or {}, raw.beside(PREPROCESSOR)
+    tensors = ast.split_qkv(ast.without_parallel(raw.state_dict))
+    facts, extractor = group(raw.beside(CONFIG), CONFIG), raw.beside(PREPROCESSOR)
     known = ast.sizes(tensors, ast.ORIGINAL)
     settings = {**ORIGINAL_EPSILONS, **known}
     patches = shape_of(tensors, ast.ORIGINAL.positions, 3)[1] - 2
@@ -108,8 +111,11 @@ def read_original(raw: RawCheckpoint) -> Bundle:
         settings["num_attention_heads"] = ast.heads_of(settings["hidden_size"])
     config = from_mapping(ASTConfig, settings, CONFIG)
     params = to_params(_without_image_heads(tensors, "v."), ast.key_table(config, ast.ORIGINAL), config)
-    front_end = grid.front_end if extractor is None and grid else _front_end(extractor or {}, config)
-    return _bundle(raw, params, config, facts, front_end)
+    front_end = grid.front_end if extractor is None and grid else _front_end(group(extractor, PREPROCESSOR), config)
+    inferred = [] if facts else ["strides", "length", *(["statistics"] if extractor is None else [])]
+    bundle = _bundle(raw, params, config, facts, front_end)
+    taken = f" (not stated in it, taken as published with {patches} patches: {', '.join(inferred)})" if inferred else ""
+    return replace(bundle, source=f"{raw.path.name}{taken}")
 
 
 def read_deit(raw: RawCheckpoint) -> Bundle:
@@ -141,13 +147,19 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
 
 
 def write_ast(bundle: Bundle) -> Upstream:
-    """The model in the original layout (content), in Hugging Face's (tensors), and the JSON files that belong beside either."""
+    """The model in the original layout (content), in Hugging Face's (tensors), and the JSON files that belong beside either.
+
+    The original code loads strictly, so its file gets the two image heads that it never uses, as zeros.
+    """
     config = cast(ASTConfig, bundle.model)
     headed = config.predictor_class > 0
     original = ast.join_qkv(to_state_dict(bundle.params, ast.key_table(config, ast.ORIGINAL), config))
     layout = ast.HUGGING_FACE if headed else ast.HUGGING_FACE_BARE
     tensors = to_state_dict(bundle.params, ast.key_table(config, layout), config)
     beside = {CONFIG: _config_json(bundle, config), PREPROCESSOR: _preprocessor_json(bundle.audio.filterbank)}
+    for name in ast.DEAD:
+        width = (config.hidden_size,) if name.endswith("weight") else ()
+        original[f"v.{name}"] = np.zeros((ast.IMAGE_CLASSES, *width), np.float32)
     content = {f"{ast.PARALLEL}{key}": value for key, value in original.items()}
     return Upstream(content, tensors, beside, beside_torch=beside)
 
@@ -170,7 +182,9 @@ def _multi_label(facts: Mapping[str, Any], config: ASTConfig) -> bool:
     if config.predictor_class == 0:
         return False
     kind = facts.get("problem_type")
-    by_problem = kind == "multi_label_classification" if kind else config.predictor_class in SIGMOID_CLASSES
+    if kind not in (None, *PROBLEMS):
+        raise UserError(f"{CONFIG}: problem_type is {kind!r}; known: {', '.join(PROBLEMS)}")
+    by_problem = PROBLEMS[kind] if kind else config.predictor_class in SIGMOID_CLASSES
     return _own(facts).get("multi_label", by_problem)
 
 
@@ -212,7 +226,7 @@ def _config_json(bundle: Bundle, config: ASTConfig) -> dict[str, Any]:
     architecture = "ASTForAudioClassification" if bundle.labels else "ASTModel"
     head: dict[str, Any] = {}
     if bundle.labels:
-        kind = "multi_label_classification" if bundle.multi_label else "single_label_classification"
+        kind = next(name for name, multi_label in PROBLEMS.items() if multi_label == bundle.multi_label)
         names = {str(i): name for i, name in enumerate(bundle.labels)}
         head = {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}, "problem_type": kind}
     own = {

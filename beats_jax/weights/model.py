@@ -38,7 +38,8 @@ class Model:
     """An encoder with its front-end, and its head where it has one. Made by `beats_jax.load`.
 
     Two ways to say where the sound ends. `lengths` (samples) follows our rule: only frames wholly inside the sound count, and a
-    clip in a batch gives what it gives alone. `padding_mask` (True = padding) follows the published code, edge effects included.
+    clip in a batch gives what it gives alone. `padding_mask` (True = padding) follows the published code, edge effects included;
+    a front-end of fixed length (AST, EAT) has no such code, there a mask over samples says where each clip ends, as `lengths` do.
     Clips too short for one token (2800 samples for BEATs) are padded with zeros and count as one time patch.
 
     Attributes:
@@ -189,6 +190,8 @@ class Model:
         inputs = {"waveforms": jnp.pad(jnp.asarray(waveforms, jnp.float32), ((0, 0), (0, missing)))}
         if padding_mask is not None:
             mask = _checked_mask(padding_mask, (batch, samples))
+            if self.audio.filterbank.target_frames:  # its frames are no equal runs of the samples, as the published rule has it
+                return {**inputs, "lengths": _ends(mask)}
             inputs["padding_mask"] = jnp.pad(mask, ((0, 0), (0, missing)), constant_values=True)
         if lengths is not None:
             inputs["lengths"] = _checked_lengths(lengths, batch, samples)
@@ -224,6 +227,12 @@ def _checked_mask(mask: Array, shape: tuple[int, ...]) -> jax.Array:
             f"padding_mask has shape {np.shape(mask)} and type {jnp.result_type(mask)}; it must be bool {list(shape)}"
         )
     return jnp.asarray(mask)
+
+
+def _ends(padding_mask: jax.Array) -> jax.Array:
+    """int32 [B]: samples up to the last one that is not padding."""
+    place = jnp.arange(1, padding_mask.shape[1] + 1, dtype=jnp.int32)
+    return jnp.max(jnp.where(padding_mask, 0, place[None]), axis=1)
 
 
 def _checked_lengths(lengths: Array, batch: int, samples: int) -> jax.Array:

@@ -130,6 +130,9 @@ def test_a_clip_in_a_batch_gives_what_it_gives_alone(model):
         for i, length in enumerate(lengths):
             alone = model.embed(waveforms[i : i + 1, :length], pooling=pooling)
             np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+    plain, masked = model.encode(waveforms), model.encode(waveforms, padding_mask=np.zeros(waveforms.shape, bool))
+    np.testing.assert_array_equal(masked.token_mask, plain.token_mask)  # a second of sound, not all of the 1024 frames
+    assert not plain.token_mask.all()
 
 
 def test_positions_follow_the_formula_and_are_never_learnt():

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from tiny_problem import AUGMENT, CLASSES, SAMPLES, make_arrays, make_objective
 
-from beats_jax.config import AugmentConfig, ObjectiveConfig, TrainingConfig
+from beats_jax.config import AugmentConfig, ObjectiveConfig, TrainingConfig, experiment_from_mapping
+from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.models.registry import depth_of
+from beats_jax.objectives import supervised
 from beats_jax.objectives.losses import balanced_weights
+from beats_jax.training import optimizer
+from beats_jax.weights.tree import flatten
 
 SGD_LIKE = TrainingConfig(learning_rate=0.01, warmup_fraction=0, clip_norm=0, weight_decay=0)
 
@@ -39,6 +44,33 @@ def test_overfits_eight_clips(multi_label):
     assert mean(metrics, "loss") < 0.02
     logits = objective.predict(state.params, arrays)["logits"]
     np.testing.assert_array_equal(logits.argmax(-1), make_arrays(0)["labels"])
+
+
+def test_an_ast_overfits_and_learns_all_but_the_keys_bias():
+    """Built from settings, from random weights: special tokens, positions and both norms of the head are in the gradients."""
+    settings = {
+        "model": {
+            "family": "ast", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+            "max_length": 26, "num_mel_bins": 26, "patch_size": 16,
+        },
+        "audio": {"filterbank": {"window": "hanning", "num_mel_bins": 26, "mean": 0.0, "std": 8.0, "target_frames": 26}},
+        "training": {"learning_rate": 0.01, "weight_decay": 0.0, "warmup_fraction": 0.0},
+    }  # fmt: skip
+    experiment = experiment_from_mapping(settings)
+    steps = optimizer.build(experiment.training, 60, depth_of(experiment.model))
+    objective = supervised.build(experiment, LabelVocabulary(("low", "high")), steps, None)
+    tones = np.sin(2 * np.pi * np.array([[400.0], [3000.0]]) * np.arange(4400) / 16_000).astype(np.float32)
+    arrays = {
+        "waveforms": tones, "lengths": np.array([4400, 2400], np.int32), "labels": np.array([0, 1], np.int32),
+        "positions": np.arange(2, dtype=np.int32), "example_mask": np.ones(2, bool),
+    }  # fmt: skip
+    first = jax.jit(objective.init)(jax.random.key(0), arrays)
+    state, update = first, jax.jit(objective.update)
+    for _ in range(60):
+        state, metrics = update(state, arrays)
+    assert mean(metrics, "loss") < 0.05
+    before, after = flatten(first.params), flatten(state.params)
+    assert {path for path in before if np.array_equal(before[path], after[path])} == {"blocks_0/attention/k_proj/bias"}
 
 
 @pytest.mark.parametrize("parts", [2, 4])

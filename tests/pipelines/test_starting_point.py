@@ -44,6 +44,20 @@ def test_an_ast_takes_length_and_statistics_of_the_experiment(checkpoint):
     AST(found.model).apply({"params": found.params}, jnp.zeros((1, 36, 128)))
 
 
+def test_strides_that_the_experiment_sets_are_taken(checkpoint):
+    path, params = checkpoint
+    found = start(path, TRAINED, frequency_stride=16, time_stride=25)
+    assert found.model == replace(TINY, frequency_stride=16, time_stride=25)
+    np.testing.assert_array_equal(found.params["positions"], adapt_positions(np.asarray(params["positions"]), (12, 6), (8, 3)))
+    assert found.note.endswith("with its head; frequency_stride 16 instead of 10; time_stride 25 instead of 10")
+
+
+def test_random_weights_need_the_length_of_the_front_end():
+    with pytest.raises(UserError, match=r"max_length is 66 and config\.audio\.filterbank\.target_frames 65; set both"):
+        starting_point(TINY, AudioConfig(filterbank=replace(FRONT_END, target_frames=65)), ("a", "b"))
+    assert starting_point(TINY, TRAINED, ("a", "b", "c")).model == replace(TINY, predictor_class=3)
+
+
 def test_the_same_front_end_changes_nothing(checkpoint):
     path, params = checkpoint
     found = start(path, TRAINED, labels=("a", "b", "c"))
