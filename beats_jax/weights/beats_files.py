@@ -23,6 +23,9 @@ _FRONT_END = {  # and in a cfg of AVEX, which trains at other rates too
 }  # fmt: skip
 
 
+SOFTMAX = "beats_jax_softmax"  # entry in a cfg that we write: the head was trained on one label a clip; others do not read it
+
+
 def is_official(raw: RawCheckpoint) -> bool:
     """The encoder's keys bare: {'cfg', 'model'[, 'label_dict']}, or these tensors alone with cfg.json beside."""
     return raw.has("patch_embedding.weight") and not raw.has_prefix("quantize") and _is_released(raw)
@@ -47,7 +50,8 @@ def read_official(raw: RawCheckpoint) -> Bundle:
     labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
     source = _source(raw, beats.config_from_cfg(cfg, raw.state_dict)[1])
     # Published heads were trained on several labels a clip: probabilities are sigmoids.
-    return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, config.predictor_class > 0, source)
+    multi_label = config.predictor_class > 0 and not cfg.get(SOFTMAX, False)
+    return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, multi_label, source)
 
 
 def read_tokenizer(raw: RawCheckpoint) -> Bundle:
@@ -68,7 +72,7 @@ def _cfg(raw: RawCheckpoint) -> Mapping[str, Any]:
 
 
 def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:
-    ignored = [name for name in unused if name not in _FRONT_END]
+    ignored = [name for name in unused if name not in _FRONT_END and name != SOFTMAX]
     return raw.path.name + (f" (cfg entries not used: {', '.join(ignored)})" if ignored else "")
 
 
@@ -91,6 +95,8 @@ def write_official(bundle: Bundle) -> Upstream:
 def _written(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any]) -> Upstream:
     ours, plain = bundle.audio.filterbank, FilterbankConfig()
     require_published_front_end(replace(ours, mean=plain.mean, std=plain.std))
+    if bundle.labels and not bundle.multi_label:
+        cfg[SOFTMAX] = True
     cfg |= {theirs: getattr(ours, name) for theirs, name in _STATISTICS.items() if getattr(ours, name) != getattr(plain, name)}
     content: dict[str, Any] = {"cfg": cfg, "model": state_dict}
     beside: dict[str, Any] = {"cfg.json": cfg}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -10,6 +11,8 @@ from safetensors.numpy import load_file
 
 import beats_jax
 from beats_jax.convert import main
+from beats_jax.weights.bundle import save_bundle
+from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
 
 
@@ -39,6 +42,21 @@ def test_official_to_ours_and_back_is_the_same_in_every_byte(shared, tmp_path, c
     waveforms = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
     models = (beats_jax.load(original), beats_jax.load(tmp_path / "again.pt"))
     np.testing.assert_array_equal(models[1].predict(waveforms), models[0].predict(waveforms))
+
+
+def test_a_model_of_one_label_a_clip_keeps_its_rule(shared, tmp_path):
+    """The published forward ends in sigmoids; a model trained here with softmax comes back with it."""
+    bundle = replace(read_checkpoint(shared / "golden/tiny_finetuned.pt"), multi_label=False)
+    save_bundle(tmp_path / "ours", bundle)
+    assert main([str(tmp_path / "ours"), str(tmp_path / "theirs.pt")]) == 0
+    assert main([str(tmp_path / "theirs.pt"), str(tmp_path / "x.safetensors"), "--published-keys"]) == 0
+    waveforms = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
+    expected = beats_jax.load(tmp_path / "ours").predict(waveforms)
+    np.testing.assert_allclose(expected.sum(), 1, rtol=1e-6)
+    for file in ("theirs.pt", "x.safetensors"):
+        found = beats_jax.load(tmp_path / file)
+        assert "not used" not in found.source
+        np.testing.assert_array_equal(found.predict(waveforms), expected)
 
 
 def test_list_and_inspect(shared, capsys):
