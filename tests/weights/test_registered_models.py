@@ -65,6 +65,7 @@ def write_published(folder, published):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::beats_jax.errors.LicenceWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_gives_vectors(shared, tmp_path, monkeypatch, name):
     published = find(name)
