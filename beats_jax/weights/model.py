@@ -19,6 +19,7 @@ from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import POOLINGS, pool
 from beats_jax.models.output import EncoderOutput
 from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.mapped import release
 
 Array = jax.Array | np.ndarray
 
@@ -60,8 +61,7 @@ class Model:
         self.source_sha256: str = bundle.source_sha256
         self.licence: str = bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
-        # A copy even where a view would do: the views are of a file that may be replaced.
-        self.params = jax.device_put(jax.tree.map(np.asarray, bundle.params), may_alias=False)
+        self.params = jax.tree.map(_on_device, bundle.params)
         self._module = registry.build(self.config, dtype, forms)
         self.min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")
@@ -208,6 +208,15 @@ class Model:
         if padding_mask is not None:
             inputs["padding_mask"] = _checked_mask(padding_mask, shape[:2])
         return inputs
+
+
+def _on_device(leaf: Array) -> jax.Array:
+    """A copy even where a view would do: views are of a file that may be replaced. What is copied leaves the memory."""
+    copied = jax.device_put(leaf, may_alias=False)
+    if isinstance(leaf, np.ndarray):
+        copied.block_until_ready()
+        release(leaf)
+    return copied
 
 
 def _samples_of(frames: int, audio: AudioConfig) -> int:
