@@ -11,15 +11,12 @@ from typing import Any, NamedTuple
 
 from beats_jax.config import EATConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, Rule, depth_of, linear, norm, shape_of
+from beats_jax.weights.key_map import PATCH, SAME, TABLE, VECTOR, Rule, depth_of, linear, norm, shape_of
 
 MEL_BINS = 128  # every published EAT; its files do not state it
 HEAD_WIDTH = 64  # of one attention head in every published EAT: gives the number of heads where a file does not
 DECODER = "modality_encoders.IMAGE.decoder."  # tensors that only pre-training uses begin like this
 TEACHER = "_ema"  # entry of a pre-training state dict: the teacher's own state dict
-
-VECTOR = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))  # [1, 1, D] to [D]
-TABLE = Rule(lambda x: x.reshape(x.shape[1:]), lambda x: x[None])  # [1, rows, D] to [rows, D]
 
 
 class Layout(NamedTuple):

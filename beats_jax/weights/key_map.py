@@ -37,6 +37,8 @@ def _patch_to_torch(x: np.ndarray) -> np.ndarray:
 SAME = Rule(lambda x: x, lambda x: x)
 TRANSPOSED = Rule(lambda x: x.T, lambda x: x.T)  # torch Linear [out, in] to [in, out]
 PATCH = Rule(lambda x: x.reshape(x.shape[0], -1).T, _patch_to_torch)  # conv [E, 1, P, P] to [P * P, E]
+VECTOR = Rule(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))  # [1, 1, D] to [D]
+TABLE = Rule(lambda x: x.reshape(x.shape[1:]), lambda x: x[None])  # [1, rows, D] to [rows, D]
 
 
 def linear(table: dict[str, tuple[str, Rule]], key: str, path: str, bias: bool = True) -> None:
