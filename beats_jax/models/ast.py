@@ -69,7 +69,7 @@ class Attention(nn.Module):
             dropout_key=self.make_rng("dropout") if rate > 0 else None,
             dropout_rate=rate,
             dtype=self.dtype,
-            form=self.forms.attention_for(batch),
+            form=self.forms.attention_for(batch, 0 if rate > 0 else tokens),
         )
         return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(x.shape))
 

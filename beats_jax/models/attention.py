@@ -5,6 +5,7 @@ Scores, bias and softmax are float32. The division and multiplication by 32 of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from beats_jax.config import BEATsConfig
 from beats_jax.models.contraction import contract
-from beats_jax.models.forms import Forms
+from beats_jax.models.forms import HEADWISE_FROM_TOKENS, Forms
 from beats_jax.models.linear import Initializer, Linear
 from beats_jax.models.relative_position import relative_gate
 
@@ -42,9 +43,12 @@ def attend(
         finite (the original gives NaN).
       dropout_key, dropout_rate: dropout of the probabilities; no key = none. Each clip has its own key, so that both forms agree.
       dtype: precision of the two products.
-      form: `direct` (whole batch at once), `clips` (`lax.map` over clips) or `portable` (clips on CPUs, direct elsewhere).
+      form: `direct` (whole batch at once), `clips` (`lax.map` over clips), `heads` (over the heads of all clips; without bias and
+        dropout only) or `portable` (heads or clips on CPUs, direct elsewhere).
     Returns:
       float32 [B, H, T, K].
+    Raises:
+      ValueError: `heads` with a bias or dropout.
     """
     clip = {"queries": queries * queries.shape[-1] ** -0.5, "keys": keys, "values": values}
     if gate is not None:
@@ -57,9 +61,24 @@ def attend(
     direct = jax.vmap(one)
     # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
     clips = partial(jax.lax.map, jax.checkpoint(one, prevent_cse=False))
+    plain = bias is None and "gate" not in clip and "dropout_key" not in clip
+    if form == "heads" and not plain:
+        raise ValueError("attention by heads takes neither a bias nor dropout")
     if form == "portable":
-        return jax.lax.platform_dependent(clip, cpu=clips, default=direct)
+        loop = partial(_by_heads, clips) if plain and queries.shape[2] >= HEADWISE_FROM_TOKENS else clips
+        return jax.lax.platform_dependent(clip, cpu=loop, default=direct)
+    if form == "heads":
+        return _by_heads(clips, clip)
     return clips(clip) if form == "clips" else direct(clip)
+
+
+def _by_heads(clips: Callable[[dict[str, jax.Array]], jax.Array], clip: dict[str, jax.Array]) -> jax.Array:
+    """`clips` over B * H clips of one head each: [B, H, T, K]."""
+    batch, heads, tokens, width = clip["queries"].shape
+    alone = {name: x.reshape(-1, 1, tokens, width) for name, x in clip.items() if name != "token_mask"}
+    if "token_mask" in clip:
+        alone["token_mask"] = jnp.repeat(clip["token_mask"], heads, axis=0)
+    return clips(alone).reshape(batch, heads, tokens, width)
 
 
 def _attend_clip(clip: dict[str, jax.Array], *, bias: jax.Array | None, dropout_rate: float, dtype: Any) -> jax.Array:

@@ -85,7 +85,7 @@ class Attention(nn.Module):
         split = QueryKeyValue(self.dtype, name="qkv")(x).reshape(batch, tokens, 3, self.config.num_heads, -1)
         queries, keys, values = split.transpose(2, 0, 3, 1, 4)
         attended = attend(
-            queries, keys, values, token_mask=token_mask, dtype=self.dtype, form=self.forms.attention_for(batch)
+            queries, keys, values, token_mask=token_mask, dtype=self.dtype, form=self.forms.attention_for(batch, tokens)
         )  # fmt: skip
         return Linear(width, self.dtype, name="proj")(attended.transpose(0, 2, 1, 3).reshape(x.shape))
 

@@ -283,7 +283,9 @@ def test_forms_are_chosen_by_backend_and_shape(monkeypatch):
     assert Forms().attention_for(64) == "direct"  # eight devices in the tests
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     assert (Forms().attention_for(3), Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "clips", "split")
+    assert (Forms().attention_for(1, 513), Forms().attention_for(1, 1214)) == ("direct", "heads")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert Forms().attention_for(4, 1214) == "direct"
     assert (Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "grouped")
 
 

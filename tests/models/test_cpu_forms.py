@@ -43,3 +43,18 @@ def test_attention_by_clips_has_the_gradients_of_the_direct_form():
 
     for clips, direct in zip(gradients("clips"), gradients("direct"), strict=True):
         np.testing.assert_allclose(clips, direct, rtol=0, atol=1e-5)
+
+
+def test_attention_by_heads_has_the_values_and_gradients_of_the_direct_form():
+    random = np.random.default_rng(0)
+    q, k, v, cotangent = (jnp.asarray(random.standard_normal((3, 2, 6, 4)), jnp.float32) for _ in range(4))
+    mask = jnp.arange(6)[None, :] < jnp.array([6, 4, 1])[:, None]
+
+    def run(form):
+        value, back = jax.vjp(lambda q, k, v: attend(q, k, v, token_mask=mask, form=form), q, k, v)
+        return value, *back(cotangent)
+
+    for heads, direct in zip(run("heads"), run("direct"), strict=True):
+        np.testing.assert_allclose(heads, direct, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="neither a bias nor dropout"):
+        attend(q, k, v, bias=jnp.zeros((2, 6, 6)), form="heads")
