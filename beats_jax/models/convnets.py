@@ -71,12 +71,17 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean, biased and unbiased variance of each channel of [N, H, W, D]; a single value has no unbiased one and gives NaN."""
+    """Mean, biased and unbiased variance of each channel of [N, H, W, D].
+
+    Raises:
+      UserError: a single value a channel, which has no unbiased variance.
+    """
     mean = jnp.mean(x, axis=(0, 1, 2))
     centred = x - mean[None, None, None]
     biased = jnp.mean(centred * centred, axis=(0, 1, 2))
     values = x.size // x.shape[-1]
-    return mean, biased, biased * values / (values - 1) if values > 1 else jnp.full_like(biased, jnp.nan)
+    require(values > 1, "batch statistics need more than one value a channel; take larger images or more of them")
+    return mean, biased, biased * values / (values - 1)
 
 
 def _conv(features: int, kernel: int, stride: int, name: str | None = None) -> nn.Conv:

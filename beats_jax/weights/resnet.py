@@ -57,17 +57,30 @@ def read_resnet(path: str | Path) -> tuple[ResNetConfig, Params]:
     """
     raw = read_raw(Path(path))
     try:
-        return from_torch({str(key).removeprefix(PARALLEL): value for key, value in raw.state_dict.items()})
+        return from_torch(_without_parallel({str(key): value for key, value in raw.state_dict.items()}))
     except UserError as error:
         raise UserError(f"{path} (ResNet-18 of torchvision): {error}") from error
 
 
+def _without_parallel(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not all(key.startswith(PARALLEL) for key in state_dict):
+        return state_dict
+    return {key.removeprefix(PARALLEL): value for key, value in state_dict.items()}
+
+
 def from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNetConfig, Params]:
-    """As `read_resnet`, of a state dict of numpy arrays."""
+    """As `read_resnet`, of a state dict of numpy arrays.
+
+    A file from before PyTorch 0.4.1 counts no batches at all, torchvision's first weights among them; as PyTorch itself does, its
+    counts are read as 0.
+    """
     width = shape_of(state_dict, "conv1.weight", 4)[0]
     classes = shape_of(state_dict, "fc.weight", 2)[0] if "fc.weight" in state_dict else 0
     config = ResNetConfig(width=width, num_classes=classes)
     table, shapes = key_table(config), variable_shapes(config, shape_of(state_dict, "conv1.weight", 4)[1])
+    counters = [key for key, (_, rule) in table.items() if rule is COUNT]
+    if not any(key in state_dict for key in counters):
+        state_dict = {**state_dict, **{key: np.zeros((), np.int64) for key in counters}}
     problems = [f"missing {key}" for key in table if key not in state_dict]
     problems += [f"unknown {key}" for key in state_dict if key not in table]
     flat: dict[str, np.ndarray] = {}

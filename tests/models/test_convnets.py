@@ -106,6 +106,39 @@ def test_misfits_are_named(tmp_path):
         assert part in str(caught.value)
 
 
+def test_files_without_counts_are_read_as_pytorch_reads_them(tmp_path):
+    """torchvision's first weights are older than `num_batches_tracked`; some counts and not others are a damaged file."""
+    config = ResNetConfig(width=4, num_classes=0)
+    shapes = resnet.variable_shapes(config)
+    file = resnet.to_torch(resnet.unflatten({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}), config)
+    old = {key: value for key, value in file.items() if not key.endswith("num_batches_tracked")}
+    assert (len(file), len(old)) == (120, 100)
+    back = resnet.to_torch(resnet.read_resnet(write_torch_file(tmp_path / "old.pt", old))[1], config)
+    assert all(np.array_equal(back[key], old.get(key, 0)) for key in file)
+    partly = {**old, "bn1.num_batches_tracked": np.array(3)}
+    with pytest.raises(UserError, match=r"missing layer1\.0\.bn1\.num_batches_tracked"):
+        resnet.from_torch(partly)
+    with pytest.raises(UserError, match=r"unknown module\.fc\.bias"):  # `module.` begins every key, or it means nothing
+        resnet.read_resnet(write_torch_file(tmp_path / "mixed.pt", {**file, "module.fc.bias": np.ones(3, np.float32)}))
+
+
+def test_padding_is_symmetric():
+    """A point in a corner of an even image: the largest value of conv1's kernel that reaches the corner of the pooled map."""
+    config = ResNetConfig(width=1, num_classes=0)
+    shapes = resnet.variable_shapes(config)
+    flat = {
+        path: (np.zeros if path.endswith(("mean", "bias")) else np.ones)(shape, dtype) for path, (shape, dtype) in shapes.items()
+    }
+    kernel = np.arange(1.0, 50.0, dtype=np.float32).reshape(7, 7)
+    flat["params/conv1/kernel"] = np.repeat(kernel[:, :, None, None], 3, axis=2)
+    images = np.zeros((2, 32, 32, 3), np.float32)
+    images[0, 0, 0, 0] = images[1, 31, 31, 0] = 1.0
+    stem = jax.jit(ResNet18(config).apply)(resnet.unflatten(flat), images).stem
+    np.testing.assert_allclose(stem[:, [0, -1], [0, -1], 0], [[kernel[3, 3], 0], [0, kernel[6, 6]]], rtol=2e-5)
+    with pytest.raises(UserError, match="more than one value a channel"):
+        ResNet18(config).apply(resnet.unflatten(flat), images[:1], True, mutable=["batch_stats"])
+
+
 def test_batch_norm_in_closed_form():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2, 2, 4)), jnp.float32)
     variables = BatchNorm().init(jax.random.key(0), x, True)
