@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from beats_jax.config.rules import require, require_one_of
+from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, require, require_one_of, require_sizes
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(self.predictor_class >= 0, f"model.predictor_class is {self.predictor_class}; it must not be negative")
+        require(self.predictor_class <= LARGEST_SIZE, f"model.predictor_class is {self.predictor_class}, above {LARGEST_SIZE}")
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,21 @@ class BEATsConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_sizes(self, "embed_dim", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "conv_pos")
+        require_sizes(self, "conv_pos_groups")
+        if self.relative_position_embedding:  # nothing else reads these
+            require_sizes(self, "num_buckets", "max_distance")
+        require_sizes(self, "encoder_layers", most=MOST_LAYERS)
+        require_sizes(self, "input_patch_size", most=128)  # mel bins of every front-end that these encoders were trained on
         require_one_of("model.activation_fn", self.activation_fn, ("gelu", "gelu_accurate", "gelu_fast", "relu", "glu"))
         require(not (self.deep_norm and self.layer_norm_first), "model.deep_norm and model.layer_norm_first exclude each other")
         heads, width = self.encoder_attention_heads, self.encoder_embed_dim
         require(
-            heads > 0 and width % heads == 0,
+            width % heads == 0,
             f"model.encoder_embed_dim {width} is not a multiple of encoder_attention_heads {heads}",
         )
         require(
-            self.conv_pos_groups > 0 and width % self.conv_pos_groups == 0,
+            width % self.conv_pos_groups == 0,
             f"model.encoder_embed_dim {width} is not a multiple of conv_pos_groups {self.conv_pos_groups}",
         )
         require(
@@ -82,8 +89,6 @@ class BEATsConfig(ModelConfig):
             f"model.num_buckets is {self.num_buckets} and max_distance {self.max_distance}; "
             "num_buckets must be at least 4, max_distance above a quarter of it",
         )
-        require(self.encoder_layers >= 1, f"model.encoder_layers is {self.encoder_layers}; it must be at least 1")
-        require(self.input_patch_size >= 1, f"model.input_patch_size is {self.input_patch_size}; it must be positive")
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,7 @@ class TokenizerConfig(BEATsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.quant_n >= 1, f"model.quant_n is {self.quant_n}; it must be at least 1")
-        require(self.quant_dim >= 1, f"model.quant_dim is {self.quant_dim}; it must be at least 1")
+        require_sizes(self, "quant_n", "quant_dim")
         require(self.predictor_class == 0, "a tokenizer has no classification head: model.predictor_class must be 0")
 
 
@@ -125,16 +129,14 @@ class ASTConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_sizes(self, "hidden_size", "intermediate_size", "num_attention_heads", "max_length", "num_mel_bins", "patch_size")
+        require_sizes(self, "frequency_stride", "time_stride")
+        require_sizes(self, "num_hidden_layers", most=MOST_LAYERS)
         heads, width = self.num_attention_heads, self.hidden_size
-        require(heads > 0 and width % heads == 0, f"model.hidden_size {width} is not a multiple of num_attention_heads {heads}")
-        require(self.num_hidden_layers >= 1, f"model.num_hidden_layers is {self.num_hidden_layers}; it must be at least 1")
+        require(width % heads == 0, f"model.hidden_size {width} is not a multiple of num_attention_heads {heads}")
         require(
-            min(self.frequency_stride, self.time_stride) >= 1,
-            f"model.frequency_stride is {self.frequency_stride} and time_stride {self.time_stride}; both must be at least 1",
-        )
-        require(
-            min(self.max_length, self.num_mel_bins) >= self.patch_size >= 1,
-            f"model.patch_size is {self.patch_size}; it must be positive and at most max_length {self.max_length} "
+            min(self.max_length, self.num_mel_bins) >= self.patch_size,
+            f"model.patch_size is {self.patch_size}; it must be at most max_length {self.max_length} "
             f"and num_mel_bins {self.num_mel_bins}",
         )
 
@@ -169,13 +171,18 @@ class EATConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_sizes(self, "embed_dim", "num_heads", "patch_size", "mel_bins", "max_length")
+        require_sizes(self, "depth", most=MOST_LAYERS)
         heads, width = self.num_heads, self.embed_dim
-        require(heads > 0 and width % heads == 0, f"model.embed_dim {width} is not a multiple of num_heads {heads}")
+        require(width % heads == 0, f"model.embed_dim {width} is not a multiple of num_heads {heads}")
         require(width % 4 == 0, f"model.embed_dim is {width}; its position table needs a multiple of 4")
-        require(self.depth >= 1, f"model.depth is {self.depth}; it must be at least 1")
         require(
-            self.mel_bins >= self.patch_size >= 1,
-            f"model.patch_size is {self.patch_size}; it must be positive and at most mel_bins {self.mel_bins}",
+            0 < self.mlp_ratio * width <= LARGEST_SIZE,
+            f"model.mlp_ratio is {self.mlp_ratio}; times embed_dim {width} it must lie between 1 and {LARGEST_SIZE}",
+        )
+        require(
+            self.mel_bins >= self.patch_size,
+            f"model.patch_size is {self.patch_size}; it must be at most mel_bins {self.mel_bins}",
         )
         require_one_of("model.prediction_mode", self.prediction_mode, ("CLS_TOKEN", "MEAN_POOLING"))
         require(0 <= self.drop_path_rate < 1, f"model.drop_path_rate is {self.drop_path_rate}; it must be in [0, 1)")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from beats_jax.errors import UserError
+
+LARGEST_SIZE = 2**20  # of any model; a file that states more is damaged, or wants our memory
+MOST_LAYERS = 1000
 
 
 def require(condition: bool, message: str) -> None:
@@ -14,3 +19,10 @@ def require(condition: bool, message: str) -> None:
 def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raises `UserError` naming the allowed values unless `value` is one of them."""
     require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def require_sizes(config: Any, *names: str, most: int = LARGEST_SIZE) -> None:
+    """Raises `UserError` unless each of these fields of a model's configuration lies in 1 to `most`."""
+    for name in names:
+        value = getattr(config, name)
+        require(1 <= value <= most, f"model.{name} is {value}; it must lie between 1 and {most}")

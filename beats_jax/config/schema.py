@@ -5,6 +5,7 @@ Nothing here imports jax, so that the command line can refuse a wrong setting in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from beats_jax.config.models import BEATsConfig, ModelConfig
@@ -33,7 +34,13 @@ class FilterbankConfig:
         require_one_of("filterbank.window", self.window, ("povey", "hanning"))
         require(self.sample_rate > 0, f"filterbank.sample_rate is {self.sample_rate}; it must be positive")
         require(self.num_mel_bins > 0, f"filterbank.num_mel_bins is {self.num_mel_bins}; it must be positive")
-        require(self.std > 0, f"filterbank.std is {self.std}; it must be positive")
+        require(math.isfinite(self.mean), f"filterbank.mean is {self.mean}; it must be finite")
+        require(0 < self.std < math.inf, f"filterbank.std is {self.std}; it must be positive and finite")
+        require(self.target_frames >= 0, f"filterbank.target_frames is {self.target_frames}; it must not be negative")
+        require(
+            max(self.sample_rate, self.num_mel_bins, self.frame_length_ms, self.frame_shift_ms, self.target_frames) <= 2**24,
+            f"filterbank has sizes above {2**24}: {self}",
+        )
         require(self.frame_samples >= 2 and self.hop_samples >= 1, "filterbank frames must be at least two samples long")
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -66,7 +68,9 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise UserError(f"{where} is {value!r}; it must be a list")
         return tuple(_typed(item, get_args(hint)[0], where) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) > sys.float_info.max or math.isnan(value):
+            raise UserError(f"{where} is {value if isinstance(value, float) else 'too large'}; it must be a finite number")
         return float(value)
     kind: Any = hint
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -207,14 +207,14 @@ def _front_end(extractor: Mapping[str, Any], config: ASTConfig) -> FilterbankCon
     if missing:
         raise UserError(f"{PREPROCESSOR} does not state {' and '.join(missing)}, with which the model was trained")
     normalised = extractor.get("do_normalize", True)
-    return replace(
-        AST,
-        sample_rate=extractor.get("sampling_rate", AST.sample_rate),
-        num_mel_bins=config.num_mel_bins,
-        target_frames=config.max_length,
-        mean=float(extractor["mean"]) if normalised else 0.0,
-        std=float(extractor["std"]) if normalised else 0.5,
-    )
+    settings = {
+        "sample_rate": extractor.get("sampling_rate", AST.sample_rate),
+        "num_mel_bins": config.num_mel_bins,
+        "target_frames": config.max_length,
+        "mean": extractor["mean"] if normalised else 0.0,
+        "std": extractor["std"] if normalised else 0.5,
+    }
+    return from_mapping(FilterbankConfig, to_mapping(AST) | settings, PREPROCESSOR)
 
 
 def _config_json(bundle: Bundle, config: ASTConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, cast
@@ -11,7 +12,7 @@ import numpy as np
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig, TokenizerConfig, from_mapping
 from beats_jax.errors import UserError
 from beats_jax.weights import beats, tokenizer
-from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.bundle import Bundle, is_text
 from beats_jax.weights.key_map import to_state_dict
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
@@ -130,9 +131,11 @@ def labels_of(label_dict: Any, num_classes: int) -> tuple[str, ...]:
     """Class names by index; the index itself where the file names none."""
     if num_classes == 0 or label_dict is None:
         return tuple(str(i) for i in range(num_classes))
-    if not isinstance(label_dict, Mapping) or not all(str(key).isdecimal() for key in label_dict):
+    if not isinstance(label_dict, Mapping) or not all(re.fullmatch(r"\d{1,9}", str(key)) for key in label_dict):
         raise UserError("label_dict must map class numbers to names")
     names = {int(key): str(name) for key, name in label_dict.items()}
     if sorted(names) != list(range(num_classes)):
         raise UserError(f"label_dict has {len(names)} classes; the head needs names for 0 to {num_classes - 1}")
+    if not all(map(is_text, names.values())):
+        raise UserError("label_dict has names that are no text")
     return tuple(names[i] for i in range(num_classes))

@@ -174,7 +174,7 @@ def load_bundle(path: str | Path) -> Bundle:
 def _read_facts(file: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     kinds = {"format": int, "model": dict, "audio": dict, "labels": list, "probabilities": str, "source": str, "sha256": dict}
     kinds |= {"source_sha256": str, "licence": str}
@@ -187,9 +187,14 @@ def _read_facts(file: Path) -> dict[str, Any]:
     return facts
 
 
+def is_text(label: str) -> bool:
+    """Whether a name can be written at all: halves of a character, which JSON and pickles can state, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in label)
+
+
 def _check_labels(labels: Sequence[str], model: ModelConfig, where: str) -> None:
     classes = getattr(model, "predictor_class", 0)
-    if not all(isinstance(label, str) for label in labels):
+    if not all(isinstance(label, str) and is_text(label) for label in labels):
         raise UserError(f"{where}: labels must be texts")
     if len(labels) != classes:
         raise UserError(f"{where}: {len(labels)} labels for a head of {classes} classes")

@@ -26,6 +26,7 @@ class Rule(NamedTuple):
     to_torch: Callable[[np.ndarray], np.ndarray]
 
 
+MANY = 500  # missing keys: more than any published model has
 KeyTable = Mapping[str, tuple[str, Rule]]
 
 
@@ -92,9 +93,11 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
       UserError: keys missing, unknown, of the wrong shape or type, values that are not finite, or copies of a shared tensor that
         differ; all are named.
     """
-    shapes = param_shapes(config)
     given = {str(key): value for key, value in state_dict.items()}
     problems = [f"missing {key}" for key in table if key not in given]
+    if len(problems) > max(len(given), MANY):  # of another size altogether, whose shapes could take minutes to trace
+        raise UserError(f"the weights do not fit their configuration: {'; '.join(problems[:3])}; and {len(problems) - 3} more")
+    shapes = param_shapes(config)
     problems += [f"unknown {key}" for key in given if key not in table]
     flat: dict[str, np.ndarray] = {}
     for key, (path, rule) in table.items():
@@ -112,9 +115,10 @@ def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: R
         return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
     if value.shape != expected:
         return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
-    if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # both pass NaN on
-        return [f"{key} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite"]
-    ours = np.asarray(rule.to_ours(value), np.float32)  # a view where it can be: the one copy is the device's
+    with np.errstate(over="ignore"):  # a float64 that float32 cannot hold is told below
+        ours = np.asarray(rule.to_ours(value), np.float32)  # a view where it can be: the one copy is the device's
+    if ours.size and not (np.isfinite(ours.min()) and np.isfinite(ours.max())):  # both pass NaN on
+        return [f"{key} holds {np.count_nonzero(~np.isfinite(ours))} values that are not finite in float32"]
     if path in flat and not np.array_equal(flat[path], ours):
         return [f"{key} differs from its copy under another key, with which it is shared"]
     flat[path] = ours

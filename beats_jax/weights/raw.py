@@ -53,7 +53,7 @@ class RawCheckpoint:
             if file.suffix == ".json":
                 return json.loads(text)
             return yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
 
     def has(self, *keys: str) -> bool:
@@ -107,3 +107,5 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             return RawCheckpoint(path, {key: file.get_tensor(key) for key in file.keys()}, metadata=file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is truncated or damaged ({error}); get the file again") from error
+    except AttributeError as error:  # safetensors asks numpy for types that it does not have: float8, float4
+        raise UserError(f"{path} holds tensors of a type that is not read ({error.name}); cast them to float32") from error

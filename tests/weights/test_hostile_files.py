@@ -3,12 +3,14 @@
 `BEATS_JAX_SHOW=1 pytest -n 0 tests/weights/test_hostile_files.py` prints what each says.
 """
 
+import json
 import os
 import pickle
 import struct
 import zipfile
 import zlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tiny_beats import TINY_BEATS, random_state_dict
@@ -59,9 +61,9 @@ def in_a_storage_record(folder):
     return b"\x80\x02(X\x07\x00\x00\x00storagecos\nsystem\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ."
 
 
-def legacy(folder, program):
+def legacy(folder, program, keys=()):
     parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    return plain(folder, b"".join(parts) + program + pickle.dumps([], 2))
+    return plain(folder, b"".join(parts) + program + pickle.dumps(list(keys), 2))
 
 
 def bomb(folder, size=4 << 30):
@@ -100,6 +102,84 @@ def poison(value):
         content["model"]["layer_norm.bias"] = np.full(TINY_BEATS.embed_dim, value, np.float32)
 
     return change
+
+
+def truncated_legacy(folder):
+    """The older layout, whose last storage ends too early."""
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + b"QK\x00K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+    path = legacy(folder, b"\x80\x02}X\x01\x00\x00\x00w" + tensor + b"s.", keys=["0"])
+    return plain(folder, path.read_bytes() + struct.pack("<q", 4) + bytes(9))
+
+
+def storage(numel=4):
+    return b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK" + bytes([numel]) + b"t"
+
+
+def strided(folder, offset=0, stride=1, numel=4, size=2):
+    """A tensor of `size` values in a storage record of `numel` whose entry has four."""
+    numbers = [b"J" + struct.pack("<i", number) for number in (offset, size, stride)]
+    where = numbers[0] + numbers[1] + b"\x85" + numbers[2] + b"\x85\x89ccollections\nOrderedDict\n)R"
+    program = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n(" + storage(numel) + b"Q" + where + b"tRs."
+    return zip_of(folder, program, [("archive/data/0", bytes(16))])
+
+
+def forged_size(folder):
+    """An entry whose directory record says fewer bytes than were packed."""
+    path = beats_with(folder, lambda content: None)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 4)
+    content[place + 20 : place + 28] = struct.pack("<II", 4, 4)
+    return plain(folder, bytes(content))
+
+
+def nested(folder, depth=100_000):
+    return zip_of(folder, b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b".")
+
+
+def climbing_names(folder, prefix):
+    with zipfile.ZipFile(folder / "bad.pt", "w") as archive:
+        archive.writestr(f"{prefix}data.pkl", b"\x80\x02}.")
+        archive.writestr(f"{prefix}{WITNESS}", b"written outside")
+    return folder / "bad.pt"
+
+
+def settings(**changes):
+    """A good file whose cfg asks for these."""
+    return lambda folder: beats_with(folder, lambda content: content["cfg"].update(changes))
+
+
+def tensors(**changes):
+    """A good file with other values for `layer_norm.bias` and the like, double underscores for dots."""
+    return lambda folder: beats_with(
+        folder, lambda content: content["model"].update({key.replace("__", "."): value for key, value in changes.items()})
+    )
+
+
+def labelled(label):
+    def change(content):
+        content["cfg"].update(finetuned_model=True, predictor_class=1)
+        content["model"].update({"predictor.weight": np.zeros((1, 32), np.float32), "predictor.bias": np.zeros(1, np.float32)})
+        content["label_dict"] = label
+
+    return lambda folder: beats_with(folder, change)
+
+
+def safetensors(folder, kind, shape, size):
+    header = json.dumps({"patch_embedding.weight": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    return plain(folder, struct.pack("<Q", len(header)) + header + bytes(size), "bad.safetensors")
+
+
+def deep_json(folder):
+    (folder / "cfg.json").write_text("[" * 100_000)
+    return safetensors(folder, "F32", [1, 1, 1, 1], 4)
+
+
+def half_of_it(dtype):
+    def change(content):
+        content["model"] = {key: value.astype(dtype) for key, value in content["model"].items()}
+        del content["model"]["layer_norm.bias"]
+
+    return lambda folder: beats_with(folder, change)
 
 
 KINDS = {
@@ -153,6 +233,52 @@ KINDS = {
     ),
     "safetensors cut": (lambda f: plain(f, struct.pack("<Q", 999) + b'{"a":', "bad.safetensors"), "truncated or damaged"),
     "safetensors too long": (lambda f: plain(f, struct.pack("<Q", 2**62) + b"{}", "bad.safetensors"), "truncated or damaged"),
+    "cut legacy": (truncated_legacy, "truncated or damaged"),
+    "BUILD": (
+        lambda f: zip_of(f, b"\x80\x02cbeats_jax.convert\nmain\n}X\x01\x00\x00\x00aK\x01sb."),
+        "refers to beats_jax.convert.main",
+    ),
+    "BUILD on an allowed class": (
+        lambda f: zip_of(f, b"\x80\x02ccollections\nOrderedDict\n}X\x06\x00\x00\x00updateK\x01sb."),
+        "truncated or damaged",
+    ),
+    "100,000 nested lists": (nested, "recursion"),
+    "forged size": (forged_size, "truncated or damaged"),
+    "storage record larger than its entry": (lambda f: strided(f, numel=5), "its header says 5 x 4"),
+    "a negative stride": (lambda f: strided(f, offset=3, stride=-1), "stride (-1,)"),
+    "a negative offset": (lambda f: strided(f, offset=-2), "offset -2"),
+    "past the end": (lambda f: strided(f, offset=3), "reaches past its storage"),
+    "entries in ../": (lambda f: climbing_names(f, "../"), "no tensors"),
+    "entries in /etc": (lambda f: climbing_names(f, "/etc/"), "0 data.pkl"),
+    "a million layers": (settings(encoder_layers=10**6), "encoder_layers is 1000000"),
+    "a thousand layers": (settings(encoder_layers=1000), "missing encoder.layers.2."),
+    "no width": (settings(encoder_embed_dim=0), "encoder_embed_dim is 0"),
+    "a huge width": (settings(encoder_embed_dim=2**40), "encoder_embed_dim is 1099511627776"),
+    "every size at its limit": (
+        settings(
+            **dict.fromkeys(("embed_dim", "encoder_embed_dim", "encoder_ffn_embed_dim", "conv_pos", "max_distance"), 2**20),
+            conv_pos_groups=1,
+            encoder_attention_heads=1,
+            num_buckets=2**20,
+        ),
+        "has shape",
+    ),
+    "a negative width": (settings(encoder_ffn_embed_dim=-3), "encoder_ffn_embed_dim is -3"),
+    "no taps": (settings(conv_pos=0), "conv_pos is 0"),
+    "patches of two billion": (settings(input_patch_size=2**31), "input_patch_size is 2147483648"),
+    "buckets without end": (settings(num_buckets=10**12, max_distance=10**13), "num_buckets is 1000000000000"),
+    "a mean that is no number": (settings(fbank_mean=float("nan")), "mean is nan"),
+    "an endless number": (settings(fbank_std=10**400), "finite"),
+    "a NaN dropout": (settings(dropout=float("nan")), "dropout is nan"),
+    "frames of years": (settings(frame_length=1e300), "sizes above"),
+    "half a character as a label": (labelled({0: "\ud800"}), "label_dict"),
+    "a label number of 5,000 digits": (labelled({"9" * 5000: "owl"}), "label_dict"),
+    "float64 beyond float32": (tensors(layer_norm__bias=np.full(16, 1e300)), "layer_norm.bias holds 16 values"),
+    "float16 NaN": (tensors(layer_norm__bias=np.full(16, np.nan, np.float16)), "layer_norm.bias holds 16 values"),
+    "bfloat16 without a tensor": (half_of_it(ml_dtypes.bfloat16), "missing layer_norm.bias"),
+    "a text for a tensor": (tensors(layer_norm__bias="x"), "layer_norm.bias is str"),
+    "safetensors of float8": (lambda f: safetensors(f, "F8_E4M3", [4], 4), "of a type that is not read"),
+    "JSON 100,000 deep beside": (deep_json, "cfg.json is damaged"),
     "a pickle named safetensors": (lambda f: plain(f, pickle.dumps({}), "bad.safetensors"), "truncated or damaged"),
 }
 
@@ -164,13 +290,14 @@ def test_one_line_exit_2_and_nothing_left(tmp_path, capsys, kind):
     folder.mkdir()
     path = make(folder)
     before = sorted(folder.iterdir())
-    assert main([str(path), str(folder / "out.safetensors")]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith("error: ")
-    assert path.name in said
-    assert expected in said
-    assert sorted(folder.iterdir()) == before
+    for arguments in ([str(path), str(folder / "out.safetensors")], ["--inspect", str(path)]):
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert said.startswith("error: ")
+        assert path.name in said
+        assert expected in said
+        assert sorted(folder.iterdir()) == before
     with capsys.disabled():
         if os.environ.get("BEATS_JAX_SHOW"):
             print(f"\n{kind}: {said.replace(str(folder), 'FOLDER').strip()[:230]}", end="")
