@@ -117,12 +117,19 @@ def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: R
         return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
     with np.errstate(over="ignore"):  # a float64 that float32 cannot hold is told below
         ours = np.asarray(rule.to_ours(value), np.float32)  # a view where it can be: the one copy is the device's
-    if ours.size and not (np.isfinite(ours.min()) and np.isfinite(ours.max())):  # both pass NaN on
+    if not _all_finite(ours):
         return [f"{key} holds {np.count_nonzero(~np.isfinite(ours))} values that are not finite in float32"]
     if path in flat and not np.array_equal(flat[path], ours):
         return [f"{key} differs from its copy under another key, with which it is shared"]
     flat[path] = ours
     return []
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite, in one pass: what is not finite makes the sum of squares so."""
+    flat = values.ravel(order="K")  # a view of contiguous and of transposed values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())  # large values overflow it too
 
 
 def to_state_dict(params: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> dict[str, np.ndarray]:

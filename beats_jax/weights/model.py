@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ class Model:
         self.source_sha256: str = bundle.source_sha256
         self.licence: str = bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
-        self.params = jax.tree.map(_on_device, bundle.params)
+        self.params = _on_devices(bundle.params)
         self._module = registry.build(self.config, dtype, forms)
         self.min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")
@@ -208,6 +209,20 @@ class Model:
         if padding_mask is not None:
             inputs["padding_mask"] = _checked_mask(padding_mask, shape[:2])
         return inputs
+
+
+def _on_devices(params: Any) -> Any:
+    """`_on_device` of every leaf, in two threads: most are transposed on the way, which takes half of the time of loading."""
+    # Of this thread: new ones begin without the caller's.
+    default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+    def move(leaf: Array) -> jax.Array:
+        with jax.default_device(default):
+            return _on_device(leaf)
+
+    leaves, structure = jax.tree.flatten(params)
+    with ThreadPoolExecutor(2) as threads:
+        return jax.tree.unflatten(structure, list(threads.map(move, leaves)))
 
 
 def _on_device(leaf: Array) -> jax.Array:

@@ -40,6 +40,12 @@ def tiny(shared):
     return read_torch_file(shared / "golden/tiny_deepnorm.pt")
 
 
+def test_large_values_are_values(tiny):
+    """Their squares overflow float32, they do not."""
+    state = {**tiny["model"], "layer_norm.bias": np.full_like(tiny["model"]["layer_norm.bias"], -3e38)}
+    assert float(beats.from_torch(state, tiny["cfg"])[1]["layer_norm"]["bias"][0]) == np.float32(-3e38)
+
+
 def test_parametrized_weight_norm_and_openbeats_extras_are_accepted(tiny):
     state = dict(tiny["model"])
     expected = beats.from_torch(state, tiny["cfg"])[1]

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ def golden(shared):
         name: (beats_jax.load(shared / f"golden/{name}.pt"), np.load(shared / f"golden/{name}.npz"))
         for name in ("tiny_plain", "tiny_finetuned")
     }
+
+
+def test_parameters_go_to_the_device_that_the_caller_chose():
+    """They are moved by threads, which know nothing of the caller's context of their own accord."""
+    params = unflatten({path: np.ones(shape, np.float32) for path, shape in param_shapes(TINY).items()})
+    with jax.default_device(jax.devices()[3]):
+        model = Model(Bundle(params, TINY, AudioConfig(), ("a", "b", "c"), False, "test"))
+    assert {leaf.device for leaf in jax.tree.leaves(model.params)} == {jax.devices()[3]}
+    assert all(np.array_equal(leaf, flatten(params)[path]) for path, leaf in flatten(model.params).items())
 
 
 @pytest.mark.parametrize("tag", ["nomask", "mask"])
