@@ -71,8 +71,7 @@ def _without_parallel(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
 def from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNetConfig, Params]:
     """As `read_resnet`, of a state dict of numpy arrays.
 
-    A file from before PyTorch 0.4.1 counts no batches at all, torchvision's first weights among them; as PyTorch itself does, its
-    counts are read as 0.
+    A file from before PyTorch 0.4.1 counts no batches at all; as PyTorch itself does, its counts are read as 0.
     """
     width = shape_of(state_dict, "conv1.weight", 4)[0]
     classes = shape_of(state_dict, "fc.weight", 2)[0] if "fc.weight" in state_dict else 0
