@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from beats_jax.weights.exported import load_exported
 from beats_jax.weights.formats import WRITERS
 from beats_jax.weights.pretrained import Model, read_checkpoint
 from beats_jax.weights.torch_writer import write_torch_file
+from beats_jax.weights.whole_file import whole_file
 
 TORCH_SUFFIXES = (".pt", ".pth")
 SAME_PROGRAM = 1e-3  # of the largest value: on accelerators factors are rounded and summed in another order; measured on CPU: 0
@@ -158,28 +157,16 @@ def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
     taken = [str(place) for place in beside if place.exists()]
     if taken and not force:
         raise UserError(f"{' and '.join(taken)} would be replaced; choose another folder, or --force to replace")
-    try:
-        for place, value in beside.items():
-            _write_whole(place, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-        if torch:
-            write_torch_file(output, upstream.content)
-        else:
-            _write_whole(output, save(upstream.state_dict, metadata={"format": "pt"}))
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from error
+    for place, value in beside.items():
+        with whole_file(place) as file:
+            file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    if torch:
+        write_torch_file(output, upstream.content)
+    else:
+        with whole_file(output) as file:
+            file.write(save(upstream.state_dict, metadata={"format": "pt"}))
     layout = "the published layout, for torch.load(weights_only=True)" if torch else "published keys"
     return [f"wrote {', '.join(map(str, [output, *beside]))}: {layout}"]
-
-
-def _write_whole(place: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, place)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def registry_table() -> str:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +29,7 @@ from beats_jax.models.forms import PORTABLE
 from beats_jax.models.heads import pool
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.model import Model
+from beats_jax.weights.whole_file import whole_file
 
 MAGIC = b"BEATSJX1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -122,14 +121,5 @@ def _write(path: Path, facts: dict[str, Any], weights: Sequence[np.ndarray], pro
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines([MAGIC, digest.digest(), *parts])
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    with whole_file(path) as file:
+        file.writelines([MAGIC, digest.digest(), *parts])

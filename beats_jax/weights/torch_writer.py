@@ -5,10 +5,8 @@ The pickle is emitted opcode by opcode, because Python's pickler only writes nam
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.weights.whole_file import whole_file
 
 _STORAGES = {
     np.dtype(kind): name
@@ -45,21 +44,12 @@ def write_torch_file(path: str | Path, content: Any) -> Path:
     path = Path(path)
     arrays: dict[int, np.ndarray] = {}
     program = b"\x80\x02" + _pickled(content, arrays, "") + b"."
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                _add(archive, "archive/data.pkl", program)
-                _add(archive, "archive/byteorder", b"little")
-                for key, array in enumerate(arrays.values()):
-                    _add(archive, f"archive/data/{key}", np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-                _add(archive, "archive/version", b"3\n")
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "archive/data.pkl", program)
+        _add(archive, "archive/byteorder", b"little")
+        for key, array in enumerate(arrays.values()):
+            _add(archive, f"archive/data/{key}", np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        _add(archive, "archive/version", b"3\n")
     return path
 
 
