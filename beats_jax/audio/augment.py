@@ -161,7 +161,7 @@ def mixed_frame_mask(frame_mask: jax.Array, partners: jax.Array, weights: jax.Ar
 
 
 def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config: AugmentConfig) -> jax.Array:
-    """SpecAugment: hides spans of frames and of mel bins of the real frames, filled with 0, the mean of normalised values.
+    """SpecAugment: hides spans of frames and of mel bins of the real frames, filled with `config.mask_value`.
 
     Args:
       keys: [B], one per example.
@@ -184,7 +184,7 @@ def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config:
         if config.frequency_masks:
             bins = frequency_masks(frequency_key, fbank_FM.shape[1], config.frequency_masks, config.frequency_mask_fraction)
             hidden |= bins[None, :]
-        return jnp.where(hidden & real[:, None], 0.0, fbank_FM)
+        return jnp.where(hidden & real[:, None], config.mask_value, fbank_FM)
 
     return jax.vmap(one_clip)(keys, fbank, frame_mask)
 

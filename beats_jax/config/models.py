@@ -18,8 +18,10 @@ class ModelConfig:
     family: str = "beats"  # chooses the dataclass below: MODEL_FAMILIES
     checkpoint: str = ""  # weights to start from: a name of the registry, a file or a run directory; empty = random
     predictor_class: int = 0  # classes of the head; 0 = no head
+    head: str = "own"  # own (the family's) | attentive (learnt attention over the tokens, then linear)
 
     def __post_init__(self) -> None:
+        require_one_of("model.head", self.head, ("own", "attentive"))
         require(self.predictor_class >= 0, f"model.predictor_class is {self.predictor_class}; it must not be negative")
         require(self.predictor_class <= LARGEST_SIZE, f"model.predictor_class is {self.predictor_class}, above {LARGEST_SIZE}")
 

@@ -169,6 +169,7 @@ class AugmentConfig:
     time_mask_fraction: float = 0.06  # widest mask as a share of the frames
     frequency_masks: int = 0
     frequency_mask_fraction: float = 0.1  # widest mask as a share of the mel bins
+    mask_value: float = 0.0  # what masks are filled with, in normalised units; 0 = the mean
 
     def __post_init__(self) -> None:
         require_one_of("objective.augment.mixup_domain", self.mixup_domain, ("waveform", "fbank"))
@@ -205,11 +206,19 @@ class TrainingConfig:
     seed: int = 0
     max_epochs: float = 10.0
     max_steps: int = 0  # 0 = from max_epochs
-    optimizer: str = "adamw"
+    mode: str = "full"  # what learns: full | probe (the head) | lora (the head and low-rank changes of some kernels)
+    lora_rank: int = 8
+    lora_alpha: float = 16.0  # the change of a kernel is alpha / rank times the product of its two factors
+    lora_targets: str = r".*/(q_proj|v_proj|qkv)/kernel"  # regular expression on paths of kernels
+    optimizer: str = "adamw"  # adamw | adam (weight decay as part of the gradient, on every parameter: torch.optim.Adam)
     learning_rate: float = 1e-4  # peak
-    min_learning_rate: float = 0.0  # end of the cosine
+    schedule: str = "cosine"  # after the warm-up: cosine | step (constant, then in steps)
+    min_learning_rate: float = 0.0  # end of the cosine; the steps stop here too
     warmup_fraction: float = 0.1  # share of all steps
-    weight_decay: float = 0.01  # not on biases, norms and other one-dimensional parameters
+    decay_start_epochs: float = 5.0  # step: the first one comes after this many epochs
+    decay_every_epochs: float = 1.0  # step: and the next ones this far apart
+    decay_factor: float = 0.85  # step: each multiplies the rate by this
+    weight_decay: float = 0.01  # adamw: not on biases, norms and other one-dimensional parameters
     beta1: float = 0.9
     beta2: float = 0.98
     epsilon: float = 1e-8
@@ -229,7 +238,14 @@ class TrainingConfig:
     select: str = "last"  # weights that are reported and exported: last | best (on validation)
 
     def __post_init__(self) -> None:
-        require_one_of("training.optimizer", self.optimizer, ("adamw",))
+        require_one_of("training.mode", self.mode, ("full", "probe", "lora"))
+        require(self.lora_rank >= 1, f"training.lora_rank is {self.lora_rank}; it must be at least 1")
+        require_one_of("training.optimizer", self.optimizer, ("adamw", "adam"))
+        require_one_of("training.schedule", self.schedule, ("cosine", "step"))
+        first, apart = self.decay_start_epochs, self.decay_every_epochs
+        require(first >= 0, f"training.decay_start_epochs is {first}; it must not be negative")
+        require(apart > 0, f"training.decay_every_epochs is {apart}; it must be positive")
+        require(0 < self.decay_factor <= 1, f"training.decay_factor is {self.decay_factor}; it must be in (0, 1]")
         require_one_of("training.precision", self.precision, ("float32", "bfloat16"))
         require_one_of("training.select", self.select, ("last", "best"))
         require(self.max_epochs > 0 or self.max_steps > 0, "training.max_epochs or training.max_steps must be positive")

@@ -21,6 +21,7 @@ from beats_jax.models import masks
 from beats_jax.models.attention import attend
 from beats_jax.models.elementwise import LayerNorm, gelu
 from beats_jax.models.forms import Forms
+from beats_jax.models.heads import AttentiveHead
 from beats_jax.models.linear import Linear
 from beats_jax.models.output import EncoderOutput
 
@@ -134,7 +135,10 @@ class AST(nn.Module):
         self.blocks = [Block(config, self.dtype, self.forms) for _ in range(config.num_hidden_layers)]
         self.norm = LayerNorm(self.dtype, config.layer_norm_eps)
         if config.predictor_class > 0:
-            self.predictor = Predictor(config, self.dtype)
+            if config.head == "attentive":
+                self.predictor: Any = AttentiveHead(config.predictor_class, config.num_attention_heads, self.dtype)
+            else:
+                self.predictor = Predictor(config, self.dtype)
 
     def __call__(
         self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
@@ -164,7 +168,8 @@ class AST(nn.Module):
         real = jnp.ones(features.shape[:2], bool) if token_mask is None else token_mask
         logits = None
         if self.config.predictor_class > 0:
-            logits = self.predictor(jnp.mean(features[:, :SPECIAL], axis=1))
+            attentive = isinstance(self.predictor, AttentiveHead)
+            logits = self.predictor(features, real) if attentive else self.predictor(jnp.mean(features[:, :SPECIAL], axis=1))
         return EncoderOutput(features, real, jnp.stack(states) if layers else None, logits)
 
     def embed_patches(self, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:

@@ -19,7 +19,7 @@ from beats_jax.models.conv_position import ConvPosition
 from beats_jax.models.elementwise import LayerNorm, gelu
 from beats_jax.models.forms import Forms
 from beats_jax.models.gradient_scale import scale_gradient
-from beats_jax.models.heads import masked_mean
+from beats_jax.models.heads import AttentiveHead, masked_mean
 from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.output import EncoderOutput
 from beats_jax.models.relative_position import relative_position_bias
@@ -169,7 +169,10 @@ class BEATs(nn.Module):
         if config.predictor_class > 0:
             self.predictor_dropout = nn.Dropout(config.predictor_dropout)
             width = config.encoder_embed_dim
-            self.predictor = Linear(config.predictor_class, self.dtype, torch_kernel(), torch_bias(width))
+            if config.head == "attentive":
+                self.predictor: Any = AttentiveHead(config.predictor_class, config.encoder_attention_heads, self.dtype)
+            else:
+                self.predictor = Linear(config.predictor_class, self.dtype, torch_kernel(), torch_bias(width))
 
     def __call__(
         self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
@@ -206,7 +209,9 @@ class BEATs(nn.Module):
         real = jnp.ones(tokens.shape[:2], bool) if token_mask is None else token_mask
         logits = None
         if self.config.predictor_class > 0:
-            logits = masked_mean(self.predictor(self.predictor_dropout(features, deterministic=deterministic)), real)
+            kept = self.predictor_dropout(features, deterministic=deterministic)
+            attentive = isinstance(self.predictor, AttentiveHead)
+            logits = self.predictor(kept, real) if attentive else masked_mean(self.predictor(kept), real)
         return EncoderOutput(features, real, jnp.stack(states) if layers else None, logits)
 
 

@@ -21,7 +21,7 @@ from beats_jax.models.attention import attend
 from beats_jax.models.beats import patches
 from beats_jax.models.elementwise import LayerNorm, gelu
 from beats_jax.models.forms import Forms
-from beats_jax.models.heads import masked_mean
+from beats_jax.models.heads import AttentiveHead, masked_mean
 from beats_jax.models.linear import Linear, linear, torch_bias
 from beats_jax.models.output import EncoderOutput
 
@@ -152,7 +152,10 @@ class EAT(nn.Module):
         rates = np.linspace(0.0, config.drop_path_rate, config.depth)
         self.blocks = [Block(config, self.dtype, self.forms, float(rate)) for rate in rates]
         if config.predictor_class > 0:
-            self.predictor = Predictor(config, self.dtype)
+            if config.head == "attentive":
+                self.predictor: Any = AttentiveHead(config.predictor_class, config.num_heads, self.dtype)
+            else:
+                self.predictor = Predictor(config, self.dtype)
 
     def __call__(
         self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
@@ -200,7 +203,8 @@ class EAT(nn.Module):
         real = jnp.ones(features.shape[:2], bool) if token_mask is None else token_mask
         logits = None
         if self.config.predictor_class > 0:
-            logits = self.predictor(self._read_out(features, real))
+            attentive = isinstance(self.predictor, AttentiveHead)
+            logits = self.predictor(features, real) if attentive else self.predictor(self._read_out(features, real))
         states = jnp.stack([first, *(block.states for block in blocks)]) if layers else None
         return EncoderOutput(features, real, states, logits)
 

@@ -19,12 +19,14 @@ import optax
 
 from beats_jax.config import Experiment, ObjectiveConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives import losses
+from beats_jax.objectives import adaptation, losses
+from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend
 from beats_jax.objectives.state import State, apply_gradients, create
 
 Batch = Mapping[str, jax.Array]
+LORA_STREAM = 1  # folded into the key of the parameters
 
 
 class Vocabulary(Protocol):
@@ -48,6 +50,7 @@ class Supervised:
       multi_label: False: labels int32 [B]; True: labels float32 [B, C].
       class_weights: float32 [C].
       config: smoothing and focal factor.
+      adaptation: which parameters learn.
       ema_decay: 0 = no average of the weights.
       accumulation_steps: parts in which a batch goes through the model.
     """
@@ -59,6 +62,7 @@ class Supervised:
     multi_label: bool
     class_weights: np.ndarray
     config: ObjectiveConfig
+    adaptation: Adaptation = EVERYTHING
     ema_decay: float = 0.0
     accumulation_steps: int = 1
 
@@ -67,6 +71,7 @@ class Supervised:
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = self.model.init({"params": init_key}, fbank, token_mask, deterministic=True)["params"]
+        params = self.adaptation.init(jax.random.fold_in(init_key, LORA_STREAM), params)
         return create(params, run_key, self.optimizer, average=self.ema_decay > 0)
 
     def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -102,12 +107,16 @@ class Supervised:
         plain = per_example(logits, self._targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
         return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
 
+    def exported(self, params: Any) -> Any:
+        """The parameters of the model alone, as `models.registry.build` reads them."""
+        return self.adaptation.merged(params)
+
     def _targets(self, labels: jax.Array) -> jax.Array:
         """float32 [B, C]."""
         return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
 
     def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
-        output = self.model.apply({"params": params}, fbank, token_mask, **options)
+        output = self.model.apply({"params": self.adaptation.merged(params)}, fbank, token_mask, **options)
         return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
 
     def _loss(self, params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -117,9 +126,9 @@ class Supervised:
         (as in PyTorch's `CrossEntropyLoss(weight=...)` and scikit-learn's `log_loss(sample_weight=...)`).
         """
         dropout, layerdrop = jax.random.split(key)
-        logits = self._logits(
-            params, part["fbank"], part["token_mask"], deterministic=False, rngs={"dropout": dropout, "layerdrop": layerdrop}
-        )
+        rngs = {"dropout": dropout, "layerdrop": layerdrop}
+        params = self.adaptation.learning(params)
+        logits = self._logits(params, part["fbank"], part["token_mask"], deterministic=False, rngs=rngs)
         targets, valid = part["targets"], part["example_mask"].astype(jnp.float32)
         options = {
             "class_weights": jnp.asarray(self.class_weights),
@@ -177,6 +186,7 @@ def build(
         multi_label=experiment.data.multi_label,
         class_weights=weights,
         config=config,
+        adaptation=adaptation.of(training, registry.constants(model_config)),
         ema_decay=training.ema_decay,
         accumulation_steps=training.accumulation_steps,
     )

@@ -144,6 +144,8 @@ def _upstream(bundle: Bundle):
     writer = WRITERS.get(bundle.model.family)
     if writer is None:
         raise UserError(f"the family {bundle.model.family!r} has no published layout; known: {', '.join(sorted(WRITERS))}")
+    if bundle.model.head != "own":
+        raise UserError(f"the published layouts have no {bundle.model.head} head; keep the model as .safetensors or a folder")
     return writer(bundle)
 
 

@@ -35,10 +35,10 @@ class StartingPoint:
 def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ...]) -> StartingPoint:
     """Reads `model.checkpoint` if there is one.
 
-    The architecture is the checkpoint's, the dropouts are the experiment's. The head is kept when the checkpoint has one for
-    the same labels in the same order, else it starts at random. A family that can be resized (AST) takes length, mel bins and
-    statistics of the experiment's front-end, as its published recipes do, and strides that the experiment sets; the note says
-    what changed.
+    The architecture is the checkpoint's, the dropouts and the kind of head are the experiment's. The head is kept when the
+    checkpoint has one of that kind for the same labels in the same order, else it starts at random. A family that can be
+    resized (AST) takes length, mel bins and statistics of the experiment's front-end, as its published recipes do, and strides
+    that the experiment sets; the note says what changed.
 
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
@@ -55,9 +55,9 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
         architecture, tensors, resized = _resized(loaded, model, audio)
     _require_same_front_end(changed, model.checkpoint)
-    training = {name: getattr(model, name) for name in model.TRAINING_FIELDS}
+    training = {name: getattr(model, name) for name in ("head", *model.TRAINING_FIELDS)}
     config = replace(architecture, **training, predictor_class=len(labels))
-    same_head = tuple(loaded.labels) == labels
+    same_head = tuple(loaded.labels) == labels and loaded.model.head == model.head
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
     return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)

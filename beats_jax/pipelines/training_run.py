@@ -17,6 +17,7 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.models.registry import constants, depth_of, min_frames
 from beats_jax.objectives import registry
+from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.objectives.state import with_parameters
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData
@@ -43,7 +44,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     weights, fitted = run.train(start)
     step = fitted.steps if experiment.training.select == "last" else fitted.best_step
     trained = Bundle(
-        jax.device_get(weights),
+        jax.device_get(run.objective.exported(weights)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
@@ -77,9 +78,12 @@ class _Run:
         self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
         check_batch_size(self.mesh, experiment.data.batch_size, training.accumulation_steps)
         self.train_rows = data.manifest.split("train")
-        self.settings = fit_settings(training, steps_per_epoch(self.train_rows, experiment.data), to_mapping(experiment))
-        learnt = replace(training, freeze=(*training.freeze, *constants(experiment.model)))
-        self.optimizer = optimizers.build(learnt, self.settings.total_steps, depth_of(experiment.model))
+        self.epoch = steps_per_epoch(self.train_rows, experiment.data)
+        self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
+        learnt = replace(training, freeze=frozen_patterns(training, constants(experiment.model)))
+        self.optimizer = optimizers.build(
+            learnt, self.settings.total_steps, depth_with_lora(depth_of(experiment.model)), self.epoch
+        )
         counts = data_counts(self.train_rows, data.vocabulary)
         self.objective = registry.build(experiment, data.vocabulary, self.optimizer, counts)
         self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
@@ -87,7 +91,7 @@ class _Run:
     def train(self, start: StartingPoint) -> tuple[Any, FitResult]:
         """Trains to the end; returns the weights to report (see `training.select`) and how it went."""
         training = self.experiment.training
-        schedule = optimizers.learning_rate(training, self.settings.total_steps)
+        schedule = optimizers.learning_rate(training, self.settings.total_steps, self.epoch)
         hooks = Hooks(
             start=lambda state: state if start.params is None else with_parameters(state, start.params),
             on_errors=self.note_errors,

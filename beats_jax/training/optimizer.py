@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine, weight decay where it belongs, layer-wise learning rates, freezing and clipping.
+"""AdamW or Adam, warm-up and cosine or steps, weight decay where it belongs, layer-wise rates, freezing and clipping.
 
 Everything goes by parameter path ("encoder/layers_0/fc1/kernel"), so one rule serves parameters and optimizer state alike.
 """
@@ -22,11 +22,15 @@ from beats_jax.objectives.state import path_name
 Depth = Callable[[str], int]  # path -> 0 before the blocks, i + 1 in block i, L + 1 in the head
 
 
-def learning_rate(training: TrainingConfig, total_steps: int) -> Callable[[Any], jax.Array]:
-    """The learning rate of update t = 0 .. N - 1: linear warm-up over W = round(warmup_fraction * N) updates, then a cosine.
+def learning_rate(training: TrainingConfig, total_steps: int, steps_per_epoch: int = 1) -> Callable[[Any], jax.Array]:
+    """The learning rate of update t = 0 .. N - 1: linear warm-up over W = round(warmup_fraction * N) updates, then a fall.
 
         peak * (t + 1) / W                                             t < W: the first update already learns
-        end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2     t >= W
+        end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2     t >= W, cosine
+        max(end, peak * factor ** k)                                   t >= W, step: k = steps passed; the first after
+                                                                       `decay_start_epochs`, then every `decay_every_epochs`
+
+    With whole epochs the steps are those of PyTorch's `MultiStepLR`, advanced after every epoch.
 
     Raises:
       UserError: no steps, or an end above the peak.
@@ -37,24 +41,34 @@ def learning_rate(training: TrainingConfig, total_steps: int) -> Callable[[Any],
     if not 0 <= end <= peak:
         raise UserError(f"training.min_learning_rate {end:g} must lie between 0 and training.learning_rate {peak:g}")
     warmup = round(training.warmup_fraction * total_steps)
+    first, apart = (round(epochs * steps_per_epoch) for epochs in (training.decay_start_epochs, training.decay_every_epochs))
 
     def schedule(step: Any) -> jax.Array:
         t = jnp.asarray(step, jnp.float32)
         rising = peak * (t + 1) / max(warmup, 1)
-        progress = jnp.clip((t - warmup) / max(total_steps - warmup, 1), 0, 1)
-        falling = end + (peak - end) * (1 + jnp.cos(math.pi * progress)) / 2
+        if training.schedule == "step":
+            passed = jnp.maximum(jnp.floor((t - first) / max(apart, 1)) + 1, 0)
+            falling = jnp.maximum(end, peak * training.decay_factor**passed)
+        else:
+            progress = jnp.clip((t - warmup) / max(total_steps - warmup, 1), 0, 1)
+            falling = end + (peak - end) * (1 + jnp.cos(math.pi * progress)) / 2
         return jnp.where(t < warmup, rising, falling)
 
     return schedule
 
 
-def build(training: TrainingConfig, total_steps: int, depth_of: Depth | None = None) -> optax.GradientTransformation:
-    """The optimizer of a run: clip, Adam, decoupled weight decay, schedule, layer-wise rates; frozen leaves stay bit-equal.
+def build(
+    training: TrainingConfig, total_steps: int, depth_of: Depth | None = None, steps_per_epoch: int = 1
+) -> optax.GradientTransformation:
+    """The optimizer of a run: clip, Adam, weight decay, schedule, layer-wise rates; frozen leaves stay bit-equal.
+
+    Decay is decoupled (`adamw`, on matrices only) or, as in `torch.optim.Adam(weight_decay=...)`, added to the gradient of every
+    parameter before the moments (`adam`).
 
     Frozen leaves have no Adam moments and do not count in the norm that is clipped.
 
     Args:
-      total_steps: N of the schedule.
+      total_steps, steps_per_epoch: of the schedule.
       depth_of: for `layer_decay`; the deepest learning parameters (the head) have the full rate, those at depth d at
         layer_decay ** (deepest - d) of it, weight decay included.
     Raises:
@@ -64,11 +78,12 @@ def build(training: TrainingConfig, total_steps: int, depth_of: Depth | None = N
         raise UserError(f"training.layer_decay is {training.layer_decay:g} but this model has no layers to tell apart: use 1")
     patterns = [_compiled(pattern) for pattern in training.freeze]
     chain = [optax.clip_by_global_norm(training.clip_norm)] if training.clip_norm > 0 else []
-    chain += [
-        optax.scale_by_adam(b1=training.beta1, b2=training.beta2, eps=training.epsilon),
-        optax.add_decayed_weights(training.weight_decay, mask=decays),
-        optax.scale_by_learning_rate(learning_rate(training, total_steps)),
-    ]
+    adam = optax.scale_by_adam(b1=training.beta1, b2=training.beta2, eps=training.epsilon)
+    if training.optimizer == "adam":
+        chain += [optax.add_decayed_weights(training.weight_decay), adam]
+    else:
+        chain += [adam, optax.add_decayed_weights(training.weight_decay, mask=decays)]
+    chain.append(optax.scale_by_learning_rate(learning_rate(training, total_steps, steps_per_epoch)))
     if training.layer_decay != 1 and depth_of is not None:
         chain.append(_scale_by_depth(training.layer_decay, depth_of))
     learning = optax.chain(*chain)

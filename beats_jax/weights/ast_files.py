@@ -218,9 +218,8 @@ def _front_end(extractor: Mapping[str, Any], config: ASTConfig) -> FilterbankCon
 
 
 def _config_json(bundle: Bundle, config: ASTConfig) -> dict[str, Any]:
-    ours = {
-        field: value for field, value in to_mapping(config).items() if field not in ("family", "checkpoint", "predictor_class")
-    }
+    left_out = ("family", "checkpoint", "predictor_class", "head")
+    ours = {field: value for field, value in to_mapping(config).items() if field not in left_out}
     epsilons = {name: ours[name] for name in ORIGINAL_EPSILONS}
     ours.pop("head_layer_norm_eps")
     architecture = "ASTForAudioClassification" if bundle.labels else "ASTModel"

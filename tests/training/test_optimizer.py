@@ -40,6 +40,31 @@ def test_schedule_is_warm_up_then_cosine():
     np.testing.assert_allclose(values[40], 0.2, rtol=1e-6)
 
 
+def test_steps_are_those_of_multi_step_lr():
+    """AST's ESC-50 recipe: `MultiStepLR(milestones=range(5, 26), gamma=0.85)`, advanced after every epoch of 34 updates."""
+    training = TrainingConfig(learning_rate=1e-5, schedule="step", warmup_fraction=0.0, decay_start_epochs=5, decay_factor=0.85)
+    rate = learning_rate(training, 25 * 34, steps_per_epoch=34)
+    expected = [1e-5 * 0.85 ** sum(milestone <= t // 34 for milestone in range(5, 26)) for t in range(25 * 34)]
+    np.testing.assert_allclose([rate(t) for t in range(0, 25 * 34, 11)], expected[::11], rtol=1e-5)
+    np.testing.assert_allclose([rate(169), rate(170)], [1e-5, 0.85e-5], rtol=1e-6)
+    slow = TrainingConfig(learning_rate=1.0, schedule="step", warmup_fraction=0.1, decay_start_epochs=10, decay_every_epochs=5,
+                          decay_factor=0.5, min_learning_rate=0.2)  # fmt: skip
+    rate = learning_rate(slow, 40)
+    np.testing.assert_allclose([rate(t) for t in (0, 3, 9, 10, 14, 15, 20, 39)], [0.25, 1, 1, 0.5, 0.5, 0.25, 0.2, 0.2])
+
+
+def test_adam_takes_the_decay_into_the_gradient_of_every_parameter():
+    """By the formulas of `torch.optim.Adam`, biases and norms included."""
+    params, _ = updates_of(optimizer="adam", weight_decay=0.3, beta1=0.95, beta2=0.999)
+    for path, gradient in _paths(GRADIENTS).items():
+        value, first, second = np.asarray(_paths(PARAMS)[path], np.float64), 0.0, 0.0
+        for t in (1, 2, 3):
+            g = np.asarray(gradient, np.float64) + 0.3 * value
+            first, second = 0.95 * first + 0.05 * g, 0.999 * second + 0.001 * g**2
+            value = value - 0.1 * (first / (1 - 0.95**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(_paths(params)[path], value, rtol=5e-5)
+
+
 @pytest.mark.parametrize(("settings", "steps"), [({"min_learning_rate": 1.0}, 10), ({}, 0)])
 def test_schedules_that_make_no_sense_are_refused(settings, steps):
     with pytest.raises(UserError, match=r"min_learning_rate 1|has 0 steps"):
