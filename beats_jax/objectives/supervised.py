@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from beats_jax.config import Experiment, ObjectiveConfig
+from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives import losses
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
@@ -58,7 +58,7 @@ class Supervised:
     num_classes: int
     multi_label: bool
     class_weights: np.ndarray
-    config: ObjectiveConfig
+    config: SupervisedConfig
     ema_decay: float = 0.0
     accumulation_steps: int = 1
 
@@ -156,6 +156,7 @@ def build(
     from beats_jax.models import registry
 
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
+    assert isinstance(config, SupervisedConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)
     weights = np.ones(num_classes, np.float32)
     if config.class_weights == "balanced":

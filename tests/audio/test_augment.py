@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from beats_jax.audio import augment
-from beats_jax.config.schema import AugmentConfig
+from beats_jax.config import AugmentConfig
 from beats_jax.errors import UserError
 
 RATE = 16_000
