@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from beats_jax.config import Experiment, ModelConfig, experiment_from_mapping, from_mapping, to_mapping
+from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 
-FAMILY = "--config.model.family"
+# Settings that choose the kind of their group, with the settings of the group that all kinds share.
+KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", ObjectiveConfig, "name", ("augment",)))
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -57,7 +58,7 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
     """
     base = experiment_from_mapping(_config_from_file(config))
-    return _apply_overrides(_with_family(base, overrides), overrides)
+    return _apply_overrides(_with_kinds(base, overrides), overrides)
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
@@ -74,13 +75,15 @@ def _config_from_file(config: str) -> dict[str, Any]:
     return settings.to_dict()
 
 
-def _with_family(base: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment with the family of encoders that the arguments ask for: another one begins with its own defaults."""
-    chosen = [value for name, _, value in (argument.partition("=") for argument in overrides) if name == FAMILY]
-    if not chosen or chosen[-1] == base.model.family:
-        return base
-    model = from_mapping(ModelConfig, {"family": chosen[-1], "checkpoint": base.model.checkpoint}, "config.model")
-    return replace(base, model=model)
+def _with_kinds(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment with the model family and the objective that the arguments ask for: another one begins with its defaults."""
+    for group, cls, key, shared in KINDS:
+        chosen = [v for name, _, v in (a.partition("=") for a in overrides) if name == f"--config.{group}.{key}"]
+        old = getattr(base, group)
+        if chosen and chosen[-1] != getattr(old, key):
+            settings = {key: chosen[-1], **{name: getattr(old, name) for name in shared}}
+            base = replace(base, **{group: from_mapping(cls, settings, f"config.{group}")})
+    return base
 
 
 def _apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:

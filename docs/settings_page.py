@@ -1,4 +1,4 @@
-"""Prints docs/settings.md from beats_jax/config/schema.py and models.py: `python docs/settings_page.py > docs/settings.md`."""
+"""Prints docs/settings.md from the dataclasses in beats_jax/config: `python docs/settings_page.py > docs/settings.md`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ GROUPS = {
     "TokenizerConfig": "model, family `beats_tokenizer` (and all of `beats`)",
     "ASTConfig": "model, family `ast`",
     "EATConfig": "model, family `eat`",
-    "ObjectiveConfig": "objective",
+    "ObjectiveConfig": "objective, whatever its name",
+    "SupervisedConfig": "objective, name `supervised`",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",
@@ -32,12 +33,16 @@ This page is printed by `python docs/settings_page.py`.
 
 def settings_page() -> str:
     """The page as Markdown: a table for each group of settings, the comments of the schema as explanations."""
-    source = "".join((CONFIG / name).read_text(encoding="utf-8") for name in ("schema.py", "models.py"))
+    source = "".join((CONFIG / name).read_text(encoding="utf-8") for name in ("schema.py", "models.py", "objectives.py"))
     return HEADER + "".join(f"\n## {title}\n{_table(source, name)}" for name, title in GROUPS.items())
 
 
 def _table(source: str, name: str) -> str:
-    body = re.search(rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\Z)", source, re.S)
+    body = re.search(
+        rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\nOBJECTIVE_CONFIGS|\Z)",
+        source,
+        re.S,
+    )
     assert body, name
     lines = [*re.findall(r'"""(.*?)(?:"""|\n)', body[1])[:1], "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, meaning in re.findall(r"^    (\w+): ([^=\n]+) = ([^#\n]+?)(?:  # (.*))?$", body[1], re.M):

@@ -8,7 +8,7 @@ import pytest
 
 from beats_jax import __main__ as verbs
 from beats_jax.command_line import read_experiment, run_verb
-from beats_jax.config import ASTConfig
+from beats_jax.config import ASTConfig, AugmentConfig, SupervisedConfig
 from beats_jax.errors import UserError
 
 CONFIG = """
@@ -77,6 +77,16 @@ def test_another_family_begins_with_its_own_defaults():
         read_experiment(quickstart, ["--config.model.family=ast", "--config.model.conv_pos=8"])
     with pytest.raises(UserError, match="did you mean 'ast'"):
         read_experiment(quickstart, ["--config.model.family=asts"])
+
+
+def test_another_objective_begins_with_its_own_defaults_and_keeps_the_augmentation(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG.replace('"data":', '"objective": {"name": "hooting", "augment": {"roll": True}}, "data":'))
+    with pytest.raises(UserError, match=r"config\.objective\.name is 'hooting'; known: .*supervised"):
+        read_experiment(str(path), [])
+    path.write_text(path.read_text().replace('"hooting"', '"supervised", "label_smoothing": 0.3'))
+    same = read_experiment(str(path), ["--config.objective.name=supervised"])
+    assert same.objective == SupervisedConfig(augment=AugmentConfig(roll=True), label_smoothing=0.3)
 
 
 def test_exit_statuses(capsys):

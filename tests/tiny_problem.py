@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beats_jax.config import AugmentConfig, ObjectiveConfig, TrainingConfig
+from beats_jax.config import AugmentConfig, SupervisedConfig, TrainingConfig
 from beats_jax.objectives.inputs import Frontend
 from beats_jax.objectives.supervised import Supervised
 from beats_jax.training import optimizer
@@ -62,7 +62,7 @@ def filterbank(waveforms: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax
 def make_objective(
     training: TrainingConfig | None = None,
     *,
-    config: ObjectiveConfig | None = None,
+    config: SupervisedConfig | None = None,
     total_steps: int = 20,
     dropout: float = 0.0,
     multi_label: bool = False,
@@ -70,7 +70,7 @@ def make_objective(
 ) -> Supervised:
     """The supervised objective on the tiny encoder; `changes` are further fields of `Supervised`."""
     training = training or TrainingConfig(learning_rate=0.01)
-    config = config or ObjectiveConfig()
+    config = config or SupervisedConfig()
     fields: dict[str, Any] = {
         "model": TinyEncoder(dropout),
         "frontend": Frontend(filterbank, lambda frame_mask: frame_mask, config.augment, SAMPLE_RATE),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beats_jax.config.schema import AugmentConfig
+from beats_jax.config import AugmentConfig
 
 NOISE_BLOCK_SECONDS = 0.032  # coloured noise follows 1/f^a down to 31 Hz and is flat below
 WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH = 0, 1, 2  # of an example's key

@@ -1,14 +1,13 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
 from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
+from beats_jax.config.objectives import AugmentConfig, ObjectiveConfig, SupervisedConfig
 from beats_jax.config.schema import (
     AudioConfig,
-    AugmentConfig,
     DataConfig,
     EvaluationConfig,
     Experiment,
     FilterbankConfig,
-    ObjectiveConfig,
     SyntheticConfig,
     TrainingConfig,
 )
@@ -26,6 +25,7 @@ __all__ = [
     "FilterbankConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "SupervisedConfig",
     "SyntheticConfig",
     "TokenizerConfig",
     "TrainingConfig",

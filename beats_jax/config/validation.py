@@ -10,10 +10,17 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from beats_jax.config.models import MODEL_FAMILIES, ModelConfig
+from beats_jax.config.objectives import OBJECTIVE_CONFIGS, ObjectiveConfig
 from beats_jax.config.schema import Experiment
 from beats_jax.errors import UserError
 
 T = TypeVar("T")
+
+# Groups of settings that come in several kinds: their base → the key that chooses, its default, the dataclass of each value.
+KINDS: dict[type, tuple[str, str, Mapping[str, Any]]] = {
+    ModelConfig: ("family", "beats", MODEL_FAMILIES),
+    ObjectiveConfig: ("name", "supervised", OBJECTIVE_CONFIGS),
+}
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -37,8 +44,8 @@ def from_mapping(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     """Builds the dataclass `cls` from a mapping, strictly; `where` is the dotted path used in messages."""
     if not isinstance(settings, Mapping):
         raise UserError(f"{where} is {settings!r}; it must be a group of settings")
-    if cls is ModelConfig:
-        return _model_from_mapping(settings, where)  # type: ignore[return-value]
+    if cls in KINDS:
+        cls = _kind(cls, settings, where)
     hints = get_type_hints(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     values = {}
@@ -54,11 +61,13 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return {key: _plain(value) for key, value in asdict(settings).items()}
 
 
-def _model_from_mapping(settings: Mapping[str, Any], where: str) -> ModelConfig:
-    family = settings.get("family", "beats")
-    if family not in MODEL_FAMILIES:
-        raise UserError(f"{where}.family is {family!r}; {nearest(str(family), list(MODEL_FAMILIES))}")
-    return from_mapping(MODEL_FAMILIES[family], settings, where)
+def _kind(cls: type[T], settings: Mapping[str, Any], where: str) -> type[T]:
+    """The dataclass that the settings choose for the group whose base is `cls`."""
+    key, default, kinds = KINDS[cls]
+    chosen = settings.get(key, default)
+    if chosen not in kinds:
+        raise UserError(f"{where}.{key} is {chosen!r}; {nearest(str(chosen), list(kinds))}")
+    return kinds[chosen]
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

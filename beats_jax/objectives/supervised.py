@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from beats_jax.config import Experiment, ObjectiveConfig
+from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives import adaptation, losses
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
@@ -61,7 +61,7 @@ class Supervised:
     num_classes: int
     multi_label: bool
     class_weights: np.ndarray
-    config: ObjectiveConfig
+    config: SupervisedConfig
     adaptation: Adaptation = EVERYTHING
     ema_decay: float = 0.0
     accumulation_steps: int = 1
@@ -165,6 +165,7 @@ def build(
     from beats_jax.models import registry
 
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
+    assert isinstance(config, SupervisedConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)
     weights = np.ones(num_classes, np.float32)
     if config.class_weights == "balanced":

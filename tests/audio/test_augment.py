@@ -1,5 +1,6 @@
 """Augmentation against closed forms (levels, ratios, widths, distributions) and its promises: keys decide, padding stays."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from beats_jax.audio import augment
-from beats_jax.config.schema import AugmentConfig
+from beats_jax.config import AugmentConfig
 from beats_jax.errors import UserError
 
 RATE = 16_000
@@ -275,3 +276,13 @@ def test_mask_fbank_fills_with_zero_and_spares_padding():
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         AugmentConfig(**wrong)
+
+
+def test_masks_are_filled_with_the_value_that_is_set():
+    """AST's own code masks before it normalises, with raw zeros."""
+    fbank, keys = jnp.ones((4, 50, 16)), jax.random.split(jax.random.key(0), 4)
+    config = AugmentConfig(time_masks=1, time_mask_fraction=0.5, frequency_masks=1, frequency_mask_fraction=0.5)
+    plain = np.asarray(augment.mask_fbank(keys, fbank, jnp.ones((4, 50), bool), config))
+    filled = np.asarray(augment.mask_fbank(keys, fbank, jnp.ones((4, 50), bool), replace(config, mask_value=0.6)))
+    assert (plain == 0).any()
+    np.testing.assert_array_equal(filled, np.where(plain == 0, np.float32(0.6), plain))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beats_jax.config import BEATsConfig, Experiment, experiment_from_mapping, models, schema, to_mapping
+from beats_jax.config import BEATsConfig, Experiment, experiment_from_mapping, models, objectives, schema, to_mapping
 from beats_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +26,7 @@ def test_settings_survive_json():
     [
         ({"modle": {}}, "did you mean 'model'"),
         ({"model": {"family": "beat"}}, "did you mean 'beats'"),
+        ({"objective": {"name": "supervized"}}, "did you mean 'supervised'"),
         ({"model": {"encoder_layer": 2}}, "did you mean 'encoder_layers'"),
         ({"training": {"max_steps": 2.5}}, "must be of type int"),
         ({"training": {"max_steps": True}}, "must be of type int"),
@@ -46,10 +47,11 @@ def test_mistakes_are_named(settings, message):
 def test_every_setting_is_read_somewhere():
     """A setting that no code reads is a promise not kept."""
     package = ROOT / "beats_jax"
-    declared = (package / "config" / "schema.py", package / "config" / "models.py")
+    declared = tuple(package / "config" / f"{name}.py" for name in ("schema", "models", "objectives"))
     code = "\n".join(p.read_text(encoding="utf-8") for p in package.rglob("*.py") if p not in declared)
-    code += "".join(p.read_text(encoding="utf-8").split("@property", 1)[1] for p in declared)
-    classes = {c for module in (schema, models) for c in vars(module).values() if isinstance(c, type) and is_dataclass(c)}
+    code += "".join(p.read_text(encoding="utf-8").partition("@property")[2] for p in declared)
+    everything = [c for module in (schema, models, objectives) for c in vars(module).values()]
+    classes = {c for c in everything if isinstance(c, type) and is_dataclass(c)}
     names = {f.name for c in classes for f in fields(c)}
     unread = sorted(name for name in names if f".{name}" not in code)
     assert not unread

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from beats_jax.config import BEATsConfig, DataConfig, Experiment, ObjectiveConfig
+from beats_jax.config import BEATsConfig, DataConfig, Experiment, ObjectiveConfig, SupervisedConfig
+from beats_jax.config.objectives import OBJECTIVE_CONFIGS
 from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
 
@@ -24,7 +25,7 @@ TINY = BEATsConfig(
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_takes_a_step_with_the_real_rooms(name):
-    experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=ObjectiveConfig(name=name))
+    experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     objective = build(experiment, Names(), optax.sgd(0.1), None)
     batch = {
         "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
@@ -49,7 +50,7 @@ def test_unknown_name_is_refused():
 
 
 def test_balanced_weights_need_counts():
-    experiment = dataclasses.replace(Experiment(model=TINY), objective=ObjectiveConfig(class_weights="balanced"))
+    experiment = dataclasses.replace(Experiment(model=TINY), objective=SupervisedConfig(class_weights="balanced"))
     with pytest.raises(UserError, match="not counted"):
         build(experiment, Names(), optax.sgd(0.1), None)
     weights = build(experiment, Names(), optax.sgd(0.1), np.array([1, 1, 2])).class_weights

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_problem import AUGMENT, CLASSES, SAMPLES, make_arrays, make_objective
 
-from beats_jax.config import AugmentConfig, ObjectiveConfig, TrainingConfig, experiment_from_mapping
+from beats_jax.config import AugmentConfig, SupervisedConfig, TrainingConfig, experiment_from_mapping
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.models.registry import depth_of
 from beats_jax.objectives import supervised
@@ -75,7 +75,7 @@ def test_an_ast_overfits_and_learns_all_but_the_keys_bias():
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulated_step_equals_the_whole_batch(parts):
-    config = ObjectiveConfig(label_smoothing=0.1, augment=dataclasses.replace(AUGMENT, mixup_probability=0.0))
+    config = SupervisedConfig(label_smoothing=0.1, augment=dataclasses.replace(AUGMENT, mixup_probability=0.0))
     arrays = make_arrays(3)
     arrays["example_mask"][[0, 1, 4]] = False  # unevenly over the parts
     # float32 sums in another order, and squares of them in the second moments
@@ -86,7 +86,7 @@ def test_accumulated_step_equals_the_whole_batch(parts):
 
 
 def test_unreadable_rows_count_for_nothing():
-    config = ObjectiveConfig(augment=AugmentConfig(mixup_probability=1.0))
+    config = SupervisedConfig(augment=AugmentConfig(mixup_probability=1.0))
     arrays = make_arrays(0)
     arrays["example_mask"][2:5] = False
     other = {name: array.copy() for name, array in arrays.items()}
@@ -125,7 +125,7 @@ def test_predict_gives_plain_losses_under_the_mask_and_none_without_labels():
 
     arrays = make_arrays(0)
     arrays["example_mask"][0] = False
-    objective = make_objective(config=ObjectiveConfig(label_smoothing=0.3, focal_gamma=2.0))
+    objective = make_objective(config=SupervisedConfig(label_smoothing=0.3, focal_gamma=2.0))
     params = start(objective, arrays).params
     found = objective.predict(params, arrays)
     assert found["losses"][0] == 0
@@ -152,7 +152,7 @@ def test_weighted_loss_is_a_weighted_mean_of_the_rows():
 
 def test_augmentation_goes_by_position_not_by_place():
     """Reversing a batch, positions and all, gives the same step: what a change in the number of hosts does."""
-    config = ObjectiveConfig(augment=dataclasses.replace(AUGMENT, mixup_probability=0.0))
+    config = SupervisedConfig(augment=dataclasses.replace(AUGMENT, mixup_probability=0.0))
     objective, arrays = make_objective(SGD_LIKE, config=config), make_arrays(0)
     reverse = {name: array[::-1].copy() for name, array in arrays.items()}
     (a, _), (b, _) = run(objective, 1, arrays), run(objective, 1, reverse)
@@ -164,7 +164,7 @@ def test_augmentation_goes_by_position_not_by_place():
 @pytest.mark.parametrize("domain", ["waveform", "fbank"])
 def test_mixup_mixes_targets_as_it_mixes_sounds(domain):
     augment = AugmentConfig(mixup_probability=1.0, mixup_domain=domain)
-    objective, arrays = make_objective(config=ObjectiveConfig(augment=augment)), make_arrays(0)
+    objective, arrays = make_objective(config=SupervisedConfig(augment=augment)), make_arrays(0)
     arrays["lengths"][:] = SAMPLES
     # Every clip is the constant of its class: the level of the mixture tells the shares, and so do the targets.
     arrays["waveforms"] = np.repeat(2.0 ** arrays["labels"][:, None], SAMPLES, axis=1).astype(np.float32)

@@ -17,7 +17,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from tiny_problem import AUGMENT, TinyBatch, assert_same_bits, batches, make_objective
 
-from beats_jax.config import ObjectiveConfig, TrainingConfig
+from beats_jax.config import SupervisedConfig, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.state import with_parameters
 from beats_jax.training.checkpoint import Checkpoints
@@ -159,7 +159,7 @@ def test_mesh_may_change_between_save_and_restore(copied, uninterrupted):
 
 def test_one_device_eight_and_two_by_four_learn_the_same(tmp_path):
     """With augmentation, mixup and dropout, over 20 steps."""
-    objective = make_objective(TRAINING, config=ObjectiveConfig(augment=AUGMENT), dropout=0.2)
+    objective = make_objective(TRAINING, config=SupervisedConfig(augment=AUGMENT), dropout=0.2)
     losses = {}
     for name, mesh in {
         "one": make_mesh(1, 1, jax.devices()[:1]),
