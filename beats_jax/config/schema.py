@@ -165,7 +165,7 @@ class TrainingConfig:
     lora_rank: int = 8
     lora_alpha: float = 16.0  # the change of a kernel is alpha / rank times the product of its two factors
     lora_targets: str = r".*/(q_proj|v_proj|qkv)/kernel"  # regular expression on paths of kernels
-    optimizer: str = "adamw"  # adamw | adam (weight decay as part of the gradient, on every parameter: torch.optim.Adam)
+    optimizer: str = "adamw"  # adamw | cautious_adamw (moves where momentum and gradient agree) | adam (torch's: coupled decay)
     learning_rate: float = 1e-4  # peak
     schedule: str = "cosine"  # after the warm-up: cosine | step (constant, then in steps)
     min_learning_rate: float = 0.0  # end of the cosine; the steps stop here too
@@ -195,7 +195,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_one_of("training.mode", self.mode, ("full", "probe", "lora"))
         require(self.lora_rank >= 1, f"training.lora_rank is {self.lora_rank}; it must be at least 1")
-        require_one_of("training.optimizer", self.optimizer, ("adamw", "adam"))
+        require_one_of("training.optimizer", self.optimizer, ("adamw", "adam", "cautious_adamw"))
         require_one_of("training.schedule", self.schedule, ("cosine", "step"))
         first, apart = self.decay_start_epochs, self.decay_every_epochs
         require(first >= 0, f"training.decay_start_epochs is {first}; it must not be negative")
