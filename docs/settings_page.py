@@ -19,6 +19,7 @@ GROUPS = {
     "EATConfig": "model, family `eat`",
     "ObjectiveConfig": "objective, whatever its name",
     "SupervisedConfig": "objective, name `supervised`",
+    "EATObjectiveConfig": "objective, name `eat`",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from beats_jax.config.rules import require, require_one_of
+from beats_jax.config.rules import LARGEST_SIZE, require, require_one_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class AugmentConfig:
 class ObjectiveConfig:
     """What every objective has."""
 
+    # Learns from labels? Where not, recordings need none, and the run ends in an encoder instead of a measured classifier.
+    NEEDS_LABELS: ClassVar[bool] = True
+
     name: str = "supervised"  # chooses the dataclass below: OBJECTIVE_CONFIGS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -60,6 +64,54 @@ class SupervisedConfig(ObjectiveConfig):
         require(self.focal_gamma >= 0, f"objective.focal_gamma is {self.focal_gamma}; it must not be negative")
 
 
+@dataclass(frozen=True)
+class EATObjectiveConfig(ObjectiveConfig):
+    """EAT pre-training: a student behind many masks follows its own average (arXiv 2401.03497; defaults are the base model's)."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "eat"
+    clones: int = 16  # masks of each clip, which share one pass of the teacher
+    mask_ratio: float = 0.8  # share of the patches that is hidden
+    mask_adjust: float = 0.07  # share of patches that blocks are drawn for beyond those that stay visible
+    mask_block: int = 5  # side of a visible block, in patches
+    utterance_weight: float = 192.0  # of the mean over clips and masks; published: 1 x their sum over one GPU's 12 x 16
+    average_layers: int = 0  # last layers whose MLP outputs are the target; 0 = all
+    decoder_layers: int = 6
+    decoder_width: int = 0  # 0 = the encoder's
+    decoder_kernel: int = 3
+    decoder_groups: int = 16
+    decoder_noise: float = 0.01  # standard deviation of what stands for hidden patches
+    teacher_decay: float = 0.9998  # share of itself that the teacher keeps each step, at the start
+    teacher_end_decay: float = 0.99999
+    teacher_anneal_steps: int = 100_000  # from the one to the other
+    exports: str = "student"  # the encoder that the run ends in: student (as published) | teacher
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.exports", self.exports, ("student", "teacher"))
+        require(0 < self.mask_ratio < 1, f"objective.mask_ratio is {self.mask_ratio}; it must lie between 0 and 1")
+        require(self.decoder_kernel % 2 == 1, f"objective.decoder_kernel is {self.decoder_kernel}; it must be odd")
+        for name in ("clones", "mask_block", "decoder_layers", "decoder_groups", "decoder_kernel"):
+            _require_range(self, name, 1, LARGEST_SIZE)
+        for name in ("average_layers", "decoder_width", "teacher_anneal_steps", "utterance_weight", "decoder_noise"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+        for name in ("mask_adjust", "teacher_decay", "teacher_end_decay"):
+            _require_range(self, name, 0, 1)
+        require_no_mixup(self)
+
+
+def require_no_mixup(config: ObjectiveConfig) -> None:
+    """Raises `UserError` when clips would be mixed where there are no labels to mix with them."""
+    value = config.augment.mixup_probability
+    require(value == 0, f"objective.augment.mixup_probability is {value}; objective {config.name} has no labels to mix: use 0")
+
+
+def _require_range(config: ObjectiveConfig, name: str, least: float, most: float) -> None:
+    value = getattr(config, name)
+    require(least <= value <= most, f"objective.{name} is {value}; it must lie between {least} and {most}")
+
+
 OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
+    "eat": EATObjectiveConfig,
 }

@@ -13,7 +13,10 @@ from beats_jax.config import Experiment
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 
-OBJECTIVES: dict[str, str] = {"supervised": "beats_jax.objectives.supervised:build"}
+OBJECTIVES: dict[str, str] = {
+    "supervised": "beats_jax.objectives.supervised:build",
+    "eat": "beats_jax.objectives.eat:build",
+}
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from beats_jax.config import BEATsConfig, DataConfig, Experiment, ObjectiveConfig, SupervisedConfig
+from beats_jax.config import BEATsConfig, DataConfig, EATConfig, Experiment, ObjectiveConfig, SupervisedConfig
 from beats_jax.config.objectives import OBJECTIVE_CONFIGS
 from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
@@ -23,9 +23,13 @@ TINY = BEATsConfig(
 )
 
 
+MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives that train other models than BEATs
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_takes_a_step_with_the_real_rooms(name):
-    experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
+    model = MODELS.get(name, TINY)
+    experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     objective = build(experiment, Names(), optax.sgd(0.1), None)
     batch = {
         "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
@@ -40,7 +44,7 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name):
     assert int(after.step) == 1
     assert np.isfinite(float(metrics["loss"][0]))
     changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, after.params)
-    assert changed["predictor"]["kernel"]
+    assert any(jax.tree.leaves(changed))
 
 
 def test_unknown_name_is_refused():
