@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from beats_jax.audio import augment
-from beats_jax.config import AugmentConfig
+from beats_jax.audio.filterbank import filterbank
+from beats_jax.config import AugmentConfig, Experiment, ModelConfig
+from beats_jax.models import registry
 from beats_jax.objectives.gradients import over_batch, per_device
 
 # Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
 MODEL_STREAM = 2**32 - 1
 MIXUP_STREAM = 2**32 - 2
+MASK_STREAM = 2**32 - 3
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,16 @@ class Frontend:
         mixup_key = jax.random.fold_in(key, MIXUP_STREAM)
         partners, own = augment.mixup_plan(mixup_key, keys, example_mask.shape[0], self.augment)
         return partners, jnp.where(example_mask[partners], own, 1.0)
+
+
+def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
+    """The front-end of an experiment, for a model of these settings."""
+    settings = experiment.audio.filterbank
+    return Frontend(
+        filterbank=partial(filterbank, config=settings),
+        token_mask=lambda frame_mask: registry.attention_mask(
+            model, registry.token_mask(model, frame_mask, settings.num_mel_bins)
+        ),
+        augment=experiment.objective.augment,
+        sample_rate=experiment.audio.sample_rate,
+    )

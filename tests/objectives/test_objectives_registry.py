@@ -40,7 +40,7 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name):
     assert int(after.step) == 1
     assert np.isfinite(float(metrics["loss"][0]))
     changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, after.params)
-    assert changed["predictor"]["kernel"]
+    assert any(jax.tree.leaves(changed))
 
 
 def test_unknown_name_is_refused():
