@@ -1,7 +1,13 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
 from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
-from beats_jax.config.objectives import AugmentConfig, EATObjectiveConfig, ObjectiveConfig, SupervisedConfig
+from beats_jax.config.objectives import (
+    AugmentConfig,
+    EATObjectiveConfig,
+    MaskedPredictionConfig,
+    ObjectiveConfig,
+    SupervisedConfig,
+)
 from beats_jax.config.schema import (
     AudioConfig,
     DataConfig,
@@ -24,6 +30,7 @@ __all__ = [
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
+    "MaskedPredictionConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "SupervisedConfig",
