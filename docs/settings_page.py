@@ -21,6 +21,7 @@ GROUPS = {
     "SupervisedConfig": "objective, name `supervised`",
     "MaskedPredictionConfig": "objective, name `masked_prediction`",
     "EATObjectiveConfig": "objective, name `eat`",
+    "ContrastiveConfig": "objective, name `contrastive`",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",

@@ -3,6 +3,7 @@
 from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
 from beats_jax.config.objectives import (
     AugmentConfig,
+    ContrastiveConfig,
     EATObjectiveConfig,
     MaskedPredictionConfig,
     ObjectiveConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "AudioConfig",
     "AugmentConfig",
     "BEATsConfig",
+    "ContrastiveConfig",
     "DataConfig",
     "EATConfig",
     "EATObjectiveConfig",

@@ -37,6 +37,12 @@ class AugmentConfig:
         require(low <= high, f"objective.augment.noise_snr_db_low {low:g} is above noise_snr_db_high {high:g}")
         require(self.mixup_alpha > 0, f"objective.augment.mixup_alpha is {self.mixup_alpha}; it must be positive")
 
+    @property
+    def changes_clips(self) -> bool:
+        """Whether two augmentations of one clip, without mixing, may differ."""
+        masks = self.time_masks * self.time_mask_fraction + self.frequency_masks * self.frequency_mask_fraction
+        return self.roll or max(self.gain_db, self.noise_probability, masks) > 0
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -137,6 +143,48 @@ class EATObjectiveConfig(ObjectiveConfig):
         require_no_mixup(self)
 
 
+def _view_augmentation() -> AugmentConfig:
+    return AugmentConfig(
+        gain_db=6.0,
+        roll=True,
+        noise_probability=0.5,
+        time_masks=1,
+        time_mask_fraction=0.2,
+        frequency_masks=1,
+        frequency_mask_fraction=0.2,
+    )
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig(ObjectiveConfig):
+    """Two views of a recording together, other recordings apart, with a memory bank."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "contrastive"
+    augment: AugmentConfig = field(default_factory=_view_augmentation)
+    views: str = "augment"  # augment (one window, augmented twice) | crops (two crops of the window, each augmented)
+    crop_seconds: float = 0.0  # crops: length of one, below data.window_seconds
+    temperature: float = 0.1
+    bank_size: int = 4096  # past embeddings to be told apart from; 0 = no bank
+    projection_dim: int = 128  # width of what is compared; 0 = the pooled features themselves
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.views", self.views, ("augment", "crops"))
+        require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
+        for name in ("bank_size", "projection_dim"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+        crops = self.views == "crops"
+        require(crops or self.crop_seconds == 0, "objective.crop_seconds needs objective.views 'crops'")
+        require(not crops or self.crop_seconds > 0, "objective.views is 'crops'; give objective.crop_seconds")
+        require_no_mixup(self)
+        require(
+            crops or self.augment.changes_clips,
+            "objective.augment changes nothing, so that both views of a clip would be the same: switch a part of it on, or use "
+            "objective.views 'crops'",
+        )
+
+
 def require_no_mixup(config: ObjectiveConfig) -> None:
     """Raises `UserError` when clips would be mixed where there are no labels to mix with them."""
     value = config.augment.mixup_probability
@@ -152,4 +200,5 @@ OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
     "masked_prediction": MaskedPredictionConfig,
     "eat": EATObjectiveConfig,
+    "contrastive": ContrastiveConfig,
 }
