@@ -20,6 +20,7 @@ GROUPS = {
     "ObjectiveConfig": "objective, whatever its name",
     "SupervisedConfig": "objective, name `supervised`",
     "MaskedPredictionConfig": "objective, name `masked_prediction`",
+    "TokenizerObjectiveConfig": "objective, name `tokenizer`",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",

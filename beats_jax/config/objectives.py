@@ -100,6 +100,34 @@ class MaskedPredictionConfig(ObjectiveConfig):
             _require_range(self, name, 0, LARGEST_SIZE)
 
 
+@dataclass(frozen=True)
+class TokenizerObjectiveConfig(ObjectiveConfig):
+    """Self-distilled tokenizer (VQ-KD; BEATs §3.2.2): codes from which what a teacher says of a token can be estimated."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "tokenizer"
+    teacher: str = ""  # a BEATs of this name, file or run
+    target: str = "features"  # what is estimated of every token: the teacher's last layer | logits (of its head, token by token)
+    estimator_layers: int = 3
+    estimator_dim: int = 0  # 0 = the encoder's width
+    estimator_heads: int = 0  # 0 = the encoder's
+    commitment: float = 1.0  # weight of the distance between vectors and their codes; 10 in ESPnet's AudioSet recipe
+    kmeans_batches: int = 8  # batches from whose vectors the codebook starts
+    restart_below: float = 0.0  # every 100 steps, codes used less than this share of the mean start anew; 0 = never, as published
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.target", self.target, ("features", "logits"))
+        require(self.commitment >= 0, f"objective.commitment is {self.commitment}; it must not be negative")
+        require(
+            0 <= self.restart_below < 1, f"objective.restart_below is {self.restart_below}; it must be at least 0 and below 1"
+        )
+        _require_range(self, "estimator_layers", 1, MOST_LAYERS)
+        _require_range(self, "kmeans_batches", 1, LARGEST_SIZE)
+        for name in ("estimator_dim", "estimator_heads"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+
+
 def _require_range(config: ObjectiveConfig, name: str, least: int, most: int) -> None:
     value = getattr(config, name)
     require(least <= value <= most, f"objective.{name} is {value}; it must lie between {least} and {most}")
@@ -108,4 +136,5 @@ def _require_range(config: ObjectiveConfig, name: str, least: int, most: int) ->
 OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
     "masked_prediction": MaskedPredictionConfig,
+    "tokenizer": TokenizerObjectiveConfig,
 }

@@ -17,6 +17,7 @@ from beats_jax.errors import UserError
 OBJECTIVES: dict[str, str] = {
     "supervised": "beats_jax.objectives.supervised:build",
     "masked_prediction": "beats_jax.objectives.masked_prediction:build",
+    "tokenizer": "beats_jax.objectives.tokenizer:build",
 }
 
 
