@@ -22,6 +22,8 @@ GROUPS = {
     "MaskedPredictionConfig": "objective, name `masked_prediction`",
     "EATObjectiveConfig": "objective, name `eat`",
     "ContrastiveConfig": "objective, name `contrastive`",
+    "TokenizerObjectiveConfig": "objective, name `tokenizer`",
+    "JointConfig": "objective, name `joint` (objective.base: any objective without labels, by its name)",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",

@@ -108,6 +108,34 @@ class MaskedPredictionConfig(ObjectiveConfig):
 
 
 @dataclass(frozen=True)
+class TokenizerObjectiveConfig(ObjectiveConfig):
+    """Self-distilled tokenizer (VQ-KD; BEATs §3.2.2): codes from which what a teacher says of a token can be estimated."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "tokenizer"
+    teacher: str = ""  # a BEATs of this name, file or run
+    target: str = "features"  # what is estimated of every token: the teacher's last layer | logits (of its head, token by token)
+    estimator_layers: int = 3
+    estimator_dim: int = 0  # 0 = the encoder's width
+    estimator_heads: int = 0  # 0 = the encoder's
+    commitment: float = 1.0  # weight of the distance between vectors and their codes; 10 in ESPnet's AudioSet recipe
+    kmeans_batches: int = 8  # batches from whose vectors the codebook starts
+    restart_below: float = 0.0  # every 100 steps, codes used less than this share of the mean start anew; 0 = never, as published
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.target", self.target, ("features", "logits"))
+        require(self.commitment >= 0, f"objective.commitment is {self.commitment}; it must not be negative")
+        require(
+            0 <= self.restart_below < 1, f"objective.restart_below is {self.restart_below}; it must be at least 0 and below 1"
+        )
+        _require_range(self, "estimator_layers", 1, MOST_LAYERS)
+        _require_range(self, "kmeans_batches", 1, LARGEST_SIZE)
+        for name in ("estimator_dim", "estimator_heads"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+
+
+@dataclass(frozen=True)
 class EATObjectiveConfig(ObjectiveConfig):
     """EAT pre-training: a student behind many masks follows its own average (arXiv 2401.03497; defaults are the base model's)."""
 
@@ -185,6 +213,27 @@ class ContrastiveConfig(ObjectiveConfig):
         )
 
 
+@dataclass(frozen=True)
+class JointConfig(ObjectiveConfig):
+    """A self-supervised objective and classification of labelled clips at once, on one encoder."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "joint"
+    base: ObjectiveConfig = field(default_factory=ContrastiveConfig)
+    supervised_weight: float = 0.3  # of the labelled clips' loss beside that of the base objective
+    label_contrast: bool = True  # labelled clips also gather by their labels (supervised contrastive loss)
+    temperature: float = 0.1  # of that
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(not self.base.NEEDS_LABELS, f"objective.base.name is {self.base.name!r}; it must be one that needs no labels")
+        require(self.base.name != self.name, "objective.base.name is 'joint'; it must be what the labels are joined with")
+        require(self.supervised_weight >= 0, f"objective.supervised_weight is {self.supervised_weight}; it must not be negative")
+        require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
+        require(0 <= self.label_smoothing < 1, f"objective.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+
+
 def require_no_mixup(config: ObjectiveConfig) -> None:
     """Raises `UserError` when clips would be mixed where there are no labels to mix with them."""
     value = config.augment.mixup_probability
@@ -201,4 +250,6 @@ OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "masked_prediction": MaskedPredictionConfig,
     "eat": EATObjectiveConfig,
     "contrastive": ContrastiveConfig,
+    "joint": JointConfig,
+    "tokenizer": TokenizerObjectiveConfig,
 }

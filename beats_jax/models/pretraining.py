@@ -12,7 +12,7 @@ from beats_jax.config import BEATsConfig, TokenizerConfig
 from beats_jax.models.beats import BEATs, patches
 from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.predictor import Estimator, Predictor
-from beats_jax.models.quantizer import Quantized, quantize
+from beats_jax.models.quantizer import quantize
 from beats_jax.models.tokenizer import Tokenizer
 from beats_jax.models.visible import Selection
 
@@ -61,18 +61,12 @@ class DistilledTokenizer(nn.Module):
         self.estimator = Estimator(self.estimator_config, self.outputs, self.dtype, self.forms)
 
     def __call__(
-        self,
-        fbank: jax.Array,
-        token_mask: jax.Array | None,
-        embedding: jax.Array,
-        *,
-        beta: float = 1.0,
-        deterministic: bool = True,
-    ) -> tuple[jax.Array, Quantized, jax.Array]:
-        """fbank [B, F, M], embedding [K, Q] → the estimate [B, T, outputs], codes, and what was quantised [B, T, Q]."""
+        self, fbank: jax.Array, token_mask: jax.Array | None, embedding: jax.Array, *, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """fbank [B, F, M], embedding [K, Q] → the estimate [B, T, outputs], codes [B, T], and what was quantised [B, T, Q]."""
         projected = self.projected(fbank, token_mask, deterministic=deterministic)
-        quantized = quantize(projected, embedding, token_mask, beta=beta)
-        return self.estimator(quantized.vectors, token_mask, deterministic), quantized, projected
+        codes, vectors, _ = quantize(projected, embedding, token_mask)
+        return self.estimator(vectors, token_mask, deterministic), codes, projected
 
     def projected(self, fbank: jax.Array, token_mask: jax.Array | None, *, deterministic: bool = True) -> jax.Array:
         """What the quantiser reads, float32 [B, T, Q], before its normalisation."""

@@ -36,7 +36,7 @@ from beats_jax.objectives.views import one_view, two_views
 
 Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
-NEGATIVE_STREAM = 2**32 - 7
+NEGATIVE_STREAM = 2**32 - 8
 OUT = "_second_views"  # entry of the metrics by which embeddings leave the parts of a step
 
 

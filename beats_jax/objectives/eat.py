@@ -41,7 +41,7 @@ class EATState(State):
     def weights(self) -> Any:
         """`model` (what is exported), and `student`, `decoder` and `teacher`, from which the loss can be computed."""
         student = self.params["model"]
-        exported = self.teacher if self.exports == "teacher" else student
+        exported = {**student, **self.teacher} if self.exports == "teacher" else student  # a joined head has no teacher
         return {**self.params, "model": exported, "student": student, "teacher": self.teacher}
 
 
@@ -93,7 +93,7 @@ class EATPretraining:
         if loaded is None:
             return state
         state = with_parameters(state, {"model": loaded})
-        return state.replace(teacher=jax.tree.map(jnp.copy, state.params["model"]))
+        return state.replace(teacher={name: jax.tree.map(jnp.copy, state.params["model"][name]) for name in state.teacher})
 
     def update(self, state: EATState, batch: Batch) -> tuple[EATState, Metrics]:
         """One step of learning.
@@ -272,8 +272,8 @@ def clip_noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def moved(teacher: Any, student: Any, decay: jax.Array) -> Any:
-    """decay * teacher + (1 - decay) * student."""
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, teacher, student)
+    """decay * teacher + (1 - decay) * student, for all that the teacher has."""
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, teacher, {name: student[name] for name in teacher})
 
 
 def build(
@@ -289,6 +289,7 @@ def build(
     assert isinstance(config, EATObjectiveConfig)
     if not isinstance(model, EATConfig):
         raise UserError(f"objective eat trains models of the family 'eat', not {model.family!r}")
+    model = dataclasses.replace(model, predictor_class=0)
     if training.ema_decay:
         raise UserError(f"training.ema_decay is {training.ema_decay:g}; objective eat keeps its own average, the teacher: use 0")
     if config.average_layers > model.depth:

@@ -24,7 +24,7 @@ from beats_jax.models.pretraining import MaskedBEATs
 from beats_jax.models.visible import Selection, select
 from beats_jax.objectives import targets
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
-from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of
+from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.losses import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
@@ -68,11 +68,11 @@ class MaskedPrediction:
     def init(self, key: jax.Array, batch: Batch) -> MaskedState:
         """A state with random parameters; of `batch` only shapes matter."""
         init_key, run_key = jax.random.split(key)
-        fbank, token_mask = self._evaluated(batch)
-        selection = select(_row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        selection = select(row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
         params = self.module.init({"params": init_key}, fbank, token_mask, selection)["params"]
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
-        return MaskedState(**_fields(state), tokenizer=self.targets.init())
+        return MaskedState(**vars(state), tokenizer=self.targets.init())
 
     def begin(self, state: MaskedState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> MaskedState:
         """A fresh state with the encoder of a checkpoint (None = random) and the trained tokenizer, where there is one."""
@@ -92,10 +92,8 @@ class MaskedPrediction:
           the next state, and (sum, count) of what `_loss` reports and of `gradient_norm` (before clipping).
         """
         key = jax.random.fold_in(state.key, state.step)
-        unused = jnp.zeros((batch["positions"].shape[0], 1))
-        fbank, token_mask, _ = self.frontend.training(key, batch, unused)
-        assert token_mask is not None
-        masking = _row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
+        fbank, token_mask = self.frontend.unlabelled(key, batch)
+        masking = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
         prepared = self._prepared(fbank, token_mask, masking, batch)
         loss = partial(self._loss, state.tokenizer, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
@@ -106,17 +104,12 @@ class MaskedPrediction:
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without dropout; its rows always have the same masks."""
-        fbank, token_mask = self._evaluated(batch)
-        keys = _row_keys(jax.random.key(0), batch["positions"])
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        keys = row_keys(jax.random.key(0), batch["positions"])
         keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
         prepared = self._prepared(fbank, token_mask, keys, batch)
         params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
         return used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1])
-
-    def _evaluated(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        fbank, token_mask = self.frontend.evaluation(batch)
-        assert token_mask is not None
-        return fbank, token_mask
 
     def _prepared(self, fbank: jax.Array, token_mask: jax.Array, keys: jax.Array, batch: Batch) -> dict[str, Any]:
         selection = select(keys, token_mask, self.config.mask_ratio)
@@ -159,14 +152,6 @@ class MaskedPrediction:
 
 def _share(true: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.sum(true & among).astype(jnp.float32), jnp.sum(among).astype(jnp.float32)
-
-
-def _row_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
-    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
-
-
-def _fields(state: State) -> dict[str, Any]:
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
 def build(

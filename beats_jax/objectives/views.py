@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from beats_jax.objectives.inputs import Frontend, row_keys
 
 Batch = Mapping[str, jax.Array]
-CROP_STREAM = 2**32 - 4
-FIRST, SECOND = 2**32 - 5, 2**32 - 6
+CROP_STREAM = 2**32 - 5
+FIRST, SECOND = 2**32 - 6, 2**32 - 7
 
 
 def two_views(key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: int) -> tuple[jax.Array, jax.Array]:
@@ -32,9 +32,7 @@ def one_view(key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: int
     """fbank float32 [B, F, M] and token_mask bool [B, T] of one augmentation, or of one augmented crop."""
     if crop_samples:
         batch = cropped(jax.random.fold_in(key, CROP_STREAM), batch, crop_samples)
-    fbank, token_mask, _ = frontend.training(key, batch, jnp.zeros((batch["positions"].shape[0], 1)))
-    assert token_mask is not None
-    return fbank, token_mask
+    return frontend.unlabelled(key, batch)
 
 
 def cropped(key: jax.Array, batch: Batch, samples: int) -> dict[str, Any]:

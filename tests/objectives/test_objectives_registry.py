@@ -8,10 +8,22 @@ import numpy as np
 import optax
 import pytest
 
-from beats_jax.config import BEATsConfig, DataConfig, EATConfig, Experiment, ObjectiveConfig, SupervisedConfig
+from beats_jax.config import (
+    BEATsConfig,
+    DataConfig,
+    EATConfig,
+    Experiment,
+    ObjectiveConfig,
+    SupervisedConfig,
+    TokenizerConfig,
+    to_mapping,
+)
 from beats_jax.config.objectives import OBJECTIVE_CONFIGS
 from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
+from beats_jax.weights.architecture import param_shapes
+from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.tree import unflatten
 
 
 class Names(NamedTuple):
@@ -27,9 +39,15 @@ MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_takes_a_step_with_the_real_rooms(name):
+def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     model = MODELS.get(name, TINY)
     experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
+    if name == "tokenizer":
+        zeros = unflatten({path: np.zeros(shape, np.float32) for path, shape in param_shapes(TINY).items()})
+        save_bundle(tmp_path / "teacher", Bundle(zeros, TINY, experiment.audio, (), False, "test"))
+        teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
+        model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})
+        experiment = dataclasses.replace(experiment, objective=teacher, model=model)
     objective = build(experiment, Names(), optax.sgd(0.1), None)
     batch = {
         "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
