@@ -30,8 +30,8 @@ TINY = BEATsConfig(
 def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     if name == "tokenizer":
-        zeros = unflatten({path: np.zeros(shape, np.float32) for path, shape in param_shapes(TINY).items()})
-        save_bundle(tmp_path / "teacher", Bundle(zeros, TINY, experiment.audio, (), False, "test"))
+        halves = unflatten({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()})
+        save_bundle(tmp_path / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
         teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
         model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})
         experiment = dataclasses.replace(experiment, objective=teacher, model=model)
