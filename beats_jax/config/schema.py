@@ -92,8 +92,8 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic
-    root: str = ""  # folder of audio (folder, esc50), or the folder that the table's file names start from (csv)
+    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic | recordings
+    root: str = ""  # folder of audio (folder, esc50, recordings), or the folder that the table's file names start from (csv)
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -115,6 +115,8 @@ class DataConfig:
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16
     balanced: bool = False  # draw classes evenly instead of rows
+    draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
+    reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all
     check: str = "decode"  # before training: decode every file once | read its header only
     num_workers: int = 2
     worker_kind: str = "thread"  # thread | process
@@ -128,6 +130,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_one_of("data.crop", self.crop, ("random", "start"))
+        require_one_of("data.draw", self.draw, ("rows", "time"))
+        require(not (self.balanced and self.draw == "time"), "data.balanced and data.draw 'time' exclude each other")
         require_one_of("data.check", self.check, ("decode", "header"))
         require_one_of("data.worker_kind", self.worker_kind, ("thread", "process"))
         total = self.train_split + self.val_split + self.test_split
@@ -147,6 +151,10 @@ class DataConfig:
         require(
             self.trim_below_dbfs <= 0,
             f"data.trim_below_dbfs is {self.trim_below_dbfs}; full scale is 0 dB, give a negative level",
+        )
+        require(
+            self.reject_below_dbfs <= 0,
+            f"data.reject_below_dbfs is {self.reject_below_dbfs}; full scale is 0 dB, give a negative level",
         )
         require(self.hop_seconds >= 0, f"data.hop_seconds is {self.hop_seconds}; it must not be negative")
         require(self.batch_size >= 1, f"data.batch_size is {self.batch_size}; it must be at least 1")

@@ -10,8 +10,8 @@ The codebook is part of the state and moved by `quantizer.moved`; the optimizer 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -193,11 +193,10 @@ class TokenizerTraining:
 
         found, draw = [], np.random.default_rng(0)
         wanted = -(-VECTORS_PER_CODE * self.size[0] // self.config.kmeans_batches)
-        with closing(batches()) as stream:  # type: ignore[type-var]
-            for _, batch in zip(range(self.config.kmeans_batches), stream, strict=False):
-                vectors, real = (np.asarray(part) for part in read(state.params, batch))
-                flat = vectors[real]
-                found.append(flat[np.sort(draw.choice(len(flat), min(wanted, len(flat)), replace=False))])
+        for batch in itertools.islice(batches(), self.config.kmeans_batches):
+            vectors, real = (np.asarray(part) for part in read(state.params, batch))
+            flat = vectors[real]
+            found.append(flat[np.sort(draw.choice(len(flat), min(wanted, len(flat)), replace=False))])
         vectors = np.concatenate(found)
         if not len(vectors):
             raise UserError("the first batches hold no sound at all, the codebook cannot start: see data.reject_below_dbfs")

@@ -1,6 +1,7 @@
 """The registry: every entry can be imported and built; an unknown name is refused with the nearest known one."""
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -43,8 +44,8 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     model = MODELS.get(name, TINY)
     experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     if name == "tokenizer":
-        zeros = unflatten({path: np.zeros(shape, np.float32) for path, shape in param_shapes(TINY).items()})
-        save_bundle(tmp_path / "teacher", Bundle(zeros, TINY, experiment.audio, (), False, "test"))
+        halves = unflatten({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()})
+        save_bundle(tmp_path / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
         teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
         model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})
         experiment = dataclasses.replace(experiment, objective=teacher, model=model)
@@ -58,6 +59,8 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
         "example_mask": np.array([True, True]),
     }
     state = jax.jit(objective.init)(jax.random.key(0), batch)
+    if not experiment.objective.NEEDS_LABELS:
+        state = objective.begin(state, None, lambda: itertools.repeat(batch))
     after, metrics = jax.jit(objective.update)(state, batch)
     assert int(after.step) == 1
     assert np.isfinite(float(metrics["loss"][0]))

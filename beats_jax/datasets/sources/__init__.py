@@ -21,6 +21,7 @@ SOURCES: dict[str, str] = {
     "folder": "beats_jax.datasets.sources.folder:load",
     "csv": "beats_jax.datasets.sources.table:load",
     "esc50": "beats_jax.datasets.sources.esc50:load",
+    "recordings": "beats_jax.datasets.sources.recordings:load",
     "synthetic": "beats_jax.datasets.sources.synthetic:load",
 }
 
@@ -66,3 +67,13 @@ def data_folder(data: DataConfig) -> Path:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {what}; give the folder of the audio")
     return root
+
+
+def is_text(path: Path) -> bool:
+    """Whether the name can stand in a table; Linux allows any bytes as a name."""
+    return str(path) == readable(path)
+
+
+def readable(path: Path) -> str:
+    """The name as text, whatever its bytes."""
+    return os.fsencode(path).decode("utf-8", "replace")
