@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +12,20 @@ import numpy as np
 from tiny_beats import TINY_BEATS
 from tiny_problem import TinyBatch
 
-from beats_jax.config import BEATsConfig, Experiment, ObjectiveConfig, TokenizerConfig, TrainingConfig, to_mapping
+from beats_jax.config import (
+    AudioConfig,
+    BEATsConfig,
+    Experiment,
+    ObjectiveConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    to_mapping,
+)
 from beats_jax.objectives.registry import build
 from beats_jax.training import optimizer
+from beats_jax.weights.architecture import param_shapes
+from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.tree import unflatten
 
 SAMPLES = 10_640  # 65 frames: 4 x 8 patches
 MODEL: BEATsConfig = replace(TINY_BEATS, encoder_layers=1)
@@ -87,3 +99,14 @@ def learnt(objective: Any, state: Any, steps: int) -> tuple[Any, list[dict[str, 
         state, metrics = update(state, make_arrays(step))
         history.append({name: float(total) / float(count) for name, (total, count) in metrics.items() if float(count)})
     return state, history
+
+
+def save_teacher(path: Path, model: BEATsConfig = MODEL, audio: AudioConfig | None = None, labels: tuple[str, ...] = ()) -> str:
+    """Random weights of PyTorch's size, norms at their start: tokens of different sound differ in the last layer."""
+    draw, flat = np.random.default_rng(1), {}
+    for name, shape in param_shapes(model).items():
+        norm, scale = "norm" in name, shape[0] ** -0.5 if name.endswith("kernel") else 0.1
+        start = np.full(shape, float(name.endswith("scale")))
+        flat[name] = np.asarray(start if norm else scale * draw.standard_normal(shape), np.float32)
+    save_bundle(path, Bundle(unflatten(flat), model, audio or AudioConfig(), labels, False, "test"))
+    return str(path)

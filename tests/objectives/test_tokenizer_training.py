@@ -7,26 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_pretraining import MODEL, TOKENIZER, arrays_from, begun, learnt, make_arrays, make_objective
+from tiny_pretraining import MODEL, TOKENIZER, arrays_from, begun, learnt, make_arrays, make_objective, save_teacher
 
 from beats_jax.config import AudioConfig, FilterbankConfig, TokenizerObjectiveConfig, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.models import quantizer
 from beats_jax.objectives.tokenizer import _candidates
-from beats_jax.weights.architecture import check_params, param_shapes
-from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.tree import flatten, unflatten
-
-
-def save_teacher(path, model=MODEL, audio=None, labels=()):
-    """Random weights of PyTorch's size, norms at their start: tokens of different sound differ in the last layer."""
-    draw, flat = np.random.default_rng(1), {}
-    for name, shape in param_shapes(model).items():
-        norm, scale = "norm" in name, shape[0] ** -0.5 if name.endswith("kernel") else 0.1
-        start = np.full(shape, float(name.endswith("scale")))
-        flat[name] = np.asarray(start if norm else scale * draw.standard_normal(shape), np.float32)
-    save_bundle(path, Bundle(unflatten(flat), model, audio or AudioConfig(), labels, False, "test"))
-    return str(path)
+from beats_jax.weights.architecture import check_params
+from beats_jax.weights.tree import flatten
 
 
 @pytest.fixture(scope="module")
