@@ -54,6 +54,11 @@ class ObjectiveConfig:
     name: str = "supervised"  # chooses the dataclass below: OBJECTIVE_CONFIGS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of recordings that it tells apart from unlabelled ones, see `datasets.roles`."""
+        return ()
+
 
 @dataclass(frozen=True)
 class SupervisedConfig(ObjectiveConfig):
@@ -197,6 +202,11 @@ class ContrastiveConfig(ObjectiveConfig):
     bank_size: int = 4096  # past embeddings to be told apart from; 0 = no bank
     projection_dim: int = 128  # width of what is compared; 0 = the pooled features themselves
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Sounds to gather, and what is surely something else."""
+        return ("positive", "negative")
+
     def __post_init__(self) -> None:
         require_one_of("objective.views", self.views, ("augment", "crops"))
         require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
@@ -225,6 +235,11 @@ class JointConfig(ObjectiveConfig):
     label_contrast: bool = True  # labelled clips also gather by their labels (supervised contrastive loss)
     temperature: float = 0.1  # of that
     label_smoothing: float = 0.0
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those of the base objective, and labelled recordings."""
+        return (*self.base.roles, "labeled")
 
     def __post_init__(self) -> None:
         require(not self.base.NEEDS_LABELS, f"objective.base.name is {self.base.name!r}; it must be one that needs no labels")

@@ -92,8 +92,11 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic | recordings
-    root: str = ""  # folder of audio (folder, esc50, recordings), or the folder that the table's file names start from (csv)
+    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic | recordings | bioacoustics
+    root: str = ""  # folder of audio, or the folder that the table's file names start from (csv)
+    positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
+    negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
+    labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -114,6 +117,9 @@ class DataConfig:
     trim_below_dbfs: float = 0.0  # cut what is quieter than this (say -74) at both ends of every file; 0 = keep all
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16
+    positive_batch_size: int = 0  # clips of that role in a batch, besides batch_size others; 0 = a quarter of batch_size
+    negative_batch_size: int = 0
+    labeled_batch_size: int = 0
     balanced: bool = False  # draw classes evenly instead of rows
     draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
     reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all
@@ -158,6 +164,8 @@ class DataConfig:
         )
         require(self.hop_seconds >= 0, f"data.hop_seconds is {self.hop_seconds}; it must not be negative")
         require(self.batch_size >= 1, f"data.batch_size is {self.batch_size}; it must be at least 1")
+        for name in ("positive_batch_size", "negative_batch_size", "labeled_batch_size"):
+            require(getattr(self, name) >= 0, f"data.{name} is {getattr(self, name)}; it must not be negative")
         require(self.num_workers >= 0, f"data.num_workers is {self.num_workers}; it must not be negative")
         require(self.prefetch_batches >= 1, f"data.prefetch_batches is {self.prefetch_batches}; it must be at least 1")
 

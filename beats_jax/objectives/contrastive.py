@@ -166,7 +166,7 @@ class Contrastive:
     ) -> tuple[jax.Array, Metrics]:
         """Sum of the losses of a part of a batch over its anchors, and (sum, count) of what is reported.
 
-        `loss`, `accuracy` (the other view is nearer than anything that is held against the anchor), `similarity` (cosine of the
+        `loss`, `retrieval` (the other view is nearer than anything that is held against the anchor), `similarity` (cosine of the
         two views), `embedding_spread` (mean standard deviation over the batch times sqrt(P): 0 = collapsed, 1 = even).
         """
         dropout, layerdrop, negatives_key = jax.random.split(key, 3)
@@ -194,7 +194,7 @@ class Contrastive:
         leaving = jnp.zeros((size, views.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(views[:, 1]))
         return total, {
             "loss": (total, count),
-            "accuracy": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
+            "retrieval": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
             "similarity": (jnp.sum(jnp.where(valid, twin, 0.0)), count),
             "embedding_spread": _spread(embeddings, valid),
             OUT: (leaving, jnp.ones(())),

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from beats_jax.config import Experiment, JointConfig, ModelConfig, SupervisedConfig
+from beats_jax.errors import UserError
 from beats_jax.models import registry as models
 from beats_jax.models.heads import pool
 from beats_jax.objectives import registry, supervised
@@ -194,10 +195,12 @@ def build(
     """The objective of an experiment; `vocabulary` holds the labels of the labelled recordings.
 
     Raises:
-      UserError: see the base objective.
+      UserError: there are no labels; see the base objective.
     """
     config = experiment.objective
     assert isinstance(config, JointConfig)
+    if not vocabulary.names:
+        raise UserError("objective joint needs labelled recordings: a folder labeled/ with labels.csv (data.labeled_dir)")
     base = registry.build(dataclasses.replace(experiment, objective=config.base), vocabulary, optimizer, class_counts)
     labelled = SupervisedConfig(augment=config.augment, label_smoothing=config.label_smoothing)
     classifier = supervised.build(dataclasses.replace(experiment, objective=labelled), vocabulary, optimizer, class_counts)
