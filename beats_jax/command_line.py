@@ -71,7 +71,10 @@ def _config_from_file(config: str) -> dict[str, Any]:
         raise UserError(f"config file {path!r} is not valid Python: {error}") from error
     if "get_config" not in names:
         raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
-    settings = names["get_config"](argument) if separator else names["get_config"]()
+    try:
+        settings = names["get_config"](argument) if separator else names["get_config"]()
+    except ValueError as error:  # how a config refuses its argument
+        raise UserError(f"config {config!r}: {error}") from error
     return settings.to_dict()
 
 

@@ -104,6 +104,8 @@ class DataConfig:
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
     fold: str = ""  # esc50: "1".."5" is the test fold, "all" = each in turn
+    fold_val_split: float = 0.0  # with fold: share of the other folds' rows, by whole groups, that is kept for validation
+    statistics: str = "given"  # mean and std of the filterbank: given (audio.filterbank) | training (of the training rows)
     train_split: float = 0.7
     val_split: float = 0.15
     test_split: float = 0.15
@@ -128,6 +130,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_one_of("data.crop", self.crop, ("random", "start"))
+        require_one_of("data.statistics", self.statistics, ("given", "training"))
+        require(0 <= self.fold_val_split < 1, f"data.fold_val_split is {self.fold_val_split}; it must be in [0, 1)")
         require_one_of("data.check", self.check, ("decode", "header"))
         require_one_of("data.worker_kind", self.worker_kind, ("thread", "process"))
         total = self.train_split + self.val_split + self.test_split

@@ -6,7 +6,7 @@ hashed the files) files with the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
     if data.fold:
         if data.fold == "all":
             raise UserError("data.fold is 'all', which is one experiment per fold; choose one fold here")
-        return fold_manifest(manifest, data.fold)
+        return fold_manifest(manifest, data.fold, data)
     if given.any():
         if not given.all():
             row = int(np.flatnonzero(~given)[0])
@@ -89,12 +89,21 @@ def folds(manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
-def fold_manifest(manifest: Manifest, fold: str) -> Manifest:
-    """The manifest with one fold as test and all others as train. Raises `UserError` naming the folds when it does not exist."""
+def fold_manifest(manifest: Manifest, fold: str, data: DataConfig) -> Manifest:
+    """The manifest with one fold as test and all others as train, of which `data.fold_val_split` is drawn for validation.
+
+    Raises:
+      UserError: the fold does not exist (those that do are named).
+    """
     there = folds(manifest)
     if fold not in there:
         raise UserError(f"data.fold is {fold!r}; the folds are {', '.join(there)}, or all")
-    return manifest.with_splits(np.where(manifest.metadata["fold"] == fold, "test", "train"))
+    splits = np.where(manifest.metadata["fold"] == fold, "test", "train")
+    if data.fold_val_split:
+        others = np.flatnonzero(splits == "train")
+        shares = replace(data, train_split=1 - data.fold_val_split, val_split=data.fold_val_split, test_split=0.0)
+        splits[others] = _draw(manifest.take(others), shares)
+    return manifest.with_splits(splits)
 
 
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from beats_jax.config import Experiment
+from beats_jax.config import DataConfig, Experiment
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.report import ValidationReport
@@ -37,9 +37,9 @@ class PreparedData:
         """The usable rows, with splits."""
         return self.report.manifest
 
-    def fold(self, name: str) -> PreparedData:
-        """The same recordings with one fold as test and the others as training data."""
-        return replace(self, report=self.report.with_splits(fold_manifest(self.manifest, name)))
+    def fold(self, name: str, data: DataConfig) -> PreparedData:
+        """The same recordings with one fold as test and the others as training (and validation) data."""
+        return replace(self, report=self.report.with_splits(fold_manifest(self.manifest, name, data)))
 
 
 def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> PreparedData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData
 from beats_jax.pipelines.results import Measured, measure, read_history, write_results
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
+from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
 from beats_jax.training import optimizer as optimizers
 from beats_jax.training.checkpoint import Checkpoints
@@ -31,6 +32,7 @@ from beats_jax.training.mesh import check_batch_size, make_mesh, put_batch, repl
 from beats_jax.training.writers import for_run
 from beats_jax.weights.bundle import Bundle, save_bundle
 
+WAYS = ("last_epoch", "selected")  # of choosing the weights: keys of metrics.json begin with these where both were measured
 VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop evaluates; training.monitor may name any, or loss
 
 
@@ -38,13 +40,15 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     """One training run on prepared data and its measurement on the test rows (on the validation rows where there is no test)."""
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n")
+    experiment = with_statistics(experiment, data, workdir)
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
     print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     weights, fitted = run.train(start)
+    chosen = weights[experiment.training.select]
     step = fitted.steps if experiment.training.select == "last" else fitted.best_step
     trained = Bundle(
-        jax.device_get(run.objective.exported(weights)),
+        jax.device_get(run.objective.exported(chosen)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
@@ -55,17 +59,30 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     save_bundle(workdir / "model", trained)
     split = "test" if len(data.manifest.split("test")) else "val"
     rows = data.manifest.split(split)
-    predictions = run.predict(weights, rows)
+    predictions = run.predict(chosen, rows)
     run.note_errors(predictions.errors)
-    measured = measure(
-        experiment,
-        rows.take(predictions.rows),
-        data.vocabulary,
-        predictions.probabilities(experiment.data.multi_label),
-        f"{experiment.name}: {'test' if split == 'test' else 'validation'} recordings",
-    )
+    title = f"{experiment.name}: {'test' if split == 'test' else 'validation'} recordings"
+    measured = run.measured(predictions, rows, title)
+    if split == "test" and len(data.manifest.split("val")):
+        other = "best" if experiment.training.select == "last" else "last"
+        same = fitted.best_step == fitted.steps
+        both = {experiment.training.select: measured}
+        both[other] = measured if same else run.measured(run.predict(weights[other], rows), rows, title)
+        measured = replace(measured, metrics={**measured.metrics, **_both_figures(both, fitted)})
     write_results(workdir, experiment, data, measured, command=command, history=read_history(workdir))
     return measured
+
+
+def _both_figures(measured: Mapping[str, Measured], fitted: FitResult) -> dict[str, Any]:
+    """The figures of the last weights and of those that validation chose, side by side; never chosen by test rows."""
+    figures: dict[str, Any] = {"last_epoch_step": fitted.steps, "selected_step": fitted.best_step}
+    for select, way in (("last", "last epoch"), ("best", f"chosen on validation (step {fitted.best_step})")):
+        print(f"{way}: test accuracy {measured[select].metrics['accuracy']:.3f}", flush=True)
+    for select, way in zip(("last", "best"), WAYS, strict=True):
+        for name in VALIDATION_METRICS:
+            keys = (name, f"{name}_low", f"{name}_high")
+            figures |= {f"{way}_{key}": measured[select].metrics[key] for key in keys}
+    return figures
 
 
 class _Run:
@@ -88,8 +105,8 @@ class _Run:
         self.objective = registry.build(experiment, data.vocabulary, self.optimizer, counts)
         self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
 
-    def train(self, start: StartingPoint) -> tuple[Any, FitResult]:
-        """Trains to the end; returns the weights to report (see `training.select`) and how it went."""
+    def train(self, start: StartingPoint) -> tuple[dict[str, Any], FitResult]:
+        """Trains to the end; returns the weights, `last` and `best` (on validation, else the last), and how it went."""
         training = self.experiment.training
         schedule = optimizers.learning_rate(training, self.settings.total_steps, self.epoch)
         hooks = Hooks(
@@ -113,9 +130,10 @@ class _Run:
                 self.settings,
                 hooks,
             )
-            if training.select == "best" and fitted.best_step not in (None, fitted.steps):
-                return checkpoints.restore(fitted.best_step, fitted.state).state.weights, fitted
-            return fitted.state.weights, fitted
+            last = best = fitted.state.weights
+            if fitted.best_step is not None and fitted.best_step != fitted.steps:
+                best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
+            return {"last": last, "best": best}, fitted
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         """The training batches from `start_step` on."""
@@ -145,6 +163,11 @@ class _Run:
         vocabulary = self.data.vocabulary
         batches = evaluation_batches(rows, vocabulary, self.experiment.data, self.experiment.audio)
         return predict_rows(self.logits_of(weights), batches, len(rows), len(vocabulary))
+
+    def measured(self, predictions: RowPredictions, rows: Manifest, title: str) -> Measured:
+        """The predictions of `rows` with what they are worth."""
+        probabilities = predictions.probabilities(self.experiment.data.multi_label)
+        return measure(self.experiment, rows.take(predictions.rows), self.data.vocabulary, probabilities, title)
 
     def evaluation_of(self, rows: Manifest) -> Callable[[Any, int], dict[str, float]]:
         """The loop's evaluation on validation rows: loss and `VALIDATION_METRICS`, without intervals."""

@@ -108,7 +108,7 @@ def test_refused(splits: list[str], settings: dict, message: str) -> None:
 def test_folds_are_in_order_of_their_numbers() -> None:
     manifest = Manifest.from_columns(["a", "b", "c"], [["x"]] * 3, metadata={"fold": ["10", "2", "b"]})
     assert folds(manifest) == ("2", "10", "b")
-    assert fold_manifest(manifest, "2").splits.tolist() == ["train", "test", "train"]
+    assert fold_manifest(manifest, "2", DataConfig()).splits.tolist() == ["train", "test", "train"]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,19 @@ def test_names_of_splits(name: str, normal: str) -> None:
 def test_unknown_split() -> None:
     with pytest.raises(UserError, match="did you mean 'valid'"):
         normalise_split("valld")
+
+
+def test_a_fold_keeps_whole_groups_of_the_others_for_validation():
+    files = [f"{i}.wav" for i in range(40)]
+    groups = [f"g{i // 2}" for i in range(40)]
+    manifest = Manifest.from_columns(
+        files,
+        [["a" if i % 4 < 2 else "b"] for i in range(40)],
+        groups=groups,
+        metadata={"fold": [str(i // 8) for i in range(40)]},
+    )
+    splits = fold_manifest(manifest, "2", DataConfig(fold_val_split=0.25)).splits
+    assert np.array_equal(splits == "test", manifest.metadata["fold"] == "2")
+    assert (splits == "val").sum() == 8
+    assert np.array_equal(splits[::2], splits[1::2])
+    assert sorted(np.array([row[0] for row in manifest.labels])[splits == "val"]) == ["a"] * 4 + ["b"] * 4
