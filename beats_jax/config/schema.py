@@ -6,7 +6,7 @@ Nothing here imports jax, so that the command line can refuse a wrong setting in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 
 from beats_jax.config.models import BEATsConfig, ModelConfig
 from beats_jax.config.objectives import ObjectiveConfig, SupervisedConfig
@@ -116,6 +116,8 @@ class DataConfig:
     trim_below_dbfs: float = 0.0  # cut what is quieter than this (say -74) at both ends of every file; 0 = keep all
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16
+    sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
+    data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
     balanced: bool = False  # draw classes evenly instead of rows
     check: str = "decode"  # before training: decode every file once | read its header only
     num_workers: int = 2
@@ -128,7 +130,10 @@ class DataConfig:
         """Length of an evaluation window."""
         return self.evaluation_window_seconds or self.window_seconds
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, data_dir: str) -> None:
+        if data_dir:
+            require(self.root in ("", data_dir), f"data_dir is {data_dir!r} and root {self.root!r}; give one of them")
+            object.__setattr__(self, "root", data_dir)
         require_one_of("data.crop", self.crop, ("random", "start"))
         require_one_of("data.statistics", self.statistics, ("given", "training"))
         require(0 <= self.fold_val_split < 1, f"data.fold_val_split is {self.fold_val_split}; it must be in [0, 1)")
@@ -165,6 +170,7 @@ class TrainingConfig:
     seed: int = 0
     max_epochs: float = 10.0
     max_steps: int = 0  # 0 = from max_epochs
+    batch_size: int = 0  # 0 = data.batch_size, else it takes that one's place
     mode: str = "full"  # what learns: full | probe (the head) | lora (the head and low-rank changes of some kernels)
     lora_rank: int = 8
     lora_alpha: float = 16.0  # the change of a kernel is alpha / rank times the product of its two factors
@@ -238,3 +244,10 @@ class Experiment:
     objective: ObjectiveConfig = field(default_factory=SupervisedConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        rate, given = self.audio.sample_rate, self.data.sample_rate
+        require(given in (0, rate), f"data.sample_rate is {given}; the model reads {rate} Hz, and every file is brought to that")
+        if self.training.batch_size:
+            object.__setattr__(self, "data", replace(self.data, batch_size=self.training.batch_size))
+            object.__setattr__(self, "training", replace(self.training, batch_size=0))

@@ -14,6 +14,7 @@ import numpy as np
 
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig
+from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
@@ -108,17 +109,21 @@ class Model:
         Raises:
           UserError: wrong shape, type, pooling or layer.
         """
-        count = registry.num_layers(self.config) + 1
-        allowed = POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
-        if pooling not in allowed:
-            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(allowed)}")
-        if not -count <= layer < count:
-            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
+        self.require_pooling(pooling, layer)
         inputs = self._inputs(waveforms, None, lengths)
         if layer == -1:
             out = self._apply(self.params, inputs, layers=False)  # the program that encode and logits have compiled already
             return self._pool(out.features, out.token_mask, pooling=pooling)
         return self._pool(*self._layer(self.params, inputs, layer=layer), pooling=pooling)
+
+    def require_pooling(self, pooling: str, layer: int = -1) -> None:
+        """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""
+        count = registry.num_layers(self.config) + 1
+        allowed = POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
+        if pooling not in allowed:
+            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(allowed)}; {nearest(pooling, list(allowed))}")
+        if not -count <= layer < count:
+            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
 
     def logits(self, waveforms: Array, padding_mask: Array | None = None, lengths: Array | None = None) -> jax.Array:
         """Class logits of each clip, float32 [B, C], in the order of `labels`; give `padding_mask` or `lengths` or neither.
