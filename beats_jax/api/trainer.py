@@ -113,9 +113,8 @@ class BEATsTrainer:
     ) -> BEATsTrainer:
         """From a data frame, which is kept as a table beside the runs so that a run can be resumed and repeated.
 
-        File names are relative to `data_dir`, by default `df.attrs["data_dir"]` (the loaders of `beats_jax.datasets` set it),
-        else to the current folder. Clips of one recording stay together where `df.attrs["group_column"]` or
-        `data_config.group_column` names what they share.
+        File names are relative to `data_dir`, by default the current folder. Columns start, end (seconds), split, group (clips of
+        one group stay in one split) and fold are used where they are there, as the loaders of `beats_jax.datasets` make them.
         """
         for name in (audio_column, label_column):
             if name not in df.columns:
@@ -129,10 +128,11 @@ class BEATsTrainer:
         table = RUNS / f"table-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(text, encoding="utf-8")
-        base = Path(data_dir or df.attrs.get("data_dir", "") or ".").resolve()
-        group = options.get("data_config", DataConfig()).group_column or df.attrs.get("group_column", "")
-        columns = {"audio_column": audio_column, "label_column": label_column, "group_column": group}
-        data = _data(options, source="csv", metadata_file=str(table), root=str(base), **columns)
+        given = options.get("data_config") or DataConfig()
+        columns = {f"{name}_column": name for name in ("start", "end", "split", "group") if name in df}
+        columns = {name: getattr(given, name) or column for name, column in columns.items()}
+        columns |= {"audio_column": audio_column, "label_column": label_column}
+        data = _data(options, source="csv", metadata_file=str(table), root=str(Path(data_dir).resolve()), **columns)
         return cls(data, config, **options)
 
     def train(self) -> dict[str, Any]:
