@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,9 +91,19 @@ class ValidationReport:
         return {name: labels for name, labels in absent.items() if labels}
 
     @property
+    def similar_labels(self) -> tuple[tuple[str, ...], ...]:
+        """Labels that are the same but for case, spaces and the composition of accents, as groups."""
+        groups: dict[str, list[str]] = {}
+        for name in sorted(self.labels):
+            groups.setdefault(" ".join(unicodedata.normalize("NFC", name).casefold().split()), []).append(name)
+        return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for everything that deserves a look."""
         lines = [f"{len(self.errors)} files or rows cannot be used and are left out"] if self.errors else []
+        lines += self.manifest.notes
+        lines += [f"classes differ only in case or spaces: {_quoted(names)}; is it one class?" for names in self.similar_labels]
         single = [name for name, number in self.labels.items() if number == 1]
         if single:
             lines.append(f"{len(single)} classes have a single example: {_some(single)}")
@@ -131,6 +142,7 @@ class ValidationReport:
             "cut_rows": self.cut_rows,
             "content_compared": self.content_compared,
             "duplicate_files": [list(group) for group in self.duplicate_files],
+            "similar_labels": [list(names) for names in self.similar_labels],
             "leaks": [{"kind": leak.kind, "what": leak.what, "splits": list(leak.splits)} for leak in self.leaks],
             "absent_from_training": {name: list(labels) for name, labels in self.absent_from_training.items()},
             "warnings": list(self.warnings),
@@ -214,6 +226,10 @@ def _tally(values: np.ndarray) -> dict[str, int]:
 
 def _some(names: Any) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _quoted(names: Any) -> str:
+    return " and ".join(repr(name) for name in names)
 
 
 def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:
