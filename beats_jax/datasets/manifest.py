@@ -172,6 +172,10 @@ class Manifest:
         """The same rows with other splits (texts [N])."""
         return replace(self, splits=text_column(splits))
 
+    def with_notes(self, *notes: str) -> Manifest:
+        """The same rows with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def with_metadata(self, **columns: np.ndarray) -> Manifest:
         """The same rows with further metadata columns ([N] each)."""
         return replace(self, metadata={**self.metadata, **columns})

@@ -106,19 +106,19 @@ class ValidationReport:
         lines += [f"classes differ only in case or spaces: {_quoted(names)}; is it one class?" for names in self.similar_labels]
         single = [name for name, number in self.labels.items() if number == 1]
         if single:
-            lines.append(f"{len(single)} classes have a single example: {_some(single)}")
+            lines.append(f"{len(single)} classes have a single example: {some(single)}")
         if self.repeated_rows:
-            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {_some(self.repeated_rows)}")
+            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {some(self.repeated_rows)}")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
         if self.duplicate_files:
             same = [" = ".join(group) for group in self.duplicate_files]
-            lines.append(f"{len(same)} groups of files have the same bytes: {_some(same)}")
+            lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
         for split, labels in self.absent_from_training.items():
-            lines.append(f"{len(labels)} classes of {split} are absent from training: {_some(labels)}")
+            lines.append(f"{len(labels)} classes of {split} are absent from training: {some(labels)}")
         if self.leaks:
             named = [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks]
-            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {_some(named)}")
+            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {some(named)}")
         return tuple(lines)
 
     def to_json(self) -> str:
@@ -224,7 +224,8 @@ def _tally(values: np.ndarray) -> dict[str, int]:
     return {str(kind): int(n) for kind, n in zip(kinds, number, strict=True)}
 
 
-def _some(names: Any) -> str:
+def some(names: Any) -> str:
+    """The first names of a list, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
