@@ -92,8 +92,8 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic
-    root: str = ""  # folder of audio (folder, esc50), or the folder that the table's file names start from (csv)
+    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | synthetic
+    root: str = ""  # folder of audio (folder, esc50, urbansound8k), or the folder that the table's file names start from (csv)
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -103,7 +103,7 @@ class DataConfig:
     group_column: str = ""
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
-    fold: str = ""  # esc50: "1".."5" is the test fold, "all" = each in turn
+    fold: str = ""  # esc50: "1".."5", urbansound8k: "1".."10" is the test fold; "all" = each in turn
     fold_val_split: float = 0.0  # with fold: share of the other folds' rows, by whole groups, that is kept for validation
     statistics: str = "given"  # mean and std of the filterbank: given (audio.filterbank) | training (of the training rows)
     train_split: float = 0.7

@@ -21,6 +21,7 @@ SOURCES: dict[str, str] = {
     "folder": "beats_jax.datasets.sources.folder:load",
     "csv": "beats_jax.datasets.sources.table:load",
     "esc50": "beats_jax.datasets.sources.esc50:load",
+    "urbansound8k": "beats_jax.datasets.sources.urbansound8k:load",
     "synthetic": "beats_jax.datasets.sources.synthetic:load",
 }
 
@@ -66,3 +67,12 @@ def data_folder(data: DataConfig) -> Path:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {what}; give the folder of the audio")
     return root
+
+
+def described_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Path:
+    """`data.root`, or the folder of one of `names` in it, whichever holds the file `table`. Raises `UserError` if none does."""
+    root = data_folder(data)
+    for place in (root, *(root / name for name in names)):
+        if (place / table).is_file():
+            return place
+    raise UserError(f"{root / table} does not exist; data.root must be the folder {names[0]} that holds it, or the one above")
