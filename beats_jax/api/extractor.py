@@ -12,8 +12,7 @@ from beats_jax.errors import UserError
 from beats_jax.pipelines.features import embed_files
 from beats_jax.weights.model import Model
 from beats_jax.weights.pretrained import load
-
-DEFAULT_MODEL = "BEATs_iter3_plus_AS2M"
+from beats_jax.weights.published import default_name
 
 
 class BEATsFeatureExtractor:
@@ -53,7 +52,7 @@ class BEATsFeatureExtractor:
           UserError: no such model, pooling, layer or option; no network where the model must be fetched (how to go on is said).
         """
         require_one_of("on_error", on_error, ("raise", "nan"))
-        self.model = model_path if isinstance(model_path, Model) else load(str(model_path or DEFAULT_MODEL), dtype=dtype)
+        self.model = model_path if isinstance(model_path, Model) else load(str(model_path or default_name()), dtype=dtype)
         self.model.require_pooling(pooling, layer)
         self.pooling, self.layer = pooling, layer
         self.batch_size, self.window_seconds, self.num_threads = batch_size, window_seconds, num_threads

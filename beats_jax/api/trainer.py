@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.api.extractor import DEFAULT_MODEL, BEATsFeatureExtractor
+from beats_jax.api.extractor import BEATsFeatureExtractor
 from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.config import DataConfig, Experiment, ModelConfig, TrainingConfig, experiment_from_mapping, to_mapping
 from beats_jax.config.models import MODEL_FAMILIES
@@ -24,6 +24,7 @@ from beats_jax.pipelines.inference import predict_files
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.workdir import METRICS_FILE, read_json
 from beats_jax.weights.pretrained import load, read_checkpoint
+from beats_jax.weights.published import default_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +207,7 @@ def _start(model_path: str | os.PathLike[str] | None, model_config: ModelConfig 
     """Settings of model and audio."""
     if model_path is None and model_config is not None and not model_config.checkpoint:
         return to_mapping(model_config), {}
-    checkpoint = str(model_path or (model_config.checkpoint if model_config else "") or DEFAULT_MODEL)
+    checkpoint = str(model_path or (model_config.checkpoint if model_config else "") or default_name())
     bundle = read_checkpoint(checkpoint)
     model = model_config or MODEL_FAMILIES[bundle.model.family]()
     return {**to_mapping(model), "checkpoint": checkpoint}, to_mapping(bundle.audio)

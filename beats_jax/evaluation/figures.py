@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7280"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, FAINT = "#1F2933", "#E3E7EB"
+SMALL_DOTS = 80  # an inch, of pictures of which there may be one for every class
 ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
 _STYLE: Any = {
     "font.family": "sans-serif",  # DejaVu Sans, which ships with matplotlib
@@ -235,8 +236,23 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         return _data_uri(figure, "svg")
 
 
-def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
-    """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples].
+def model_input(fbank: np.ndarray) -> str:
+    """A normalised filterbank, float [F, M], against frames and mel bins, as a small PNG."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(3.6, 1.5)
+        axes = figure.add_subplot()
+        low, high = np.percentile(fbank, (2, 99.8))
+        axes.imshow(fbank.T, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel("frame", fontsize=7)
+        axes.set_ylabel("mel bin", fontsize=7)
+        return _data_uri(figure, "png", SMALL_DOTS)
+
+
+def spectrogram(waveform: np.ndarray, sample_rate: int, small: bool = False) -> str:
+    """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples]. small: fewer dots.
 
     Made for the eye (librosa, 1024-sample window, 80 dB range); the model's own input is `audio.filterbank`.
     """
@@ -262,4 +278,4 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
         axes.tick_params(labelsize=7)
         axes.set_xlabel("s", fontsize=7)
         axes.set_ylabel("Hz", fontsize=7)
-        return _data_uri(figure, "png", 130)
+        return _data_uri(figure, "png", SMALL_DOTS if small else 130)

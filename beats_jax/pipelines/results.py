@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 import beats_jax
-from beats_jax.audio.io import AudioError, read
-from beats_jax.config import AudioConfig, Experiment, to_mapping
+from beats_jax.config import Experiment, to_mapping
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
-from beats_jax.evaluation.report import WorstExample, write_report
+from beats_jax.evaluation.report import write_report
 from beats_jax.evaluation.result import EvaluationResult, evaluate_predictions, summary_lines
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.prediction import encoded_labels
 from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.shown_clips import Clips
 from beats_jax.pipelines.workdir import METRICS_FILE
 
 REPORT_FILE = "report.html"
@@ -94,6 +95,7 @@ def write_results(
     )
     write_predictions(output / PREDICTIONS_FILE, table)
     errors = data.errors.rows()
+    clips = Clips(rows, measured.result, measured.probabilities, experiment)
     write_report(
         output / REPORT_FILE,
         title=measured.title,
@@ -102,7 +104,10 @@ def write_results(
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
-        worst_examples=worst_examples(measured, experiment),
+        worst_examples=clips.worst_errors(),
+        confused=clips.confused_pairs(),
+        gallery=clips.gallery(),
+        provenance=provenance(),
         versions=versions(),
         command=command,
         folds=measured.folds or None,
@@ -130,30 +135,6 @@ def data_facts(data: PreparedData) -> dict[str, str]:
         "encodings": ", ".join(f"{number} {kind}" for kind, number in report.encodings.items()),
     }
     return {**facts, **{f"note {i}": warning for i, warning in enumerate(report.warnings, start=1)}}
-
-
-def worst_examples(measured: Measured, experiment: Experiment) -> list[WorstExample]:
-    """The most confident mistakes with their sound, read again from disk (None where that fails)."""
-    examples = []
-    for error in measured.result.worst_errors[: experiment.evaluation.worst_errors]:
-        rows, i = measured.rows, error.index
-        start = float(np.nan_to_num(rows.starts[i]))
-        waveform, rate = _listenable(rows, i, experiment.audio, experiment.data.window_seconds)
-        label = ", ".join(rows.labels[i]) or "(none)"
-        examples.append(WorstExample(str(rows.files[i]), start, label, error.wrong_class, error.probability, waveform, rate))
-    return examples
-
-
-def _listenable(rows: Manifest, i: int, audio: AudioConfig, seconds: float) -> tuple[np.ndarray | None, int]:
-    start = float(np.nan_to_num(rows.starts[i]))
-    length = min(seconds, float(rows.ends[i]) - start) if np.isfinite(rows.ends[i]) else seconds
-    try:
-        sound = read(
-            str(rows.files[i]), sample_rate=audio.sample_rate, start_seconds=start, seconds=length, channel=audio.channel
-        )
-    except AudioError:
-        return None, audio.sample_rate  # the report says that the file could not be read again
-    return sound, audio.sample_rate
 
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:

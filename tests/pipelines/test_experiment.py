@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import time
@@ -44,6 +45,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert (workdir / "errors.csv").read_text() == "file,reason\n"
     report = (workdir / "report.html").read_text()
     assert "<h1>" in report
+    assert report.count("<audio") >= 3  # one clip of each class, and errors
+    assert {"<h2>Gallery</h2>", "<h2>Metrics</h2>"} <= set(re.findall("<h2>[^<]*</h2>", report))
     assert "http" not in report.replace("http://www.w3.org", "").split("</style>")[1].split("Settings")[0]
     history = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in history if row["split"] == "train"] == list(range(1, 13))
