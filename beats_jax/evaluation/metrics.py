@@ -192,11 +192,23 @@ class Ranking:
 class Evaluator:
     """All metrics of one set of predictions, ready to be computed for any weights (sorted once per class)."""
 
-    def __init__(self, labels: np.ndarray, probabilities: np.ndarray, *, multi_label: bool, threshold: float = 0.5) -> None:
-        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]. Raises ValueError where shapes or values do not fit."""
+    def __init__(
+        self,
+        labels: np.ndarray,
+        probabilities: np.ndarray,
+        *,
+        multi_label: bool,
+        threshold: float = 0.5,
+        predicted: np.ndarray | None = None,
+    ) -> None:
+        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]; predicted: bool [N, C] where another rule than
+        `predicted_matrix` decides. Raises ValueError where shapes or values do not fit."""
         probabilities = np.asarray(probabilities)
         self.multi_label = multi_label
-        self.predicted = predicted_matrix(probabilities, multi_label, threshold)
+        decided = predicted_matrix(probabilities, multi_label, threshold)
+        self.predicted = decided if predicted is None else predicted
+        if self.predicted.shape != decided.shape:
+            raise ValueError(f"predictions of shape {self.predicted.shape} for probabilities of shape {decided.shape}")
         self.truth = truth_matrix(labels, probabilities.shape[1], multi_label)
         if len(self.truth) != len(self.predicted):
             raise ValueError(f"{len(self.truth)} labels, but {len(self.predicted)} rows of probabilities")
