@@ -225,7 +225,7 @@ class TrainingConfig:
 class EvaluationConfig:
     """How the trained model is measured."""
 
-    bootstrap_resamples: int = 1000
+    bootstrap_resamples: int = 10_000
     worst_errors: int = 12  # spectrograms in the report
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
 
