@@ -228,9 +228,15 @@ class EvaluationConfig:
     bootstrap_resamples: int = 10_000
     worst_errors: int = 12  # spectrograms in the report
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
+    threshold_goal: str = "f1"  # what each class's own threshold is chosen for, on validation rows: f1 | precision | recall
+    threshold_wanted: float = 0.9  # the precision or recall to reach
+    class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group
 
     def __post_init__(self) -> None:
         require(self.bootstrap_resamples >= 0, "evaluation.bootstrap_resamples must not be negative")
+        require_one_of("evaluation.threshold_goal", self.threshold_goal, ("f1", "precision", "recall"))
+        wanted = self.threshold_wanted
+        require(0 < wanted <= 1, f"evaluation.threshold_wanted is {wanted}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)

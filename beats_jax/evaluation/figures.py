@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beats_jax.evaluation.calibration import Reliability
+from beats_jax.evaluation.comparison import Difference
 from beats_jax.evaluation.result import ClassResult
 
 if TYPE_CHECKING:
@@ -233,6 +235,51 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         axes.set_xlim(left=0)
         axes.grid(True, axis="x")
         figure.legend(loc="outside upper right", ncols=len(counts))
+        return _data_uri(figure, "svg")
+
+
+def differences(changes: Mapping[str, Difference]) -> str:
+    """Differences of a metric with their intervals, a class a line, the largest gain on top; undefined ones left out."""
+    import matplotlib
+
+    known = sorted(
+        ((name, change) for name, change in changes.items() if change.difference is not None),
+        key=lambda pair: pair[1].difference or 0.0,
+    )
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(6.4, 1.0 + 0.22 * max(1, len(known)))
+        axes = figure.add_subplot()
+        axes.axvline(0, color=GREY, linewidth=1)
+        for place, (_, change) in enumerate(known):
+            sure = change.low is not None and change.high is not None and change.low * change.high > 0
+            color = BLUE if sure else GREY
+            if change.low is not None and change.high is not None:
+                axes.plot([change.low, change.high], [place, place], color=color, linewidth=2)
+            axes.plot([change.difference], [place], color=color, marker="o", markersize=5)
+        axes.set_yticks(range(len(known)), [_short(name) for name, _ in known])
+        axes.set(xlabel="difference in F1 (blue: the interval leaves out 0)")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+        return _data_uri(figure, "svg")
+
+
+def reliability(tables: Mapping[str, Reliability]) -> str:
+    """Share that is right against confidence, a line for each table, over bars of how many examples each bin holds."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(4.6, 3.6)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        for color, (name, found) in zip(PALETTE, tables.items(), strict=False):
+            share = found.counts / max(1, found.counts.sum())
+            axes.bar(found.edges[:-1], share, np.diff(found.edges), align="edge", color=color, alpha=0.15)
+            filled = found.counts > 0
+            points = found.confidence[filled], found.outcome[filled]
+            axes.plot(*points, color=color, marker="o", markersize=4, label=_short(name, 40))
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+        axes.grid(True)
+        figure.legend(loc="outside upper right", ncols=len(tables))
         return _data_uri(figure, "svg")
 
 

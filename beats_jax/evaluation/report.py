@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation import figures, report_examples
+from beats_jax.evaluation import figures, report_analysis, report_examples
+from beats_jax.evaluation.analysis import Analysis
 from beats_jax.evaluation.findings import findings
 from beats_jax.evaluation.report_examples import ConfusedPair, Example, Players
 from beats_jax.evaluation.report_html import (
@@ -48,6 +49,8 @@ def write_report(
     confused: Sequence[ConfusedPair] = (),
     gallery: Sequence[Example] = (),
     provenance: Mapping[str, str] | None = None,
+    analysis: Analysis | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes report.html at once or not at all. All text may be hostile: it is escaped, and the page forbids scripts and
     fetching.
@@ -65,6 +68,7 @@ def write_report(
       folds: `metrics.json` of each fold, with an optional key "fold".
       class_counts: split -> class -> examples.
       confused: the most frequent confusions, with clips. gallery: a clip of every class.
+      analysis: calibration, thresholds and groups of classes. metrics: what metrics.json holds.
       provenance: further facts of how the page was made, such as the state of the code.
     """
     players = Players(AUDIO_BYTES)
@@ -73,10 +77,12 @@ def write_report(
         _head(title, result),
         section("Findings", bullets(findings(result, history, errors, folds), "findings")),
         section("Metrics", _metric_table(result), paragraph(_metric_notes(result), "soft small")),
+        report_analysis.chosen_weights(metrics or {}),
         _folds(folds),
         _training(history),
         _classes(result),
         _confusions(result),
+        *(report_analysis.sections(analysis) if analysis else ()),
         report_examples.confused_pairs(confused, result, players),
         report_examples.worst_errors(worst_examples, result, players),
         report_examples.gallery(gallery, players),

@@ -12,8 +12,9 @@ from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import folds
 from beats_jax.evaluation.predictions import read_predictions
+from beats_jax.pipelines.measurement import Measured, measure
 from beats_jax.pipelines.preparation import PreparedData
-from beats_jax.pipelines.results import PREDICTIONS_FILE, Measured, measure, write_results
+from beats_jax.pipelines.results import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training_run import WAYS, train_and_measure
 from beats_jax.pipelines.workdir import METRICS_FILE, is_finished, open_workdir, read_json
 

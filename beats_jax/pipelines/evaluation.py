@@ -15,20 +15,22 @@ from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
-from beats_jax.pipelines.results import Measured, measure, write_results
+from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
 from beats_jax.weights.pretrained import load
 
 
-def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str) -> Measured:
-    """Writes metrics.json, predictions.csv, report.html and errors.csv for a run's model into `output`.
+def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
+    """Writes metrics.json, predictions.csv, recordings.csv, the report and errors.csv for a run's model into `output`.
 
     Args:
       run: folder of a finished run.
       data_path: labelled recordings (see `data_of`); None = the run's own test rows (validation rows where it has no test).
       output: new or empty folder.
+      page: html (report.html) | md (RESULTS.md).
     Raises:
       UserError: no finished run, an `output` in use, data with labels that the run does not know.
     """
@@ -57,8 +59,9 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
         errors.add(error.path, error.reason)
     probabilities = predictions.probabilities(data_config.multi_label)
     title = f"{experiment.name} on {'its own test recordings' if data_path is None else data_path}"
-    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title)
-    write_results(output, experiment, data, measured, command=command)
+    point = read_operating_point(run, vocabulary)
+    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
+    write_results(output, experiment, data, measured, command=command, page=page)
     return measured
 
 

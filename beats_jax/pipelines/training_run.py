@@ -15,13 +15,15 @@ from beats_jax.datasets.loader import Batch, evaluation_batches, steps_per_epoch
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
+from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.models.registry import constants, depth_of, min_frames
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.objectives.state import with_parameters
+from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData
-from beats_jax.pipelines.results import Measured, measure, read_history, write_results
+from beats_jax.pipelines.results import read_history, write_results
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
@@ -40,6 +42,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     """One training run on prepared data and its measurement on the test rows (on the validation rows where there is no test)."""
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n")
+    groupings(experiment.evaluation.class_groups, data.vocabulary.names)  # a mistake in them is told before hours of training
     experiment = with_statistics(experiment, data, workdir)
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
     print(start.note, flush=True)
@@ -57,18 +60,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
         licence=start.licence,
     )
     save_bundle(workdir / "model", trained)
-    split = "test" if len(data.manifest.split("test")) else "val"
-    rows = data.manifest.split(split)
-    predictions = run.predict(chosen, rows)
-    run.note_errors(predictions.errors)
-    title = f"{experiment.name}: {'test' if split == 'test' else 'validation'} recordings"
-    measured = run.measured(predictions, rows, title)
-    if split == "test" and len(data.manifest.split("val")):
-        other = "best" if experiment.training.select == "last" else "last"
-        same = fitted.best_step == fitted.steps
-        both = {experiment.training.select: measured}
-        both[other] = measured if same else run.measured(run.predict(weights[other], rows), rows, title)
-        measured = replace(measured, metrics={**measured.metrics, **_both_figures(both, fitted)})
+    measured = run.measure_weights(weights, fitted)
     write_results(workdir, experiment, data, measured, command=command, history=read_history(workdir))
     return measured
 
@@ -164,10 +156,34 @@ class _Run:
         batches = evaluation_batches(rows, vocabulary, self.experiment.data, self.experiment.audio)
         return predict_rows(self.logits_of(weights), batches, len(rows), len(vocabulary))
 
-    def measured(self, predictions: RowPredictions, rows: Manifest, title: str) -> Measured:
+    def measure_weights(self, weights: Mapping[str, Any], fitted: FitResult) -> Measured:
+        """What the chosen weights do on the test rows, or on the validation rows where there is no test.
+
+        With both, validation rows decide temperature and thresholds, and the figures of the other weights stand beside.
+        """
+        select, test, val = self.experiment.training.select, self.data.manifest.split("test"), self.data.manifest.split("val")
+        name = self.experiment.name
+        if not len(test):
+            return self._measured(weights[select], val, f"{name}: validation recordings", None)
+        title = f"{name}: test recordings"
+        if not len(val):
+            return self._measured(weights[select], test, title, None)
+        heard = self.predict(weights[select], val)
+        probabilities = heard.probabilities(self.experiment.data.multi_label)
+        point = operating_point(self.experiment, val.take(heard.rows), self.data.vocabulary, probabilities)
+        write_operating_point(self.workdir, point)
+        measured = self._measured(weights[select], test, title, point)
+        other = "best" if select == "last" else "last"
+        same = fitted.best_step == fitted.steps
+        both = {select: measured, other: measured if same else self._measured(weights[other], test, title, None)}
+        return replace(measured, metrics={**measured.metrics, **_both_figures(both, fitted)})
+
+    def _measured(self, weights: Any, rows: Manifest, title: str, point: OperatingPoint | None) -> Measured:
         """The predictions of `rows` with what they are worth."""
-        probabilities = predictions.probabilities(self.experiment.data.multi_label)
-        return measure(self.experiment, rows.take(predictions.rows), self.data.vocabulary, probabilities, title)
+        found = self.predict(weights, rows)
+        self.note_errors(found.errors)
+        probabilities = found.probabilities(self.experiment.data.multi_label)
+        return measure(self.experiment, rows.take(found.rows), self.data.vocabulary, probabilities, title, point)
 
     def evaluation_of(self, rows: Manifest) -> Callable[[Any, int], dict[str, float]]:
         """The loop's evaluation on validation rows: loss and `VALIDATION_METRICS`, without intervals."""
