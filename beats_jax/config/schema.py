@@ -103,6 +103,10 @@ class DataConfig:
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
     fold: str = ""  # esc50: "1".."5" is the test fold, "all" = each in turn
+    num_folds: int = 0  # with fold: make this many folds of any data, groups whole, classes even; 0 = those that the data names
+    fold_by: str = (
+        ""  # num_folds: column whose rows stay together (site, date; folder source: folder); empty = file, group, content
+    )
     train_split: float = 0.7
     val_split: float = 0.15
     test_split: float = 0.15
@@ -134,6 +138,9 @@ class DataConfig:
             min(self.train_split, self.val_split, self.test_split) >= 0 and abs(total - 1) < 1e-6,
             f"data.train_split + val_split + test_split is {total:g}; the three must be >= 0 and add up to 1",
         )
+        require(self.num_folds == 0 or self.num_folds >= 2, f"data.num_folds is {self.num_folds}; it must be 0 or at least 2")
+        require(self.num_folds == 0 or bool(self.fold), "data.num_folds needs data.fold: the number of the test fold, or 'all'")
+        require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
         require(self.window_seconds > 0, f"data.window_seconds is {self.window_seconds}; it must be positive")
         require(
             self.evaluation_window_seconds >= 0,

@@ -210,3 +210,33 @@ def test_all_folds_of_an_esc50_layout(tmp_path, tiny_settings):
     settings["data"]["fold"] = "7"
     with pytest.raises(UserError, match="folds are 1, 2"):
         run_experiment(experiment_from_mapping(settings), tmp_path / "other", strict=False, command="")
+
+
+def test_folds_made_of_a_table_by_site(tmp_path, tiny_settings):
+    """Sites of a table are dealt to two folds; every row is tested once, by a model that has heard nothing from its site."""
+    rows = ["filename,label,site"]
+    for site in range(4):
+        for take, label in enumerate(("trill", "pulses") * 2):
+            clip = synthesize(site * 10 + take, labels=(label,), seconds=1.0, sample_rate=16_000, snr_db=20.0)
+            write_wav(tmp_path / f"{site}{take}.wav", clip.waveform, clip.sample_rate)
+            rows.append(f"{site}{take}.wav,{label},s{site}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    data = {"source": "csv", "metadata_file": str(tmp_path / "labels.csv"), "fold": "all", "num_folds": 2, "fold_by": "site"}
+    settings = tiny_settings(data=data, training={"max_epochs": 1.0})
+    workdir = tmp_path / "run"
+    assert run_experiment(experiment_from_mapping(settings), workdir, strict=False, command="") == 0
+    assert json.loads((workdir / "metrics.json").read_text())["n"] == 16
+    tested = []
+    for fold in (1, 2):
+        with open(workdir / f"fold_{fold}" / "predictions.csv", newline="") as file:
+            tested.append({row["file"].rsplit("/", 1)[-1][0] for row in csv.DictReader(file)})
+    assert [len(sites) for sites in tested] == [2, 2]
+    assert tested[0] | tested[1] == set("0123")
+    assert evaluate(["--run", str(workdir / "fold_1"), "--output", str(tmp_path / "again")]) == 0
+    again, own = (json.loads((place / "metrics.json").read_text()) for place in (tmp_path / "again", workdir / "fold_1"))
+    assert again == pytest.approx(own, abs=1e-6)
+    assert (
+        evaluate(["--run", str(workdir / "fold_1"), "--data", str(tmp_path / "labels.csv"), "--output", str(tmp_path / "all")])
+        == 0
+    )
+    assert json.loads((tmp_path / "all" / "metrics.json").read_text())["n"] == 16

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.folds import OWN_GROUPS
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import normalise_split
 from beats_jax.errors import UserError
@@ -41,7 +42,8 @@ def load_table(path: Path, data: DataConfig) -> Manifest:
         time is not a number, a split is unknown, or no file exists.
     """
     table = read_table(path)
-    optional = (data.start_column, data.end_column, data.split_column, data.group_column)
+    by = "" if data.fold_by in OWN_GROUPS and data.fold_by not in table else data.fold_by
+    optional = (data.start_column, data.end_column, data.split_column, data.group_column, by)
     require_columns(table, (data.audio_column, data.label_column, *(name for name in optional if name)), path)
     base = Path(data.root).expanduser() if data.root else path.parent
     folders = [base, base / "audio"]
@@ -58,7 +60,7 @@ def load_table(path: Path, data: DataConfig) -> Manifest:
         ends=_seconds(table, data.end_column, path),
         splits=splits,
         groups=table[data.group_column] if data.group_column else None,
-        metadata={"fold": table["fold"]} if "fold" in table else None,
+        metadata={name: table[name] for name in ("fold", by) if name in table},
     )
 
 
