@@ -57,7 +57,8 @@ def verb(argv: Sequence[str]) -> int:
             raise UserError("--compare reads what two runs predicted; --data and --strict belong to --run")
         from beats_jax.pipelines.comparison import compare_runs
 
-        compare_runs(*arguments.compare, arguments.output, page=arguments.format, command=command)
+        first, second = arguments.compare
+        compare_runs(first, second, arguments.output, page=arguments.format, command=command)
         return 0
     from beats_jax.pipelines.evaluation import evaluate_run
 

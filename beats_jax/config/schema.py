@@ -104,6 +104,8 @@ class DataConfig:
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
     fold: str = ""  # esc50: "1".."5", urbansound8k: "1".."10" is the test fold; "all" = each in turn
+    num_folds: int = 0  # with fold: make this many folds of any data, groups whole, classes even; 0 = those that the data names
+    fold_by: str = ""  # num_folds: column whose rows stay together (site, date, folder); empty = file, group, content
     fold_val_split: float = 0.0  # with fold: share of the other folds' rows, by whole groups, that is kept for validation
     statistics: str = "given"  # mean and std of the filterbank: given (audio.filterbank) | training (of the training rows)
     train_split: float = 0.7
@@ -144,6 +146,9 @@ class DataConfig:
             min(self.train_split, self.val_split, self.test_split) >= 0 and abs(total - 1) < 1e-6,
             f"data.train_split + val_split + test_split is {total:g}; the three must be >= 0 and add up to 1",
         )
+        require(self.num_folds == 0 or self.num_folds >= 2, f"data.num_folds is {self.num_folds}; it must be 0 or at least 2")
+        require(self.num_folds == 0 or bool(self.fold), "data.num_folds needs data.fold: the number of the test fold, or 'all'")
+        require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
         require(self.window_seconds > 0, f"data.window_seconds is {self.window_seconds}; it must be positive")
         require(
             self.evaluation_window_seconds >= 0,

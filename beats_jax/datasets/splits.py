@@ -1,7 +1,7 @@
 """Which rows are for training, validation and test: given in the data, by fold, or drawn so that groups stay together.
 
-A group is everything that must not be on both sides: rows of one file, rows that share a group name, and (when validation has
-hashed the files) files with the same bytes.
+A group is everything that must not be on both sides: rows of one file, rows that share a group name, (when validation has hashed
+the files) files with the same bytes, and (when folds were made by a column, see `folds`) rows that agree in it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import SPLITS, Manifest
 from beats_jax.errors import UserError
 
+FOLD_GROUP = "fold_group"  # metadata column of what `folds.grouped_folds` kept together beside files and groups
 SYNONYMS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
@@ -31,9 +32,9 @@ def normalise_split(name: str) -> str:
 
 
 def group_codes(manifest: Manifest) -> np.ndarray:
-    """int64 [N]: rows with the same number belong together: same file, group name or content, also by a chain of these."""
+    """int64 [N]: rows with the same number belong together: same file, group name, content or `FOLD_GROUP`, also by a chain."""
     files = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
-    columns = [manifest.groups] + ([manifest.metadata["content"]] if "content" in manifest.metadata else [])
+    columns = [manifest.groups, *(manifest.metadata[name] for name in ("content", FOLD_GROUP) if name in manifest.metadata)]
     codes = files
     for column in columns:
         named = np.flatnonzero(column != "")
@@ -107,25 +108,35 @@ def fold_manifest(manifest: Manifest, fold: str, data: DataConfig) -> Manifest:
 
 
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
-    """Split of every row ([N] texts): whole groups, those with rare classes first, each to the split that needs it most."""
+    """Split of every row ([N] texts)."""
     shares = np.array([data.train_split, data.val_split, data.test_split])
     codes = np.unique(group_codes(manifest), return_inverse=True)[1]
+    return np.array(SPLITS)[deal(manifest, codes, shares, data.split_seed)]
+
+
+def deal(manifest: Manifest, codes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """int [N]: the part of every row: whole groups, those with rare classes first, each to the part that needs it most.
+
+    Args:
+      codes: int [N], the group of each row, numbered from 0 without gaps.
+      shares: float [P] of the P parts, adding up to 1; a part with share 0 gets nothing.
+    """
     sizes = np.bincount(codes)
     counts = _group_label_counts(manifest, codes, len(sizes))
     totals = np.bincount(manifest.labels.ids, minlength=len(manifest.labels.names))
     want = [[share * total for total in totals.tolist()] for share in shares.tolist()]
     room = (shares * len(manifest)).tolist()
-    open_splits = [k for k in range(3) if shares[k] > 0]
-    chosen = np.zeros(len(sizes), np.int8)
-    for group in _order(counts, sizes, totals, data.split_seed):
+    open_parts = [k for k in range(len(shares)) if shares[k] > 0]
+    chosen = np.zeros(len(sizes), np.int64)
+    for group in _order(counts, sizes, totals, seed):
         labels = counts[group]
-        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_splits]
+        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_parts]
         best = -max(need)[2]
         chosen[group] = best
         room[best] -= int(sizes[group])
         for c, n in labels:
             want[best][c] -= n
-    return np.array(SPLITS)[chosen][codes]
+    return chosen[codes]
 
 
 def _group_label_counts(manifest: Manifest, codes: np.ndarray, groups: int) -> list[list[tuple[int, int]]]:

@@ -255,7 +255,7 @@ def differences(changes: Mapping[str, Difference]) -> str:
             color = BLUE if sure else GREY
             if change.low is not None and change.high is not None:
                 axes.plot([change.low, change.high], [place, place], color=color, linewidth=2)
-            axes.plot([change.difference], [place], color=color, marker="o", markersize=5)
+            axes.plot([change.difference or 0.0], [place], color=color, marker="o", markersize=5)
         axes.set_yticks(range(len(known)), [_short(name) for name, _ in known])
         axes.set(xlabel="difference in F1 (blue: the interval leaves out 0)")
         axes.tick_params(axis="y", length=0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
@@ -45,7 +46,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     found = load_manifest(data_config, workdir=run)
     report = validate(found, data_config, experiment.audio, error_log=errors, min_classes=1)
     if data_path is None:
-        report = report.with_splits(assign_splits(report.manifest, data_config))
+        report = report.with_splits(assign_splits(with_folds(report.manifest, data_config), data_config))
     data = PreparedData(report, vocabulary, errors)
     rows = _rows_to_measure(report.manifest, own=data_path is None)
     model = load(run)
@@ -71,7 +72,7 @@ def data_of(path: Path, data: DataConfig) -> DataConfig:
     Raises:
       UserError: the path does not exist.
     """
-    plain = replace(data, root=str(path), fold="", metadata_file="", classes=())
+    plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", classes=())
     if path.is_file():
         return replace(plain, source="csv", root="", metadata_file=str(path))
     if not path.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from beats_jax.config import DataConfig, Experiment
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.report import ValidationReport
 from beats_jax.datasets.sources import load_manifest
@@ -51,6 +52,6 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     data = experiment.data
     errors = ErrorLog(workdir / ERRORS_FILE, strict)
     report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors)
-    if data.fold != "all":
-        report = report.with_splits(assign_splits(report.manifest, data))
+    manifest = with_folds(report.manifest, data)
+    report = replace(report, manifest=manifest) if data.fold == "all" else report.with_splits(assign_splits(manifest, data))
     return PreparedData(report, LabelVocabulary.from_manifest(report.manifest), errors)

@@ -15,7 +15,8 @@ from beats_jax.errors import UserError
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
-    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest.
+    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. Metadata
+    `folder` is the place of a file below its class folder: "2019" of wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
@@ -26,6 +27,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     files: list[str] = []
     labels: list[list[str]] = []
     splits: list[str] = []
+    places: list[str] = []
     stray = [path for path in sorted(root.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
     errors = [AudioError(path, "lies beside the class folders, so that it has no label") for path in stray]
     for folder, split in _class_folders(root):
@@ -36,9 +38,10 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         files += map(str, paths)
         labels += [[folder.name]] * len(paths)
         splits += [split] * len(paths)
+        places += ["" if path.parent == folder else path.parent.relative_to(folder).as_posix() for path in paths]
     if not files:
         raise UserError(f"the class folders of {root} hold no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
-    return Manifest.from_columns(files, labels, splits=splits, errors=errors)
+    return Manifest.from_columns(files, labels, splits=splits, metadata={"folder": places}, errors=errors)
 
 
 def _is_text(path: Path) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.folds import OWN_GROUPS
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import normalise_split
 from beats_jax.errors import UserError
@@ -59,7 +60,8 @@ def load_table(path: Path, data: DataConfig) -> Manifest:
 
 def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: Path) -> Manifest:
     """A manifest from columns of texts; `load_table` says how cells are read. `folder` stands in for an empty `data.root`."""
-    optional = (data.start_column, data.end_column, data.split_column, data.group_column)
+    by = "" if data.fold_by in OWN_GROUPS and data.fold_by not in table else data.fold_by
+    optional = (data.start_column, data.end_column, data.split_column, data.group_column, by)
     require_columns(table, (data.audio_column, data.label_column, *(name for name in optional if name)), origin.name)
     files = resolved_files(table[data.audio_column], Path(data.root).expanduser() if data.root else folder, origin)
     labels = [_row_labels(cell, data, origin.at(row)) for row, cell in enumerate(table[data.label_column])]
@@ -73,7 +75,7 @@ def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: 
         ends=_seconds(table, data.end_column, origin),
         splits=splits,
         groups=table[data.group_column] if data.group_column else None,
-        metadata={"fold": table["fold"]} if "fold" in table else None,
+        metadata={name: table[name] for name in ("fold", by) if name in table},
     )
 
 
