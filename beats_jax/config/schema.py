@@ -91,8 +91,8 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | synthetic
-    root: str = ""  # folder of audio (folder, esc50, urbansound8k), or the folder that the table's file names start from (csv)
+    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | tfds | synthetic
+    root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -100,6 +100,8 @@ class DataConfig:
     end_column: str = ""
     split_column: str = ""
     group_column: str = ""
+    tfds_name: str = ""  # tfds: which of several data sets below root: name, name/config or name:1.0.0
+    tfds_sample_rate: int = 0  # tfds: rate of the stored sound in Hz; 0 = as the data set says
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
     fold: str = ""  # esc50: "1".."5", urbansound8k: "1".."10" is the test fold; "all" = each in turn
@@ -134,6 +136,7 @@ class DataConfig:
             min(self.train_split, self.val_split, self.test_split) >= 0 and abs(total - 1) < 1e-6,
             f"data.train_split + val_split + test_split is {total:g}; the three must be >= 0 and add up to 1",
         )
+        require(self.tfds_sample_rate >= 0, f"data.tfds_sample_rate is {self.tfds_sample_rate}; it must not be negative")
         require(self.window_seconds > 0, f"data.window_seconds is {self.window_seconds}; it must be positive")
         require(
             self.evaluation_window_seconds >= 0,
