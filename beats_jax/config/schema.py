@@ -92,8 +92,8 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | synthetic
-    root: str = ""  # folder of audio (folder, esc50, urbansound8k), or the folder that the table's file names start from (csv)
+    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | tfds | synthetic
+    root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -101,6 +101,8 @@ class DataConfig:
     end_column: str = ""
     split_column: str = ""
     group_column: str = ""
+    tfds_name: str = ""  # tfds: which of several data sets below root: name, name/config or name:1.0.0
+    tfds_sample_rate: int = 0  # tfds: rate of the stored sound in Hz; 0 = as the data set says
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
     fold: str = ""  # esc50: "1".."5", urbansound8k: "1".."10" is the test fold; "all" = each in turn
@@ -149,6 +151,7 @@ class DataConfig:
         require(self.num_folds == 0 or self.num_folds >= 2, f"data.num_folds is {self.num_folds}; it must be 0 or at least 2")
         require(self.num_folds == 0 or bool(self.fold), "data.num_folds needs data.fold: the number of the test fold, or 'all'")
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
+        require(self.tfds_sample_rate >= 0, f"data.tfds_sample_rate is {self.tfds_sample_rate}; it must not be negative")
         require(self.window_seconds > 0, f"data.window_seconds is {self.window_seconds}; it must be positive")
         require(
             self.evaluation_window_seconds >= 0,

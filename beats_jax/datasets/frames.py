@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beats_jax.audio.io import is_present, is_record
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.report import ValidationReport
@@ -139,7 +140,7 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
     several = bool((manifest.labels.per_row != 1).any())
     rows = [list(manifest.labels[row]) for row in range(len(manifest))]
     columns: dict[str, Any] = {
-        "filename": [os.path.abspath(name) for name in manifest.files.tolist()],
+        "filename": [name if is_record(name) else os.path.abspath(name) for name in manifest.files.tolist()],
         "category": [json.dumps(names, ensure_ascii=False) if several else names[0] for names in rows],
     }
     times = {"start": manifest.starts, "end": manifest.ends}
@@ -186,7 +187,7 @@ def _findings(report: ValidationReport) -> dict[str, Any]:
 def _counts(manifest: Manifest | None, report: ValidationReport | None) -> dict[str, Any]:
     classes = manifest.labels.counts() if manifest is not None else {}
     files = set(manifest.files.tolist()) if manifest is not None else set()
-    missing = sum(not os.path.exists(name) for name in files)
+    missing = sum(not is_present(name) for name in files)
     return {
         "existing_files": len(files) - missing,
         "missing_files": missing,

@@ -12,7 +12,7 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
@@ -67,18 +67,14 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
 
 
 def data_of(path: Path, data: DataConfig) -> DataConfig:
-    """Where to read other recordings: a CSV with the run's column names, a folder in the ESC-50 layout, or one folder per class.
+    """Where to read other recordings: a CSV with the run's column names, one folder per class, ESC-50, UrbanSound8K or TFDS.
 
     Raises:
       UserError: the path does not exist.
     """
-    plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", classes=())
-    if path.is_file():
-        return replace(plain, source="csv", root="", metadata_file=str(path))
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist; --data takes a folder of class folders or a CSV table")
-    esc50 = (path / "meta" / "esc50.csv").is_file()
-    return replace(plain, source="esc50" if esc50 else "folder")
+    plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", tfds_name="", classes=())
+    source = source_at(path)
+    return replace(plain, source=source, **({"root": "", "metadata_file": str(path)} if source == "csv" else {}))
 
 
 def _experiment_of(run: Path) -> Experiment:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from beats_jax.audio.tfds_records import is_present, is_record
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.folds import OWN_GROUPS
@@ -129,7 +130,7 @@ def require_columns(table: Table, names: Sequence[str], where: str | Path) -> No
 
 def require_some_exist(files: Sequence[str], folders: Sequence[Path], where: str | Path) -> None:
     """Raises `UserError` naming the folders that were searched when none of the files is there."""
-    if not any(os.path.exists(name) for name in files):
+    if not any(is_present(name) for name in files):
         places = " and ".join(str(folder) for folder in folders)
         raise UserError(
             f"none of the {len(files)} files of {where} exists, for example {files[0]}; looked in {places}; set data.root"
@@ -191,6 +192,8 @@ def _resolve(name: str, folders: Sequence[Path], place: str) -> str:
     """Path of a file named in a table: the first place where it is, else the first place where it should be."""
     if not name:
         raise UserError(f"{place}: the file name is blank; fill it in or remove the row")
+    if is_record(name):
+        return name
     places = [os.path.join(folder, variant) for variant in dict.fromkeys((name, name.replace("\\", "/"))) for folder in folders]
     return next((place for place in places if os.path.exists(place)), places[-len(folders)])
 
