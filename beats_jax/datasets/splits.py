@@ -97,26 +97,47 @@ def fold_manifest(manifest: Manifest, fold: str) -> Manifest:
     return manifest.with_splits(np.where(manifest.metadata["fold"] == fold, "test", "train"))
 
 
+def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
+    """int64 [N]: one of `count` folds for every row, dealt out as `assign_splits` does it with equal shares.
+
+    Raises:
+      UserError: fewer groups than folds.
+    """
+    groups = len(np.unique(group_codes(manifest)))
+    if groups < count:
+        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
+    return _deal(manifest, np.full(count, 1 / count), seed)
+
+
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
-    """Split of every row ([N] texts): whole groups, those with rare classes first, each to the split that needs it most."""
+    """Split of every row ([N] texts)."""
     shares = np.array([data.train_split, data.val_split, data.test_split])
+    return np.array(SPLITS)[_deal(manifest, shares, data.split_seed)]
+
+
+def _deal(manifest: Manifest, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Part of every row, int64 [N]: whole groups, those with rare classes first, each to the part that needs it most.
+
+    Args:
+      shares: [K], adding up to 1.
+    """
     codes = np.unique(group_codes(manifest), return_inverse=True)[1]
     sizes = np.bincount(codes)
     counts = _group_label_counts(manifest, codes, len(sizes))
     totals = np.bincount(manifest.labels.ids, minlength=len(manifest.labels.names))
     want = [[share * total for total in totals.tolist()] for share in shares.tolist()]
     room = (shares * len(manifest)).tolist()
-    open_splits = [k for k in range(3) if shares[k] > 0]
-    chosen = np.zeros(len(sizes), np.int8)
-    for group in _order(counts, sizes, totals, data.split_seed):
+    open_parts = [k for k in range(len(shares)) if shares[k] > 0]
+    chosen = np.zeros(len(sizes), np.int64)
+    for group in _order(counts, sizes, totals, seed):
         labels = counts[group]
-        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_splits]
+        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_parts]
         best = -max(need)[2]
         chosen[group] = best
         room[best] -= int(sizes[group])
         for c, n in labels:
             want[best][c] -= n
-    return np.array(SPLITS)[chosen][codes]
+    return chosen[codes]
 
 
 def _group_label_counts(manifest: Manifest, codes: np.ndarray, groups: int) -> list[list[tuple[int, int]]]:
