@@ -87,7 +87,7 @@ def _facts(encoder: Encoder, manifest: Manifest, data: DataConfig) -> dict[str, 
     names, place = np.unique(manifest.files, return_inverse=True)
     rows = hashlib.sha256()
     for column in (place.astype(np.int64), manifest.starts, manifest.ends):
-        rows.update(np.ascontiguousarray(column))
+        rows.update(column.tobytes())
     settings = to_mapping(data)
     return {
         "format": FORMAT,

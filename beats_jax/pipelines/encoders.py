@@ -51,7 +51,7 @@ class ModelEncoder:
         digest = hashlib.sha256()
         for path, leaf in flatten(self.model.params).items():
             digest.update(path.encode())
-            digest.update(np.ascontiguousarray(leaf))
+            digest.update(np.asarray(leaf).tobytes())
         settings = to_mapping(replace(self.model.config, checkpoint=""))
         return {"model": settings, "params_sha256": digest.hexdigest(), "poolings": self.poolings}
 

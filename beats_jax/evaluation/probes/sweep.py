@@ -78,7 +78,7 @@ def _sweep(
         )
         parts = now.part[None] == jnp.arange(rounds.folds.shape[1])[:, None]
         truth = targets[now.held]
-        return jax.vmap(lambda answer: jax.vmap(lambda part: _measure(answer, truth, part, multi_label))(parts))(logits)
+        return jax.vmap(lambda answer: jax.vmap(lambda part: measure(answer, truth, part, multi_label))(parts))(logits)
 
     if pairs.shape[1] == 1:  # without vmap, whose loops copy their whole state in every turn
         return jax.tree.map(lambda part: part[:, None], jax.lax.map(lambda pair: one(pair[0]), pairs))
@@ -105,7 +105,7 @@ def probe_logits(
     return KINDS[kind].logits(train, targets, weights, test, settings, multi_label)
 
 
-def _measure(logits: jax.Array, targets: jax.Array, mask: jax.Array, multi_label: bool) -> tuple[jax.Array, jax.Array]:
+def measure(logits: jax.Array, targets: jax.Array, mask: jax.Array, multi_label: bool) -> tuple[jax.Array, jax.Array]:
     """Score and mean loss of the examples in `mask`, bool [m]; logits, targets float32 [m, C]."""
     real = mask.astype(jnp.float32)
     total = jnp.maximum(jnp.sum(real), 1.0)
