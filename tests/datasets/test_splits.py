@@ -7,7 +7,7 @@ import pytest
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest, text_column
-from beats_jax.datasets.splits import assign_splits, fold_manifest, folds, group_codes, leakage, normalise_split
+from beats_jax.datasets.splits import assign_splits, draw_folds, fold_manifest, folds, group_codes, leakage, normalise_split
 from beats_jax.errors import UserError
 
 SPLITS = {"train", "val", "test"}
@@ -34,6 +34,21 @@ def test_no_file_group_or_content_is_on_two_sides(seed: int) -> None:
         for value, name in zip(column.tolist(), split.splits.tolist(), strict=True):
             assert value == "" or seen.setdefault(value, name) == name
     assert leakage(split) == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_drawn_folds_keep_groups_together_and_classes_even(seed: int) -> None:
+    manifest = random_manifest(seed + 40)
+    folds = draw_folds(manifest, 3, seed)
+    codes = group_codes(manifest)
+    assert all(len(np.unique(folds[codes == code])) == 1 for code in np.unique(codes))
+    np.testing.assert_array_equal(folds, draw_folds(manifest, 3, seed))
+    even = Manifest.from_columns([f"{i}.wav" for i in range(60)], [["a"], ["b"], ["b"]] * 20)
+    folds, second = draw_folds(even, 5, seed), np.arange(60) % 3 > 0
+    assert np.bincount(folds[second]).tolist() == [8] * 5
+    assert np.bincount(folds[~second]).tolist() == [4] * 5
+    with pytest.raises(UserError, match="61 folds need as many"):
+        draw_folds(even, 61, seed)
 
 
 def test_chains_of_groups_are_one_group() -> None:
