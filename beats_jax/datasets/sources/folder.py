@@ -16,7 +16,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
     Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. For
-    `data.fold_by` "folder" metadata `folder` is the place of a file below its class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
+    `data.fold_by` "folder" metadata `folder` is its place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
