@@ -15,8 +15,8 @@ from beats_jax.errors import UserError
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
-    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. Metadata
-    `folder` is the place of a file below its class folder: "2019" of wren/2019/b.flac, "" of robin/a.wav.
+    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. For
+    `data.fold_by` "folder" metadata `folder` is its place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
@@ -41,7 +41,8 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         places += ["" if path.parent == folder else path.parent.relative_to(folder).as_posix() for path in paths]
     if not files:
         raise UserError(f"the class folders of {root} hold no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
-    return Manifest.from_columns(files, labels, splits=splits, metadata={"folder": places}, errors=errors)
+    metadata = {"folder": places} if data.fold_by == "folder" else None
+    return Manifest.from_columns(files, labels, splits=splits, metadata=metadata, errors=errors)
 
 
 def _is_text(path: Path) -> bool:
