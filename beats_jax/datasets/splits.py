@@ -113,24 +113,16 @@ def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
     Raises:
       UserError: fewer groups than folds.
     """
-    groups = len(np.unique(group_codes(manifest)))
+    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
+    groups = int(codes.max(initial=-1)) + 1
     if groups < count:
         raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
-    return _deal(manifest, np.full(count, 1 / count), seed)
+    return deal(manifest, codes, np.full(count, 1 / count), seed)
 
 
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
     """Split of every row ([N] texts)."""
     shares = np.array([data.train_split, data.val_split, data.test_split])
-    return np.array(SPLITS)[_deal(manifest, shares, data.split_seed)]
-
-
-def _deal(manifest: Manifest, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Part of every row, int64 [N]: whole groups, those with rare classes first, each to the part that needs it most.
-
-    Args:
-      shares: [K], adding up to 1.
-    """
     codes = np.unique(group_codes(manifest), return_inverse=True)[1]
     return np.array(SPLITS)[deal(manifest, codes, shares, data.split_seed)]
 

@@ -44,7 +44,7 @@ def test_nothing_that_belongs_together_crosses(seed: int) -> None:
     for column in (manifest.files, manifest.groups, manifest.metadata["content"]):
         assert_whole(column, fold)
     for name in folds(manifest):
-        assert leakage(fold_manifest(manifest, name)) == ()
+        assert leakage(fold_manifest(manifest, name, DataConfig())) == ()
 
 
 def test_a_column_holds_together_what_shares_it() -> None:
@@ -123,7 +123,7 @@ def test_settings_make_folds_in_place_of_those_of_the_data() -> None:
 def test_a_class_in_one_group_is_in_one_fold() -> None:
     manifest = Manifest.from_columns(["a", "b", "c", "d"], [["x"], ["x"], ["y"], ["x"]])
     made = grouped_folds(manifest, 2)
-    counts = [fold_manifest(made, name).split("test").labels.counts().get("y", 0) for name in ("1", "2")]
+    counts = [fold_manifest(made, name, DataConfig()).split("test").labels.counts().get("y", 0) for name in ("1", "2")]
     assert sorted(counts) == [0, 1]
 
 
