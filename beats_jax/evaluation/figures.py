@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7280"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, FAINT = "#1F2933", "#E3E7EB"
-SMALL_DOTS = 80  # an inch, of pictures of which there may be one for every class
+SPECTROGRAM_DOTS = 96  # an inch: there may be one for every class, and noise packs badly
 ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
 _STYLE: Any = {
     "font.family": "sans-serif",  # DejaVu Sans, which ships with matplotlib
@@ -295,11 +295,11 @@ def model_input(fbank: np.ndarray) -> str:
         axes.tick_params(labelsize=7)
         axes.set_xlabel("frame", fontsize=7)
         axes.set_ylabel("mel bin", fontsize=7)
-        return _data_uri(figure, "png", SMALL_DOTS)
+        return _data_uri(figure, "png", SPECTROGRAM_DOTS)
 
 
-def spectrogram(waveform: np.ndarray, sample_rate: int, small: bool = False) -> str:
-    """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples]. small: fewer dots.
+def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
+    """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples].
 
     Made for the eye (librosa, 1024-sample window, 80 dB range); the model's own input is `audio.filterbank`.
     """
@@ -325,4 +325,4 @@ def spectrogram(waveform: np.ndarray, sample_rate: int, small: bool = False) -> 
         axes.tick_params(labelsize=7)
         axes.set_xlabel("s", fontsize=7)
         axes.set_ylabel("Hz", fontsize=7)
-        return _data_uri(figure, "png", SMALL_DOTS if small else 130)
+        return _data_uri(figure, "png", SPECTROGRAM_DOTS)

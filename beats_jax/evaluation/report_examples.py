@@ -102,7 +102,7 @@ def gallery(examples: Sequence[Example], players: Players) -> str:
 def _pictures(example: Example) -> str:
     if example.waveform is None:
         return ""
-    uris = [figures.spectrogram(example.waveform, example.sample_rate, small=True)]
+    uris = [figures.spectrogram(example.waveform, example.sample_rate)]
     uris += [] if example.fbank is None else [figures.model_input(example.fbank)]
     return "".join(f'<img src="{uri}" alt="spectrogram">' for uri in uris)
 

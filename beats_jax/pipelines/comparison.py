@@ -72,8 +72,8 @@ def _predictions(run: Path) -> PredictionTable:
 
 
 def _keys(table: PredictionTable) -> list[tuple[str, float, float]]:
-    ends = np.nan_to_num(table.ends, nan=-1.0).tolist()  # the end of the file
-    return list(zip(table.files, table.starts.tolist(), ends, strict=True))
+    starts, ends = np.nan_to_num(table.starts), np.nan_to_num(table.ends, nan=-1.0)  # start and end of the file
+    return list(zip(table.files, starts.tolist(), ends.tolist(), strict=True))
 
 
 def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path) -> PredictionTable:
