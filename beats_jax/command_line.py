@@ -57,7 +57,7 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
     """
     base = experiment_from_mapping(_config_from_file(config))
-    return _apply_overrides(_with_family(base, overrides), overrides)
+    return apply_overrides(_with_family(base, overrides), overrides)
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def _with_family(base: Experiment, overrides: Sequence[str]) -> Experiment:
     return replace(base, model=model)
 
 
-def _apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+def apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment changed by `--config.key=value` arguments. Raises `UserError` for an unknown key or a wrong type."""
     from absl import flags
     from ml_collections import ConfigDict, config_flags
 

@@ -19,7 +19,7 @@ from beats_jax.models.registry import constants, depth_of, min_frames
 from beats_jax.objectives import registry
 from beats_jax.objectives.state import with_parameters
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
-from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData
+from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
 from beats_jax.pipelines.results import Measured, measure, read_history, write_results
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.workdir import write_text
@@ -35,6 +35,7 @@ VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop e
 
 def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> Measured:
     """One training run on prepared data and its measurement on the test rows (on the validation rows where there is no test)."""
+    require_splits(data.manifest, experiment.training)
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n")
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
