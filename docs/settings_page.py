@@ -19,6 +19,8 @@ GROUPS = {
     "EATConfig": "model, family `eat`",
     "ObjectiveConfig": "objective, whatever its name",
     "SupervisedConfig": "objective, name `supervised`",
+    "MaskedPredictionConfig": "objective, name `masked_prediction`",
+    "TokenizerObjectiveConfig": "objective, name `tokenizer`",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",
@@ -39,7 +41,7 @@ def settings_page() -> str:
 
 def _table(source: str, name: str) -> str:
     body = re.search(
-        rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\nOBJECTIVE_CONFIGS|\Z)",
+        rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\nOBJECTIVE_CONFIGS|\ndef |\Z)",
         source,
         re.S,
     )

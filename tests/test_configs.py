@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from beats_jax.command_line import read_experiment
+from beats_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
+STAGES = ("iter1", "tokenizer", "iter2", "tokenizer_finetuned", "iter3")
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
@@ -45,3 +47,17 @@ def test_an_unknown_word_after_the_config_is_told(name, capsys):
 
     assert main(["--config", f"{ROOT / 'configs' / name}.py:three_epochs"]) == 2
     assert "unknown word three_epochs; known: " in capsys.readouterr().err
+
+
+def test_the_stages_of_pretraining_follow_each_other():
+    """Every stage finds the run before it under the name that one has; only fine-tuning lies in between."""
+    path = str(ROOT / "configs" / "pretrain_beats.py")
+    for size in ("", "_small"):
+        stages = {f"{name}{size}": read_experiment(f"{path}:{name}{size}", []) for name in STAGES}
+        assert all(stage.name == name for name, stage in stages.items())
+        before = [getattr(stage.objective, "teacher", getattr(stage.objective, "tokenizer", "")) for stage in stages.values()]
+        assert before == ["", *(f"runs/{name}{size}" for name in ("iter1", "tokenizer", "finetuned", "tokenizer_finetuned"))]
+        assert not any(stage.objective.NEEDS_LABELS for stage in stages.values())
+        assert len({stage.model.input_patch_size for stage in stages.values()}) == 1
+    with pytest.raises(UserError, match="no stage 'iter9'"):
+        read_experiment(f"{path}:iter9", [])

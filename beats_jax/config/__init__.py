@@ -1,7 +1,13 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
 from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
-from beats_jax.config.objectives import AugmentConfig, ObjectiveConfig, SupervisedConfig
+from beats_jax.config.objectives import (
+    AugmentConfig,
+    MaskedPredictionConfig,
+    ObjectiveConfig,
+    SupervisedConfig,
+    TokenizerObjectiveConfig,
+)
 from beats_jax.config.schema import (
     AudioConfig,
     DataConfig,
@@ -23,11 +29,13 @@ __all__ = [
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
+    "MaskedPredictionConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "SupervisedConfig",
     "SyntheticConfig",
     "TokenizerConfig",
+    "TokenizerObjectiveConfig",
     "TrainingConfig",
     "experiment_from_mapping",
     "from_mapping",

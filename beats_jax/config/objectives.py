@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from beats_jax.config.rules import require, require_one_of
+from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, require, require_one_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class AugmentConfig:
 class ObjectiveConfig:
     """What every objective has."""
 
+    # Learns from labels? Where not, recordings need none, and the run ends in an encoder instead of a measured classifier.
+    NEEDS_LABELS: ClassVar[bool] = True
+
     name: str = "supervised"  # chooses the dataclass below: OBJECTIVE_CONFIGS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -60,6 +64,78 @@ class SupervisedConfig(ObjectiveConfig):
         require(self.focal_gamma >= 0, f"objective.focal_gamma is {self.focal_gamma}; it must not be negative")
 
 
+@dataclass(frozen=True)
+class MaskedPredictionConfig(ObjectiveConfig):
+    """Masked audio modelling: codes of hidden patches from the visible ones (BEATs, arXiv 2212.09058; defaults are ESPnet's)."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "masked_prediction"
+    tokenizer: str = ""  # where codes come from: a name, file or run of a trained tokenizer; empty = random projection
+    codes: int = 1024  # random projection: number of codes; a trained tokenizer has its own
+    code_dim: int = 256  # random projection: width of a code
+    tokenizer_seed: int = 42  # random projection: of its tensors, which are kept in the checkpoints
+    largest_dead_share: float = 0.5  # a trained tokenizer with more of its codes unused is refused
+    mask_ratio: float = 0.75  # share of a clip's real tokens that is hidden, drawn evenly for every clip
+    positions: str = "true"  # what the encoder knows of visible tokens: their true places | compact (moved together, ESPnet)
+    mask_token: str = "learnt"  # what stands for a hidden token in the predictor: learnt | zero (the paper)
+    predictor_layers: int = 3
+    predictor_dim: int = 0  # 0 = the encoder's width
+    predictor_heads: int = 0  # 0 = the encoder's
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.positions", self.positions, ("true", "compact"))
+        require_one_of("objective.mask_token", self.mask_token, ("learnt", "zero"))
+        require(0 < self.mask_ratio < 1, f"objective.mask_ratio is {self.mask_ratio}; it must lie between 0 and 1")
+        require(0 <= self.label_smoothing < 1, f"objective.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+        require(
+            0 <= self.largest_dead_share <= 1,
+            f"objective.largest_dead_share is {self.largest_dead_share}; it must lie between 0 and 1",
+        )
+        _require_range(self, "codes", 2, LARGEST_SIZE)
+        _require_range(self, "code_dim", 1, LARGEST_SIZE)
+        _require_range(self, "tokenizer_seed", 0, 2**32 - 1)
+        _require_range(self, "predictor_layers", 1, MOST_LAYERS)
+        for name in ("predictor_dim", "predictor_heads"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+
+
+@dataclass(frozen=True)
+class TokenizerObjectiveConfig(ObjectiveConfig):
+    """Self-distilled tokenizer (VQ-KD; BEATs §3.2.2): codes from which what a teacher says of a token can be estimated."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "tokenizer"
+    teacher: str = ""  # a BEATs of this name, file or run
+    target: str = "features"  # what is estimated of every token: the teacher's last layer | logits (of its head, token by token)
+    estimator_layers: int = 3
+    estimator_dim: int = 0  # 0 = the encoder's width
+    estimator_heads: int = 0  # 0 = the encoder's
+    commitment: float = 1.0  # weight of the distance between vectors and their codes; 10 in ESPnet's AudioSet recipe
+    kmeans_batches: int = 8  # batches from whose vectors the codebook starts
+    restart_below: float = 0.0  # every 100 steps, codes used less than this share of the mean start anew; 0 = never, as published
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.target", self.target, ("features", "logits"))
+        require(self.commitment >= 0, f"objective.commitment is {self.commitment}; it must not be negative")
+        require(
+            0 <= self.restart_below < 1, f"objective.restart_below is {self.restart_below}; it must be at least 0 and below 1"
+        )
+        _require_range(self, "estimator_layers", 1, MOST_LAYERS)
+        _require_range(self, "kmeans_batches", 1, LARGEST_SIZE)
+        for name in ("estimator_dim", "estimator_heads"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+
+
+def _require_range(config: ObjectiveConfig, name: str, least: int, most: int) -> None:
+    value = getattr(config, name)
+    require(least <= value <= most, f"objective.{name} is {value}; it must lie between {least} and {most}")
+
+
 OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
+    "masked_prediction": MaskedPredictionConfig,
+    "tokenizer": TokenizerObjectiveConfig,
 }

@@ -92,7 +92,7 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | urbansound8k | tfds | synthetic
+    source: str = "folder"  # folder | csv | esc50 | urbansound8k | tfds | synthetic | recordings: datasets.sources.SOURCES
     root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
@@ -123,6 +123,8 @@ class DataConfig:
     sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
     data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
     balanced: bool = False  # draw classes evenly instead of rows
+    draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
+    reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all
     check: str = "decode"  # before training: decode every file once | read its header only
     num_workers: int = 2
     worker_kind: str = "thread"  # thread | process
@@ -141,6 +143,8 @@ class DataConfig:
         require_one_of("data.crop", self.crop, ("random", "start"))
         require_one_of("data.statistics", self.statistics, ("given", "training"))
         require(0 <= self.fold_val_split < 1, f"data.fold_val_split is {self.fold_val_split}; it must be in [0, 1)")
+        require_one_of("data.draw", self.draw, ("rows", "time"))
+        require(not (self.balanced and self.draw == "time"), "data.balanced and data.draw 'time' exclude each other")
         require_one_of("data.check", self.check, ("decode", "header"))
         require_one_of("data.worker_kind", self.worker_kind, ("thread", "process"))
         total = self.train_split + self.val_split + self.test_split
@@ -164,6 +168,10 @@ class DataConfig:
         require(
             self.trim_below_dbfs <= 0,
             f"data.trim_below_dbfs is {self.trim_below_dbfs}; full scale is 0 dB, give a negative level",
+        )
+        require(
+            self.reject_below_dbfs <= 0,
+            f"data.reject_below_dbfs is {self.reject_below_dbfs}; full scale is 0 dB, give a negative level",
         )
         require(self.hop_seconds >= 0, f"data.hop_seconds is {self.hop_seconds}; it must not be negative")
         require(self.batch_size >= 1, f"data.batch_size is {self.batch_size}; it must be at least 1")
@@ -261,6 +269,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         rate, given = self.audio.sample_rate, self.data.sample_rate
+        mode, name = self.training.mode, self.objective.name
+        labelled = self.objective.NEEDS_LABELS
+        require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
         require(given in (0, rate), f"data.sample_rate is {given}; the model reads {rate} Hz, and every file is brought to that")
         if self.training.batch_size:
             object.__setattr__(self, "data", replace(self.data, batch_size=self.training.batch_size))

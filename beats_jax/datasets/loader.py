@@ -6,6 +6,9 @@
 The stream of examples is a pure function of (seed, number of the example): shuffle, repeat, random window, then the hosts cut the
 global batch into contiguous parts. So a run continues at any step, with any number of hosts or workers, as if never interrupted.
 A file that cannot be read becomes a row of zeros with example_mask False and an error beside the batch, never a lost batch.
+
+A training window is rejected as silent when its root mean square about its mean lies below `data.reject_below_dbfs`; another one
+is drawn anywhere in its row, and after `TRIES` of them the example is left out (example_mask False, no error).
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ import numpy as np
 from beats_jax.audio.io import AudioError, read
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.windows import WindowTable, evaluation_windows, row_bounds, training_window
+from beats_jax.datasets.windows import WindowTable, evaluation_windows, row_bounds, training_stretches, training_window
 from beats_jax.errors import UserError
 
 if TYPE_CHECKING:
     import grain
 
 NO_ROW = -1  # `rows` of the padding that fills the last evaluation batch
+TRIES = 8  # windows drawn for one example before it is left out as silent
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Batch:
     Attributes:
       arrays: waveforms float32 [b, S] (padded with zeros), lengths int32 [b] in samples, labels int32 [b] or float32 [b, C],
         positions int32 [b] (place in the global batch), rows int32 [b] (row of the manifest; -1 = padding),
-        example_mask bool [b] (False = not an example: padding or a bad file).
+        example_mask bool [b] (False = not an example: padding, a bad file or silence). Without a vocabulary no labels.
       errors: the files that could not be read.
     """
 
@@ -44,13 +48,16 @@ class Batch:
 
 
 def steps_per_epoch(manifest: Manifest, data: DataConfig) -> int:
-    """Global batches until every row has been drawn once (without `data.balanced`); the last may reach into the next epoch."""
-    return -(-len(manifest) // data.batch_size)
+    """Global batches until every row (`data.draw` "time": every stretch of time) has been drawn once (without `data.balanced`);
+    the last may reach into the next epoch.
+    """
+    visits = len(training_stretches(manifest, data)) if data.draw == "time" else len(manifest)
+    return -(-visits // data.batch_size)
 
 
 def training_batches(
     manifest: Manifest,
-    vocabulary: LabelVocabulary,
+    vocabulary: LabelVocabulary | None,
     data: DataConfig,
     audio: AudioConfig,
     *,
@@ -61,12 +68,13 @@ def training_batches(
 ) -> Generator[Batch, None, None]:
     """Endless batches of training windows.
 
-    Every epoch draws each row once in a new order; a batch may span two epochs. With `data.balanced` the classes take turns
-    instead, each going through its rows in its own order; a row with several labels belongs to each of its classes, rows without
-    a label are one class more.
+    Every epoch draws each row (or `windows.training_stretches` of time) once in a new order; a batch may span two epochs.
+    With `data.balanced` the classes take turns instead, each going through its rows in its own order; a row with several labels
+    belongs to each of its classes, rows without a label are one class more.
 
     Args:
       manifest: rows to draw from (one split), validated: `windows.row_bounds` must know their ends.
+      vocabulary: the classes; None = the examples have no labels.
       seed: 0 .. 2**32 - 1; order and windows follow from it alone.
       start_step: the first global step to give; the same batches as if all before had been drawn.
       host_index, host_count: this host gets places host_index * b .. of each global batch, b = batch_size / host_count.
@@ -81,7 +89,7 @@ def training_batches(
 
     part = _host_part(data, host_index, host_count)
     examples = Examples(manifest, vocabulary, data, audio, seed=seed)
-    order = _balanced_order(grain, manifest, seed) if data.balanced else _order(grain, np.arange(len(manifest)), seed)
+    order = _balanced_order(grain, manifest, seed) if data.balanced else _order(grain, np.arange(examples.visits), seed)
     drawn = order.map_with_index(examples.place).random_map(examples.draw, seed=_derived_seed(seed, 1))
     batches = drawn.batch(part, drop_remainder=True, batch_fn=collate)[host_index::host_count]
     return _iterate(grain, batches[start_step:], data)
@@ -89,7 +97,7 @@ def training_batches(
 
 def evaluation_batches(
     manifest: Manifest,
-    vocabulary: LabelVocabulary,
+    vocabulary: LabelVocabulary | None,
     data: DataConfig,
     audio: AudioConfig,
     *,
@@ -119,7 +127,7 @@ class Examples:
     def __init__(
         self,
         manifest: Manifest,
-        vocabulary: LabelVocabulary,
+        vocabulary: LabelVocabulary | None,
         data: DataConfig,
         audio: AudioConfig,
         *,
@@ -130,22 +138,44 @@ class Examples:
         self._files = manifest.files
         self._starts, self._ends = row_bounds(manifest)
         self._labels = manifest.labels
-        self._places = _label_places(manifest, vocabulary, data.multi_label)
-        self._classes = len(vocabulary) if data.multi_label else 0
+        self._places = None if vocabulary is None else _label_places(manifest, vocabulary, data.multi_label)
+        self._classes = len(vocabulary) if vocabulary is not None and data.multi_label else 0
+        self._stretches = training_stretches(manifest, data) if windows is None else None
         self._data = data
         self._audio = audio
         self._samples = round((data.window_seconds if windows is None else data.heard_seconds) * audio.sample_rate)
         self._windows = windows
 
-    def place(self, index: int, row: int) -> tuple[int, int]:
-        """(place in the global batch, row) of example `index` of the endless stream."""
-        return index % self._data.batch_size, int(row)
+    @property
+    def visits(self) -> int:
+        """Examples of an epoch."""
+        assert self._stretches is not None
+        return len(self._stretches)
+
+    def place(self, index: int, visit: int) -> tuple[int, int]:
+        """(place in the global batch, number of the stretch) of example `index` of the endless stream."""
+        return index % self._data.batch_size, int(visit)
 
     def draw(self, placed: tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
-        """One training window of a row."""
-        position, row = placed
-        window = training_window(self._starts[row], self._ends[row], self._data.window_seconds, self._data.crop, rng)
-        return self._example(position, row, *window)
+        """One training window of a stretch; of its whole row where that one is silent."""
+        assert self._stretches is not None
+        position, visit = placed
+        row, start = int(self._stretches.row[visit]), float(self._stretches.start_seconds[visit])
+        end = start + float(self._stretches.seconds[visit])
+        crop = self._data.crop
+        for _ in range(TRIES):
+            example = self._example(position, row, *training_window(start, end, self._data.window_seconds, crop, rng))
+            if not self._is_silent(example):
+                return example
+            start, end, crop = float(self._starts[row]), float(self._ends[row]), "random"
+        return self._masked(position, row, None)
+
+    def _is_silent(self, example: dict[str, Any]) -> bool:
+        threshold = self._data.reject_below_dbfs
+        if not threshold or example["error"] is not None:
+            return False
+        deviation = float(np.std(example["waveforms"][: int(example["lengths"])], dtype=np.float64))
+        return deviation < 10.0 ** (threshold / 20)
 
     def window(self, index: int) -> dict[str, Any]:
         """Evaluation window `index`; behind the last one, padding."""
@@ -173,31 +203,30 @@ class Examples:
         length = min(len(sound), self._samples)
         waveform = np.zeros(self._samples, np.float32)
         waveform[:length] = sound[:length]
-        return self._as_example(waveform, length, self._target(row), position, row, None)
+        return self._as_example(waveform, length, position, row, None)
 
     def _masked(self, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
-        target = np.zeros(self._classes, np.float32) if self._classes else np.int32(0)
-        return self._as_example(np.zeros(self._samples, np.float32), 0, target, position, row, error)
+        return self._as_example(np.zeros(self._samples, np.float32), 0, position, row, error)
 
-    def _as_example(
-        self, waveform: np.ndarray, length: int, target: np.ndarray | np.int32, position: int, row: int, error: AudioError | None
-    ) -> dict[str, Any]:
+    def _as_example(self, waveform: np.ndarray, length: int, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
+        labels = {} if self._places is None else {"labels": self._target(row if length else NO_ROW, self._places)}
         return {
             "waveforms": waveform,
             "lengths": np.int32(length),
-            "labels": target,
+            **labels,
             "positions": np.int32(position),
             "rows": np.int32(row),
             "example_mask": np.bool_(length > 0),
             "error": error,
         }
 
-    def _target(self, row: int) -> np.ndarray | np.int32:
-        places = self._places[self._labels.ids_of(row)]
-        if not self._classes:
-            return np.int32(places[0])
+    def _target(self, row: int, places: np.ndarray) -> np.ndarray | np.int32:
+        """What the loss compares with; zeros for `NO_ROW`."""
         target = np.zeros(self._classes, np.float32)
-        target[places] = 1
+        own = places[self._labels.ids_of(row)] if row != NO_ROW else places[:0]
+        if not self._classes:
+            return np.int32(own[0] if len(own) else 0)
+        target[own] = 1
         return target
 
 

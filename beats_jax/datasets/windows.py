@@ -65,6 +65,25 @@ def evaluation_windows(manifest: Manifest, data: DataConfig) -> WindowTable:
     return WindowTable(row, start, np.minimum(window, ends[row] - start))
 
 
+def training_stretches(manifest: Manifest, data: DataConfig) -> WindowTable:
+    """What an epoch of training visits once each: a window is drawn from every stretch.
+
+    With `data.draw` "rows" a stretch is a row. With "time" a row has as many stretches as it lasts windows (rounded, one at
+    least); their windows start in equal shares of the row, so that every start is as likely as any other, and an hour of one
+    recording is heard as often as an hour of another.
+    """
+    starts, ends = row_bounds(manifest)
+    seconds = ends - starts
+    if data.draw == "rows":
+        return WindowTable(np.arange(len(manifest), dtype=np.int32), starts, seconds)
+    counts = np.maximum(1, np.rint(seconds / data.window_seconds)).astype(np.int64)
+    row = np.repeat(np.arange(len(manifest), dtype=np.int32), counts)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    spare = np.maximum(0.0, seconds - data.window_seconds)  # where a window may start
+    step = (spare / counts)[row]
+    return WindowTable(row, starts[row] + place * step, np.minimum(step + data.window_seconds, seconds[row]))
+
+
 def training_window(start: float, end: float, window_seconds: float, crop: str, rng: np.random.Generator) -> tuple[float, float]:
     """One window of a row: its start and how much sound it holds, in seconds.
 

@@ -90,31 +90,38 @@ def learning_curves(
     Args:
       history: rows with "step" and any of "train/loss", "val/loss", "val/<metric>".
     """
-    import matplotlib
-
     losses = [(label, *history_series(history, key)) for label, key in (("training", "train/loss"), ("validation", "val/loss"))]
     metrics = [(name, *history_series(history, f"val/{name}")) for name in metric_names]
-    panels = [
-        (title, [line for line in lines if len(line[1])])
-        for title, lines in (("Loss", losses), ("Validation metrics", metrics))
-        if any(len(line[1]) for line in lines)
-    ]
-    if not panels:
+    return curve_panels([("Loss", losses, None), ("Validation metrics", metrics, 1.02)])
+
+
+def curve_panels(
+    panels: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray]], float | None]], *, columns: int = 2
+) -> str | None:
+    """Curves against the step, panel by panel, as SVG; empty curves and panels are left out, None without any.
+
+    Args:
+      panels: (title, lines of (label, steps [n], values [n]), top of the axis or None); axes start at 0 where nothing is below.
+      columns: panels side by side.
+    """
+    import matplotlib
+
+    kept = [(title, [line for line in lines if len(line[1])], top) for title, lines, top in panels]
+    kept = [panel for panel in kept if panel[1]]
+    if not kept:
         return None
+    rows = -(-len(kept) // columns)
     with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(9, 3.1)
-        for position, (title, lines) in enumerate(panels, start=1):
-            axes = figure.add_subplot(1, len(panels), position)
+        figure = _new_figure(9, 3.1 * rows)
+        for position, (title, lines, top) in enumerate(kept, start=1):
+            axes = figure.add_subplot(rows, min(columns, len(kept)), position)
             for color, (label, steps, values) in zip(PALETTE, lines, strict=False):
                 marker = "o" if len(steps) <= 40 else None
                 axes.plot(steps, values, color=color, label=label, linewidth=1.6, marker=marker, markersize=3)
             axes.set(title=title, xlabel="step")
             axes.grid(True)
             axes.legend()
-            if title == "Loss":
-                axes.set_ylim(bottom=0)
-            else:
-                axes.set_ylim(0, 1.02)
+            axes.set_ylim(bottom=0 if min(values.min() for _, _, values in lines) >= 0 else None, top=top)
         return _data_uri(figure, "svg")
 
 

@@ -37,7 +37,7 @@ def attend(
 
     Args:
       queries, keys, values: [B, H, T, K].
-      bias: [H, T, T] (query, key), the same for all clips; None = no bias.
+      bias: [H, T, T] (query, key), the same for all clips, or [B, H, T, T]; None = no bias.
       gate: [B, H, T], factor of each bias row; None = 1.
       token_mask: bool [B, T], True = real. A clip without any real token attends evenly to all its tokens, so that it stays
         finite (the original gives NaN).
@@ -57,11 +57,13 @@ def attend(
         clip["token_mask"] = token_mask
     if dropout_key is not None and dropout_rate > 0:
         clip["dropout_key"] = jax.random.split(dropout_key, queries.shape[0])
+    if bias is not None and bias.ndim == 4:
+        clip["bias"], bias = bias, None
     one = partial(_attend_clip, bias=bias, dropout_rate=dropout_rate, dtype=dtype)
     direct = jax.vmap(one)
     # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
     clips = partial(jax.lax.map, jax.checkpoint(one, prevent_cse=False))
-    plain = bias is None and "gate" not in clip and "dropout_key" not in clip
+    plain = bias is None and not clip.keys() & {"bias", "gate", "dropout_key"}
     if form == "heads" and not plain:
         raise ValueError("attention by heads takes neither a bias nor dropout")
     if form == "portable":
@@ -83,6 +85,7 @@ def _by_heads(clips: Callable[[dict[str, jax.Array]], jax.Array], clip: dict[str
 
 def _attend_clip(clip: dict[str, jax.Array], *, bias: jax.Array | None, dropout_rate: float, dtype: Any) -> jax.Array:
     scores = contract("hqk,hsk->hqs", clip["queries"], clip["keys"], dtype)
+    bias = clip.get("bias", bias)
     if bias is not None:
         scores = scores + (clip["gate"][:, :, None] * bias if "gate" in clip else bias)
     if "token_mask" in clip:
@@ -116,7 +119,7 @@ class SelfAttention(nn.Module):
             self.grep_a = self.param("grep_a", nn.initializers.ones_init(), (heads,))
 
     def __call__(self, x: jax.Array, bias: jax.Array | None, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """`x` [B, T, D], `bias` [H, T, T] or None, `token_mask` bool [B, T] or None → [B, T, D]."""
+        """`x` [B, T, D], `bias` [H, T, T], [B, H, T, T] or None, `token_mask` bool [B, T] or None → [B, T, D]."""
         queries, keys, values = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         gate = None
         if self.config.gru_rel_pos and self.config.relative_position_embedding:

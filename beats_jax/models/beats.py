@@ -22,7 +22,8 @@ from beats_jax.models.gradient_scale import scale_gradient
 from beats_jax.models.heads import AttentiveHead, masked_mean
 from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.output import EncoderOutput
-from beats_jax.models.relative_position import relative_position_bias
+from beats_jax.models.relative_position import placed_position_bias, relative_position_bias
+from beats_jax.models.visible import Places
 
 
 def patches(fbank: jax.Array, size: int) -> jax.Array:
@@ -116,17 +117,23 @@ class Encoder(nn.Module):
         self.layers = [TransformerLayer(config, self.dtype, self.forms) for _ in range(config.encoder_layers)]
         self.dropout = nn.Dropout(config.dropout)
 
-    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, list[jax.Array]]:
+    def __call__(
+        self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool, places: Places | None = None
+    ) -> tuple[jax.Array, list[jax.Array]]:
         config = self.config
         if token_mask is not None:
             x = jnp.where(token_mask[:, :, None], x, 0.0)  # before the convolution and for the residual alike, as published
-        x = x + self.pos_conv(x)
+        x = x + (self.pos_conv(x) if places is None else places.gather(self.pos_conv(places.restore(x))))
         if not config.layer_norm_first:
             x = self.layer_norm(x)
         x = self.dropout(x, deterministic=deterministic)
         bias = None
         if config.relative_position_embedding:
-            bias = relative_position_bias(self.relative_attention_bias(), x.shape[1], config.max_distance)
+            table, reach = self.relative_attention_bias(), config.max_distance
+            if places is None:
+                bias = relative_position_bias(table, x.shape[1], reach)
+            else:
+                bias = placed_position_bias(table, places.positions, places.num_tokens, reach)
         states = [x]
         for layer in self.layers:
             x = self._step(layer, x, bias, token_mask, deterministic)
@@ -192,20 +199,34 @@ class BEATs(nn.Module):
 
     def embed_patches(self, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
         """fbank [B, F, M] → patch embeddings [B, T, E]; masked patches are read as zeros."""
-        pixels = patches(fbank, self.config.input_patch_size)
+        return self.embed_pixels(patches(fbank, self.config.input_patch_size), token_mask)
+
+    def embed_pixels(self, pixels: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
+        """What `patches` gives, or a part of it, [B, T, P * P] → [B, T, E]; masked patches are read as zeros."""
         if token_mask is not None:
             pixels = jnp.where(token_mask[:, :, None], pixels, 0.0)
         return self.patch_embedding(pixels)
 
     def encode_tokens(
-        self, tokens: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array | None = None,
+        *,
+        deterministic: bool = True,
+        layers: bool = False,
+        places: Places | None = None,
     ) -> EncoderOutput:
-        """Patch embeddings [B, T, E] (of any subset of the patches) → `EncoderOutput`; arguments as in `__call__`."""
+        """Patch embeddings [B, T, E] → `EncoderOutput`; arguments as in `__call__`.
+
+        Args:
+          places: where in the clip the tokens lie, when they are not all of it; both position rules go by that. None = one
+            behind the other.
+        """
         x = self.layer_norm(tokens)
         if self.config.embed_dim != self.config.encoder_embed_dim:
             x = self.post_extract_proj(x)
         x = self.dropout_input(x, deterministic=deterministic)
-        features, states = self.encoder(x, token_mask, deterministic)
+        features, states = self.encoder(x, token_mask, deterministic, places)
         real = jnp.ones(tokens.shape[:2], bool) if token_mask is None else token_mask
         logits = None
         if self.config.predictor_class > 0:

@@ -75,20 +75,43 @@ def updated_usage(usage: jax.Array, codes: jax.Array, token_mask: jax.Array | No
 
 
 def updated(codebook: Codebook, projected: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> Codebook:
-    """The codebook after a training batch: every code moves towards the normalised mean of its vectors, and is normalised.
+    """The codebook after a training batch: `moved` by `assigned`."""
+    return moved(codebook, *assigned(projected, codes, codebook.usage.shape[0], token_mask))
+
+
+def assigned(
+    projected: jax.Array, codes: jax.Array, size: int, token_mask: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the normalised vectors of each code, [K, Q], and how many there are, [K]; these add up over parts of a batch.
 
     Under jit with a sharded batch the sums run over all devices.
 
     Args:
-      projected: float32 [..., Q], as `quantize` got them. codes: int32 [...], as it gave them.
+      projected: float32 [..., Q], as `quantize` got them. codes: int32 [...], as it gave them; -1 = none.
+      size: K.
       token_mask: bool [...], True = real, the only ones that count; None = all.
     """
     vectors = jax.lax.stop_gradient(normalise(projected)).reshape(-1, projected.shape[-1])
-    assigned = _assignments(codes, token_mask, codebook.usage.shape[0])
+    rows = _assignments(codes, token_mask, size)
     flat = token_mask.reshape(-1, 1) if token_mask is not None else jnp.ones((1, 1), bool)
-    means, counts = _means(assigned, jnp.where(flat, vectors, 0.0), codebook.embedding)
+    return jnp.einsum("nk,nq->kq", rows, jnp.where(flat, vectors, 0.0), precision=PRECISION), jnp.sum(rows, axis=0)
+
+
+def moved(codebook: Codebook, sums: jax.Array, counts: jax.Array) -> Codebook:
+    """Every code moved towards the normalised mean of its vectors, and normalised; arguments from `assigned`, whole batch."""
+    means = jnp.where(counts[:, None] > 0, normalise(sums), codebook.embedding)
     usage = DECAY * codebook.usage + (1.0 - DECAY) * counts
     return codebook._replace(embedding=normalise(DECAY * codebook.embedding + (1.0 - DECAY) * means), usage=usage)
+
+
+def restarted(codebook: Codebook, dead: jax.Array, vectors: jax.Array) -> Codebook:
+    """`dead` codes, bool [K], start again as these vectors [K, Q] with the mean usage, so that they have time to find theirs.
+
+    Nothing of this is in the published code. A vector of zeros leaves its code as it is.
+    """
+    chosen = dead & (jnp.sum(vectors * vectors, axis=1) > 0)
+    embedding = jnp.where(chosen[:, None], normalise(vectors), codebook.embedding)
+    return codebook._replace(embedding=embedding, usage=jnp.where(chosen, jnp.mean(codebook.usage), codebook.usage))
 
 
 def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITERATIONS) -> tuple[jax.Array, jax.Array]:

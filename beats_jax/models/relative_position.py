@@ -29,11 +29,22 @@ def relative_buckets(distances: np.ndarray, num_buckets: int, max_distance: int)
 
 def relative_position_bias(table: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
     """Bias before gating, float32 [H, T, T] (query, key), from the bucket `table` [num_buckets, H]."""
-    distances = np.arange(-(num_tokens - 1), num_tokens)
-    buckets = relative_buckets(distances, table.shape[0], max_distance)
-    by_distance = jnp.take(table, buckets, axis=0).T  # [H, 2T-1]: gather few rows first, then spread them along the diagonals
     position = jnp.arange(num_tokens)
+    by_distance = _bias_by_distance(table, num_tokens, max_distance)
     return jnp.take(by_distance, position[None, :] - position[:, None] + num_tokens - 1, axis=1)
+
+
+def placed_position_bias(table: jax.Array, positions: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
+    """The same for tokens at given places of a sequence of `num_tokens`: positions int32 [B, V] → float32 [B, H, V, V]."""
+    by_distance = _bias_by_distance(table, num_tokens, max_distance)
+    distances = positions[:, None, :] - positions[:, :, None]
+    return jnp.moveaxis(jnp.take(by_distance, distances + num_tokens - 1, axis=1), 0, 1)
+
+
+def _bias_by_distance(table: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
+    """[H, 2T-1], for the distances -(T-1) to T-1: few rows are gathered first, then they are spread along the diagonals."""
+    distances = np.arange(-(num_tokens - 1), num_tokens)
+    return jnp.take(table, relative_buckets(distances, table.shape[0], max_distance), axis=0).T
 
 
 def relative_gate(queries: jax.Array, kernel: jax.Array, bias: jax.Array, scale: jax.Array) -> jax.Array:

@@ -25,6 +25,13 @@ def over_batch(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec(axes)), tree)
 
 
+def everywhere(tree: Any) -> Any:
+    """Every array of `tree` whole on every device, so that each host can read it; a no-op outside `jax.set_mesh`."""
+    if not jax.sharding.get_abstract_mesh().axis_names:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
 def per_device(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of batched arrays, run by each device on its own rows; `function` itself outside `jax.set_mesh`.
 

@@ -10,17 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from beats_jax.audio import augment
-from beats_jax.config import AugmentConfig
+from beats_jax.audio.filterbank import filterbank
+from beats_jax.config import AugmentConfig, Experiment, ModelConfig
+from beats_jax.models import registry
 from beats_jax.objectives.gradients import over_batch, per_device
 
 # Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
 MODEL_STREAM = 2**32 - 1
 MIXUP_STREAM = 2**32 - 2
+MASK_STREAM = 2**32 - 3
+RESTART_STREAM = 2**32 - 4
+
+
+def row_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
+    """One key for every row of a batch, [B], from the step's key and the row's place in the global batch."""
+    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,15 @@ class Frontend:
         fbank, frame_mask = over_batch(per_device(self.filterbank)(batch["waveforms"], batch["lengths"]))
         return fbank, self._token_mask(frame_mask, batch)
 
+    def unlabelled(self, key: jax.Array | None, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """fbank and token_mask for a model that hides padding: augmented as in `training`, or as it is without a key."""
+        if key is None:
+            fbank, token_mask = self.evaluation(batch)
+        else:
+            fbank, token_mask, _ = self.training(key, batch, jnp.zeros((batch["positions"].shape[0], 1)))
+        assert token_mask is not None
+        return fbank, token_mask
+
     def training(
         self, key: jax.Array, batch: Mapping[str, jax.Array], targets: jax.Array
     ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
@@ -54,7 +73,7 @@ class Frontend:
           batch: waveforms [B, S], lengths [B], positions [B], example_mask [B].
           targets: float32 [B, C].
         """
-        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(batch["positions"])
+        keys = row_keys(key, batch["positions"])
         partners, own = self._mixup_plan(key, keys, batch["example_mask"])
         lengths = batch["lengths"]
         waveforms = augment.augment_waveforms(keys, batch["waveforms"], lengths, self.augment, self.sample_rate)
@@ -84,3 +103,16 @@ class Frontend:
         mixup_key = jax.random.fold_in(key, MIXUP_STREAM)
         partners, own = augment.mixup_plan(mixup_key, keys, example_mask.shape[0], self.augment)
         return partners, jnp.where(example_mask[partners], own, 1.0)
+
+
+def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
+    """The front-end of an experiment, for a model of these settings."""
+    settings = experiment.audio.filterbank
+    return Frontend(
+        filterbank=partial(filterbank, config=settings),
+        token_mask=lambda frame_mask: registry.attention_mask(
+            model, registry.token_mask(model, frame_mask, settings.num_mel_bins)
+        ),
+        augment=experiment.objective.augment,
+        sample_rate=experiment.audio.sample_rate,
+    )

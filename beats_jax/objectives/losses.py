@@ -59,6 +59,20 @@ def _focal(miss: jax.Array, gamma: float) -> jax.Array:
     return jnp.power(jnp.maximum(miss, 1e-12), gamma)
 
 
+def code_losses(logits: jax.Array, codes: jax.Array, label_smoothing: float) -> jax.Array:
+    """Cross-entropy of every token with its code; smoothing spreads that share evenly over all codes (PyTorch's rule).
+
+    Args:
+      logits: float32 [B, T, K]. codes: int32 [B, T].
+    Returns:
+      float32 [B, T].
+    """
+    own = jnp.arange(logits.shape[-1])[None, None, :] == codes[:, :, None]
+    wanted = jnp.sum(jnp.where(own, logits, 0.0), axis=-1)
+    expected = (1 - label_smoothing) * wanted + label_smoothing * jnp.mean(logits, axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - expected
+
+
 def balanced_weights(class_counts: np.ndarray) -> np.ndarray:
     """Inverse frequency, scaled to mean 1: w_c proportional to 1 / n_c.
 

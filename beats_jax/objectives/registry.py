@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -13,7 +14,11 @@ from beats_jax.config import Experiment
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 
-OBJECTIVES: dict[str, str] = {"supervised": "beats_jax.objectives.supervised:build"}
+OBJECTIVES: dict[str, str] = {
+    "supervised": "beats_jax.objectives.supervised:build",
+    "masked_prediction": "beats_jax.objectives.masked_prediction:build",
+    "tokenizer": "beats_jax.objectives.tokenizer:build",
+}
 
 
 class Objective(Protocol):
@@ -25,6 +30,23 @@ class Objective(Protocol):
 
     def update(self, state: Any, batch: Any) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
         """The next state, and metrics as {name: (sum, count)}."""
+        ...
+
+
+class SelfSupervised(Objective, Protocol):
+    """What the objectives without labels have besides. `params` and `weights` of their state hold the encoder as `model`."""
+
+    def begin(self, state: Any, loaded: Any, batches: Callable[[], Iterator[Any]]) -> Any:
+        """The state of a new run: a fresh one with what comes from files and from the first batches.
+
+        Args:
+          loaded: parameters of the encoder to start from, nested arrays; None = random.
+          batches: starts the training batches anew, as arrays on the devices.
+        """
+        ...
+
+    def evaluate(self, weights: Any, batch: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Figures of a batch as it is, {name: (sum, count)} with `loss` among them; deterministic."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -39,6 +39,9 @@ class State(flax.struct.PyTreeNode):
         return self.params if self.ema is None else self.ema
 
 
+S = TypeVar("S", bound=State)
+
+
 def create(params: Params, key: jax.Array, optimizer: optax.GradientTransformation, *, average: bool) -> State:
     """The state before the first update; an average starts as a copy of the parameters, so it needs no bias correction."""
     return State(
@@ -50,7 +53,7 @@ def create(params: Params, key: jax.Array, optimizer: optax.GradientTransformati
     )
 
 
-def apply_gradients(state: State, gradients: Params, optimizer: optax.GradientTransformation, ema_decay: float) -> State:
+def apply_gradients(state: S, gradients: Params, optimizer: optax.GradientTransformation, ema_decay: float) -> S:
     """One optimizer step, and one step of the average where the state keeps one."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -69,7 +72,7 @@ def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Param
     return jax.tree.map(lambda old, new: d * old + (1 - d) * new, ema, params)
 
 
-def with_parameters(state: State, loaded: Mapping[str, Any]) -> State:
+def with_parameters(state: S, loaded: Mapping[str, Any]) -> S:
     """`state` with the leaves of `loaded` in place of its own, in `params` and in the average.
 
     Args:
@@ -77,6 +80,12 @@ def with_parameters(state: State, loaded: Mapping[str, Any]) -> State:
     Raises:
       UserError: a loaded leaf that the model does not have, or that has another shape.
     """
+    params = filled(state.params, loaded)
+    return state.replace(params=params, ema=None if state.ema is None else filled(state.ema, loaded))
+
+
+def filled(tree: Any, loaded: Mapping[str, Any]) -> Any:
+    """`tree` with the leaves of `loaded` (a part of it) in place of its own, where and as its own lie; errors as above."""
     found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(loaded)[0]}
     used: set[str] = set()
 
@@ -91,14 +100,13 @@ def with_parameters(state: State, loaded: Mapping[str, Any]) -> State:
         value = value.astype(leaf.dtype)
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
 
-    params = jax.tree_util.tree_map_with_path(place, state.params)
+    result = jax.tree_util.tree_map_with_path(place, tree)
     surplus = sorted(set(found) - used)
     if surplus:
         raise UserError(
             f"{len(surplus)} loaded weights have no place in the model: {', '.join(surplus[:5])}; is this another model?"
         )
-    ema = None if state.ema is None else jax.tree_util.tree_map_with_path(place, state.ema)
-    return state.replace(params=params, ema=ema)
+    return result
 
 
 def path_name(path: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -22,7 +21,7 @@ from beats_jax.errors import UserError
 from beats_jax.objectives import adaptation, losses
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
-from beats_jax.objectives.inputs import MODEL_STREAM, Frontend
+from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
 from beats_jax.objectives.state import State, apply_gradients, create
 
 Batch = Mapping[str, jax.Array]
@@ -161,7 +160,6 @@ def build(
     Raises:
       UserError: balanced class weights for a class without rows.
     """
-    from beats_jax.audio.filterbank import filterbank
     from beats_jax.models import registry
 
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
@@ -174,14 +172,7 @@ def build(
         weights = losses.balanced_weights(class_counts)
     return Supervised(
         model=registry.build(model_config, jnp.dtype(training.precision)),
-        frontend=Frontend(
-            filterbank=partial(filterbank, config=experiment.audio.filterbank),
-            token_mask=lambda frame_mask: registry.attention_mask(
-                model_config, registry.token_mask(model_config, frame_mask, experiment.audio.filterbank.num_mel_bins)
-            ),
-            augment=config.augment,
-            sample_rate=experiment.audio.sample_rate,
-        ),
+        frontend=frontend_of(experiment, model_config),
         optimizer=optimizer,
         num_classes=num_classes,
         multi_label=experiment.data.multi_label,

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from beats_jax.config import Experiment
+from beats_jax.errors import UserError
 from beats_jax.pipelines.cross_validation import cross_validate
 from beats_jax.pipelines.preparation import prepare_data
+from beats_jax.pipelines.pretraining_run import pretrain
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.training_run import train_and_measure
 from beats_jax.pipelines.workdir import is_finished, open_workdir
@@ -19,10 +21,14 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
 
     Leaves metrics.json, predictions.csv, report.html, model/, errors.csv, data_report.json, labels.json, history.jsonl,
     tensorboard/ and checkpoints/; with `data.fold` "all" one such folder per fold, and the figures over all folds above them.
+    An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
 
     Raises:
       UserError: see `workdir.open_workdir`, `preparation.prepare_data` and `starting_point`.
     """
+    labelled = experiment.objective.NEEDS_LABELS
+    if experiment.data.fold == "all" and not labelled:
+        raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
     open_workdir(workdir, experiment)
     if is_finished(workdir):
         print(f"{workdir} holds this experiment, finished: {workdir / REPORT_FILE}")
@@ -30,7 +36,9 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     data = prepare_data(experiment, workdir, strict=strict)
     print(data.report.summary(), flush=True)
     try:
-        if experiment.data.fold == "all":
+        if not labelled:
+            pretrain(experiment, workdir, data, command=command)
+        elif experiment.data.fold == "all":
             cross_validate(experiment, workdir, data, command=command)
         else:
             train_and_measure(experiment, workdir, data, command=command)

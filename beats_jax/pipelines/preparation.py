@@ -26,7 +26,7 @@ class PreparedData:
 
     Attributes:
       report: what validation found, the usable rows and their splits among it.
-      vocabulary: the classes, in the order of the logits.
+      vocabulary: the classes, in the order of the logits; none where nothing has a label.
       errors: the run's list of unusable files.
     """
 
@@ -48,11 +48,12 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     """Finds, checks and splits the recordings of an experiment; for `data.fold` "all" see `PreparedData.fold`.
 
     Raises:
-      UserError: nothing usable, fewer than two classes, or, with `strict`, the first unusable file.
+      UserError: nothing usable, fewer than two classes for an objective with labels, or, with `strict`, the first unusable file.
     """
     data = experiment.data
     errors = ErrorLog(workdir / ERRORS_FILE, strict)
-    report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors)
+    classes = 2 if experiment.objective.NEEDS_LABELS else 0
+    report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors, min_classes=classes)
     manifest = with_folds(report.manifest, data)
     report = replace(report, manifest=manifest) if data.fold == "all" else report.with_splits(assign_splits(manifest, data))
     return PreparedData(report, LabelVocabulary.from_manifest(report.manifest), errors)

@@ -9,6 +9,7 @@ from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.front_end import front_end_changes, require_same_front_end
 from beats_jax.weights.pretrained import read_checkpoint
 
 HEAD = "predictor"
@@ -49,25 +50,18 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     loaded = read_checkpoint(model.checkpoint)
     if loaded.model.family != model.family:
         raise UserError(f"{model.checkpoint} is of the family {loaded.model.family!r}; set config.model.family to it")
-    changed = _changes(loaded.audio, audio)
+    changed = front_end_changes(loaded.audio, audio)
     architecture, tensors, resized = loaded.model, loaded.params, ""
     if registry.resizes(architecture):
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
         architecture, tensors, resized = _resized(loaded, model, audio)
-    _require_same_front_end(changed, model.checkpoint)
+    require_same_front_end(changed, model.checkpoint)
     training = {name: getattr(model, name) for name in ("head", *model.TRAINING_FIELDS)}
     config = replace(architecture, **training, predictor_class=len(labels))
     same_head = tuple(loaded.labels) == labels and loaded.model.head == model.head
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
     return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)
-
-
-def _changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings of the filterbank in which the two differ: name → (trained, wanted)."""
-    names = [field.name for field in fields(trained.filterbank)]
-    pairs = {name: (getattr(trained.filterbank, name), getattr(wanted.filterbank, name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:
@@ -89,17 +83,9 @@ def _resized(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[Mo
             f"(the checkpoint's: {trained.target_frames})"
         )
     config, params = registry.resized(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
-    changes = {name: pair for name, pair in _changes(loaded.audio, audio).items() if name in RESIZABLE}
+    changes = {name: pair for name, pair in front_end_changes(loaded.audio, audio).items() if name in RESIZABLE}
     lengths = ("max_length", "num_mel_bins")  # the front-end's, told already
     names = [field.name for field in fields(config) if field.name not in lengths]
     changes |= {name: (getattr(loaded.model, name), getattr(config, name)) for name in names}
     said = [f"; {name} {after!r} instead of {before!r}" for name, (before, after) in changes.items() if before != after]
     return config, params, "".join(said)
-
-
-def _require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:
-    if changed:
-        differing = ", ".join(f"{name} {before!r} (the experiment: {after!r})" for name, (before, after) in changed.items())
-        raise UserError(
-            f"{checkpoint} was trained on another filterbank: {differing}; set config.audio.filterbank to the checkpoint's"
-        )

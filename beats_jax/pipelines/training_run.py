@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from beats_jax.config import Experiment, to_mapping
-from beats_jax.datasets.loader import Batch, evaluation_batches, steps_per_epoch, training_batches
-from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.errors import UserError
+from beats_jax.config import Experiment
+from beats_jax.datasets.loader import evaluation_batches
+from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.operating_point import OperatingPoint
-from beats_jax.models.registry import constants, depth_of, min_frames
-from beats_jax.objectives import registry
-from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.objectives.state import with_parameters
 from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
 from beats_jax.pipelines.results import read_history, write_results
+from beats_jax.pipelines.run import Run, reported_step
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
-from beats_jax.training import optimizer as optimizers
-from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.training.loop import FitResult, Hooks, fit, fit_settings
-from beats_jax.training.mesh import check_batch_size, make_mesh, put_batch, replicated
-from beats_jax.training.writers import for_run
+from beats_jax.training.loop import FitResult
+from beats_jax.training.mesh import put_batch, replicated
 from beats_jax.weights.bundle import Bundle, save_bundle
 
 WAYS = ("last_epoch", "selected")  # of choosing the weights: keys of metrics.json begin with these where both were measured
@@ -48,16 +42,16 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
     print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
-    weights, fitted = run.train(start)
+    validation = data.manifest.split("val")
+    weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     chosen = weights[experiment.training.select]
-    step = fitted.steps if experiment.training.select == "last" else fitted.best_step
     trained = Bundle(
         jax.device_get(run.objective.exported(chosen)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
         experiment.data.multi_label,
-        f"beats_jax experiment {experiment.name}, step {step}",
+        f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}",
         licence=start.licence,
     )
     save_bundle(workdir / "model", trained)
@@ -78,69 +72,16 @@ def _both_figures(measured: Mapping[str, Measured], fitted: FitResult) -> dict[s
     return figures
 
 
-class _Run:
-    """The parts of one run, put together once: mesh, optimizer, objective, prediction."""
+class _Run(Run):
+    """A run that ends in a classifier: with prediction."""
 
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
-        training = experiment.training
-        self.experiment, self.workdir, self.data = experiment, workdir, data
-        require_a_patch(experiment)
-        self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
-        check_batch_size(self.mesh, experiment.data.batch_size, training.accumulation_steps)
-        self.train_rows = data.manifest.split("train")
-        self.epoch = steps_per_epoch(self.train_rows, experiment.data)
-        self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
-        learnt = replace(training, freeze=frozen_patterns(training, constants(experiment.model)))
-        self.optimizer = optimizers.build(
-            learnt, self.settings.total_steps, depth_with_lora(depth_of(experiment.model)), self.epoch
-        )
-        counts = data_counts(self.train_rows, data.vocabulary)
-        self.objective = registry.build(experiment, data.vocabulary, self.optimizer, counts)
+        super().__init__(experiment, workdir, data)
         self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
 
-    def train(self, start: StartingPoint) -> tuple[dict[str, Any], FitResult]:
-        """Trains to the end; returns the weights, `last` and `best` (on validation, else the last), and how it went."""
-        training = self.experiment.training
-        schedule = optimizers.learning_rate(training, self.settings.total_steps, self.epoch)
-        hooks = Hooks(
-            start=lambda state: state if start.params is None else with_parameters(state, start.params),
-            on_errors=self.note_errors,
-            describe_rows=self.describe_rows,
-            schedules={"learning_rate": schedule},
-        )
-        validation = self.data.manifest.split("val")
-        with (
-            Checkpoints(self.workdir / "checkpoints") as checkpoints,
-            for_run(self.workdir, self.settings.total_steps) as writers,
-        ):
-            fitted = fit(
-                self.objective,
-                self.mesh,
-                self.batches,
-                self.evaluation_of(validation) if len(validation) else None,
-                checkpoints,
-                writers,
-                self.settings,
-                hooks,
-            )
-            last = best = fitted.state.weights
-            if fitted.best_step is not None and fitted.best_step != fitted.steps:
-                best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
-            return {"last": last, "best": best}, fitted
-
-    def batches(self, start_step: int) -> Iterator[Batch]:
-        """The training batches from `start_step` on."""
-        experiment = self.experiment
-        return training_batches(
-            self.train_rows,
-            self.data.vocabulary,
-            experiment.data,
-            experiment.audio,
-            seed=experiment.training.seed,
-            start_step=start_step,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-        )
+    def begin(self, state: Any, start: StartingPoint) -> Any:
+        """With the parameters of the checkpoint, if there is one."""
+        return state if start.params is None else with_parameters(state, start.params)
 
     def logits_of(self, weights: Any) -> LogitsFunction:
         """The model with these weights, as a function of a batch's arrays."""
@@ -200,30 +141,3 @@ class _Run:
             return {"loss": cross_entropy(labels, predictions.logits, multi_label), **shown}
 
         return evaluate
-
-    def note_errors(self, errors: tuple[Any, ...]) -> None:
-        """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""
-        for error in errors:
-            self.data.errors.add(error.path, error.reason)
-
-    def describe_rows(self, rows: np.ndarray) -> str:
-        """The first files of a batch, by name."""
-        names = [str(self.train_rows.files[row]) for row in rows[:8].tolist()]
-        return ", ".join(names) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
-
-
-def require_a_patch(experiment: Experiment) -> None:
-    """Raises `UserError` when a training window is shorter than the encoder's first patch."""
-    settings = experiment.audio.filterbank
-    samples = settings.frame_samples + (min_frames(experiment.model) - 1) * settings.hop_samples
-    if round(experiment.data.window_seconds * settings.sample_rate) < samples:
-        raise UserError(
-            f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / settings.sample_rate:g} s "
-            f"at least (one patch of {min_frames(experiment.model)} frames)"
-        )
-
-
-def data_counts(manifest: Manifest, vocabulary: LabelVocabulary) -> np.ndarray:
-    """int64 [C]: rows that have each class."""
-    counts = manifest.labels.counts()
-    return np.array([counts.get(name, 0) for name in vocabulary.names], np.int64)

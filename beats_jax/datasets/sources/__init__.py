@@ -23,6 +23,7 @@ SOURCES: dict[str, str] = {
     "esc50": "beats_jax.datasets.sources.esc50:load",
     "urbansound8k": "beats_jax.datasets.sources.urbansound8k:load",
     "tfds": "beats_jax.datasets.sources.tfds:load",
+    "recordings": "beats_jax.datasets.sources.recordings:load",
     "synthetic": "beats_jax.datasets.sources.synthetic:load",
 }
 
@@ -91,3 +92,13 @@ def described_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Pa
         if (place / table).is_file():
             return place
     raise UserError(f"{root / table} does not exist; data.root must be the folder {names[0]} that holds it, or the one above")
+
+
+def is_text(path: Path) -> bool:
+    """Whether the name can stand in a table; Linux allows any bytes as a name."""
+    return str(path) == readable(path)
+
+
+def readable(path: Path) -> str:
+    """The name as text, whatever its bytes."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import data_folder
+from beats_jax.datasets.sources import data_folder, is_text, readable
 from beats_jax.datasets.splits import SYNONYMS, normalise_split
 from beats_jax.errors import UserError
 
@@ -32,9 +31,9 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     errors = [AudioError(path, "lies beside the class folders, so that it has no label") for path in stray]
     for folder, split in _class_folders(root):
         found, left_out = find_audio(folder)
-        paths = [path for path in found if _is_text(path)]
+        paths = [path for path in found if is_text(path)]
         errors += left_out
-        errors += [AudioError(_readable(path), "file name is not UTF-8; rename the file") for path in found if not _is_text(path)]
+        errors += [AudioError(readable(path), "file name is not UTF-8; rename the file") for path in found if not is_text(path)]
         files += map(str, paths)
         labels += [[folder.name]] * len(paths)
         splits += [split] * len(paths)
@@ -43,15 +42,6 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         raise UserError(f"the class folders of {root} hold no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
     metadata = {"folder": places} if data.fold_by == "folder" else None
     return Manifest.from_columns(files, labels, splits=splits, metadata=metadata, errors=errors)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether the name can stand in a table; Linux allows any bytes as a name."""
-    return str(path) == _readable(path)
-
-
-def _readable(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _class_folders(root: Path) -> list[tuple[Path, str]]:

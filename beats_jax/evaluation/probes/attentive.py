@@ -42,7 +42,7 @@ def attentive_logits(params: dict[str, jax.Array], tokens: jax.Array, token_mask
     """Logits float32 [N, C].
 
     Args:
-      params: as `attentive_init`. tokens: float32 [L, N, T, D], standardised. token_mask: bool [N, T], with a real token in each clip.
+      params: as `attentive_init`. tokens: float32 [L, N, T, D], standardised. token_mask: bool [N, T], a real token in each clip.
     """
     mixed = jnp.einsum("l,lntd->ntd", jax.nn.softmax(params["layers"]), tokens)
     looks = jnp.einsum("ntd,qd->nqt", mixed, params["queries"])

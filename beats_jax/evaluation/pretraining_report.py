@@ -1,0 +1,145 @@
+"""The report of a run without labels: what was learnt, how the loss fell, and whether it looks sound. One HTML file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.evaluation import figures
+from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, section, settings_columns, table, text
+
+SPLITS = (("train", "training"), ("val", "validation"))
+COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
+TAIL = 0.1  # share of the training rows at the end whose mean is shown
+
+
+def write_pretraining_report(
+    path: str | Path,
+    *,
+    title: str,
+    history: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, object],
+    data_summary: Mapping[str, object],
+    settings: Mapping[str, object],
+    errors: Sequence[tuple[str, str]],
+    versions: Mapping[str, str],
+    command: str,
+) -> None:
+    """Writes report.html at once or not at all; text from outside is escaped, scripts and fetching are forbidden.
+
+    Args:
+      path: the file; its folder must exist.
+      history: rows of the training log ("step", "train/loss", "train/<monitor>", "val/loss", ...).
+      facts: what came out, name and value.
+      data_summary, settings, errors, versions, command: as in `report.write_report`.
+    """
+    picture = figures.curve_panels(_panels(history))
+    body = [
+        f"<header><h1>{text(title)}</h1></header>",
+        section("Findings", bullets(findings(history), "findings")),
+        section("Outcome", _pairs(facts)),
+        section("Figures", table(("figure", "training", "validation"), _figures(history))),
+        section("Training", figure(picture, "loss and monitors against the training step")) if picture else "",
+        section("Data", _pairs(data_summary)),
+        section("Bad files", _bad_files(errors)),
+        section("Settings", settings_columns(settings)),
+        section(
+            "How this was made",
+            paragraph(command, "code"),
+            paragraph(", ".join(f"{name} {version}" for name, version in versions.items()), "soft small"),
+        ),
+    ]
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page(title, "\n".join(part for part in body if part)), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`train_<name>`: mean over the last tenth of the training rows; `validation_<name>`: of the last evaluation."""
+    result = {}
+    for split, word in (("train", "train"), ("val", "validation")):
+        for name in _names(history, split):
+            values = figures.history_series(history, f"{split}/{name}")[1]
+            last = values[-max(1, round(TAIL * len(values))) :] if split == "train" else values[-1:]
+            result[f"{word}_{name}"] = float(last.mean())
+    return result
+
+
+def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader should know first, in sentences; alarms are marked."""
+    steps, losses = figures.history_series(history, "train/loss")
+    if not len(losses):
+        return ["Nothing was logged: the run is shorter than training.log_every_steps."]
+    found, last = [], last_figures(history)
+    found.append(f"Training loss: {losses[0]:.3f} at step {steps[0]}, {last['train_loss']:.3f} in the last rows.")
+    if "validation_loss" in last:
+        found.append(f"Loss on recordings that were held out: {last['validation_loss']:.3f}.")
+    if last["train_loss"] >= losses[0]:
+        found.append("Alarm: the loss did not fall; try another learning rate, or look at the data.")
+    found += _code_findings(last)
+    return found
+
+
+def _code_findings(last: Mapping[str, float]) -> list[str]:
+    found = []
+    entropy = last.get("train_target_entropy")
+    if entropy is not None:
+        floor = entropy * math.log(2)
+        word = "below" if last["train_loss"] < floor else "not yet below"
+        found.append(
+            f"Codes occur with an entropy of {entropy:.2f} bits, so that {floor:.3f} is the loss of knowing only how often each "
+            f"occurs; the training loss is {word} it."
+        )
+    predicted, wanted = last.get("train_predicted_codes"), last.get("train_target_codes")
+    if predicted is not None and wanted is not None:
+        alarm = "Alarm: predictions have collapsed: " if predicted < max(2.0, COLLAPSED * wanted) else ""
+        found.append(f"{alarm}{predicted:.0f} different codes are predicted in a batch, {wanted:.0f} occur.")
+    used, dead = last.get("train_used_codes"), last.get("train_dead_codes")
+    if used is not None and dead is not None:
+        alarm = "Alarm: the codebook has collapsed: " if used < 2 else ""
+        found.append(f"{alarm}{used:.0f} different codes are used in a batch, {dead:.0f} are dead.")
+    return found
+
+
+def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:
+    names = {key.removeprefix(f"{split}/") for row in history for key in row if key.startswith(f"{split}/")}
+    return sorted(names, key=lambda name: (name != "loss", name))
+
+
+def _panels(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, np.ndarray, np.ndarray]], float | None]]:
+    """A panel for each kind of figure: names that end alike ("masked_accuracy", "visible_accuracy") share one."""
+    kinds: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for split, word in SPLITS:
+        for name in _names(history, split):
+            before, _, kind = name.rpartition("_")
+            label = f"{before}, {word}" if before else word
+            kinds.setdefault(kind, []).append((label, *figures.history_series(history, f"{split}/{name}")))
+    kinds.pop("share", None)
+    tops = {"accuracy": 1.02}
+    return [(kind.capitalize(), lines, tops.get(kind)) for kind, lines in kinds.items()]
+
+
+def _figures(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    last = last_figures(history)
+    names = dict.fromkeys(name for split, _ in SPLITS for name in _names(history, split))
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
+
+    return [(text(name), shown(last.get(f"train_{name}")), shown(last.get(f"validation_{name}"))) for name in names]
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return table((), [(text(name), text(value)) for name, value in values.items()], numbers_from=2)
+
+
+def _bad_files(errors: Sequence[tuple[str, str]]) -> str:
+    if not errors:
+        return paragraph("None: every file could be used.")
+    return table(("file", "reason"), [(text(file), text(reason)) for file, reason in errors], numbers_from=2)

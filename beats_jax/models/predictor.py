@@ -1,0 +1,108 @@
+"""What stands behind an encoder during pre-training only: a few deep-norm blocks that predict codes or a teacher's features.
+
+The blocks are those of BEATs with a table of relative positions of their own; residual factor and start go by the depth of this
+stack, not the encoder's (ESPnet's `espnet2/beats`; arXiv 2212.09058 §3.1 says only that the predictor is a Transformer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from beats_jax.config import BEATsConfig
+from beats_jax.models.beats import RelativeTable, TransformerLayer
+from beats_jax.models.elementwise import LayerNorm
+from beats_jax.models.forms import AUTO, Forms
+from beats_jax.models.linear import Linear
+from beats_jax.models.relative_position import relative_position_bias
+from beats_jax.models.visible import Places
+
+
+def stack_config(encoder: BEATsConfig, layers: int, width: int = 0, heads: int = 0) -> BEATsConfig:
+    """Settings of a stack behind `encoder`: its dropouts, buckets and shape of the feed-forward part.
+
+    Args:
+      width, heads: 0 = the encoder's.
+    Raises:
+      UserError: a width that is not a multiple of the heads.
+    """
+    width = width or encoder.encoder_embed_dim
+    return replace(
+        encoder,
+        encoder_layers=layers,
+        encoder_embed_dim=width,
+        encoder_attention_heads=heads or encoder.encoder_attention_heads,
+        encoder_ffn_embed_dim=width * encoder.encoder_ffn_embed_dim // encoder.encoder_embed_dim,
+        conv_pos_groups=1,
+        deep_norm=True,
+        layer_norm_first=False,
+        relative_position_embedding=True,
+        gru_rel_pos=True,
+        num_buckets=max(encoder.num_buckets, 4),
+    )
+
+
+class DeepNormStack(nn.Module):
+    """Blocks with relative positions, and a LayerNorm: [B, T, W] → [B, T, W]."""
+
+    config: BEATsConfig
+    dtype: Any
+    forms: Forms
+
+    def setup(self) -> None:
+        self.relative_attention_bias = RelativeTable(self.config)
+        self.layers = [TransformerLayer(self.config, self.dtype, self.forms) for _ in range(self.config.encoder_layers)]
+        self.layer_norm = LayerNorm(self.dtype)
+
+    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+        bias = relative_position_bias(self.relative_attention_bias(), x.shape[1], self.config.max_distance)
+        for layer in self.layers:
+            x = layer(x, bias, token_mask, deterministic)
+        return self.layer_norm(x)
+
+
+class Predictor(nn.Module):
+    """From the features of visible tokens to logits over codes for all tokens of the clip.
+
+    Masked tokens enter as one learnt vector (ESPnet, N(0, 0.02)), or as zeros (the paper).
+    """
+
+    config: BEATsConfig
+    codes: int
+    learnt_mask: bool = True
+    dtype: Any = jnp.float32
+    forms: Forms = AUTO
+
+    def setup(self) -> None:
+        width = self.config.encoder_embed_dim
+        self.input = Linear(width, self.dtype)
+        if self.learnt_mask:
+            self.mask_token = self.param("mask_token", nn.initializers.normal(0.02), (width,))
+        self.stack = DeepNormStack(self.config, self.dtype, self.forms)
+        self.output = Linear(self.codes, self.dtype)
+
+    def __call__(self, features: jax.Array, places: Places, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+        """features [B, V, D], token_mask [B, T] (True = real, visible or not) → logits float32 [B, T, codes]."""
+        x = places.restore(self.input(features), self.mask_token if self.learnt_mask else None)
+        return self.output(self.stack(x, token_mask, deterministic))
+
+
+class Estimator(nn.Module):
+    """From codes, as vectors [B, T, Q], to an estimate of what a teacher says of every token, float32 [B, T, outputs]."""
+
+    config: BEATsConfig
+    outputs: int
+    dtype: Any = jnp.float32
+    forms: Forms = AUTO
+
+    def setup(self) -> None:
+        self.input = Linear(self.config.encoder_embed_dim, self.dtype)
+        self.stack = DeepNormStack(self.config, self.dtype, self.forms)
+        self.output = Linear(self.outputs, self.dtype)
+
+    def __call__(self, vectors: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+        return self.output(self.stack(self.input(vectors), token_mask, deterministic))

@@ -1,0 +1,184 @@
+"""Masked audio modelling (BEATs, arXiv 2212.09058 §3.3): codes of hidden patches, predicted from the visible ones.
+
+waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> tokenizer -> codes int32 [B, T]
+visible patches [B, V] -> encoder -> features [B, V, D] -> predictor -> logits [B, T, K] -> cross-entropy on the masked tokens
+loss = sum over the masked tokens of valid rows / their number in the global batch
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
+from beats_jax.errors import UserError
+from beats_jax.models.predictor import stack_config
+from beats_jax.models.pretraining import MaskedBEATs
+from beats_jax.models.visible import Selection, select
+from beats_jax.objectives import targets
+from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
+from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
+from beats_jax.objectives.losses import code_losses
+from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
+
+Batch = Mapping[str, jax.Array]
+
+
+class MaskedState(State):
+    """Attributes beside those of `State`: `tokenizer`, the tensors that the codes come from."""
+
+    tokenizer: Any
+
+    @property
+    def weights(self) -> Any:
+        """`model`, `predictor` and `tokenizer`."""
+        return {**super().weights, "tokenizer": self.tokenizer}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskedPrediction:
+    """Learning to fill in what is hidden.
+
+    Attributes:
+      module: encoder and predictor; its parameters are `model`, which is exported, and `predictor`.
+      frontend: from waveforms to `fbank` and `token_mask`.
+      targets: the tokenizer.
+      optimizer: turns gradients into updates.
+      config: masking, smoothing.
+      ema_decay: 0 = no average of the weights.
+      accumulation_steps: parts in which a batch goes through the model.
+    """
+
+    module: MaskedBEATs
+    frontend: Frontend
+    targets: targets.Targets
+    optimizer: optax.GradientTransformation
+    config: MaskedPredictionConfig
+    ema_decay: float = 0.0
+    accumulation_steps: int = 1
+
+    def init(self, key: jax.Array, batch: Batch) -> MaskedState:
+        """A state with random parameters; of `batch` only shapes matter."""
+        init_key, run_key = jax.random.split(key)
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        selection = select(row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
+        params = self.module.init({"params": init_key}, fbank, token_mask, selection)["params"]
+        state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
+        return MaskedState(**vars(state), tokenizer=self.targets.init())
+
+    def begin(self, state: MaskedState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> MaskedState:
+        """A fresh state with the encoder of a checkpoint (None = random) and the trained tokenizer, where there is one."""
+        del batches
+        if loaded is not None:
+            state = with_parameters(state, {"model": loaded})
+        tensors = self.targets.loaded
+        return state if tensors is None else state.replace(tokenizer=filled(state.tokenizer, tensors))
+
+    def update(self, state: MaskedState, batch: Batch) -> tuple[MaskedState, Metrics]:
+        """One step of learning.
+
+        Args:
+          batch: waveforms float32 [B, S], lengths int32 [B] (samples), positions int32 [B] (place in the global batch),
+            example_mask bool [B] (False = row could not be read); labels, if any, are not looked at.
+        Returns:
+          the next state, and (sum, count) of what `_loss` reports and of `gradient_norm` (before clipping).
+        """
+        key = jax.random.fold_in(state.key, state.step)
+        fbank, token_mask = self.frontend.unlabelled(key, batch)
+        masking = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
+        prepared = self._prepared(fbank, token_mask, masking, batch)
+        loss = partial(self._loss, state.tokenizer, False)
+        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        metrics = used_codes(metrics)
+        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay), metrics
+
+    def evaluate(self, weights: Any, batch: Batch) -> Metrics:
+        """The same figures for a batch as it is, without dropout; its rows always have the same masks."""
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        keys = row_keys(jax.random.key(0), batch["positions"])
+        keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
+        prepared = self._prepared(fbank, token_mask, keys, batch)
+        params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
+        return used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1])
+
+    def _prepared(self, fbank: jax.Array, token_mask: jax.Array, keys: jax.Array, batch: Batch) -> dict[str, Any]:
+        selection = select(keys, token_mask, self.config.mask_ratio)
+        return {"fbank": fbank, "token_mask": token_mask, "selection": selection, "example_mask": batch["example_mask"]}
+
+    def _loss(
+        self, tokenizer: Any, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """Sum of the losses over the masked tokens of a part of a batch, and (sum, count) of what is reported.
+
+        `loss` (smoothed), `masked_accuracy`, `visible_accuracy`, `masked_share` (of the real tokens), and how often each code
+        was predicted and wanted at masked tokens, which `monitors.used_codes` turns into figures.
+        """
+        selection: Selection = part["selection"]
+        codes = jax.lax.stop_gradient(self.targets(tokenizer, part["fbank"], part["token_mask"]))
+        dropout, layerdrop = jax.random.split(key)
+        logits = self.module.apply(
+            {"params": params},
+            part["fbank"],
+            part["token_mask"],
+            selection,
+            deterministic=deterministic,
+            rngs={"dropout": dropout, "layerdrop": layerdrop},
+        )
+        assert isinstance(logits, jax.Array)
+        valid = part["example_mask"][:, None]
+        masked, real = selection.masked & valid, part["token_mask"] & valid
+        losses = code_losses(logits, codes, self.config.label_smoothing)
+        total = jnp.sum(jnp.where(masked, losses, 0.0))
+        predicted = jnp.argmax(logits, axis=-1)
+        return total, {
+            "loss": (total, jnp.sum(masked).astype(jnp.float32)),
+            "masked_accuracy": _share(predicted == codes, masked),
+            "visible_accuracy": _share(predicted == codes, real & ~masked),
+            "masked_share": _share(masked, real),
+            **code_usage("predicted", predicted, masked, self.targets.codes),
+            **code_usage("target", codes, masked, self.targets.codes),
+        }
+
+
+def _share(true: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.sum(true & among).astype(jnp.float32), jnp.sum(among).astype(jnp.float32)
+
+
+def build(
+    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
+) -> MaskedPrediction:
+    """The objective of an experiment; labels are not needed.
+
+    Raises:
+      UserError: a model that is not BEATs, a window of too few tokens to hide any, or a tokenizer that does not fit
+        (`targets.build`).
+    """
+    del vocabulary, class_counts
+    config, training, model = experiment.objective, experiment.training, experiment.model
+    assert isinstance(config, MaskedPredictionConfig)
+    if not isinstance(model, BEATsConfig) or isinstance(model, TokenizerConfig):
+        raise UserError(f"objective masked_prediction trains models of the family 'beats', not {model.family!r}")
+    model = dataclasses.replace(model, predictor_class=0)
+    dtype = jnp.dtype(training.precision)
+    tokenizer = targets.build(config, model, experiment.audio, dtype)
+    stack = stack_config(model, config.predictor_layers, config.predictor_dim, config.predictor_heads)
+    module = MaskedBEATs(model, stack, tokenizer.codes, config.mask_token == "learnt", config.positions == "true", dtype)
+    return MaskedPrediction(
+        module=module,
+        frontend=frontend_of(experiment, model),
+        targets=tokenizer,
+        optimizer=optimizer,
+        config=config,
+        ema_decay=training.ema_decay,
+        accumulation_steps=training.accumulation_steps,
+    )

@@ -1,0 +1,134 @@
+"""Where the codes of masked prediction come from: a random projection, or a tokenizer that somebody has trained.
+
+Either way the tensors are part of the run's state: saved with it, the same after a restart, and never learnt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config import AudioConfig, BEATsConfig, MaskedPredictionConfig, TokenizerConfig
+from beats_jax.errors import UserError
+from beats_jax.models import random_projection, registry
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.front_end import front_end_changes, require_same_front_end
+from beats_jax.weights.pretrained import read_checkpoint
+
+DEAD_BELOW = 1e-3  # of the mean usage: the running average of a code that was last used some 700 batches ago
+
+
+class Targets(Protocol):
+    """A tokenizer as the objective needs it."""
+
+    @property
+    def codes(self) -> int:
+        """K."""
+        ...
+
+    def init(self) -> Any:
+        """The tensors as a pytree of float32 arrays, or zeros of their shapes where `loaded` has them."""
+        ...
+
+    @property
+    def loaded(self) -> dict[str, Any] | None:
+        """Tensors on the host that take the place of zeros when a run begins; None = `init` has them."""
+        ...
+
+    def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
+        """fbank [B, F, M] → int32 [B, T]."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomTargets:
+    """The tokenizer of the first iteration; drawn from its own seed, so that it is known before anything is built."""
+
+    codes: int
+    width: int
+    patch_size: int
+    seed: int
+    loaded: None = None
+
+    def init(self) -> random_projection.RandomProjection:
+        """The tensors."""
+        return random_projection.init(jax.random.key(self.seed), codes=self.codes, width=self.width, patch_size=self.patch_size)
+
+    def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
+        """One code for each patch."""
+        return random_projection.codes(random_projection.RandomProjection(*tensors), fbank, token_mask)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedTargets:
+    """A self-distilled tokenizer of a checkpoint; it computes in the precision of the run."""
+
+    module: nn.Module
+    bundle: Bundle
+    codes: int
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        """The checkpoint's parameters."""
+        return self.bundle.params
+
+    def init(self) -> Any:
+        """Zeros: 360 MB of constants have no place in a compiled program."""
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), self.bundle.params)
+
+    def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
+        """One code for each patch."""
+        return self.module.apply({"params": tensors}, fbank, token_mask).codes  # type: ignore[union-attr]
+
+
+def build(config: MaskedPredictionConfig, model: BEATsConfig, audio: AudioConfig, dtype: Any) -> Targets:
+    """The tokenizer that the settings ask for.
+
+    Raises:
+      UserError: it is no tokenizer, hears through another filterbank or cuts other patches than `model`, was never started, or
+        has too many dead codes.
+    """
+    if not config.tokenizer:
+        return RandomTargets(config.codes, config.code_dim, model.input_patch_size, config.tokenizer_seed)
+    bundle = read_checkpoint(config.tokenizer)
+    if not isinstance(bundle.model, TokenizerConfig):
+        raise UserError(
+            f"objective.tokenizer {config.tokenizer} is of the family {bundle.model.family!r}; it must be a tokenizer, such as a "
+            "run of configs/pretrain_beats.py:tokenizer, or empty"
+        )
+    require_same_tokens(bundle, model, audio, config.tokenizer)
+    _require_living_codes(bundle, config)
+    return TrainedTargets(registry.build(bundle.model, dtype), bundle, bundle.model.quant_n)
+
+
+def require_same_tokens(bundle: Bundle, model: BEATsConfig, audio: AudioConfig, name: str) -> None:
+    """Raises `UserError` unless the checkpoint's tokens are those of `model`: same filterbank, same patches."""
+    require_same_front_end(front_end_changes(bundle.audio, audio), name)
+    theirs = getattr(bundle.model, "input_patch_size", None)
+    if theirs != model.input_patch_size:
+        raise UserError(
+            f"{name} has patches of {theirs}, the experiment of {model.input_patch_size}: set config.model.input_patch_size to it"
+        )
+
+
+def dead_codes(usage: Any) -> Any:
+    """bool [K]: codes that next to nothing is assigned to, from the running average of their use [K]."""
+    return usage < DEAD_BELOW * usage.mean()
+
+
+def _require_living_codes(bundle: Bundle, config: MaskedPredictionConfig) -> None:
+    book = bundle.params["quantizer"]
+    if not np.any(book["initted"]):
+        raise UserError(f"the codebook of {config.tokenizer} was never started from data: it was not trained")
+    usage = np.asarray(book["usage"])
+    dead = int(dead_codes(usage).sum()) if usage.any() else len(usage)
+    if dead > config.largest_dead_share * len(usage):
+        raise UserError(
+            f"{dead} of the {len(usage)} codes of {config.tokenizer} are dead, more than objective.largest_dead_share "
+            f"{config.largest_dead_share:g}: train the tokenizer with objective.restart_below or fewer codes, or raise the share"
+        )

@@ -1,0 +1,238 @@
+"""The self-distilled tokenizer of BEATs (VQ-KD; arXiv 2212.09058 §3.2.2, unilm/beats/quantizer.py, the rest as in ESPnet).
+
+waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> tokenizer -> codes int32 [B, T], vectors [B, T, Q]
+vectors -> estimator -> estimate [B, T, D]; teacher, which hears the same and learns nothing -> target [B, T, D]
+loss = sum over the real tokens of valid rows of (1 - cosine) + commitment * mean squared distance from the code, / their number
+
+The codebook is part of the state and moved by `quantizer.moved`; the optimizer never sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from beats_jax.config import Experiment, TokenizerConfig, TokenizerObjectiveConfig
+from beats_jax.errors import UserError
+from beats_jax.models import quantizer
+from beats_jax.models.predictor import stack_config
+from beats_jax.models.pretraining import DistilledTokenizer
+from beats_jax.models.quantizer import Codebook, normalise
+from beats_jax.objectives.gradients import Metrics, everywhere, global_norm, mean_gradients
+from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
+from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
+from beats_jax.objectives.targets import dead_codes
+from beats_jax.objectives.teacher import Teacher, build_teacher
+
+Batch = Mapping[str, jax.Array]
+RESTART_EVERY = 100  # steps: the memory of the running average of usage
+VECTORS_PER_CODE = 64  # of which the k-means is made; more say little more about K directions
+ASSIGNED, CANDIDATES = "_assigned", "_candidates"  # sums over the batch that `update` takes out of the metrics
+
+
+class TokenizerState(State):
+    """Attributes beside those of `State`: `codebook`, and `teacher`, the teacher's parameters."""
+
+    codebook: Codebook
+    teacher: Any
+
+    @property
+    def weights(self) -> Any:
+        """`model` with its codebook, `estimator` and `teacher`."""
+        trained = super().weights
+        model = {**trained["model"], "quantizer": self.codebook._asdict()}
+        return {"model": model, "estimator": trained["estimator"], "teacher": self.teacher}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenizerTraining:
+    """Learning codes that keep what a teacher knows.
+
+    Attributes:
+      module: tokenizer and estimator; its parameters are `model` (without the codebook) and `estimator`.
+      frontend: from waveforms to `fbank` and `token_mask`.
+      teacher: whom the estimator follows.
+      optimizer: turns gradients into updates.
+      config: weights, start and restarts of the codebook.
+      ema_decay: 0 = no average of the weights.
+      accumulation_steps: parts in which a batch goes through the model.
+    """
+
+    module: DistilledTokenizer
+    frontend: Frontend
+    teacher: Teacher
+    optimizer: optax.GradientTransformation
+    config: TokenizerObjectiveConfig
+    ema_decay: float = 0.0
+    accumulation_steps: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """K codes of width Q."""
+        return self.module.config.quant_n, self.module.config.quant_dim
+
+    def init(self, key: jax.Array, batch: Batch) -> TokenizerState:
+        """A state with random parameters and an empty codebook; of `batch` only shapes matter."""
+        init_key, run_key = jax.random.split(key)
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        (codes, width), zeros = self.size, jnp.zeros
+        book = Codebook(zeros((codes, width)), zeros(codes), zeros(codes), zeros((codes, width)), zeros(1))
+        params = self.module.init({"params": init_key}, fbank, token_mask, book.embedding)["params"]
+        state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
+        return TokenizerState(**vars(state), codebook=book, teacher=self.teacher.init())
+
+    def begin(self, state: TokenizerState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> TokenizerState:
+        """A fresh state with its teacher and, where no checkpoint brings one, a codebook started from the first batches.
+
+        Raises:
+          UserError: those batches hold no sound.
+        """
+        state = state.replace(teacher=filled(state.teacher, self.teacher.loaded))
+        if loaded is not None:
+            model = dict(loaded)
+            state = state.replace(codebook=filled(state.codebook, model.pop("quantizer")))
+            state = with_parameters(state, {"model": model})
+        if np.asarray(state.codebook.initted).any():
+            return state
+        vectors, key = self._first_vectors(state, batches), jax.random.fold_in(state.key, RESTART_STREAM)
+        started = jax.jit(quantizer.started)(jax.device_get(state.codebook), key, vectors)
+        return state.replace(codebook=filled(state.codebook, jax.device_get(started)))
+
+    def update(self, state: TokenizerState, batch: Batch) -> tuple[TokenizerState, Metrics]:
+        """One step of learning, of encoder and estimator by the gradient, of the codes by their running average.
+
+        Args:
+          batch: as of `MaskedPrediction.update`.
+        Returns:
+          the next state, and (sum, count) of what `_loss` reports, `gradient_norm` (before clipping) and `dead_codes`.
+        """
+        key = jax.random.fold_in(state.key, state.step)
+        fbank, token_mask = self.frontend.unlabelled(key, batch)
+        prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
+        if self.config.restart_below > 0:
+            keys = row_keys(jax.random.fold_in(key, RESTART_STREAM), batch["positions"])
+            prepared["candidates"] = _candidates(keys, token_mask & batch["example_mask"][:, None], self.size[0])
+        loss = partial(self._loss, state.codebook.embedding, state.teacher, False)
+        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        book = quantizer.moved(state.codebook, *metrics.pop(ASSIGNED))
+        if CANDIDATES in metrics:
+            unused = book.usage < self.config.restart_below * jnp.mean(book.usage)
+            due = (state.step + 1) % RESTART_EVERY == 0
+            book = quantizer.restarted(book, unused & due, metrics.pop(CANDIDATES)[0])
+        metrics = used_codes(metrics)
+        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics["dead_codes"] = (jnp.sum(dead_codes(book.usage)).astype(jnp.float32), jnp.ones(()))
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(codebook=book), metrics
+
+    def evaluate(self, weights: Any, batch: Batch) -> Metrics:
+        """The same figures for a batch as it is, without dropout; nothing moves."""
+        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
+        model = dict(weights["model"])
+        book = model.pop("quantizer")
+        params = {"model": model, "estimator": weights["estimator"]}
+        metrics = self._loss(book["embedding"], weights["teacher"], True, params, prepared, jax.random.key(0))[1]
+        metrics.pop(ASSIGNED)
+        return used_codes(metrics)
+
+    def _loss(
+        self, embedding: jax.Array, teacher: Any, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """Sum of the losses over the real tokens of a part of a batch, and (sum, count) of what is reported.
+
+        `loss`, `cosine` (with the teacher), `commitment` (mean squared distance from the code, unweighted) and the counts of the
+        codes; besides, for `update`, what is assigned to every code.
+        """
+        dropout, layerdrop = jax.random.split(key)
+        output: Any = self.module.apply(
+            {"params": params},
+            part["fbank"],
+            part["token_mask"],
+            embedding,
+            deterministic=deterministic,
+            rngs={"dropout": dropout, "layerdrop": layerdrop},
+        )
+        estimate, codes, projected = output
+        target = jax.lax.stop_gradient(self.teacher(teacher, part["fbank"], part["token_mask"]))
+        real = part["token_mask"] & part["example_mask"][:, None]
+        count = jnp.sum(real).astype(jnp.float32)
+        cosine = jnp.sum(normalise(estimate) * normalise(target), axis=-1)
+        agreement = jnp.sum(jnp.where(real, cosine, 0.0))
+        distances = jnp.mean((jax.lax.stop_gradient(embedding)[codes] - normalise(projected)) ** 2, axis=-1)
+        distance = jnp.sum(jnp.where(real, distances, 0.0))
+        total = count - agreement + self.config.commitment * distance
+        metrics: Metrics = {
+            "loss": (total, count),
+            "cosine": (agreement, count),
+            "commitment": (distance, count),
+            **code_usage("used", codes, real, self.size[0]),
+            ASSIGNED: quantizer.assigned(projected, codes, self.size[0], real),
+        }
+        if "candidates" in part:
+            metrics[CANDIDATES] = quantizer.assigned(projected, part["candidates"], self.size[0], real)
+        return total, metrics
+
+    def _first_vectors(self, state: TokenizerState, batches: Callable[[], Iterator[Any]]) -> np.ndarray:
+        """float32 [N, Q]: what the quantiser reads of the real tokens of the first batches, evenly drawn down to enough."""
+
+        @jax.jit
+        def read(params: Any, batch: Batch) -> Any:
+            fbank, token_mask = self.frontend.unlabelled(None, batch)
+            vectors = self.module.apply({"params": params}, fbank, token_mask, method=DistilledTokenizer.projected)
+            return everywhere((vectors, token_mask & batch["example_mask"][:, None]))
+
+        found, draw = [], np.random.default_rng(0)
+        wanted = -(-VECTORS_PER_CODE * self.size[0] // self.config.kmeans_batches)
+        for batch in itertools.islice(batches(), self.config.kmeans_batches):
+            vectors, real = (np.asarray(part) for part in read(state.params, batch))
+            flat = vectors[real]
+            found.append(flat[np.sort(draw.choice(len(flat), min(wanted, len(flat)), replace=False))])
+        vectors = np.concatenate(found)
+        if not len(vectors):
+            raise UserError("the first batches hold no sound at all, the codebook cannot start: see data.reject_below_dbfs")
+        return vectors
+
+
+def _candidates(keys: jax.Array, real: jax.Array, size: int) -> jax.Array:
+    """int32 [B, T]: random real tokens numbered from 0 to K - 1, the code that each may become; -1 = none."""
+    draws = jax.vmap(lambda key: jax.random.uniform(key, real.shape[1:]))(keys)
+    order = jnp.argsort(jnp.where(real, draws, 2.0).reshape(-1))
+    rank = jnp.argsort(order).reshape(real.shape)
+    return jnp.where(real & (rank < size), rank, -1)
+
+
+def build(
+    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
+) -> TokenizerTraining:
+    """The objective of an experiment; labels are not needed.
+
+    Raises:
+      UserError: a model that is no tokenizer, or a teacher that does not fit (`teacher.build_teacher`).
+    """
+    del vocabulary, class_counts
+    config, training, model = experiment.objective, experiment.training, experiment.model
+    assert isinstance(config, TokenizerObjectiveConfig)
+    if not isinstance(model, TokenizerConfig):
+        raise UserError(f"objective tokenizer trains the family 'beats_tokenizer', not {model.family!r}: set config.model.family")
+    dtype = jnp.dtype(training.precision)
+    teacher = build_teacher(config, model, experiment.audio, dtype)
+    stack = stack_config(model, config.estimator_layers, config.estimator_dim, config.estimator_heads)
+    return TokenizerTraining(
+        module=DistilledTokenizer(model, stack, teacher.outputs, dtype),
+        frontend=frontend_of(experiment, model),
+        teacher=teacher,
+        optimizer=optimizer,
+        config=config,
+        ema_decay=training.ema_decay,
+        accumulation_steps=training.accumulation_steps,
+    )

@@ -1,0 +1,151 @@
+"""One run without labels on prepared recordings: train (or go on training), export the encoder, write the report."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.loader import Batch, evaluation_batches
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.errors import UserError
+from beats_jax.evaluation.predictions import write_metrics
+from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
+from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
+from beats_jax.pipelines.results import REPORT_FILE, data_facts, read_history, versions
+from beats_jax.pipelines.run import Run, reported_step
+from beats_jax.pipelines.starting_point import StartingPoint, starting_point
+from beats_jax.pipelines.workdir import METRICS_FILE, write_text
+from beats_jax.training.loop import Evaluate, FitResult
+from beats_jax.training.mesh import put_batch, replicated
+from beats_jax.weights.bundle import Bundle, save_bundle
+
+SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from
+
+
+def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> dict[str, Any]:
+    """Trains without labels; leaves model/ (`beats_jax.load` opens it, fine-tuning starts from it), metrics.json and report.html.
+
+    Returns:
+      what metrics.json holds: `steps`, `train_<name>` and `validation_<name>` for every figure, `clips_per_second`.
+    """
+    write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
+    start = starting_point(experiment.model, experiment.audio, ())
+    print(start.note, flush=True)
+    run = _Run(replace(experiment, model=start.model), workdir, data)
+    validation = data.manifest.split("val")
+    weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
+    source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
+    model = jax.device_get(weights[experiment.training.select]["model"])
+    save_bundle(workdir / "model", Bundle(model, start.model, experiment.audio, (), False, source, licence=start.licence))
+    return _write_results(workdir, experiment, data, fitted, command=command)
+
+
+class _Run(Run):
+    """A run that ends in an encoder."""
+
+    group = "model"
+
+    def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
+        super().__init__(experiment, workdir, data)
+        self._evaluate = jax.jit(self.objective.evaluate, out_shardings=replicated(self.mesh))
+
+    def constants(self) -> tuple[str, ...]:
+        """A codebook is not among the parameters here: the objective's state keeps it."""
+        return tuple(pattern for pattern in super().constants() if not pattern.startswith("quantizer"))
+
+    def begin(self, state: Any, start: StartingPoint) -> Any:
+        """As the objective begins, from a checkpoint and the first batches."""
+        with closing(self._device_batches()) as stream, jax.set_mesh(self.mesh):
+            return self.objective.begin(state, start.params, lambda: stream)
+
+    def batches(self, start_step: int) -> Generator[Batch, None, None]:
+        """The training batches; raises `UserError` when there is nothing but silence in them."""
+        silent = 0
+        with closing(super().batches(start_step)) as stream:
+            for batch in stream:
+                silent = 0 if batch.arrays["example_mask"].any() else silent + 1
+                if silent == SILENT_BATCHES:
+                    level = self.experiment.data.reject_below_dbfs
+                    raise UserError(
+                        f"{SILENT_BATCHES} batches in a row hold no usable window: the {len(self.train_rows)} recordings seem "
+                        f"unreadable or quieter than data.reject_below_dbfs {level:g}; lower it"
+                    )
+                yield batch
+
+    def evaluation_of(self, rows: Manifest) -> Evaluate:
+        """The loop's evaluation on recordings that are held out.
+
+        Raises:
+          UserError: `training.monitor` is not among the figures (only a loss is sure to be).
+        """
+        monitor = self.experiment.training.monitor
+
+        def evaluate(weights: Any, step: int) -> dict[str, float]:
+            del step
+            sums: dict[str, list[float]] = {}
+            for batch in evaluation_batches(rows, None, self.experiment.data, self.experiment.audio):
+                self.note_errors(batch.errors)
+                with jax.set_mesh(self.mesh):
+                    metrics = jax.device_get(self._evaluate(weights, put_batch(self.mesh, batch.arrays)))
+                for name, (total, count) in metrics.items():
+                    pair = sums.setdefault(name, [0.0, 0.0])
+                    pair[0] += float(total)
+                    pair[1] += float(count)
+            values = {name: total / count for name, (total, count) in sums.items() if count > 0}
+            if monitor not in values:
+                raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(values))}")
+            return values
+
+        return evaluate
+
+    def _device_batches(self) -> Generator[Any, None, None]:
+        with closing(self.batches(0)) as stream:
+            for batch in stream:
+                yield put_batch(self.mesh, batch.arrays)
+
+
+def _write_results(
+    workdir: Path, experiment: Experiment, data: PreparedData, fitted: FitResult, *, command: str
+) -> dict[str, Any]:
+    history, speed = read_history(workdir), _clips_per_second(workdir)
+    errors = data.errors.rows()
+    metrics: dict[str, Any] = {"steps": fitted.steps, "clips_per_second": speed, **last_figures(history)}
+    facts = {
+        "objective": experiment.objective.name,
+        "steps": fitted.steps,
+        "exported model": str(workdir / "model"),
+        "clips per second": "not measured" if speed is None else f"{speed:.1f} (median)",
+    }
+    write_pretraining_report(
+        workdir / REPORT_FILE,
+        title=f"{experiment.name}: {experiment.objective.name}",
+        history=history,
+        facts=facts,
+        data_summary=data_facts(data),
+        settings=to_mapping(experiment),
+        errors=errors,
+        versions=versions(),
+        command=command,
+    )
+    write_metrics(workdir / METRICS_FILE, metrics)
+    print("\n".join(findings(history)))
+    if errors:
+        print(f"{len(errors)} unusable files: {data.errors.path}")
+    print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)
+    return metrics
+
+
+def _clips_per_second(workdir: Path) -> float | None:
+    """Median over the training rows of the log; the first one, which holds the compilation, counts only where it is alone."""
+    lines = (workdir / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    rates = [row["timing"]["clips_per_second"] for row in rows]
+    return statistics.median(rates[1:] or rates) if rates else None

@@ -1,0 +1,131 @@
+"""What every training run does, whatever is learnt: mesh, optimizer, objective, batches, and the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
+from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.errors import UserError
+from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
+from beats_jax.objectives import registry
+from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
+from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.starting_point import StartingPoint
+from beats_jax.training import optimizer as optimizers
+from beats_jax.training.checkpoint import Checkpoints
+from beats_jax.training.loop import Evaluate, FitResult, Hooks, fit, fit_settings
+from beats_jax.training.mesh import check_batch_size, make_mesh
+from beats_jax.training.writers import for_run
+
+
+class Run:
+    """The parts of one run, put together once.
+
+    Attributes:
+      group: name of the parameters' group that is the model; "" = all of them.
+    """
+
+    group = ""
+
+    def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
+        training = experiment.training
+        self.experiment, self.workdir, self.data = experiment, workdir, data
+        require_a_patch(experiment)
+        self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
+        check_batch_size(self.mesh, experiment.data.batch_size, training.accumulation_steps)
+        self.train_rows = data.manifest.split("train")
+        self.vocabulary: LabelVocabulary | None = data.vocabulary if experiment.objective.NEEDS_LABELS else None
+        self.epoch = steps_per_epoch(self.train_rows, experiment.data)
+        self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
+        self.objective = self._objective()
+
+    def _objective(self) -> Any:
+        experiment, prefix = self.experiment, self.group and f"{self.group}/"
+        never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
+        learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
+        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
+
+        def depth(path: str) -> int:
+            return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
+
+        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
+        counts = None
+        if self.vocabulary is not None:
+            found = self.train_rows.labels.counts()
+            counts = np.array([found.get(name, 0) for name in self.vocabulary.names], np.int64)
+        return registry.build(experiment, self.vocabulary, optimizer, counts)
+
+    def constants(self) -> tuple[str, ...]:
+        """Patterns of the model's parameters that no optimizer may change."""
+        return constants(self.experiment.model)
+
+    def begin(self, state: Any, start: StartingPoint) -> Any:
+        """The state of a new run from a fresh random one."""
+        raise NotImplementedError
+
+    def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[dict[str, Any], FitResult]:
+        """Trains to the end, or goes on; returns the weights, `last` and `best` (on validation), and how it went."""
+        training = self.experiment.training
+        hooks = Hooks(
+            start=lambda state: self.begin(state, start),
+            on_errors=self.note_errors,
+            describe_rows=self.describe_rows,
+            schedules={"learning_rate": optimizers.learning_rate(training, self.settings.total_steps, self.epoch)},
+        )
+        with (
+            Checkpoints(self.workdir / "checkpoints") as checkpoints,
+            for_run(self.workdir, self.settings.total_steps) as writers,
+        ):
+            fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
+            last = best = fitted.state.weights
+            if fitted.best_step is not None and fitted.best_step != fitted.steps:
+                best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
+            return {"last": last, "best": best}, fitted
+
+    def batches(self, start_step: int) -> Generator[Batch, None, None]:
+        """The training batches from `start_step` on."""
+        experiment = self.experiment
+        return training_batches(
+            self.train_rows,
+            self.vocabulary,
+            experiment.data,
+            experiment.audio,
+            seed=experiment.training.seed,
+            start_step=start_step,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+        )
+
+    def note_errors(self, errors: tuple[Any, ...]) -> None:
+        """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""
+        for error in errors:
+            self.data.errors.add(error.path, error.reason)
+
+    def describe_rows(self, rows: np.ndarray) -> str:
+        """The first files of a batch, by name."""
+        names = [str(self.train_rows.files[row]) for row in rows[:8].tolist()]
+        return ", ".join(names) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+
+
+def require_a_patch(experiment: Experiment) -> None:
+    """Raises `UserError` when a training window is shorter than the encoder's first patch."""
+    settings = experiment.audio.filterbank
+    samples = settings.frame_samples + (min_frames(experiment.model) - 1) * settings.hop_samples
+    if round(experiment.data.window_seconds * settings.sample_rate) < samples:
+        raise UserError(
+            f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / settings.sample_rate:g} s "
+            f"at least (one patch of {min_frames(experiment.model)} frames)"
+        )
+
+
+def reported_step(experiment: Experiment, fitted: FitResult) -> int | None:
+    """The step whose weights `training.select` asks for."""
+    return fitted.steps if experiment.training.select == "last" else fitted.best_step
