@@ -2,10 +2,10 @@
 
     python benchmarks/features.py --torch-python OTHER_ENV/bin/python --audio FOLDER [--files 16] [--rounds 5]
 
-The other environment needs torch, openbeats and torchaudio (of which it takes the filterbank). Theirs: `encode_file` and
-the mean of the patches, one file after the other, as its README shows. Ours: `BEATsFeatureExtractor.extract_from_files`, in
-float32 and in bfloat16, whose change of the vectors is printed. Both read the same 361 MB file of random weights and decode and resample
-the files. Sides take turns; the median of the rounds' ratios is reported beside the ratio of the best times. Our time is split by
+The other environment needs torch, openbeats and torchaudio (of which it takes the filterbank). Theirs: `encode_file` and the mean
+of the patches, one file after the other, as its README shows. Ours: `BEATsFeatureExtractor.extract_from_files`, in float32 and in
+bfloat16, whose change of the vectors is printed. Both read the same 361 MB file of random weights and decode and resample the
+files. Sides take turns; the median of the rounds' ratios is reported beside the ratio of the best times. Our time is split by
 running each part alone: decoding in two threads, filterbank, encoder.
 """
 
