@@ -1,4 +1,4 @@
-"""`python -m beats_jax.evaluate`: measure a trained run."""
+"""`python -m beats_jax.evaluate`: measure a trained run, or probe a frozen encoder with a handful of labels."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from beats_jax.command_line import ArgumentParser, run_verb
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
   python -m beats_jax.evaluate --run runs/quickstart --output evaluation
   python -m beats_jax.evaluate --run runs/owls --data other_site/labels.csv --output other_site_evaluation
+  python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
+  python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
 
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, or a CSV table with the run's own column
-names; without it the run's own test recordings are measured again.
+names; without it the run's own test recordings are measured again. A probe needs it.
+
+A probe trains small classifiers on every layer and pooling of an encoder that stays as it is. Folds choose, and each fold is
+measured by what the others have chosen. Embeddings are kept, so that a second probe of the same files takes seconds. With 50
+labels begin here.
 """
+COLUMNS = ("label", "audio", "group", "split", "start", "end")
 
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
     result = ArgumentParser(
         prog="beats_jax.evaluate",
-        description="Measure a trained run; writes metrics.json, predictions.csv and report.html.",
+        description="Measure a trained run, or probe an encoder; writes metrics.json, predictions.csv and report.html.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished run")
+    what = result.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run, to measure")
+    what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
     result.add_argument(
         "--data", type=Path, metavar="DIR_OR_CSV", help="other labelled recordings (default: the run's own test split)"
     )
@@ -37,17 +48,85 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    _add_probe_arguments(result.add_argument_group("probing"))
     return result
+
+
+def _add_probe_arguments(group: Any) -> None:
+    """What only --probe takes; None where it is not given, so that --run can refuse it."""
+    group.add_argument(
+        "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
+    )
+    group.add_argument("--layers", type=_integers, metavar="I,J", help="layers to try (default: all); -1 is the last")
+    group.add_argument("--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (default: all it has)")
+    group.add_argument(
+        "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"
+    )
+    group.add_argument("--folds", type=int, metavar="K", help="folds, where the data has none (default: 5)")
+    group.add_argument("--repeats", type=int, metavar="N", help="drawings of the folds (default: 1)")
+    group.add_argument("--seed", type=int, help="of folds, intervals and random weights (default: 0)")
+    group.add_argument(
+        "--token-layer", type=int, metavar="I", help="layer that the attentive probe reads (default: -1, the last)"
+    )
+    group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="where embeddings are kept (default: with downloaded models)")
+    for name in COLUMNS:
+        group.add_argument(f"--{name}-column", metavar="NAME", help=argparse.SUPPRESS if name != "group" else "column of the CSV that "
+                           "names what must stay together; likewise --label-, --audio-, --split-, --start-, --end-column")  # fmt: skip
+    group.add_argument(
+        "--window-seconds", type=float, metavar="S", help="longest window heard at once (default: 10, or the run's)"
+    )
+    group.add_argument("--multi-label", action="store_const", const=True, help="rows may have several labels or none")
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _integers(value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no list of whole numbers such as 0,6,12") from None
+
+
+_integers.__name__ = "list of whole numbers"  # argparse names it in its complaint
 
 
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, evaluates and returns the exit status."""
     arguments = parser().parse_args(argv)
+    command = "python -m beats_jax.evaluate " + shlex.join(argv)
+    if arguments.probe is not None:
+        return _probe(arguments, command)
+    given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} is for --probe; a run is measured as it was trained")
 
     from beats_jax.pipelines.evaluation import evaluate_run
 
-    command = "python -m beats_jax.evaluate " + shlex.join(argv)
     evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command)
+    return 0
+
+
+_SETTINGS = {
+    "probe_kinds": "kinds", "layers": "layers", "poolings": "poolings", "baseline": "baselines", "folds": "folds", "repeats": "repeats",
+    "seed": "seed", "token_layer": "token_layer", "unseen": "unseen", "cache": "cache",
+}  # fmt: skip
+_READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")
+_PROBE_ONLY = (*_SETTINGS, *_READING)
+
+
+def _probe(arguments: argparse.Namespace, command: str) -> int:
+    if arguments.data is None:
+        raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
+
+    from beats_jax.pipelines.probing import ProbeSettings, probe
+
+    given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
+    reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}
+    settings = ProbeSettings(arguments.probe, arguments.data, reading=reading, **given)
+    probe(settings, arguments.output, strict=arguments.strict, command=command)
     return 0
 
 
