@@ -26,7 +26,14 @@ A probe trains small classifiers on every layer and pooling of an encoder that s
 measured by what the others have chosen. Embeddings are kept, so that a second probe of the same files takes seconds. With 50
 labels begin here.
 """
-COLUMNS = ("label", "audio", "group", "split", "start", "end")
+COLUMNS = {
+    "label": "the label (default: label)",
+    "audio": "the file (default: filename)",
+    "group": "what must stay together, such as a recorder or a day",
+    "split": "train or test; without it every row is tested in its turn",
+    "start": "the start of a row in its file, in seconds",
+    "end": "its end",
+}
 
 
 def parser() -> ArgumentParser:
@@ -70,9 +77,8 @@ def _add_probe_arguments(group: Any) -> None:
     )
     group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
     group.add_argument("--cache", type=Path, metavar="DIR", help="where embeddings are kept (default: with downloaded models)")
-    for name in COLUMNS:
-        group.add_argument(f"--{name}-column", metavar="NAME", help=argparse.SUPPRESS if name != "group" else "column of the CSV that "
-                           "names what must stay together; likewise --label-, --audio-, --split-, --start-, --end-column")  # fmt: skip
+    for name, purpose in COLUMNS.items():
+        group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
     group.add_argument(
         "--window-seconds", type=float, metavar="S", help="longest window heard at once (default: 10, or the run's)"
     )
@@ -110,9 +116,17 @@ def verb(argv: Sequence[str]) -> int:
 
 
 _SETTINGS = {
-    "probe_kinds": "kinds", "layers": "layers", "poolings": "poolings", "baseline": "baselines", "folds": "folds", "repeats": "repeats",
-    "seed": "seed", "token_layer": "token_layer", "unseen": "unseen", "cache": "cache",
-}  # fmt: skip
+    "probe_kinds": "kinds",
+    "layers": "layers",
+    "poolings": "poolings",
+    "baseline": "baselines",
+    "folds": "folds",
+    "repeats": "repeats",
+    "seed": "seed",
+    "token_layer": "token_layer",
+    "unseen": "unseen",
+    "cache": "cache",
+}  # argument -> field of ProbeSettings
 _READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")
 _PROBE_ONLY = (*_SETTINGS, *_READING)
 

@@ -265,16 +265,23 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
         return _data_uri(figure, "png", 130)
 
 
-def score_map(scores: np.ndarray, rows: Sequence[str], columns: Sequence[str], marked: tuple[int, int], label: str) -> str:
+def score_map(
+    scores: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    marked: tuple[int, int],
+    label: str,
+    limits: tuple[float, float],
+) -> str:
     """A table of scores as a heat map with its numbers, the chosen cell framed; as SVG.
 
     Args:
-      scores: float [rows, columns], between 0 and 1. label: what they are.
+      scores: float [rows, columns]. label: what they are. limits: the scores at both ends of the colours.
     """
     import matplotlib
     from matplotlib.patches import Rectangle
 
-    low, high = float(scores.min()), float(scores.max())
+    low, high = limits
     with matplotlib.rc_context(_STYLE):
         figure = _new_figure(1.9 + 0.62 * len(columns), 1.1 + 0.27 * len(rows))
         axes = figure.add_subplot()

@@ -97,7 +97,7 @@ def write_probe_report(
         _head(title, first),
         section("Findings", bullets([*notes, *findings(encoders)], "findings")),
         _probes(encoders),
-        *(_maps(encoder) for encoder in encoders),
+        *(_maps(encoder, _limits(encoders)) for encoder in encoders),
         _choices(first, folds, folds_sentence),
         _classes(first.result),
         section("Data", table((), [(text(k), text(v)) for k, v in data_summary.items()], numbers_from=2)),
@@ -174,7 +174,13 @@ def _probes(encoders: Sequence[EncoderFindings]) -> str:
     return section("Probes", table(header, rows, numbers_from=3), paragraph(note, "soft small"))
 
 
-def _maps(found: EncoderFindings) -> str:
+def _limits(encoders: Sequence[EncoderFindings]) -> tuple[float, float]:
+    """The same colours for all maps of the page, so that they compare."""
+    best = [one.scores.max(axis=2) for encoder in encoders for one in encoder.kinds.values()]
+    return float(min(scores.min() for scores in best)), float(max(scores.max() for scores in best))
+
+
+def _maps(found: EncoderFindings, limits: tuple[float, float]) -> str:
     """Heat maps of the kinds that have more than one place."""
     label = f"validation {headline(found.result)}"
     parts = []
@@ -184,13 +190,17 @@ def _maps(found: EncoderFindings) -> str:
             continue
         best = one.scores.max(axis=2)
         place = divmod(one.final.embedding, poolings)
-        picture = figures.score_map(best, found.layers, found.poolings, place, label)
+        picture = figures.score_map(best, found.layers, found.poolings, place, label, limits)
         caption = f"{kind}: the best {one.setting} of each layer and pooling; framed: {found.words(one.final)}."
         parts.append(figure(picture, f"{label} of {kind} by layer and pooling", caption))
     if not parts:
         return ""
     note = "Layer 0 is the input of the first block. The best of so many cells flatters: believe the test figures above."
-    grid = '<div class="cards">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
+    grid = (
+        '<div class="cards" style="grid-template-columns: repeat(auto-fill, minmax(430px, 1fr))">'
+        + "".join(f"<div>{part}</div>" for part in parts)
+        + "</div>"
+    )
     return section(f"Layers and poolings: {found.name}", grid, paragraph(note, "soft small"))
 
 

@@ -125,14 +125,10 @@ def fold_notes(targets: np.ndarray, plan: FoldPlan, names: tuple[str, ...]) -> l
     if single:
         notes.append(f"{_some(single)}: a single example, which is either learnt or measured, never both.")
     outer = [TEST] if (plan.codes == TEST).any() else range(len(plan.names))
-    absent = {
-        name
-        for fold in outer
-        for name, there, held in zip(
-            names, targets[plan.codes != fold].any(axis=0), targets[plan.codes == fold].any(axis=0), strict=True
-        )
-        if held and not there and name not in single
-    }
+    absent: set[str] = set()
+    for fold in outer:
+        only_here = (targets[plan.codes == fold].sum(axis=0) > 0) & (targets[plan.codes != fold].sum(axis=0) == 0)
+        absent |= {names[k] for k in np.flatnonzero(only_here).tolist()} - set(single)
     if absent:
         notes.append(f"{_some(sorted(absent))}: in a test fold but not in the others, which cannot learn it.")
     return notes

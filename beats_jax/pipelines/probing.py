@@ -177,11 +177,12 @@ def _probes(
     """The kinds that read pooled embeddings, with settings that the smallest training set allows."""
     values = embeddings.values.reshape(-1, *embeddings.values.shape[2:])
     smallest = min(_smallest_training_set(plan.codes) for plan in plans)
-    return {
+    probes: dict[str, Probe] = {
         kind: EmbeddingProbe(kind, usable_settings(kind, smallest), values, targets, multi_label)
         for kind in kinds
         if kind != ATTENTIVE
     }
+    return probes
 
 
 def _smallest_training_set(codes: np.ndarray) -> int:

@@ -40,8 +40,8 @@ def read_tokens(model: Model, manifest: Manifest, data: DataConfig, layer: int) 
             total += real.nbytes
         if total > MOST_BYTES:
             raise UserError(
-                f"the tokens of {len(heard)} of {len(manifest)} rows take more than {MOST_BYTES / 2**30:g} GiB; the attentive probe "
-                "keeps all of them: leave it out, or give it fewer or shorter recordings"
+                f"the tokens of {len(heard)} of {len(manifest)} rows take more than {MOST_BYTES / 2**30:g} GiB; the attentive "
+                "probe keeps all of them: leave it out, or give it fewer or shorter recordings"
             )
     clips = [np.concatenate(heard[row]) for row in range(len(manifest))]
     longest = max(map(len, clips))
