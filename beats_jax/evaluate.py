@@ -64,7 +64,9 @@ def _add_probe_arguments(group: Any) -> None:
     group.add_argument(
         "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
     )
-    group.add_argument("--layers", type=_integers, metavar="I,J", help="layers to try (default: all); -1 is the last")
+    group.add_argument(
+        "--layers", type=_integers, metavar="I,J", help="layers to try (default: all); --layers=-1 is the last one"
+    )
     group.add_argument("--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (default: all it has)")
     group.add_argument(
         "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"

@@ -117,7 +117,7 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
     seen, values, unread = _means(_embedded(encoder, batches), len(usable))
     if not len(seen):
         raise UserError(f"none of the {len(usable)} rows could be embedded; {errors.path} lists why")
-    bad = [(error.path, error.reason) for error in (*report.errors, *unread)]
+    bad = [(os.fspath(error.path), error.reason) for error in (*report.errors, *unread)]
     return {
         "rows": usable.metadata["row"][seen],
         "seconds": usable.metadata["seconds"][seen],

@@ -10,7 +10,7 @@ import numpy as np
 from beats_jax.config import DataConfig, experiment_from_mapping
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
-from beats_jax.datasets.splits import draw_folds, folds
+from beats_jax.datasets.splits import draw_folds, folds, group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.evaluation.probes.nested import TEST
@@ -27,11 +27,13 @@ class FoldPlan:
       codes: int64 [N], 0 .. K-1, or -1 (`nested.TEST`) for the data's own test rows.
       names: K names.
       drawn: whether they were drawn here, so that they can be drawn anew.
+      crossing: recordings or groups in more than one fold, which only folds and splits of the data itself can have.
     """
 
     codes: np.ndarray
     names: tuple[str, ...]
     drawn: bool
+    crossing: int = 0
 
     @property
     def sentence(self) -> str:
@@ -62,17 +64,26 @@ def plan_folds(manifest: Manifest, count: int, seed: int) -> FoldPlan:
     rest = manifest.take(~test)
     if "fold" in manifest.metadata and not test.any():
         names = folds(manifest)
-        _enough(len(names))
-        return FoldPlan(np.searchsorted(np.sort(names), manifest.metadata["fold"].astype(str)), tuple(sorted(names)), False)
-    _enough(count)
+        enough_folds(len(names))
+        place = {name: k for k, name in enumerate(names)}
+        codes = np.array([place[fold] for fold in manifest.metadata["fold"].tolist()], np.int64)
+        return FoldPlan(codes, names, False, _crossing(manifest, codes))
+    enough_folds(count)
     if not len(rest):
         raise UserError("every row is in the split 'test'; a probe needs others to learn from")
     codes = np.full(len(manifest), TEST, np.int64)
     codes[~test] = draw_folds(rest, count, seed)
-    return FoldPlan(codes, tuple(str(k + 1) for k in range(count)), True)
+    return FoldPlan(codes, tuple(str(k + 1) for k in range(count)), True, _crossing(manifest, codes))
 
 
-def _enough(count: int) -> None:
+def _crossing(manifest: Manifest, codes: np.ndarray) -> int:
+    """Groups with rows in more than one fold."""
+    pairs = np.unique(np.stack([group_codes(manifest), codes], axis=1), axis=0)
+    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+
+
+def enough_folds(count: int) -> None:
+    """Raises `UserError` below three."""
     if count < 3:
         raise UserError(f"{count} folds; one tests, one chooses and one trains, so that --folds is at least 3")
 
@@ -122,6 +133,10 @@ def fold_notes(targets: np.ndarray, plan: FoldPlan, names: tuple[str, ...]) -> l
     members = targets.sum(axis=0)
     single = [name for name, number in zip(names, members.tolist(), strict=True) if number == 1]
     notes = []
+    if plan.crossing:
+        notes.append(
+            f"{plan.crossing} recordings or groups are in more than one fold of the data: new ones would be told apart less well."
+        )
     if single:
         notes.append(f"{_some(single)}: a single example, which is either learnt or measured, never both.")
     outer = [TEST] if (plan.codes == TEST).any() else range(len(plan.names))

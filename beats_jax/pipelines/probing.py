@@ -25,7 +25,7 @@ from beats_jax.evaluation.result import EvaluationResult, evaluate_predictions
 from beats_jax.pipelines.embeddings import Embeddings, embed_manifest
 from beats_jax.pipelines.encoders import Encoder, FilterbankEncoder, ModelEncoder, untrained
 from beats_jax.pipelines.evaluation import data_of, new_folder
-from beats_jax.pipelines.probe_data import FoldPlan, base_data, fold_notes, known_to_the_run, plan_folds, targets_of
+from beats_jax.pipelines.probe_data import FoldPlan, base_data, enough_folds, fold_notes, known_to_the_run, plan_folds, targets_of
 from beats_jax.pipelines.probe_results import Probed, write_probe
 from beats_jax.pipelines.tokens import read_tokens, without_facts
 from beats_jax.pipelines.workdir import ERRORS_FILE
@@ -66,6 +66,9 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
       UserError: unknown names (the nearest known one is told), data without rows or with one class, too few groups for the folds,
         an `output` in use; with `strict` the first file that cannot be used.
     """
+    if settings.repeats < 1:
+        raise UserError(f"--repeats is {settings.repeats}; it must be at least 1")
+    enough_folds(settings.folds)
     data = _data_config(settings)
     kinds = _kinds(settings.kinds, data.multi_label)
     model = load(settings.model)
@@ -163,8 +166,6 @@ def _embedded(
 
 def _plans(rows: Manifest, settings: ProbeSettings) -> list[FoldPlan]:
     """One plan for each repeat."""
-    if settings.repeats < 1:
-        raise UserError(f"--repeats is {settings.repeats}; it must be at least 1")
     first = plan_folds(rows, settings.folds, settings.seed)
     if settings.repeats > 1 and not first.drawn:
         raise UserError("the data has folds of its own, which are not drawn anew; leave --repeats at 1")
