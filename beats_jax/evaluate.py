@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -137,6 +138,8 @@ def _probe(arguments: argparse.Namespace, command: str) -> int:
     if arguments.data is None:
         raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
 
+    # Threads of LAPACK wait in a loop beside those of XLA: a sweep took three times the CPU time with both (docs/benchmarks.md).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from beats_jax.pipelines.probing import ProbeSettings, probe
 
     given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}

@@ -16,6 +16,7 @@ from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.evaluation.probes.nested import TEST
 from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
 
+LEAST_FOLDS = 3
 ON_DISK = ("folder", "csv", "esc50")  # sources whose files are recordings of the user
 
 
@@ -52,7 +53,7 @@ def base_data(model: str) -> DataConfig:
 
 
 def plan_folds(manifest: Manifest, count: int, seed: int) -> FoldPlan:
-    """The data's own test split, then its own folds, then `count` drawn ones; groups of rows stay together.
+    """The data's own test split, else its own folds where they are three at least, else `count` drawn ones by groups.
 
     Raises:
       UserError: fewer groups than folds, fewer than three folds, some rows with a split and others without.
@@ -62,9 +63,8 @@ def plan_folds(manifest: Manifest, count: int, seed: int) -> FoldPlan:
         raise UserError(f"{int((~given).sum())} of {len(manifest)} rows have no split; give all or none a split")
     test = manifest.splits == "test"
     rest = manifest.take(~test)
-    if "fold" in manifest.metadata and not test.any():
-        names = folds(manifest)
-        enough_folds(len(names))
+    names = folds(manifest) if "fold" in manifest.metadata and not test.any() else ()
+    if len(names) >= LEAST_FOLDS:
         place = {name: k for k, name in enumerate(names)}
         codes = np.array([place[fold] for fold in manifest.metadata["fold"].tolist()], np.int64)
         return FoldPlan(codes, names, False, _crossing(manifest, codes))
@@ -84,8 +84,8 @@ def _crossing(manifest: Manifest, codes: np.ndarray) -> int:
 
 def enough_folds(count: int) -> None:
     """Raises `UserError` below three."""
-    if count < 3:
-        raise UserError(f"{count} folds; one tests, one chooses and one trains, so that --folds is at least 3")
+    if count < LEAST_FOLDS:
+        raise UserError(f"{count} folds; one tests, one chooses and one trains, so that --folds is at least {LEAST_FOLDS}")
 
 
 def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: bool) -> np.ndarray:
