@@ -333,3 +333,38 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
         axes.set_xlabel("s", fontsize=7)
         axes.set_ylabel("Hz", fontsize=7)
         return _data_uri(figure, "png", SPECTROGRAM_DOTS)
+
+
+def score_map(
+    scores: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    marked: tuple[int, int],
+    label: str,
+    limits: tuple[float, float],
+) -> str:
+    """A table of scores as a heat map with its numbers, the chosen cell framed; as SVG.
+
+    Args:
+      scores: float [rows, columns]. label: what they are. limits: the scores at both ends of the colours.
+    """
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    low, high = limits
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(1.9 + 0.62 * len(columns), 1.1 + 0.27 * len(rows))
+        axes = figure.add_subplot()
+        image = axes.imshow(scores, cmap="viridis", vmin=low, vmax=max(high, low + 0.01), aspect="auto", origin="lower")
+        for row, column in np.ndindex(scores.shape):
+            dark = scores[row, column] < low + 0.6 * max(high - low, 0.01)
+            color = "white" if dark else INK
+            axes.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color=color)
+        axes.add_patch(Rectangle((marked[1] - 0.5, marked[0] - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.4))
+        axes.set_xticks(range(len(columns)), [_short(name) for name in columns])
+        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set(xlabel="pooling", ylabel="layer")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label=label, aspect=25)
+        return _data_uri(figure, "svg")

@@ -18,6 +18,7 @@ from beats_jax.evaluation.comparison_report import (
     write_comparison,
 )
 from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_predictions
+from beats_jax.pipelines.evaluation import new_folder
 from beats_jax.pipelines.results import PREDICTIONS_FILE, RECORDINGS_FILE
 from beats_jax.pipelines.workdir import EXPERIMENT_FILE, differing_settings, read_json, write_json, write_text
 
@@ -32,8 +33,6 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     Raises:
       UserError: a folder without predictions.csv, other examples, labels or classes, an `output` in use.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
     one, two = (_predictions(run) for run in (first, second))
     two = _in_the_order_of(one, two, second)
     try:
@@ -52,7 +51,7 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
     differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
                  for line in differing_settings(settings[0], settings[1])]  # fmt: skip
-    output.mkdir(parents=True, exist_ok=True)
+    new_folder(output)
     if page == "md":
         write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
     else:

@@ -113,11 +113,11 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
     numbered = manifest.with_metadata(row=np.arange(len(manifest)))
     report = validate(numbered, data, encoder.audio, error_log=errors)
     usable = report.manifest
-    batches = evaluation_batches(usable, LabelVocabulary.from_manifest(usable), _no_longer(data, usable), encoder.audio)
+    batches = evaluation_batches(usable, LabelVocabulary.from_manifest(usable), no_longer(data, usable), encoder.audio)
     seen, values, unread = _means(_embedded(encoder, batches), len(usable))
     if not len(seen):
         raise UserError(f"none of the {len(usable)} rows could be embedded; {errors.path} lists why")
-    bad = [(error.path, error.reason) for error in (*report.errors, *unread)]
+    bad = [(os.fspath(error.path), error.reason) for error in (*report.errors, *unread)]
     return {
         "rows": usable.metadata["row"][seen],
         "seconds": usable.metadata["seconds"][seen],
@@ -127,7 +127,7 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
     }
 
 
-def _no_longer(data: DataConfig, manifest: Manifest) -> DataConfig:
+def no_longer(data: DataConfig, manifest: Manifest) -> DataConfig:
     """Windows that are no longer than the longest row: what they would hold beyond it is padding, which never counts."""
     starts, ends = row_bounds(manifest)
     longest = float(np.ceil(np.max(ends - starts) * 100) / 100)

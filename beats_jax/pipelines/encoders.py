@@ -26,8 +26,16 @@ class Encoder(Protocol):
     """A way from waveforms to one vector a clip for each layer and pooling."""
 
     audio: AudioConfig
-    layers: tuple[str, ...]  # L names
-    poolings: tuple[str, ...]  # P names
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """L names."""
+        ...
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """P names."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """All that the embeddings depend on, fit for JSON: equal identities give equal embeddings."""

@@ -36,9 +36,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
       UserError: no finished run, an `output` in use, data with labels that the run does not know.
     """
     experiment = _experiment_of(run)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
-    output.mkdir(parents=True, exist_ok=True)
+    new_folder(output)
     vocabulary = LabelVocabulary.from_json((run / LABELS_FILE).read_text(encoding="utf-8"))
     data_config = experiment.data if data_path is None else data_of(data_path, experiment.data)
     experiment = replace(experiment, data=data_config)
@@ -64,6 +62,16 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
     write_results(output, experiment, data, measured, command=command, page=page)
     return measured
+
+
+def new_folder(output: Path) -> None:
+    """Makes the folder of the results. Raises `UserError` where it exists and is not empty, or cannot be made."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be made: {error.strerror}; --output takes a new or empty folder") from error
 
 
 def data_of(path: Path, data: DataConfig) -> DataConfig:

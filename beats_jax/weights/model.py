@@ -129,10 +129,10 @@ class Model:
 
     def require_pooling(self, pooling: str, layer: int = -1) -> None:
         """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""
-        count = registry.num_layers(self.config) + 1
-        allowed = POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
-        if pooling not in allowed:
-            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(allowed)}; {nearest(pooling, list(allowed))}")
+        if pooling not in self.poolings:
+            close = nearest(pooling, list(self.poolings))
+            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(self.poolings)}; {close}")
+        count = self.num_layers + 1
         if not -count <= layer < count:
             raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
 
@@ -220,15 +220,6 @@ class Model:
         special = registry.num_special(self.config)
         pooled = [[pool(layer, out.token_mask, name, special) for name in poolings] for layer in out.layers]
         return jnp.stack([jnp.stack(row) for row in pooled])
-
-    def _require_pooling(self, pooling: str) -> None:
-        if pooling not in self.poolings:
-            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(self.poolings)}")
-
-    def _require_layer(self, layer: int) -> None:
-        count = self.num_layers + 1
-        if not -count <= layer < count:
-            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
 
     def _inputs(self, waveforms: Array, padding_mask: Array | None, lengths: Array | None) -> dict[str, jax.Array]:
         """Checked and padded to one token at least; without mask or lengths a clip that short is told apart from its zeros."""

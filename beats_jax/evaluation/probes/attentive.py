@@ -42,9 +42,12 @@ def attentive_logits(params: dict[str, jax.Array], tokens: jax.Array, token_mask
     """Logits float32 [N, C].
 
     Args:
-      params: as `attentive_init`. tokens: float32 [L, N, T, D], standardised. token_mask: bool [N, T], a real token in each clip.
+      params: as `attentive_init`. tokens: float32 [L, N, T, D], standardised.
+      token_mask: bool [N, T], with a real token in each clip.
     """
-    mixed = jnp.einsum("l,lntd->ntd", jax.nn.softmax(params["layers"]), tokens)
+    # One layer: without the mixture there is no gradient towards all tokens, which took most of the time.
+    alone = tokens.shape[0] == 1
+    mixed = tokens[0] if alone else jnp.einsum("l,lntd->ntd", jax.nn.softmax(params["layers"]), tokens)
     looks = jnp.einsum("ntd,qd->nqt", mixed, params["queries"])
     weights = jax.nn.softmax(looks, axis=2, where=token_mask[:, None])
     gathered = jnp.einsum("nqt,ntd->nqd", weights, mixed)

@@ -24,7 +24,10 @@ TEST = -1  # in `folds`: a row of the data's own test split
 class Probe(Protocol):
     """One kind of probe with all of its candidates."""
 
-    settings: tuple[Setting, ...]
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """R settings, the simplest model first."""
+        ...
 
     def scores(self, rounds: Rounds) -> SweepScores:
         """Trains and measures every candidate in every round."""
