@@ -2,9 +2,8 @@
 
 Command:  python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=recordings
           then the same with :tokenizer and :iter2; then fine-tune (--config configs/finetune.py --workdir runs/finetuned
-          --config.model.checkpoint=runs/iter2), and go on with :tokenizer_finetuned and :iter3. Every stage is a run in
-          runs/STAGE and looks there for the one before; --config.objective.teacher= and --config.objective.tokenizer= name
-          others.
+          --config.model.checkpoint=runs/iter2), then :tokenizer_finetuned and :iter3. Every stage is a run in runs/STAGE
+          and looks there for the one before; --config.objective.teacher= and --config.objective.tokenizer= name others.
           For one CPU: iter1_small, tokenizer_small, iter2_small, (runs/finetuned_small,) tokenizer_finetuned_small, iter3_small.
 Data:     a folder with audio files at any depth and of any length; training hears every hour equally often, and no silence.
 Continue: a published encoder on your own recordings: iter1 with --config.model.checkpoint=BEATs_iter3_plus_AS2M.
