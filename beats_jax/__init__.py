@@ -10,15 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beats_jax.api.extractor import BEATsFeatureExtractor as BEATsFeatureExtractor
+    from beats_jax.api.trainer import BEATsTrainer as BEATsTrainer
     from beats_jax.weights.download import ensure_checkpoint as ensure_checkpoint
     from beats_jax.weights.pretrained import Model as Model
     from beats_jax.weights.pretrained import load as load
     from beats_jax.weights.published import list_available_models as list_available_models
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "ensure_checkpoint", "list_available_models", "load"]
+__all__ = [
+    "BEATsFeatureExtractor",
+    "BEATsTrainer",
+    "Model",
+    "__version__",
+    "ensure_checkpoint",
+    "list_available_models",
+    "load",
+]
 
 _PLACES = {
+    "BEATsFeatureExtractor": "beats_jax.api.extractor",
+    "BEATsTrainer": "beats_jax.api.trainer",
     "Model": "beats_jax.weights.pretrained",
     "ensure_checkpoint": "beats_jax.weights.download",
     "list_available_models": "beats_jax.weights.published",

@@ -58,7 +58,7 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
     """
     base = experiment_from_mapping(_config_from_file(config))
-    return _apply_overrides(_with_kinds(base, overrides), overrides)
+    return apply_overrides(_with_kinds(base, overrides), overrides)
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
@@ -71,7 +71,10 @@ def _config_from_file(config: str) -> dict[str, Any]:
         raise UserError(f"config file {path!r} is not valid Python: {error}") from error
     if "get_config" not in names:
         raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
-    settings = names["get_config"](argument) if separator else names["get_config"]()
+    try:
+        settings = names["get_config"](argument) if separator else names["get_config"]()
+    except ValueError as error:  # how a config refuses its argument
+        raise UserError(f"config {config!r}: {error}") from error
     return settings.to_dict()
 
 
@@ -86,7 +89,8 @@ def _with_kinds(base: Experiment, overrides: Sequence[str]) -> Experiment:
     return base
 
 
-def _apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+def apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment changed by `--config.key=value` arguments. Raises `UserError` for an unknown key or a wrong type."""
     from absl import flags
     from ml_collections import ConfigDict, config_flags
 

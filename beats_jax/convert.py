@@ -1,4 +1,4 @@
-"""`python -m beats_jax.convert`: checkpoints from PyTorch to ours and back, and to one portable program."""
+"""`python -m beats_jax.convert`: checkpoints from PyTorch to ours and back, and to one portable program; recordings to TFDS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beats_jax.command_line import ArgumentParser, run_verb
+from beats_jax.command_line import ArgumentParser, apply_overrides, run_verb
+from beats_jax.config import Experiment
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -17,8 +19,12 @@ examples:
   python -m beats_jax.convert runs/owls --export owls.stablehlo              one file that runs with jax and flatbuffers alone
   python -m beats_jax.convert --inspect owls.pt                              what a file holds
   python -m beats_jax.convert --list                                         the checkpoints known by name
+  python -m beats_jax.convert recordings shared/owls --to tfds               recordings as the TFDS data set "owls"
+  python -m beats_jax.convert labels.csv shared/owls --to tfds --config.data.label_column=species
 
 INPUT is a registered name, a file, a model folder or a run. The family is found from the keys and said.
+With --to tfds INPUT holds labelled recordings (class folders, a CSV table, ESC-50, UrbanSound8K) and takes settings of
+training that say how to read them; OUTPUT/1.0.0 is then a folder of array_record files for tfds.data_source.
 """
 
 
@@ -36,6 +42,7 @@ def parser() -> ArgumentParser:
         "output", nargs="?", type=Path, metavar="OUTPUT", help=".pt = published layout; .safetensors or a folder = our format"
     )
     result.add_argument("--published-keys", action="store_true", help="write a .safetensors OUTPUT under the published key names")
+    result.add_argument("--to", choices=("tfds",), metavar="tfds", help="write the recordings of INPUT as a TFDS data set")
     result.add_argument("--export", type=Path, metavar="FILE", help="write the model as one program file in place of OUTPUT")
     result.add_argument(
         "--seconds", type=float, metavar="S", help="with --export: length of its clips (default: the model's, or 10)"
@@ -48,9 +55,12 @@ def parser() -> ArgumentParser:
 
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, converts or prints, and returns the exit status."""
-    arguments = parser().parse_args(argv)
+    arguments, overrides = parser().parse_known_args(argv)
+    if arguments.to:
+        return _write_dataset(arguments, overrides)
+    if overrides:
+        raise UserError(f"unrecognized arguments: {' '.join(overrides)} (python -m beats_jax.convert --help shows how)")
 
-    from beats_jax.errors import UserError
     from beats_jax.pipelines import conversion
     from beats_jax.weights.pretrained import read_checkpoint
 
@@ -72,6 +82,21 @@ def verb(argv: Sequence[str]) -> int:
             arguments.input, arguments.output, published_keys=arguments.published_keys, force=arguments.force
         )
         print("\n".join(lines))
+    return 0
+
+
+PLACES = ("input", "output", "to")
+
+
+def _write_dataset(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    asked = vars(arguments)
+    if not (asked["input"] and asked["output"]) or any(value for name, value in asked.items() if name not in PLACES):
+        raise UserError("--to tfds goes with INPUT, OUTPUT and --config.data settings alone")
+    experiment = apply_overrides(Experiment(), overrides)
+
+    from beats_jax.pipelines.dataset_conversion import write_dataset
+
+    print("\n".join(write_dataset(Path(arguments.input), arguments.output, experiment)))
     return 0
 
 

@@ -1,53 +1,165 @@
-"""`python -m beats_jax.evaluate`: measure a trained run."""
+"""`python -m beats_jax.evaluate`: measure a trained run, or probe a frozen encoder with a handful of labels."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from beats_jax.command_line import ArgumentParser, run_verb
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
   python -m beats_jax.evaluate --run runs/quickstart --output evaluation
-  python -m beats_jax.evaluate --run runs/owls --data other_site/labels.csv --output other_site_evaluation
+  python -m beats_jax.evaluate --run runs/owls --data other_site/labels.csv --output other_site_evaluation --format md
+  python -m beats_jax.evaluate --compare runs/owls runs/owls_lora --output owls_against_lora
+  python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
+  python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
 
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, or a CSV table with the run's own column
-names; without it the run's own test recordings are measured again.
+names; without it the run's own test recordings are measured again. --compare needs no recordings: it reads predictions.csv.
+
+A probe trains small classifiers on every layer and pooling of an encoder that stays as it is. Folds choose, and each fold is
+measured by what the others have chosen. Embeddings are kept, so that a second probe of the same files takes seconds. With 50
+labels begin here.
 """
+COLUMNS = {
+    "label": "the label (default: label)",
+    "audio": "the file (default: filename)",
+    "group": "what must stay together, such as a recorder or a day",
+    "split": "train or test; without it every row is tested in its turn",
+    "start": "the start of a row in its file, in seconds",
+    "end": "its end",
+}
 
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
     result = ArgumentParser(
         prog="beats_jax.evaluate",
-        description="Measure a trained run; writes metrics.json, predictions.csv and report.html.",
+        description="Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished run")
+    what = result.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run")
+    what.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs, or two outputs of evaluate, on the same rows"
+    )
+    what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
     result.add_argument(
         "--data", type=Path, metavar="DIR_OR_CSV", help="other labelled recordings (default: the run's own test split)"
     )
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="new or empty folder for the results")
+    result.add_argument("--format", choices=("html", "md"), default="html", help="the report: a page, or Markdown (RESULTS.md)")
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    _add_probe_arguments(result.add_argument_group("probing"))
     return result
+
+
+def _add_probe_arguments(group: Any) -> None:
+    """What only --probe takes; None where it is not given, so that --run can refuse it."""
+    group.add_argument(
+        "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
+    )
+    group.add_argument(
+        "--layers", type=_integers, metavar="I,J", help="layers to try (default: all); --layers=-1 is the last one"
+    )
+    group.add_argument("--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (default: all it has)")
+    group.add_argument(
+        "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"
+    )
+    group.add_argument("--folds", type=int, metavar="K", help="folds, where the data has none (default: 5)")
+    group.add_argument("--repeats", type=int, metavar="N", help="drawings of the folds (default: 1)")
+    group.add_argument("--seed", type=int, help="of folds, intervals and random weights (default: 0)")
+    group.add_argument(
+        "--token-layer", type=int, metavar="I", help="layer that the attentive probe reads (default: -1, the last)"
+    )
+    group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="where embeddings are kept (default: with downloaded models)")
+    for name, purpose in COLUMNS.items():
+        group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
+    group.add_argument(
+        "--window-seconds", type=float, metavar="S", help="longest window heard at once (default: 10, or the run's)"
+    )
+    group.add_argument("--multi-label", action="store_const", const=True, help="rows may have several labels or none")
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _integers(value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no list of whole numbers such as 0,6,12") from None
+
+
+_integers.__name__ = "list of whole numbers"  # argparse names it in its complaint
 
 
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, evaluates and returns the exit status."""
     arguments = parser().parse_args(argv)
+    command = "python -m beats_jax.evaluate " + shlex.join(argv)
+    if arguments.probe is not None:
+        return _probe(arguments, command)
+    given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} is for --probe; a run is measured as it was trained")
+    if arguments.compare:
+        if arguments.data or arguments.strict:
+            raise UserError("--compare reads what two runs predicted; --data and --strict belong to --run")
+        from beats_jax.pipelines.comparison import compare_runs
 
+        first, second = arguments.compare
+        compare_runs(first, second, arguments.output, page=arguments.format, command=command)
+        return 0
     from beats_jax.pipelines.evaluation import evaluate_run
 
-    command = "python -m beats_jax.evaluate " + shlex.join(argv)
-    evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command)
+    evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
+    return 0
+
+
+_SETTINGS = {
+    "probe_kinds": "kinds",
+    "layers": "layers",
+    "poolings": "poolings",
+    "baseline": "baselines",
+    "folds": "folds",
+    "repeats": "repeats",
+    "seed": "seed",
+    "token_layer": "token_layer",
+    "unseen": "unseen",
+    "cache": "cache",
+}  # argument -> field of ProbeSettings
+_READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")
+_PROBE_ONLY = (*_SETTINGS, *_READING)
+
+
+def _probe(arguments: argparse.Namespace, command: str) -> int:
+    if arguments.data is None:
+        raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
+    if arguments.format != "html":
+        raise UserError("--probe writes a page only; --format belongs to --run and --compare")
+
+    # Threads of LAPACK wait in a loop beside those of XLA: a sweep took three times the CPU time with both (docs/benchmarks.md).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from beats_jax.pipelines.probing import ProbeSettings, probe
+
+    given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
+    reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}
+    settings = ProbeSettings(arguments.probe, arguments.data, reading=reading, **given)
+    probe(settings, arguments.output, strict=arguments.strict, command=command)
     return 0
 
 

@@ -51,7 +51,7 @@ def _table(source: str, name: str) -> str:
     assert body, name
     lines = [*re.findall(r'"""(.*?)(?:"""|\n)', body[1])[:1], "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, meaning in re.findall(r"^    (\w+): ([^=\n]+) = ([^#\n]+?)(?:  # (.*))?$", body[1], re.M):
-        if "field(" not in default and "ClassVar" not in kind:
+        if "field(" not in default and not kind.startswith(("ClassVar", "InitVar")):
             lines.append(f"| `{key}` | {kind} | `{default.strip()}` | {meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 

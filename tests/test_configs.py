@@ -29,6 +29,26 @@ def test_esc50_runs_on_a_list_of_classes():
     assert (experiment.data.classes, experiment.data.fold) == (("dog", "rain"), "all")
 
 
+def test_the_ast_recipe_is_the_published_one():
+    """specs: egs/esc50/run_esc.sh; the front-end is the one that the checkpoint's family was fine-tuned with."""
+    from beats_jax.audio.filterbank import AST_ESC50
+
+    path = str(ROOT / "configs" / "ast_esc50.py")
+    whole, short = read_experiment(path, []), read_experiment(f"{path}:two_epochs,held_out,random", [])
+    assert whole.audio.filterbank == AST_ESC50
+    assert (whole.training.max_epochs, short.training.max_epochs) == (25.0, 2.0)
+    assert (whole.data.fold_val_split, short.data.fold_val_split) == (0.0, 0.1)
+    assert (bool(whole.model.checkpoint), bool(short.model.checkpoint)) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["ast_esc50", "beats_esc50"])
+def test_an_unknown_word_after_the_config_is_told(name, capsys):
+    from beats_jax.train import main
+
+    assert main(["--config", f"{ROOT / 'configs' / name}.py:three_epochs"]) == 2
+    assert "unknown word three_epochs; known: " in capsys.readouterr().err
+
+
 def test_old_options_keep_their_names():
     """Seed 000's two commands, as they stand in its README."""
     path = str(ROOT / "configs" / "bioacoustics.py")

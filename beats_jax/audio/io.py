@@ -24,6 +24,7 @@ from beats_jax.audio.files import AUDIO_SUFFIXES, PYAV_SUFFIXES, find_audio
 from beats_jax.audio.pyav_decoder import open_pyav
 from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo, Decoder
 from beats_jax.audio.soundfile_decoder import open_soundfile
+from beats_jax.audio.tfds_records import is_present, is_record, open_record, record_bytes
 from beats_jax.errors import UserError
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "audio_info",
     "check",
     "find_audio",
+    "is_present",
+    "is_record",
+    "raw_blocks",
     "read",
     "sounding_range",
     "stream",
@@ -41,6 +45,7 @@ __all__ = [
 
 SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
 INEXACT_SECONDS = 0.25  # how much a container that only estimates its length (WMA) may be off
+RAW_BLOCK_BYTES = 1 << 20
 RESAMPLER_MARGIN = 256  # samples at the lower of both rates; measured: from 128 on the difference is below 2e-6
 
 
@@ -169,6 +174,16 @@ def sounding_range(path: AnyPath, *, below_dbfs: float, channel: str = "mean") -
     return first / info.sample_rate, last / info.sample_rate
 
 
+def raw_blocks(path: AnyPath) -> Iterator[bytes]:
+    """The bytes that a recording is stored as, block by block. Raises `OSError`, or `AudioError` for a record of TFDS."""
+    if is_record(path):
+        yield record_bytes(path)
+        return
+    with open(path, "rb") as file:
+        while block := file.read(RAW_BLOCK_BYTES):
+            yield block
+
+
 def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Writes a WAV file under a temporary name and renames it.
 
@@ -209,8 +224,12 @@ def resampled_length(frames: int, native_rate: int, sample_rate: int) -> int:
 def _open(path: AnyPath) -> Iterator[Decoder]:
     """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
     path = Path(path)
-    require_sound_container(path)
-    opened: AbstractContextManager[Decoder] = open_pyav(path) if path.suffix.lower() in PYAV_SUFFIXES else open_soundfile(path)
+    opened: AbstractContextManager[Decoder]
+    if is_record(path):
+        opened = open_record(path)
+    else:
+        require_sound_container(path)
+        opened = open_pyav(path) if path.suffix.lower() in PYAV_SUFFIXES else open_soundfile(path)
     with opened as decoder:
         if decoder.info.frames <= 0:
             raise AudioError(path, "no samples: there is a header but no sound")

@@ -6,7 +6,7 @@ Nothing here imports jax, so that the command line can refuse a wrong setting in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 
 from beats_jax.config.models import BEATsConfig, ModelConfig
 from beats_jax.config.objectives import ObjectiveConfig, SupervisedConfig
@@ -92,8 +92,8 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # a name in datasets.sources.SOURCES: folder | csv | esc50 | synthetic | recordings | bioacoustics
-    root: str = ""  # folder of audio, or the folder that the table's file names start from (csv)
+    source: str = "folder"  # folder | csv | esc50 | urbansound8k | tfds | synthetic | recordings | bioacoustics: datasets.sources
+    root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
@@ -104,9 +104,15 @@ class DataConfig:
     end_column: str = ""
     split_column: str = ""
     group_column: str = ""
+    tfds_name: str = ""  # tfds: which of several data sets below root: name, name/config or name:1.0.0
+    tfds_sample_rate: int = 0  # tfds: rate of the stored sound in Hz; 0 = as the data set says
     multi_label: bool = False
     classes: tuple[str, ...] = ()  # keep only these; empty = all
-    fold: str = ""  # esc50: "1".."5" is the test fold, "all" = each in turn
+    fold: str = ""  # esc50: "1".."5", urbansound8k: "1".."10" is the test fold; "all" = each in turn
+    num_folds: int = 0  # with fold: make this many folds of any data, groups whole, classes even; 0 = those that the data names
+    fold_by: str = ""  # num_folds: column whose rows stay together (site, date, folder); empty = file, group, content
+    fold_val_split: float = 0.0  # with fold: share of the other folds' rows, by whole groups, that is kept for validation
+    statistics: str = "given"  # mean and std of the filterbank: given (audio.filterbank) | training (of the training rows)
     train_split: float = 0.7
     val_split: float = 0.15
     test_split: float = 0.15
@@ -120,6 +126,8 @@ class DataConfig:
     positive_batch_size: int = 0  # clips of that role in a batch, besides batch_size others; 0 = a quarter of batch_size
     negative_batch_size: int = 0
     labeled_batch_size: int = 0
+    sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
+    data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
     balanced: bool = False  # draw classes evenly instead of rows
     draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
     reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all
@@ -134,8 +142,13 @@ class DataConfig:
         """Length of an evaluation window."""
         return self.evaluation_window_seconds or self.window_seconds
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, data_dir: str) -> None:
+        if data_dir:
+            require(self.root in ("", data_dir), f"data_dir is {data_dir!r} and root {self.root!r}; give one of them")
+            object.__setattr__(self, "root", data_dir)
         require_one_of("data.crop", self.crop, ("random", "start"))
+        require_one_of("data.statistics", self.statistics, ("given", "training"))
+        require(0 <= self.fold_val_split < 1, f"data.fold_val_split is {self.fold_val_split}; it must be in [0, 1)")
         require_one_of("data.draw", self.draw, ("rows", "time"))
         require(not (self.balanced and self.draw == "time"), "data.balanced and data.draw 'time' exclude each other")
         require_one_of("data.check", self.check, ("decode", "header"))
@@ -145,6 +158,10 @@ class DataConfig:
             min(self.train_split, self.val_split, self.test_split) >= 0 and abs(total - 1) < 1e-6,
             f"data.train_split + val_split + test_split is {total:g}; the three must be >= 0 and add up to 1",
         )
+        require(self.num_folds == 0 or self.num_folds >= 2, f"data.num_folds is {self.num_folds}; it must be 0 or at least 2")
+        require(self.num_folds == 0 or bool(self.fold), "data.num_folds needs data.fold: the number of the test fold, or 'all'")
+        require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
+        require(self.tfds_sample_rate >= 0, f"data.tfds_sample_rate is {self.tfds_sample_rate}; it must not be negative")
         require(self.window_seconds > 0, f"data.window_seconds is {self.window_seconds}; it must be positive")
         require(
             self.evaluation_window_seconds >= 0,
@@ -177,6 +194,7 @@ class TrainingConfig:
     seed: int = 0
     max_epochs: float = 10.0
     max_steps: int = 0  # 0 = from max_epochs
+    batch_size: int = 0  # 0 = data.batch_size, else it takes that one's place
     mode: str = "full"  # what learns: full | probe (the head) | lora (the head and low-rank changes of some kernels)
     lora_rank: int = 8
     lora_alpha: float = 16.0  # the change of a kernel is alpha / rank times the product of its two factors
@@ -231,12 +249,18 @@ class TrainingConfig:
 class EvaluationConfig:
     """How the trained model is measured."""
 
-    bootstrap_resamples: int = 1000
+    bootstrap_resamples: int = 10_000
     worst_errors: int = 12  # spectrograms in the report
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
+    threshold_goal: str = "f1"  # what each class's own threshold is chosen for, on validation rows: f1 | precision | recall
+    threshold_wanted: float = 0.9  # the precision or recall to reach
+    class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group
 
     def __post_init__(self) -> None:
         require(self.bootstrap_resamples >= 0, "evaluation.bootstrap_resamples must not be negative")
+        require_one_of("evaluation.threshold_goal", self.threshold_goal, ("f1", "precision", "recall"))
+        wanted = self.threshold_wanted
+        require(0 < wanted <= 1, f"evaluation.threshold_wanted is {wanted}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -250,3 +274,13 @@ class Experiment:
     objective: ObjectiveConfig = field(default_factory=SupervisedConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        rate, given = self.audio.sample_rate, self.data.sample_rate
+        mode, name = self.training.mode, self.objective.name
+        labelled = self.objective.NEEDS_LABELS
+        require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
+        require(given in (0, rate), f"data.sample_rate is {given}; the model reads {rate} Hz, and every file is brought to that")
+        if self.training.batch_size:
+            object.__setattr__(self, "data", replace(self.data, batch_size=self.training.batch_size))
+            object.__setattr__(self, "training", replace(self.training, batch_size=0))

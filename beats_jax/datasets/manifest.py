@@ -96,6 +96,7 @@ class Manifest:
       groups: StringDType [N]: rows of one group stay in one split; "" = the file is its own group.
       metadata: further columns, [N] each, such as `fold`, or `seconds` and `content` which validation adds.
       errors: files that the source left out (hidden ones, for instance); validation lists them with those it finds itself.
+      notes: what a source has to say about its data as a whole, a sentence each; validation passes them on as warnings.
     """
 
     files: np.ndarray
@@ -106,6 +107,7 @@ class Manifest:
     groups: np.ndarray
     metadata: Mapping[str, np.ndarray] = field(default_factory=dict)
     errors: tuple[AudioError, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         columns = {"labels": self.labels, "starts": self.starts, "ends": self.ends, "splits": self.splits, "groups": self.groups}
@@ -125,6 +127,7 @@ class Manifest:
         groups: Sequence[str] | None = None,
         metadata: Mapping[str, Sequence[str]] | None = None,
         errors: Sequence[AudioError] = (),
+        notes: Sequence[str] = (),
     ) -> Manifest:
         """From Python lists, one item per row; a column left out means whole files, no split, each file its own group."""
         unknown, blank = np.full(len(files), np.nan), [""] * len(files)
@@ -137,6 +140,7 @@ class Manifest:
             groups=text_column(blank if groups is None else groups),
             metadata={name: text_column(column) for name, column in (metadata or {}).items()},
             errors=tuple(errors),
+            notes=tuple(notes),
         )
 
     def __len__(self) -> int:
@@ -155,6 +159,7 @@ class Manifest:
             self.groups[chosen],
             {name: column[chosen] for name, column in self.metadata.items()},
             self.errors,
+            self.notes,
         )
 
     def split(self, name: str) -> Manifest:
@@ -166,6 +171,10 @@ class Manifest:
     def with_splits(self, splits: np.ndarray) -> Manifest:
         """The same rows with other splits (texts [N])."""
         return replace(self, splits=text_column(splits))
+
+    def with_notes(self, *notes: str) -> Manifest:
+        """The same rows with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def with_metadata(self, **columns: np.ndarray) -> Manifest:
         """The same rows with further metadata columns ([N] each)."""

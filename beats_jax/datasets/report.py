@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,24 +91,34 @@ class ValidationReport:
         return {name: labels for name, labels in absent.items() if labels}
 
     @property
+    def similar_labels(self) -> tuple[tuple[str, ...], ...]:
+        """Labels that are the same but for case, spaces and the composition of accents, as groups."""
+        groups: dict[str, list[str]] = {}
+        for name in sorted(self.labels):
+            groups.setdefault(" ".join(unicodedata.normalize("NFC", name).casefold().split()), []).append(name)
+        return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for everything that deserves a look."""
         lines = [f"{len(self.errors)} files or rows cannot be used and are left out"] if self.errors else []
+        lines += self.manifest.notes
+        lines += [f"classes differ only in case or spaces: {_quoted(names)}; is it one class?" for names in self.similar_labels]
         single = [name for name, number in self.labels.items() if number == 1]
         if single:
-            lines.append(f"{len(single)} classes have a single example: {_some(single)}")
+            lines.append(f"{len(single)} classes have a single example: {some(single)}")
         if self.repeated_rows:
-            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {_some(self.repeated_rows)}")
+            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {some(self.repeated_rows)}")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
         if self.duplicate_files:
             same = [" = ".join(group) for group in self.duplicate_files]
-            lines.append(f"{len(same)} groups of files have the same bytes: {_some(same)}")
+            lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
         for split, labels in self.absent_from_training.items():
-            lines.append(f"{len(labels)} classes of {split} are absent from training: {_some(labels)}")
+            lines.append(f"{len(labels)} classes of {split} are absent from training: {some(labels)}")
         if self.leaks:
             named = [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks]
-            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {_some(named)}")
+            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {some(named)}")
         return tuple(lines)
 
     def to_json(self) -> str:
@@ -131,6 +142,7 @@ class ValidationReport:
             "cut_rows": self.cut_rows,
             "content_compared": self.content_compared,
             "duplicate_files": [list(group) for group in self.duplicate_files],
+            "similar_labels": [list(names) for names in self.similar_labels],
             "leaks": [{"kind": leak.kind, "what": leak.what, "splits": list(leak.splits)} for leak in self.leaks],
             "absent_from_training": {name: list(labels) for name, labels in self.absent_from_training.items()},
             "warnings": list(self.warnings),
@@ -212,8 +224,13 @@ def _tally(values: np.ndarray) -> dict[str, int]:
     return {str(kind): int(n) for kind, n in zip(kinds, number, strict=True)}
 
 
-def _some(names: Any) -> str:
+def some(names: Any) -> str:
+    """The first names of a list, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _quoted(names: Any) -> str:
+    return " and ".join(repr(name) for name in names)
 
 
 def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:

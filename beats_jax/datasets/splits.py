@@ -1,12 +1,12 @@
 """Which rows are for training, validation and test: given in the data, by fold, or drawn so that groups stay together.
 
-A group is everything that must not be on both sides: rows of one file, rows that share a group name, and (when validation has
-hashed the files) files with the same bytes.
+A group is everything that must not be on both sides: rows of one file, rows that share a group name, (when validation has hashed
+the files) files with the same bytes, and (when folds were made by a column, see `folds`) rows that agree in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import SPLITS, Manifest
 from beats_jax.errors import UserError
 
+FOLD_GROUP = "fold_group"  # metadata column of what `folds.grouped_folds` kept together beside files and groups
 SYNONYMS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
@@ -31,9 +32,9 @@ def normalise_split(name: str) -> str:
 
 
 def group_codes(manifest: Manifest) -> np.ndarray:
-    """int64 [N]: rows with the same number belong together: same file, group name or content, also by a chain of these."""
+    """int64 [N]: rows with the same number belong together: same file, group name, content or `FOLD_GROUP`, also by a chain."""
     files = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
-    columns = [manifest.groups] + ([manifest.metadata["content"]] if "content" in manifest.metadata else [])
+    columns = [manifest.groups, *(manifest.metadata[name] for name in ("content", FOLD_GROUP) if name in manifest.metadata)]
     codes = files
     for column in columns:
         named = np.flatnonzero(column != "")
@@ -68,7 +69,7 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
     if data.fold:
         if data.fold == "all":
             raise UserError("data.fold is 'all', which is one experiment per fold; choose one fold here")
-        return fold_manifest(manifest, data.fold)
+        return fold_manifest(manifest, data.fold, data)
     if given.any():
         if not given.all():
             row = int(np.flatnonzero(~given)[0])
@@ -89,34 +90,66 @@ def folds(manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
-def fold_manifest(manifest: Manifest, fold: str) -> Manifest:
-    """The manifest with one fold as test and all others as train. Raises `UserError` naming the folds when it does not exist."""
+def fold_manifest(manifest: Manifest, fold: str, data: DataConfig) -> Manifest:
+    """The manifest with one fold as test and all others as train, of which `data.fold_val_split` is drawn for validation.
+
+    Raises:
+      UserError: the fold does not exist (those that do are named).
+    """
     there = folds(manifest)
     if fold not in there:
         raise UserError(f"data.fold is {fold!r}; the folds are {', '.join(there)}, or all")
-    return manifest.with_splits(np.where(manifest.metadata["fold"] == fold, "test", "train"))
+    splits = np.where(manifest.metadata["fold"] == fold, "test", "train")
+    if data.fold_val_split:
+        others = np.flatnonzero(splits == "train")
+        shares = replace(data, train_split=1 - data.fold_val_split, val_split=data.fold_val_split, test_split=0.0)
+        splits[others] = _draw(manifest.take(others), shares)
+    return manifest.with_splits(splits)
+
+
+def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
+    """int64 [N]: one of `count` folds for every row, dealt out as `assign_splits` does it with equal shares.
+
+    Raises:
+      UserError: fewer groups than folds.
+    """
+    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
+    groups = int(codes.max(initial=-1)) + 1
+    if groups < count:
+        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
+    return deal(manifest, codes, np.full(count, 1 / count), seed)
 
 
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
-    """Split of every row ([N] texts): whole groups, those with rare classes first, each to the split that needs it most."""
+    """Split of every row ([N] texts)."""
     shares = np.array([data.train_split, data.val_split, data.test_split])
     codes = np.unique(group_codes(manifest), return_inverse=True)[1]
+    return np.array(SPLITS)[deal(manifest, codes, shares, data.split_seed)]
+
+
+def deal(manifest: Manifest, codes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """int [N]: the part of every row: whole groups, those with rare classes first, each to the part that needs it most.
+
+    Args:
+      codes: int [N], the group of each row, numbered from 0 without gaps.
+      shares: float [P] of the P parts, adding up to 1; a part with share 0 gets nothing.
+    """
     sizes = np.bincount(codes)
     counts = _group_label_counts(manifest, codes, len(sizes))
     totals = np.bincount(manifest.labels.ids, minlength=len(manifest.labels.names))
     want = [[share * total for total in totals.tolist()] for share in shares.tolist()]
     room = (shares * len(manifest)).tolist()
-    open_splits = [k for k in range(3) if shares[k] > 0]
-    chosen = np.zeros(len(sizes), np.int8)
-    for group in _order(counts, sizes, totals, data.split_seed):
+    open_parts = [k for k in range(len(shares)) if shares[k] > 0]
+    chosen = np.zeros(len(sizes), np.int64)
+    for group in _order(counts, sizes, totals, seed):
         labels = counts[group]
-        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_splits]
+        need = [(sum(n * want[k][c] / totals[c] for c, n in labels), room[k] / len(manifest), -k) for k in open_parts]
         best = -max(need)[2]
         chosen[group] = best
         room[best] -= int(sizes[group])
         for c, n in labels:
             want[best][c] -= n
-    return np.array(SPLITS)[chosen][codes]
+    return chosen[codes]
 
 
 def _group_label_counts(manifest: Manifest, codes: np.ndarray, groups: int) -> list[list[tuple[int, int]]]:

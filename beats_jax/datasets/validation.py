@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beats_jax.audio.io import AudioError, AudioInfo, audio_info, check, sounding_range
+from beats_jax.audio.io import AudioError, AudioInfo, audio_info, check, raw_blocks, sounding_range
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe
 from beats_jax.errors import UserError
 
-HASH_BLOCK_BYTES = 1 << 20
 FILES_AT_A_TIME = 256  # futures held at once
 
 
@@ -215,11 +214,10 @@ def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) 
 
 
 def content_hash(path: str) -> str:
-    """BLAKE2b (16 bytes, hexadecimal) of a file's bytes, read in blocks."""
+    """BLAKE2b (16 bytes, hexadecimal) of a recording's bytes, read in blocks."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
+    for block in raw_blocks(path):
+        digest.update(block)
     return digest.hexdigest()
 
 

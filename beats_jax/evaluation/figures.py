@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beats_jax.evaluation.calibration import Reliability
+from beats_jax.evaluation.comparison import Difference
 from beats_jax.evaluation.result import ClassResult
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7280"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, FAINT = "#1F2933", "#E3E7EB"
+SPECTROGRAM_DOTS = 96  # an inch: there may be one for every class, and noise packs badly
 ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
 _STYLE: Any = {
     "font.family": "sans-serif",  # DejaVu Sans, which ships with matplotlib
@@ -242,6 +245,66 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         return _data_uri(figure, "svg")
 
 
+def differences(changes: Mapping[str, Difference]) -> str:
+    """Differences of a metric with their intervals, a class a line, the largest gain on top; undefined ones left out."""
+    import matplotlib
+
+    known = sorted(
+        ((name, change) for name, change in changes.items() if change.difference is not None),
+        key=lambda pair: pair[1].difference or 0.0,
+    )
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(6.4, 1.0 + 0.22 * max(1, len(known)))
+        axes = figure.add_subplot()
+        axes.axvline(0, color=GREY, linewidth=1)
+        for place, (_, change) in enumerate(known):
+            sure = change.low is not None and change.high is not None and change.low * change.high > 0
+            color = BLUE if sure else GREY
+            if change.low is not None and change.high is not None:
+                axes.plot([change.low, change.high], [place, place], color=color, linewidth=2)
+            axes.plot([change.difference or 0.0], [place], color=color, marker="o", markersize=5)
+        axes.set_yticks(range(len(known)), [_short(name) for name, _ in known])
+        axes.set(xlabel="difference in F1 (blue: the interval leaves out 0)")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+        return _data_uri(figure, "svg")
+
+
+def reliability(tables: Mapping[str, Reliability]) -> str:
+    """Share that is right against confidence, a line for each table, over bars of how many examples each bin holds."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(4.6, 3.6)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        for color, (name, found) in zip(PALETTE, tables.items(), strict=False):
+            share = found.counts / max(1, found.counts.sum())
+            axes.bar(found.edges[:-1], share, np.diff(found.edges), align="edge", color=color, alpha=0.15)
+            filled = found.counts > 0
+            points = found.confidence[filled], found.outcome[filled]
+            axes.plot(*points, color=color, marker="o", markersize=4, label=_short(name, 40))
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+        axes.grid(True)
+        figure.legend(loc="outside upper right", ncols=len(tables))
+        return _data_uri(figure, "svg")
+
+
+def model_input(fbank: np.ndarray) -> str:
+    """A normalised filterbank, float [F, M], against frames and mel bins, as a small PNG."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(3.6, 1.5)
+        axes = figure.add_subplot()
+        low, high = np.percentile(fbank, (2, 99.8))
+        axes.imshow(fbank.T, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel("frame", fontsize=7)
+        axes.set_ylabel("mel bin", fontsize=7)
+        return _data_uri(figure, "png", SPECTROGRAM_DOTS)
+
+
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
     """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples].
 
@@ -269,4 +332,39 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
         axes.tick_params(labelsize=7)
         axes.set_xlabel("s", fontsize=7)
         axes.set_ylabel("Hz", fontsize=7)
-        return _data_uri(figure, "png", 130)
+        return _data_uri(figure, "png", SPECTROGRAM_DOTS)
+
+
+def score_map(
+    scores: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    marked: tuple[int, int],
+    label: str,
+    limits: tuple[float, float],
+) -> str:
+    """A table of scores as a heat map with its numbers, the chosen cell framed; as SVG.
+
+    Args:
+      scores: float [rows, columns]. label: what they are. limits: the scores at both ends of the colours.
+    """
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    low, high = limits
+    with matplotlib.rc_context(_STYLE):
+        figure = _new_figure(1.9 + 0.62 * len(columns), 1.1 + 0.27 * len(rows))
+        axes = figure.add_subplot()
+        image = axes.imshow(scores, cmap="viridis", vmin=low, vmax=max(high, low + 0.01), aspect="auto", origin="lower")
+        for row, column in np.ndindex(scores.shape):
+            dark = scores[row, column] < low + 0.6 * max(high - low, 0.01)
+            color = "white" if dark else INK
+            axes.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color=color)
+        axes.add_patch(Rectangle((marked[1] - 0.5, marked[0] - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.4))
+        axes.set_xticks(range(len(columns)), [_short(name) for name in columns])
+        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set(xlabel="pooling", ylabel="layer")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label=label, aspect=25)
+        return _data_uri(figure, "svg")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from beats_jax.evaluation.figures import history_series
-from beats_jax.evaluation.result import EvaluationResult, format_estimate
+from beats_jax.evaluation.result import ClassResult, Estimate, EvaluationResult, format_estimate
 
+NAMED = 3  # best classes, weakest classes and confusions that are named
 FEW_EXAMPLES = 10  # below this a class's numbers say little
 
 
@@ -55,18 +56,34 @@ def _overall(result: EvaluationResult) -> str:
 
 
 def _classes(result: EvaluationResult) -> list[str]:
-    """The best and the weakest class by F1, among those with true examples."""
+    """The best and the weakest classes by F1, among those with true examples, and whether their intervals lie apart."""
     known = [(found.f1.value, found) for found in result.classes if found.n and found.f1.value is not None]
     if len(known) < 2:
         return []
-    (low, worst), (high, best) = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
-    if low == high:
-        return [f"All classes reach an F1 of {low:.3f}."]
-    return [f"Best recognised: {best.name} (F1 {high:.3f}, n = {best.n}). Weakest: {worst.name} (F1 {low:.3f}, n = {worst.n})."]
+    known.sort(key=lambda pair: -pair[0])
+    if known[0][0] == known[-1][0]:
+        return [f"All classes reach an F1 of {known[0][0]:.3f}."]
+    shown = min(NAMED, len(known) // 2)
+    best, weakest = (", ".join(map(_class_text, part)) for part in (known[:shown], known[::-1][:shown]))
+    return [f"Best recognised by F1: {best}.", f"Weakest: {weakest}.{_apart(known[0][1].f1, known[-1][1].f1)}"]
+
+
+def _class_text(pair: tuple[float, ClassResult]) -> str:
+    value, interval = format_estimate(pair[1].f1, 2)
+    return f"{pair[1].name} {value} {interval}".rstrip() + f" (n = {pair[1].n})"
+
+
+def _apart(best: Estimate, weakest: Estimate) -> str:
+    """Whether the data can tell the best from the weakest class."""
+    if best.low is None or weakest.high is None:
+        return ""
+    if weakest.high < best.low:
+        return " The intervals of the best and the weakest lie apart."
+    return " The intervals of the best and the weakest overlap: the order of the classes is not certain."
 
 
 def _confusion(result: EvaluationResult) -> list[str]:
-    """The most frequent confusion (single-label), or whether misses or false alarms prevail (multi-label)."""
+    """The most frequent confusions (single-label), or whether misses or false alarms prevail (multi-label)."""
     if result.multi_label:
         misses, false_alarms = int(result.confusion[:, 1, 0].sum()), int(result.confusion[:, 0, 1].sum())
         counts = f"{_count(false_alarms, 'false alarm')} and {_count(misses, 'missed label')}"
@@ -74,13 +91,13 @@ def _confusion(result: EvaluationResult) -> list[str]:
     wrong = result.confusion - np.diag(np.diag(result.confusion))
     if not wrong.any():
         return ["No example was misclassified."]
-    true, given = np.unravel_index(wrong.argmax(), wrong.shape)
-    others = int((wrong == wrong.max()).sum()) - 1
-    return [
-        f"Most frequent confusion: {result.class_names[int(true)]} taken for {result.class_names[int(given)]}, "
-        f"{wrong.max()} of {_count(int(result.confusion[true].sum()), 'example')}"
-        + (f" ({_count(others, 'other pair')} as often)." if others else ".")
-    ]
+    names, totals = result.class_names, result.confusion.sum(axis=1)
+    largest = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None, kind="stable")[:NAMED]]
+    pairs = [f"{names[int(a)]} taken for {names[int(b)]}, {wrong[a, b]} of {totals[a]}" for a, b in largest if wrong[a, b]]
+    both = [(a, b) for a, b in largest if wrong[a, b] and wrong[b, a]]
+    mutual = f" {names[int(both[0][0])]} and {names[int(both[0][1])]} are taken for each other." if both else ""
+    share = sum(int(wrong[a, b]) for a, b in largest) / int(wrong.sum())
+    return [f"Most frequent confusions: {'; '.join(pairs)} ({share:.0%} of all errors).{mutual}"]
 
 
 def _folds(folds: Sequence[Mapping[str, float | int | None]] | None) -> list[str]:

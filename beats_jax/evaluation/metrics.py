@@ -99,35 +99,35 @@ def count_outcomes(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
     )
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient in float64; NaN where the denominator is not positive."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     undefined = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 
 
-def _mean_over(values: np.ndarray, included: np.ndarray) -> np.ndarray:
+def mean_over(values: np.ndarray, included: np.ndarray) -> np.ndarray:
     """Mean over the classes (axis 0) that are `included`; their NaN count 0. NaN where no class is."""
-    return _ratio(np.where(included, np.nan_to_num(values), 0.0).sum(axis=0), included.sum(axis=0))
+    return ratio(np.where(included, np.nan_to_num(values), 0.0).sum(axis=0), included.sum(axis=0))
 
 
-def _count_metrics(counts: Counts, multi_label: bool) -> Metrics:
+def count_metrics(counts: Counts, multi_label: bool) -> Metrics:
     """The metrics that need predictions, not scores."""
     hits, actual, predicted = counts.true_positives, counts.actual, counts.predicted
-    precision, recall = _ratio(hits, predicted), _ratio(hits, actual)
-    f1 = _ratio(2.0 * np.asarray(hits, np.float64), actual + predicted)
+    precision, recall = ratio(hits, predicted), ratio(hits, actual)
+    f1 = ratio(2.0 * np.asarray(hits, np.float64), actual + predicted)
     occurs = (actual > 0) | (predicted > 0)
     all_hits, all_actual, all_predicted = (count.sum(axis=0, dtype=np.float64) for count in (hits, actual, predicted))
-    overall = {"accuracy": _ratio(counts.exact, counts.total)}
+    overall = {"accuracy": ratio(counts.exact, counts.total)}
     if not multi_label:
-        overall["balanced_accuracy"] = _mean_over(recall, actual > 0)
+        overall["balanced_accuracy"] = mean_over(recall, actual > 0)
     overall |= {
-        "precision_macro": _mean_over(precision, occurs),
-        "recall_macro": _mean_over(recall, occurs),
-        "f1_macro": _mean_over(f1, occurs),
-        "precision_micro": _ratio(all_hits, all_predicted),
-        "recall_micro": _ratio(all_hits, all_actual),
-        "f1_micro": _ratio(2 * all_hits, all_actual + all_predicted),
+        "precision_macro": mean_over(precision, occurs),
+        "recall_macro": mean_over(recall, occurs),
+        "f1_macro": mean_over(f1, occurs),
+        "precision_micro": ratio(all_hits, all_predicted),
+        "recall_micro": ratio(all_hits, all_actual),
+        "f1_micro": ratio(2 * all_hits, all_actual + all_predicted),
     }
     return Metrics(overall, {"precision": precision, "recall": recall, "f1": f1})
 
@@ -146,7 +146,9 @@ class Ranking:
         """truth: bool [N]; scores: [N], larger = more likely."""
         order = np.argsort(-scores, kind="stable")
         positive, ordered = truth[order], scores[order]
-        self._negatives_order, self._positives_order = order[~positive], order[positive]
+        self.negatives, self.positives = order[~positive], order[positive]  # examples by falling score
+        # Of each group: where it begins among the positives alone, and how many negatives lie above it and up to its end.
+        self.positive_starts = self.negatives_above = self.negatives_upto = np.zeros(0, np.int64)
         if not positive.any():
             return
         starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
@@ -154,51 +156,63 @@ class Ranking:
         ends = np.append(starts[1:], len(ordered))[holds_positive]
         starts = starts[holds_positive]
         positives_before = np.append(0, np.cumsum(positive))
-        self._positive_starts = positives_before[starts]  # where each group begins among the positives alone
-        self._negatives_above = starts - positives_before[starts]  # number of negatives before a group, and up to its end
-        self._negatives_upto = ends - positives_before[ends]
+        self.positive_starts = positives_before[starts]
+        self.negatives_above = starts - positives_before[starts]
+        self.negatives_upto = ends - positives_before[ends]
 
     def evaluate(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(average precision, AUROC), float64 [] or [R], for weights [N] or [N, R]."""
-        if not len(self._positives_order):
+        if not len(self.positives):
             nothing = np.full(weights.shape[1:], np.nan)
             return nothing, nothing
-        group_positives = np.add.reduceat(weights[self._positives_order], self._positive_starts, axis=0).astype(np.float64)
+        group_positives = np.add.reduceat(weights[self.positives], self.positive_starts, axis=0).astype(np.float64)
         upto_positives = np.cumsum(group_positives, axis=0)
         above, upto, negatives = self._negative_sums(weights)
         positives = upto_positives[-1]
-        precision = _ratio(upto_positives, upto_positives + upto)
+        precision = ratio(upto_positives, upto_positives + upto)
         # A group whose positives all weigh nothing adds nothing, though its precision may be undefined.
-        average_precision = _ratio((group_positives * np.nan_to_num(precision)).sum(axis=0), positives)
+        average_precision = ratio((group_positives * np.nan_to_num(precision)).sum(axis=0), positives)
         better = (group_positives * (negatives - 0.5 * (above + upto))).sum(axis=0)
-        return average_precision, _ratio(better, positives * negatives)
+        return average_precision, ratio(better, positives * negatives)
 
     def _negative_sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weight of the negatives above each group [G, ...], up to its end [G, ...], and of all [...]; float64."""
-        ordered = weights[self._negatives_order]
+        ordered = weights[self.negatives]
         if not len(ordered):
-            nothing = np.zeros((len(self._negatives_above), *weights.shape[1:]))
+            nothing = np.zeros((len(self.negatives_above), *weights.shape[1:]))
             return nothing, nothing, nothing[0]
-        edges = np.unique(np.concatenate(([0], self._negatives_above, self._negatives_upto)))
+        edges = np.unique(np.concatenate(([0], self.negatives_above, self.negatives_upto)))
         stretches = np.add.reduceat(ordered, edges[edges < len(ordered)], axis=0)
         sums = np.zeros((len(stretches) + 1, *weights.shape[1:]))
         np.cumsum(stretches, axis=0, dtype=np.float64, out=sums[1:])
-        above, upto = (sums[np.searchsorted(edges, places)] for places in (self._negatives_above, self._negatives_upto))
+        above, upto = (sums[np.searchsorted(edges, places)] for places in (self.negatives_above, self.negatives_upto))
         return above, upto, sums[-1]
 
 
 class Evaluator:
     """All metrics of one set of predictions, ready to be computed for any weights (sorted once per class)."""
 
-    def __init__(self, labels: np.ndarray, probabilities: np.ndarray, *, multi_label: bool, threshold: float = 0.5) -> None:
-        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]. Raises ValueError where shapes or values do not fit."""
+    def __init__(
+        self,
+        labels: np.ndarray,
+        probabilities: np.ndarray,
+        *,
+        multi_label: bool,
+        threshold: float = 0.5,
+        predicted: np.ndarray | None = None,
+    ) -> None:
+        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]; predicted: bool [N, C] where another rule than
+        `predicted_matrix` decides. Raises ValueError where shapes or values do not fit."""
         probabilities = np.asarray(probabilities)
         self.multi_label = multi_label
-        self.predicted = predicted_matrix(probabilities, multi_label, threshold)
+        decided = predicted_matrix(probabilities, multi_label, threshold)
+        self.predicted = decided if predicted is None else predicted
+        if self.predicted.shape != decided.shape:
+            raise ValueError(f"predictions of shape {self.predicted.shape} for probabilities of shape {decided.shape}")
         self.truth = truth_matrix(labels, probabilities.shape[1], multi_label)
         if len(self.truth) != len(self.predicted):
             raise ValueError(f"{len(self.truth)} labels, but {len(self.predicted)} rows of probabilities")
-        self._rankings = [Ranking(self.truth[:, i], probabilities[:, i]) for i in range(probabilities.shape[1])]
+        self.rankings = [Ranking(self.truth[:, i], probabilities[:, i]) for i in range(probabilities.shape[1])]
 
     def metrics(self, weights: np.ndarray | None = None) -> Metrics:
         """Metrics for weights [N] or [N, R] (>= 0; integers are summed exactly)."""
@@ -206,13 +220,13 @@ class Evaluator:
             weights = np.ones(len(self.truth))
         if weights.dtype.kind != "f":
             weights = weights.astype(np.float64)
-        overall, classes = _count_metrics(count_outcomes(self.truth, self.predicted, weights), self.multi_label)
-        per_class = [ranking.evaluate(weights) for ranking in self._rankings]
+        overall, classes = count_metrics(count_outcomes(self.truth, self.predicted, weights), self.multi_label)
+        per_class = [ranking.evaluate(weights) for ranking in self.rankings]
         empty = np.zeros((0, *weights.shape[1:]))
         for position, (name, average) in enumerate((("ap", "mAP"), ("auroc", "auroc"))):
             values = np.stack([pair[position] for pair in per_class]) if per_class else empty
             classes[name] = values
-            overall[average] = _mean_over(values, ~np.isnan(values))
+            overall[average] = mean_over(values, ~np.isnan(values))
         return Metrics(overall, classes)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation import figures
+from beats_jax.evaluation import figures, report_analysis, report_examples
+from beats_jax.evaluation.analysis import Analysis
 from beats_jax.evaluation.findings import findings
+from beats_jax.evaluation.report_examples import ConfusedPair, Example, Players
 from beats_jax.evaluation.report_html import (
-    audio_uri,
     bullets,
     cell,
     figure,
@@ -31,18 +32,6 @@ HEADLINES = {False: ("accuracy", "f1_macro", "mAP", "auroc"), True: ("mAP", "aur
 FOLD_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")
 
 
-class WorstExample(NamedTuple):
-    """A misjudged clip to be shown. `waveform`: float [samples], or None where the file could not be read again."""
-
-    file: str
-    start_seconds: float
-    label: str
-    prediction: str
-    probability: float  # confidence in the error, see `result.WorstError`
-    waveform: np.ndarray | None
-    sample_rate: int
-
-
 def write_report(
     path: str | Path,
     *,
@@ -52,11 +41,16 @@ def write_report(
     data_summary: Mapping[str, object] | Sequence[str],
     settings: Mapping[str, object],
     errors: Sequence[tuple[str, str]],
-    worst_examples: Sequence[WorstExample],
+    worst_examples: Sequence[Example],
     versions: Mapping[str, str],
     command: str,
     folds: Sequence[Mapping[str, float | int | None]] | None = None,
     class_counts: Mapping[str, Mapping[str, int]] | None = None,
+    confused: Sequence[ConfusedPair] = (),
+    gallery: Sequence[Example] = (),
+    provenance: Mapping[str, str] | None = None,
+    analysis: Analysis | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes report.html at once or not at all. All text may be hostile: it is escaped, and the page forbids scripts and
     fetching.
@@ -73,20 +67,29 @@ def write_report(
       command: the command line that made this.
       folds: `metrics.json` of each fold, with an optional key "fold".
       class_counts: split -> class -> examples.
+      confused: the most frequent confusions, with clips. gallery: a clip of every class.
+      analysis: calibration, thresholds and groups of classes. metrics: what metrics.json holds.
+      provenance: further facts of how the page was made, such as the state of the code.
     """
+    players = Players(AUDIO_BYTES)
+    made = [_versions(versions), *(f"{name}: {fact}" for name, fact in (provenance or {}).items())]
     body = [
         _head(title, result),
         section("Findings", bullets(findings(result, history, errors, folds), "findings")),
         section("Metrics", _metric_table(result), paragraph(_metric_notes(result), "soft small")),
+        report_analysis.chosen_weights(metrics or {}),
         _folds(folds),
         _training(history),
         _classes(result),
         _confusions(result),
-        _worst(worst_examples, result),
+        *(report_analysis.sections(analysis) if analysis else ()),
+        report_examples.confused_pairs(confused, result, players),
+        report_examples.worst_errors(worst_examples, result, players),
+        report_examples.gallery(gallery, players),
         _data(data_summary, class_counts),
         _bad_files(errors),
         section("Settings", settings_columns(settings)),
-        section("How this was made", paragraph(command, "code"), paragraph(_versions(versions), "soft small")),
+        section("How this was made", paragraph(command, "code"), *(paragraph(line, "soft small") for line in made)),
     ]
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -184,33 +187,6 @@ def _confusions(result: EvaluationResult) -> str:
         for name, counts in zip(result.class_names, result.confusion, strict=True)
     ]
     return section("Hits, misses and false alarms", table(("class", "hits", "missed", "false alarms", "rightly absent"), rows))
-
-
-def _worst(worst_examples: Sequence[WorstExample], result: EvaluationResult) -> str:
-    """Cards of the most confident errors, with players while they fit into `AUDIO_BYTES`."""
-    if not worst_examples:
-        return ""
-    cards, spent, left_out = [], 0, 0
-    for example in worst_examples:
-        picture, player = "", ""
-        if example.waveform is not None:
-            picture = f'<img src="{figures.spectrogram(example.waveform, example.sample_rate)}" alt="spectrogram">'
-            uri = audio_uri(example.waveform, example.sample_rate)
-            if spent + len(uri) <= AUDIO_BYTES:
-                spent += len(uri)
-                player = f'<audio controls preload="metadata" src="{uri}"></audio>'
-            else:
-                left_out += 1
-        label, prediction = (f"<b>{text(names or 'none')}</b>" for names in (example.label, example.prediction))
-        story = f"true: {label}; predicted: {prediction}" if result.multi_label else f"{label} taken for {prediction}"
-        cards.append(
-            f'<div class="card">{picture}<div>{story}, confidence {example.probability:.2f}</div>'
-            f'<div class="file">{text(example.file)} at {example.start_seconds:.2f} s</div>{player}</div>'
-        )
-    note = f"The {len(cards)} most confident of {len(result.worst_errors)} errors. Listen first: some may be wrong labels."
-    if left_out:
-        note += f" {left_out} of them without sound, to keep this file small."
-    return section("Worst errors", paragraph(note, "soft small"), f'<div class="cards">{"".join(cards)}</div>')
 
 
 def _data(data_summary: Mapping[str, object] | Sequence[str], class_counts: Mapping[str, Mapping[str, int]] | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from beats_jax.evaluation.result import Estimate, format_estimate
 
+MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 # No script may run and nothing may be fetched, whatever a file is called.
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -191,7 +192,16 @@ def _flatten(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str
 
 
 def audio_uri(waveform: np.ndarray, sample_rate: int) -> str:
-    """A 16-bit mono WAV as `data:audio/wav;base64,...`. waveform: float [samples], clipped at +-1."""
+    """Mono sound as `data:audio/...;base64,...`: MP3 (an eighth of the size) where it has the rate, else 16-bit WAV.
+
+    waveform: float [samples], clipped at +-1.
+    """
+    if sample_rate in MP3_RATES:
+        import soundfile
+
+        stream = io.BytesIO()
+        soundfile.write(stream, np.clip(waveform, -1, 1), sample_rate, format="MP3")
+        return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
     counts = np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2")
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:

@@ -110,7 +110,9 @@ def evaluate_predictions(
         threshold=config.threshold,
         n=len(evaluator.truth),
         num_groups=int(numbers.max()) + 1 if numbers.size else 0,
-        metrics={name: _estimate(value, interval.overall[name] if interval else None) for name, value in point.overall.items()},
+        metrics={
+            name: make_estimate(value, interval.overall[name] if interval else None) for name, value in point.overall.items()
+        },
         classes=_class_results(evaluator, point, interval, class_names),
         num_ap_classes=int((~np.isnan(point.classes["ap"])).sum()),
         num_auroc_classes=int((~np.isnan(point.classes["auroc"])).sum()),
@@ -119,7 +121,7 @@ def evaluate_predictions(
     )
 
 
-def _estimate(value: np.ndarray, interval: np.ndarray | None) -> Estimate:
+def make_estimate(value: np.ndarray, interval: np.ndarray | None) -> Estimate:
     """The three numbers, NaN turned into None. An undefined value has no interval, even if some resample defined it."""
     if np.isnan(value):
         return Estimate(None)
@@ -135,7 +137,7 @@ def _class_results(
 
     def estimates(position: int) -> dict[str, Estimate]:
         return {
-            name: _estimate(values[position], interval.classes[name][position] if interval else None)
+            name: make_estimate(values[position], interval.classes[name][position] if interval else None)
             for name, values in point.classes.items()
         }
 

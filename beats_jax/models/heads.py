@@ -12,7 +12,7 @@ from beats_jax.config.rules import require_one_of
 from beats_jax.models.elementwise import LayerNorm
 from beats_jax.models.linear import Linear
 
-POOLINGS = ("mean", "max", "first", "last", "cls")
+POOLINGS = ("mean", "max", "first", "last", "std", "cls")
 
 
 def masked_mean(values: jax.Array, token_mask: jax.Array) -> jax.Array:
@@ -25,8 +25,8 @@ def pool(features: jax.Array, token_mask: jax.Array, pooling: str, num_special: 
     """One vector per clip from its real tokens: [B, T, D], bool [B, T] → [B, D]; 0 where a clip has no real token.
 
     Args:
-      pooling: `mean`, `max` (per channel), `first` or `last` real token, all without the special tokens; `cls`: the mean of the
-        special tokens (EAT: CLS; AST: CLS and DIST, as its head reads them).
+      pooling: `mean`, `max` (per channel), `first` or `last` real token, `std` (standard deviation per channel), all without the
+        special tokens; `cls`: the mean of the special tokens (EAT: CLS; AST: CLS and DIST, as its head reads them).
       num_special: special tokens that lead the features.
     Raises:
       UserError: any other name, or `cls` where there are no special tokens.
@@ -37,6 +37,9 @@ def pool(features: jax.Array, token_mask: jax.Array, pooling: str, num_special: 
     features, token_mask = features[:, num_special:], token_mask[:, num_special:]
     if pooling == "mean":
         return masked_mean(features, token_mask)
+    if pooling == "std":
+        centred = features - masked_mean(features, token_mask)[:, None]
+        return jnp.sqrt(masked_mean(jnp.square(centred), token_mask))
     anything = jnp.any(token_mask, axis=1)[:, None]
     if pooling == "max":
         chosen = jnp.max(jnp.where(token_mask[:, :, None], features, -jnp.inf), axis=1)

@@ -12,9 +12,10 @@ from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import folds
 from beats_jax.evaluation.predictions import read_predictions
+from beats_jax.pipelines.measurement import Measured, measure
 from beats_jax.pipelines.preparation import PreparedData
-from beats_jax.pipelines.results import PREDICTIONS_FILE, Measured, measure, write_results
-from beats_jax.pipelines.training_run import train_and_measure
+from beats_jax.pipelines.results import PREDICTIONS_FILE, write_results
+from beats_jax.pipelines.training_run import WAYS, train_and_measure
 from beats_jax.pipelines.workdir import METRICS_FILE, is_finished, open_workdir, read_json
 
 AVERAGED = ("accuracy", "balanced_accuracy", "f1_macro", "mAP", "auroc")
@@ -36,7 +37,7 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
             print(f"fold {name}: finished before", flush=True)
         else:
             print(f"fold {name} of {', '.join(names)}", flush=True)
-            train_and_measure(part, place, data.fold(name), command=command)
+            train_and_measure(part, place, data.fold(name, experiment.data), command=command)
     parts = [workdir / f"fold_{name}" for name in names]
     rows, probabilities = _pooled(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")
@@ -83,7 +84,8 @@ def _bounds(starts: np.ndarray, ends: np.ndarray) -> tuple[list[float], list[flo
 
 def _fold_figures(fold_metrics: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     figures: dict[str, Any] = {"folds": len(fold_metrics)}
-    for name in AVERAGED:
+    chosen = [f"{way}_{name}" for way in WAYS for name in AVERAGED if f"{way}_{name}" in fold_metrics[0]]
+    for name in (*AVERAGED, *chosen):
         values = [fold[name] for fold in fold_metrics if fold.get(name) is not None]
         if values:
             figures[f"{name}_fold_mean"] = float(np.mean(values))

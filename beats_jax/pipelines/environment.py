@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 
@@ -46,6 +48,28 @@ def parts() -> list[tuple[str, str, str]]:
 def devices() -> list[tuple[str, str]]:
     """Every device that jax computes on: name and kind."""
     return [(f"{device.platform}:{device.id}", device.device_kind) for device in jax.devices()]
+
+
+def provenance() -> dict[str, str]:
+    """What a page says of how it was made beside versions: the devices, and the commit of a checkout of this package."""
+    facts = {"devices": ", ".join(sorted({kind for _, kind in devices()})) + f" x {len(devices())}"}
+    commit = git_commit()
+    return {**facts, "code": commit} if commit else facts
+
+
+def git_commit() -> str:
+    """Commit of the checkout that this package lies in, with "changed" where files differ; empty outside of one."""
+    place = Path(beats_jax.__file__).parent
+    try:
+        commit = _git(place, "rev-parse", "HEAD")
+        return f"commit {commit}, changed" if _git(place, "status", "--porcelain", "--", ".") else f"commit {commit}"
+    except (OSError, subprocess.CalledProcessError):  # no git, or an installed package
+        return ""
+
+
+def _git(place: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(place), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _version(distribution: str) -> str:

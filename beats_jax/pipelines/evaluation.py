@@ -9,33 +9,34 @@ import numpy as np
 
 from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
-from beats_jax.pipelines.results import Measured, measure, write_results
+from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
 from beats_jax.weights.pretrained import load
 
 
-def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str) -> Measured:
-    """Writes metrics.json, predictions.csv, report.html and errors.csv for a run's model into `output`.
+def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
+    """Writes metrics.json, predictions.csv, recordings.csv, the report and errors.csv for a run's model into `output`.
 
     Args:
       run: folder of a finished run.
       data_path: labelled recordings (see `data_of`); None = the run's own test rows (validation rows where it has no test).
       output: new or empty folder.
+      page: html (report.html) | md (RESULTS.md).
     Raises:
       UserError: no finished run, an `output` in use, data with labels that the run does not know.
     """
     experiment = _experiment_of(run)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
-    output.mkdir(parents=True, exist_ok=True)
+    new_folder(output)
     vocabulary = LabelVocabulary.from_json((run / LABELS_FILE).read_text(encoding="utf-8"))
     data_config = experiment.data if data_path is None else data_of(data_path, experiment.data)
     experiment = replace(experiment, data=data_config)
@@ -43,7 +44,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     found = load_manifest(data_config, workdir=run)
     report = validate(found, data_config, experiment.audio, error_log=errors, min_classes=1)
     if data_path is None:
-        report = report.with_splits(assign_splits(report.manifest, data_config))
+        report = report.with_splits(assign_splits(with_folds(report.manifest, data_config), data_config))
     data = PreparedData(report, vocabulary, errors)
     rows = _rows_to_measure(report.manifest, own=data_path is None)
     model = load(run)
@@ -57,24 +58,31 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
         errors.add(error.path, error.reason)
     probabilities = predictions.probabilities(data_config.multi_label)
     title = f"{experiment.name} on {'its own test recordings' if data_path is None else data_path}"
-    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title)
-    write_results(output, experiment, data, measured, command=command)
+    point = read_operating_point(run, vocabulary)
+    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
+    write_results(output, experiment, data, measured, command=command, page=page)
     return measured
 
 
+def new_folder(output: Path) -> None:
+    """Makes the folder of the results. Raises `UserError` where it exists and is not empty, or cannot be made."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be made: {error.strerror}; --output takes a new or empty folder") from error
+
+
 def data_of(path: Path, data: DataConfig) -> DataConfig:
-    """Where to read other recordings: a CSV with the run's column names, a folder in the ESC-50 layout, or one folder per class.
+    """Where to read other recordings: a CSV with the run's column names, one folder per class, ESC-50, UrbanSound8K or TFDS.
 
     Raises:
       UserError: the path does not exist.
     """
-    plain = replace(data, root=str(path), fold="", metadata_file="", classes=())
-    if path.is_file():
-        return replace(plain, source="csv", root="", metadata_file=str(path))
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist; --data takes a folder of class folders or a CSV table")
-    esc50 = (path / "meta" / "esc50.csv").is_file()
-    return replace(plain, source="esc50" if esc50 else "folder")
+    plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", tfds_name="", classes=())
+    source = source_at(path)
+    return replace(plain, source=source, **({"root": "", "metadata_file": str(path)} if source == "csv" else {}))
 
 
 def _experiment_of(run: Path) -> Experiment:

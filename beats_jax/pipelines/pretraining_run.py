@@ -50,7 +50,7 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
-    model = jax.device_get(weights["model"])
+    model = jax.device_get(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
     bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, licence=start.licence)
     save_bundle(workdir / "model", bundle)

@@ -1,74 +1,33 @@
-"""From predictions to the files that a run leaves: predictions.csv, metrics.json, report.html."""
+"""From predictions to the files that a run leaves: predictions.csv, recordings.csv, metrics.json, and the report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
-import numpy as np
-
 import beats_jax
-from beats_jax.audio.io import AudioError, read
-from beats_jax.config import AudioConfig, Experiment, to_mapping
-from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.datasets.splits import group_codes
-from beats_jax.errors import UserError
 from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
-from beats_jax.evaluation.report import WorstExample, write_report
-from beats_jax.evaluation.result import EvaluationResult, evaluate_predictions, summary_lines
-from beats_jax.pipelines.prediction import encoded_labels
+from beats_jax.evaluation.report import write_report
+from beats_jax.evaluation.report_markdown import markdown_report
+from beats_jax.evaluation.result import summary_lines
+from beats_jax.pipelines.environment import provenance
+from beats_jax.pipelines.measurement import Measured
 from beats_jax.pipelines.preparation import PreparedData
-from beats_jax.pipelines.workdir import METRICS_FILE
+from beats_jax.pipelines.shown_clips import Clips
+from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 
 REPORT_FILE = "report.html"
+MARKDOWN_FILE = "RESULTS.md"
 PREDICTIONS_FILE = "predictions.csv"
+RECORDINGS_FILE = "recordings.csv"
 REPORTED_PACKAGES = ("jax", "flax", "optax", "grain", "orbax-checkpoint", "numpy")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Predictions and what they are worth.
-
-    Attributes:
-      rows: the rows that were predicted.
-      probabilities: float64 [N, C].
-      result: metrics with intervals.
-      metrics: what metrics.json will hold.
-      title: heading of the report.
-      folds: metrics of each fold of a cross-validation.
-    """
-
-    rows: Manifest
-    probabilities: np.ndarray
-    result: EvaluationResult
-    metrics: dict[str, Any]
-    title: str
-    folds: tuple[Mapping[str, Any], ...] = ()
-
-
-def measure(
-    experiment: Experiment, rows: Manifest, vocabulary: LabelVocabulary, probabilities: np.ndarray, title: str
-) -> Measured:
-    """Measures the predictions for `rows`; intervals draw whole groups (rows of one recording or group name).
-
-    Args:
-      probabilities: float64 [N, C], one row for each of `rows`.
-    Raises:
-      UserError: there is nothing to measure.
-    """
-    if not len(rows):
-        raise UserError("no row that could be read is left to evaluate; data.val_split or data.test_split must leave some")
-    multi_label = experiment.data.multi_label
-    labels = encoded_labels(rows, vocabulary, np.arange(len(rows)), multi_label)
-    result = evaluate_predictions(
-        labels, probabilities, vocabulary.names, group_codes(rows), multi_label, experiment.evaluation, experiment.training.seed
-    )
-    return Measured(rows, probabilities, result, result.flat(), title)
 
 
 def write_results(
@@ -79,40 +38,66 @@ def write_results(
     *,
     command: str,
     history: Sequence[Mapping[str, Any]] = (),
+    page: str = "html",
 ) -> None:
-    """Writes predictions.csv, report.html and, last, metrics.json into `output`, and prints the figures."""
-    rows, evaluation = measured.rows, experiment.evaluation
+    """Writes predictions.csv, recordings.csv, the report and, last, metrics.json into `output`, and prints the figures.
+
+    Args:
+      page: html (report.html) | md (RESULTS.md).
+    """
+    write_tables(output, experiment, data.vocabulary, measured)
+    errors = data.errors.rows()
+    report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
+    if page == "md":
+        facts = {**versions(), **provenance()}
+        markdown = markdown_report(
+            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=measured.metrics, history=history,
+            errors=errors, folds=measured.folds or None, facts=facts, command=command,
+        )  # fmt: skip
+        write_text(report, markdown)
+    else:
+        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment)
+        write_report(
+            report,
+            title=measured.title,
+            result=measured.result,
+            history=history,
+            data_summary=data_facts(data),
+            settings=to_mapping(experiment),
+            errors=errors,
+            worst_examples=clips.worst_errors(),
+            confused=clips.confused_pairs(),
+            gallery=clips.gallery(),
+            provenance=provenance(),
+            analysis=measured.analysis,
+            metrics=measured.metrics,
+            versions=versions(),
+            command=command,
+            folds=measured.folds or None,
+            class_counts=data.report.splits or None,
+        )
+    write_metrics(output / METRICS_FILE, measured.metrics)
+    print("\n".join(summary_lines(measured.result)))
+    if errors:
+        print(f"{len(errors)} unusable files: {data.errors.path}")
+    print(f"report: {report}", flush=True)
+
+
+def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabulary, measured: Measured) -> None:
+    """predictions.csv, and recordings.csv: which rows of it belong to one recording or group, so that runs can be compared."""
+    rows = measured.rows
     table = build_predictions(
         rows.files.tolist(),
         rows.starts,
         rows.ends,
         [rows.labels[i] for i in range(len(rows))],
         measured.probabilities,
-        data.vocabulary.names,
+        vocabulary.names,
         multi_label=experiment.data.multi_label,
-        threshold=evaluation.threshold,
+        threshold=experiment.evaluation.threshold,
     )
     write_predictions(output / PREDICTIONS_FILE, table)
-    errors = data.errors.rows()
-    write_report(
-        output / REPORT_FILE,
-        title=measured.title,
-        result=measured.result,
-        history=history,
-        data_summary=data_facts(data),
-        settings=to_mapping(experiment),
-        errors=errors,
-        worst_examples=worst_examples(measured, experiment),
-        versions=versions(),
-        command=command,
-        folds=measured.folds or None,
-        class_counts=data.report.splits or None,
-    )
-    write_metrics(output / METRICS_FILE, measured.metrics)
-    print("\n".join(summary_lines(measured.result)))
-    if errors:
-        print(f"{len(errors)} unusable files: {data.errors.path}")
-    print(f"report: {output / REPORT_FILE}", flush=True)
+    write_text(output / RECORDINGS_FILE, "recording\n" + "".join(f"{code}\n" for code in group_codes(rows).tolist()))
 
 
 def data_facts(data: PreparedData) -> dict[str, str]:
@@ -130,30 +115,6 @@ def data_facts(data: PreparedData) -> dict[str, str]:
         "encodings": ", ".join(f"{number} {kind}" for kind, number in report.encodings.items()),
     }
     return {**facts, **{f"note {i}": warning for i, warning in enumerate(report.warnings, start=1)}}
-
-
-def worst_examples(measured: Measured, experiment: Experiment) -> list[WorstExample]:
-    """The most confident mistakes with their sound, read again from disk (None where that fails)."""
-    examples = []
-    for error in measured.result.worst_errors[: experiment.evaluation.worst_errors]:
-        rows, i = measured.rows, error.index
-        start = float(np.nan_to_num(rows.starts[i]))
-        waveform, rate = _listenable(rows, i, experiment.audio, experiment.data.window_seconds)
-        label = ", ".join(rows.labels[i]) or "(none)"
-        examples.append(WorstExample(str(rows.files[i]), start, label, error.wrong_class, error.probability, waveform, rate))
-    return examples
-
-
-def _listenable(rows: Manifest, i: int, audio: AudioConfig, seconds: float) -> tuple[np.ndarray | None, int]:
-    start = float(np.nan_to_num(rows.starts[i]))
-    length = min(seconds, float(rows.ends[i]) - start) if np.isfinite(rows.ends[i]) else seconds
-    try:
-        sound = read(
-            str(rows.files[i]), sample_rate=audio.sample_rate, start_seconds=start, seconds=length, channel=audio.channel
-        )
-    except AudioError:
-        return None, audio.sample_rate  # the report says that the file could not be read again
-    return sound, audio.sample_rate
 
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:

@@ -68,12 +68,12 @@ class Run:
         experiment, prefix = self.experiment, self.group and f"{self.group}/"
         never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
         learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
-        own_depth, behind = depth_with_lora(depth_of(experiment.model)), num_layers(experiment.model) + 1
+        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
 
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
-        optimizer = optimizers.build(learnt, self.settings.total_steps, depth, self.epoch)
+        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
             found = self.train_rows.labels.counts()
@@ -88,8 +88,8 @@ class Run:
         """The state of a new run from a fresh random one."""
         raise NotImplementedError
 
-    def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[Any, FitResult]:
-        """Trains to the end, or goes on; returns the weights to report (see `training.select`) and how it went."""
+    def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[dict[str, Any], FitResult]:
+        """Trains to the end, or goes on; returns the weights, `last` and `best` (on validation), and how it went."""
         training = self.experiment.training
         hooks = Hooks(
             start=lambda state: self.begin(state, start),
@@ -102,9 +102,10 @@ class Run:
             for_run(self.workdir, self.settings.total_steps) as writers,
         ):
             fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
-            if training.select == "best" and fitted.best_step not in (None, fitted.steps):
-                return checkpoints.restore(fitted.best_step, fitted.state).state.weights, fitted
-            return fitted.state.weights, fitted
+            last = best = fitted.state.weights
+            if fitted.best_step is not None and fitted.best_step != fitted.steps:
+                best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
+            return {"last": last, "best": best}, fitted
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches from `start_step` on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,39 @@ from beats_jax.config import Experiment
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
+from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.objectives.state import with_parameters
+from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
-from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData
-from beats_jax.pipelines.results import Measured, measure, read_history, write_results
+from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
+from beats_jax.pipelines.results import read_history, write_results
 from beats_jax.pipelines.run import Run, reported_step
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
+from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
+from beats_jax.training.loop import FitResult
 from beats_jax.training.mesh import put_batch, replicated
 from beats_jax.weights.bundle import Bundle, save_bundle
 
+WAYS = ("last_epoch", "selected")  # of choosing the weights: keys of metrics.json begin with these where both were measured
 VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop evaluates; training.monitor may name any, or loss
 
 
 def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> Measured:
     """One training run on prepared data and its measurement on the test rows (on the validation rows where there is no test)."""
+    require_splits(data.manifest, experiment.training)
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n")
+    groupings(experiment.evaluation.class_groups, data.vocabulary.names)  # a mistake in them is told before hours of training
+    experiment = with_statistics(experiment, data, workdir)
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
     print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
+    chosen = weights[experiment.training.select]
     trained = Bundle(
-        jax.device_get(run.objective.exported(weights)),
+        jax.device_get(run.objective.exported(chosen)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
@@ -46,19 +55,21 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
         licence=start.licence,
     )
     save_bundle(workdir / "model", trained)
-    split = "test" if len(data.manifest.split("test")) else "val"
-    rows = data.manifest.split(split)
-    predictions = run.predict(weights, rows)
-    run.note_errors(predictions.errors)
-    measured = measure(
-        experiment,
-        rows.take(predictions.rows),
-        data.vocabulary,
-        predictions.probabilities(experiment.data.multi_label),
-        f"{experiment.name}: {'test' if split == 'test' else 'validation'} recordings",
-    )
+    measured = run.measure_weights(weights, fitted)
     write_results(workdir, experiment, data, measured, command=command, history=read_history(workdir))
     return measured
+
+
+def _both_figures(measured: Mapping[str, Measured], fitted: FitResult) -> dict[str, Any]:
+    """The figures of the last weights and of those that validation chose, side by side; never chosen by test rows."""
+    figures: dict[str, Any] = {"last_epoch_step": fitted.steps, "selected_step": fitted.best_step}
+    for select, way in (("last", "last epoch"), ("best", f"chosen on validation (step {fitted.best_step})")):
+        print(f"{way}: test accuracy {measured[select].metrics['accuracy']:.3f}", flush=True)
+    for select, way in zip(("last", "best"), WAYS, strict=True):
+        for name in VALIDATION_METRICS:
+            keys = (name, f"{name}_low", f"{name}_high")
+            figures |= {f"{way}_{key}": measured[select].metrics[key] for key in keys}
+    return figures
 
 
 class _Run(Run):
@@ -86,6 +97,35 @@ class _Run(Run):
         vocabulary = self.data.vocabulary
         batches = evaluation_batches(rows, vocabulary, self.experiment.data, self.experiment.audio)
         return predict_rows(self.logits_of(weights), batches, len(rows), len(vocabulary))
+
+    def measure_weights(self, weights: Mapping[str, Any], fitted: FitResult) -> Measured:
+        """What the chosen weights do on the test rows, or on the validation rows where there is no test.
+
+        With both, validation rows decide temperature and thresholds, and the figures of the other weights stand beside.
+        """
+        select, test, val = self.experiment.training.select, self.data.manifest.split("test"), self.data.manifest.split("val")
+        name = self.experiment.name
+        if not len(test):
+            return self._measured(weights[select], val, f"{name}: validation recordings", None)
+        title = f"{name}: test recordings"
+        if not len(val):
+            return self._measured(weights[select], test, title, None)
+        heard = self.predict(weights[select], val)
+        probabilities = heard.probabilities(self.experiment.data.multi_label)
+        point = operating_point(self.experiment, val.take(heard.rows), self.data.vocabulary, probabilities)
+        write_operating_point(self.workdir, point)
+        measured = self._measured(weights[select], test, title, point)
+        other = "best" if select == "last" else "last"
+        same = fitted.best_step == fitted.steps
+        both = {select: measured, other: measured if same else self._measured(weights[other], test, title, None)}
+        return replace(measured, metrics={**measured.metrics, **_both_figures(both, fitted)})
+
+    def _measured(self, weights: Any, rows: Manifest, title: str, point: OperatingPoint | None) -> Measured:
+        """The predictions of `rows` with what they are worth."""
+        found = self.predict(weights, rows)
+        self.note_errors(found.errors)
+        probabilities = found.probabilities(self.experiment.data.multi_label)
+        return measure(self.experiment, rows.take(found.rows), self.data.vocabulary, probabilities, title, point)
 
     def evaluation_of(self, rows: Manifest) -> Callable[[Any, int], dict[str, float]]:
         """The loop's evaluation on validation rows: loss and `VALIDATION_METRICS`, without intervals."""

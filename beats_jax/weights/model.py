@@ -14,6 +14,7 @@ import numpy as np
 
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig
+from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
@@ -67,6 +68,7 @@ class Model:
         self.min_samples = _samples_of(registry.min_frames(self.config), self.audio)
         self._apply = jax.jit(self._forward, static_argnames="layers")
         self._layer = jax.jit(self._one_layer, static_argnames="layer")
+        self._all_layers = jax.jit(self._pooled_layers, static_argnames="poolings")
         self._pool = jax.jit(partial(pool, num_special=registry.num_special(self.config)), static_argnames="pooling")
 
     @property
@@ -78,6 +80,16 @@ class Model:
     def num_features(self) -> int:
         """Width D of features and embeddings."""
         return registry.num_features(self.config)
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of blocks; `encode(..., layers=True)` gives L + 1 states."""
+        return registry.num_layers(self.config)
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """Names that `embed` takes: `cls` only where there are special tokens."""
+        return POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
 
     def encode(self, waveforms: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """Token features.
@@ -103,22 +115,48 @@ class Model:
         Args:
           waveforms: floating point [B, samples].
           lengths: int [B], samples of sound in each clip, 0 to S; None = all. A clip of length 0 gives zeros.
-          pooling: mean | max | first | last of the tokens that are not special; cls: the special ones (AST, EAT).
+          pooling: mean | max | first | last | std of the tokens that are not special; cls: the special ones (AST, EAT).
           layer: -1 = the features; else an index into `encode(..., layers=True).layers`.
         Raises:
           UserError: wrong shape, type, pooling or layer.
         """
-        count = registry.num_layers(self.config) + 1
-        allowed = POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
-        if pooling not in allowed:
-            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(allowed)}")
-        if not -count <= layer < count:
-            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
+        self.require_pooling(pooling, layer)
         inputs = self._inputs(waveforms, None, lengths)
         if layer == -1:
             out = self._apply(self.params, inputs, layers=False)  # the program that encode and logits have compiled already
             return self._pool(out.features, out.token_mask, pooling=pooling)
         return self._pool(*self._layer(self.params, inputs, layer=layer), pooling=pooling)
+
+    def require_pooling(self, pooling: str, layer: int = -1) -> None:
+        """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""
+        if pooling not in self.poolings:
+            close = nearest(pooling, list(self.poolings))
+            raise UserError(f"pooling is {pooling!r}; allowed: {', '.join(self.poolings)}; {close}")
+        count = self.num_layers + 1
+        if not -count <= layer < count:
+            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
+
+    def embed_layers(self, waveforms: Array, lengths: Array | None = None, poolings: tuple[str, ...] = ("mean",)) -> jax.Array:
+        """`embed` for every layer and several poolings from one pass: float32 [L + 1, P, B, D], layers as in `encode`.
+
+        Arguments and errors as `embed`.
+        """
+        for name in poolings:
+            self.require_pooling(name)
+        return self._all_layers(self.params, self._inputs(waveforms, None, lengths), poolings=tuple(poolings))
+
+    def tokens(self, waveforms: Array, lengths: Array | None = None, layer: int = -1) -> tuple[jax.Array, jax.Array]:
+        """The tokens that `embed` pools, special ones left out: float32 [B, T, D], and which are real, bool [B, T].
+
+        Arguments and errors as `embed`.
+        """
+        self.require_pooling("mean", layer)
+        inputs, special = self._inputs(waveforms, None, lengths), registry.num_special(self.config)
+        if layer == -1:
+            out = self._apply(self.params, inputs, layers=False)
+            return out.features[:, special:], out.token_mask[:, special:]
+        features, token_mask = self._layer(self.params, inputs, layer=layer)
+        return features[:, special:], token_mask[:, special:]
 
     def logits(self, waveforms: Array, padding_mask: Array | None = None, lengths: Array | None = None) -> jax.Array:
         """Class logits of each clip, float32 [B, C], in the order of `labels`; give `padding_mask` or `lengths` or neither.
@@ -174,6 +212,14 @@ class Model:
         out = self._forward(params, inputs, layers=True)
         assert out.layers is not None
         return out.layers[layer], out.token_mask
+
+    def _pooled_layers(self, params: Any, inputs: dict[str, jax.Array], poolings: tuple[str, ...]) -> jax.Array:
+        """Compiled as a whole, so that no layer is stored longer than its poolings take."""
+        out = self._forward(params, inputs, layers=True)
+        assert out.layers is not None
+        special = registry.num_special(self.config)
+        pooled = [[pool(layer, out.token_mask, name, special) for name in poolings] for layer in out.layers]
+        return jnp.stack([jnp.stack(row) for row in pooled])
 
     def _inputs(self, waveforms: Array, padding_mask: Array | None, lengths: Array | None) -> dict[str, jax.Array]:
         """Checked and padded to one token at least; without mask or lengths a clip that short is told apart from its zeros."""

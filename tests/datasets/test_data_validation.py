@@ -74,6 +74,21 @@ def test_header_check_is_cheaper_and_knows_less(tmp_path: Path, clips: list[str]
     assert [(report.content_compared, len(report.duplicate_files)) for report in reports] == [(False, 0), (True, 1)]
 
 
+def test_classes_that_differ_in_case_or_spaces_are_named(clips: list[str]) -> None:
+    labels = ["owl", "Owl", "wood  pigeon", "wood pigeon ", "cafe\u0301", "caf\u00e9"]
+    report = validate(Manifest.from_columns(clips, [[name] for name in labels]), DataConfig(), AUDIO)
+    assert report.similar_labels == (("Owl", "owl"), ("cafe\u0301", "caf\u00e9"), ("wood  pigeon", "wood pigeon "))
+    assert "classes differ only in case or spaces: 'Owl' and 'owl'" in report.summary()
+    assert len(report.labels) == 6  # said, not decided: which is right is for the user to say
+    plain = validate(Manifest.from_columns(clips[:2], [["owl"], ["owls"]]), DataConfig(), AUDIO)
+    assert plain.similar_labels == ()
+
+
+def test_what_the_source_has_to_say_becomes_a_warning(clips: list[str]) -> None:
+    manifest = Manifest.from_columns(clips[:2], [["x"], ["y"]], notes=["mind the folds"])
+    assert "warning: mind the folds" in validate(manifest, DataConfig(), AUDIO).summary()
+
+
 def test_strict_stops_at_the_first(tmp_path: Path, clips: list[str]) -> None:
     manifest = Manifest.from_columns([*clips[:2], "gone.wav"], [["x"], ["y"], ["y"]])
     with pytest.raises(UserError, match=r"gone\.wav: no such file"):

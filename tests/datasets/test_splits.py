@@ -7,7 +7,7 @@ import pytest
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest, text_column
-from beats_jax.datasets.splits import assign_splits, fold_manifest, folds, group_codes, leakage, normalise_split
+from beats_jax.datasets.splits import assign_splits, draw_folds, fold_manifest, folds, group_codes, leakage, normalise_split
 from beats_jax.errors import UserError
 
 SPLITS = {"train", "val", "test"}
@@ -34,6 +34,21 @@ def test_no_file_group_or_content_is_on_two_sides(seed: int) -> None:
         for value, name in zip(column.tolist(), split.splits.tolist(), strict=True):
             assert value == "" or seen.setdefault(value, name) == name
     assert leakage(split) == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_drawn_folds_keep_groups_together_and_classes_even(seed: int) -> None:
+    manifest = random_manifest(seed + 40)
+    folds = draw_folds(manifest, 3, seed)
+    codes = group_codes(manifest)
+    assert all(len(np.unique(folds[codes == code])) == 1 for code in np.unique(codes))
+    np.testing.assert_array_equal(folds, draw_folds(manifest, 3, seed))
+    even = Manifest.from_columns([f"{i}.wav" for i in range(60)], [["a"], ["b"], ["b"]] * 20)
+    folds, second = draw_folds(even, 5, seed), np.arange(60) % 3 > 0
+    assert np.bincount(folds[second]).tolist() == [8] * 5
+    assert np.bincount(folds[~second]).tolist() == [4] * 5
+    with pytest.raises(UserError, match="61 folds need as many"):
+        draw_folds(even, 61, seed)
 
 
 def test_chains_of_groups_are_one_group() -> None:
@@ -108,7 +123,7 @@ def test_refused(splits: list[str], settings: dict, message: str) -> None:
 def test_folds_are_in_order_of_their_numbers() -> None:
     manifest = Manifest.from_columns(["a", "b", "c"], [["x"]] * 3, metadata={"fold": ["10", "2", "b"]})
     assert folds(manifest) == ("2", "10", "b")
-    assert fold_manifest(manifest, "2").splits.tolist() == ["train", "test", "train"]
+    assert fold_manifest(manifest, "2", DataConfig()).splits.tolist() == ["train", "test", "train"]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +136,19 @@ def test_names_of_splits(name: str, normal: str) -> None:
 def test_unknown_split() -> None:
     with pytest.raises(UserError, match="did you mean 'valid'"):
         normalise_split("valld")
+
+
+def test_a_fold_keeps_whole_groups_of_the_others_for_validation():
+    files = [f"{i}.wav" for i in range(40)]
+    groups = [f"g{i // 2}" for i in range(40)]
+    manifest = Manifest.from_columns(
+        files,
+        [["a" if i % 4 < 2 else "b"] for i in range(40)],
+        groups=groups,
+        metadata={"fold": [str(i // 8) for i in range(40)]},
+    )
+    splits = fold_manifest(manifest, "2", DataConfig(fold_val_split=0.25)).splits
+    assert np.array_equal(splits == "test", manifest.metadata["fold"] == "2")
+    assert (splits == "val").sum() == 8
+    assert np.array_equal(splits[::2], splits[1::2])
+    assert sorted(np.array([row[0] for row in manifest.labels])[splits == "val"]) == ["a"] * 4 + ["b"] * 4

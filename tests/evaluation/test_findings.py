@@ -23,9 +23,10 @@ def test_baseline_confusion_and_small_classes():
     found = sentences(evaluate(labels, [0] * 12 + [0, 0, 0, 1], ["crow", "owl", "rain"], np.arange(16) // 2), errors=[("a", "b")])
     assert "Of 16 examples from 8 recordings, a share of 0.812 was classified correctly" in found
     assert "most frequent class would give 0.750" in found
-    assert "Best recognised: crow" in found
-    assert "Weakest: owl (F1 0.400, n = 4)" in found
-    assert "owl taken for crow, 3 of 4 examples." in found
+    assert "Best recognised by F1: crow 0.89 [" in found
+    assert "Weakest: owl 0.40 [" in found
+    assert "] (n = 4). The intervals of the best and the weakest" in found
+    assert "Most frequent confusions: owl taken for crow, 3 of 4 (100% of all errors)." in found
     assert "owl has fewer than 10 examples" in found
     assert "rain has no example" in found
     assert "1 file could not be used" in found
@@ -59,3 +60,11 @@ def test_history_and_folds():
 def test_nothing_to_evaluate():
     empty = evaluate_predictions(np.zeros(0, int), np.zeros((0, 2)), ["a", "b"], None, False, EvaluationConfig(), 0)
     assert findings(empty, [], [], None) == ["There was no example to evaluate."]
+
+
+def test_classes_whose_intervals_lie_apart_and_pairs_that_go_both_ways_are_told():
+    labels = np.repeat([0, 1, 2], 40)
+    predictions = np.concatenate([np.zeros(40), np.tile([1, 2], 20), np.tile([2, 2, 1], 14)[:40]]).astype(int)
+    found = sentences(evaluate(labels, predictions, ["crow", "owl", "rain"]))
+    assert "lie apart" in found
+    assert "owl and rain are taken for each other" in found

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from beats_jax.config.schema import EvaluationConfig, Experiment
-from beats_jax.evaluation import report
-from beats_jax.evaluation.report import WorstExample, write_report
+from beats_jax.evaluation import report, report_examples
+from beats_jax.evaluation.report import write_report
+from beats_jax.evaluation.report_examples import ConfusedPair, Example
 from beats_jax.evaluation.report_html import audio_uri
 from beats_jax.evaluation.result import evaluate_predictions
 
@@ -58,7 +59,7 @@ def make_result(num_examples=40, multi_label=False):
 
 def make_worst(count=2, seconds=1.0):
     waveform = np.sin(np.arange(int(16_000 * seconds))).astype(np.float32)
-    return [WorstExample(f"{HOSTILE}{i}.wav", 1.25, NAMES[1], NAMES[0], 0.9, waveform, 16_000) for i in range(count)]
+    return [Example(f"{HOSTILE}{i}.wav", 1.25, NAMES[1], NAMES[0], 0.9, waveform, 16_000) for i in range(count)]
 
 
 def render(tmp_path, **changes):
@@ -104,10 +105,13 @@ def test_everything_is_in_it_and_nothing_runs_or_is_fetched(tmp_path):
 
 def test_players_hold_the_sound(tmp_path):
     _, page = render(tmp_path)
-    body = base64.b64decode(page.sources("data:audio/wav;base64,")[0].split(",")[1])
+    body = base64.b64decode(page.sources("data:audio/mpeg;base64,")[0].split(",")[1])
     waveform, sample_rate = soundfile.read(io.BytesIO(body), dtype="float32")
     assert sample_rate == 16_000
-    np.testing.assert_allclose(waveform, make_worst()[0].waveform, atol=1e-4)
+    assert abs(len(waveform) - 16_000) < 2500  # MP3 comes in whole frames
+    peak = np.abs(np.fft.rfft(waveform[2000:12_000])).argmax() * 16_000 / 10_000
+    assert peak == pytest.approx(16_000 / (2 * np.pi), abs=3)
+    np.testing.assert_allclose(np.sqrt(np.mean(waveform[2000:12_000] ** 2)), np.sqrt(0.5), rtol=0.02)
 
 
 def test_players_stop_at_the_budget(tmp_path, monkeypatch):
@@ -119,7 +123,8 @@ def test_players_stop_at_the_budget(tmp_path, monkeypatch):
 
 
 def test_loud_sound_is_clipped_not_wrapped():
-    body = base64.b64decode(audio_uri(np.array([2.0, -2.0, 0.0]), 8000).split(",")[1])
+    """At a rate that MP3 does not have: WAV, which holds every sample."""
+    body = base64.b64decode(audio_uri(np.array([2.0, -2.0, 0.0]), 96_000).removeprefix("data:audio/wav;base64,"))
     counts, _ = soundfile.read(io.BytesIO(body), dtype="int16")
     assert counts.tolist() == [32767, -32767, 0]
 
@@ -165,3 +170,23 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         render(tmp_path)
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_every_class_is_shown_as_heard_and_as_the_model_sees_it(tmp_path, monkeypatch):
+    shown = [example._replace(fbank=np.random.default_rng(0).normal(size=(98, 128))) for example in make_worst(3)]
+    _, page = render(tmp_path, worst_examples=[], gallery=shown, history=[], class_counts=None)
+    assert "Gallery" in page.texts
+    assert (page.tags.count("img"), page.tags.count("audio")) == (2 + 6, 3)  # bars and confusions; two pictures of each
+    monkeypatch.setattr(report_examples, "PICTURE_BYTES", 0)
+    _, page = render(tmp_path, worst_examples=[], gallery=shown, history=[], class_counts=None)
+    assert (page.tags.count("img"), page.tags.count("audio")) == (2, 3)
+    assert any("3 without pictures" in text for text in page.texts)
+
+
+def test_frequent_confusions_come_with_clips_and_the_making_with_its_facts(tmp_path):
+    pair = ConfusedPair(NAMES[1], HOSTILE, 3, 8, tuple(make_worst(2)))
+    source, page = render(tmp_path, worst_examples=[], confused=[pair], provenance={"code": HOSTILE})
+    assert f"{NAMES[1]} taken for {HOSTILE}: 3 of 8" in page.texts
+    assert f"code: {HOSTILE}" in page.texts
+    assert page.tags.count("audio") == 2
+    assert "<script" not in source

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import audio_cases
 import numpy as np
@@ -17,7 +20,9 @@ from beats_jax.audio.synth import synthesize
 from beats_jax.config import experiment_from_mapping
 from beats_jax.errors import UserError
 from beats_jax.evaluate import main as evaluate
+from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.experiment import run_experiment
+from beats_jax.pipelines.preparation import prepare_data
 from beats_jax.train import main as train
 
 
@@ -44,6 +49,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert (workdir / "errors.csv").read_text() == "file,reason\n"
     report = (workdir / "report.html").read_text()
     assert "<h1>" in report
+    assert report.count("<audio") >= 3  # one clip of each class, and errors
+    assert {"<h2>Gallery</h2>", "<h2>Metrics</h2>"} <= set(re.findall("<h2>[^<]*</h2>", report))
     assert "http" not in report.replace("http://www.w3.org", "").split("</style>")[1].split("Settings")[0]
     history = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in history if row["split"] == "train"] == list(range(1, 13))
@@ -78,7 +85,8 @@ def test_evaluate_repeats_the_figures_and_measures_other_folders(finished, tmp_p
     assert evaluate(["--run", str(workdir), "--output", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     own = json.loads((workdir / "metrics.json").read_text())
-    assert again == pytest.approx(own, abs=1e-6)
+    assert again == pytest.approx({name: own[name] for name in again}, abs=1e-6)
+    assert {name for name in own if name not in again and not name.startswith(("last_epoch_", "selected_"))} == set()
     labels = json.loads((workdir / "labels.json").read_text())
     names = labels if isinstance(labels, list) else labels["names"]
     for name in names[:2]:
@@ -210,3 +218,29 @@ def test_all_folds_of_an_esc50_layout(tmp_path, tiny_settings):
     settings["data"]["fold"] = "7"
     with pytest.raises(UserError, match="folds are 1, 2"):
         run_experiment(experiment_from_mapping(settings), tmp_path / "other", strict=False, command="")
+
+
+def test_folds_made_of_a_table_by_site(tmp_path, tiny_settings):
+    """Sites are dealt to two folds, of which training and a later evaluation test the same one."""
+    rows = ["filename,label,site"]
+    for site in range(4):
+        for take, label in enumerate(("trill", "pulses") * 2):
+            clip = synthesize(site * 10 + take, labels=(label,), seconds=1.0, sample_rate=16_000, snr_db=20.0)
+            write_wav(tmp_path / f"{site}{take}.wav", clip.waveform, clip.sample_rate)
+            rows.append(f"{site}{take}.wav,{label},s{site}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    data = {"source": "csv", "metadata_file": str(tmp_path / "labels.csv"), "fold": "1", "num_folds": 2, "fold_by": "site"}
+    experiment = experiment_from_mapping(tiny_settings(data=data, training={"max_steps": 1}))
+    (tmp_path / "all").mkdir()
+    every = replace(experiment, data=replace(experiment.data, fold="all"))
+    manifest = prepare_data(every, tmp_path / "all", strict=True).manifest
+    tested = [set(manifest.metadata["site"][manifest.metadata["fold"] == fold].tolist()) for fold in ("1", "2")]
+    assert ([len(sites) for sites in tested], tested[0] | tested[1]) == ([2, 2], {"s0", "s1", "s2", "s3"})
+    assert run_experiment(experiment, tmp_path / "run", strict=False, command="") == 0
+    with open(tmp_path / "run" / "predictions.csv", newline="") as file:
+        assert {f"s{os.path.basename(row['file'])[0]}" for row in csv.DictReader(file)} == tested[0]
+    assert evaluate(["--run", str(tmp_path / "run"), "--output", str(tmp_path / "again")]) == 0
+    again, own = (json.loads((tmp_path / place / "metrics.json").read_text()) for place in ("again", "run"))
+    assert again == pytest.approx(own, abs=1e-6)
+    other = data_of(tmp_path / "labels.csv", experiment.data)
+    assert (other.fold, other.num_folds, other.fold_by) == ("", 0, "")

@@ -116,6 +116,26 @@ def test_short_clips_count_as_one_time_patch(model, noise, samples):
     assert bool(jnp.isfinite(masked.features).all())
 
 
+def test_all_layers_in_one_pass_are_each_layer_alone(model, noise):
+    lengths = np.array([12_000, 9_000, 5_000])
+    both = model.embed_layers(noise, lengths, poolings=("max", "std"))
+    assert both.shape == (model.num_layers + 1, 2, 3, model.num_features)
+    for layer in range(model.num_layers + 1):
+        for place, pooling in enumerate(("max", "std")):
+            alone = model.embed(noise, lengths, pooling=pooling, layer=layer)
+            np.testing.assert_allclose(both[layer, place], alone, atol=1e-5)
+        features, mask = model.tokens(noise, lengths, layer=layer)
+        for row, real, expected in zip(features, mask, both[layer, 0], strict=True):
+            np.testing.assert_allclose(row[real].max(axis=0), expected, atol=1e-5)
+    features, mask = model.tokens(noise, lengths)
+    mean = np.where(mask[:, :, None], features, 0).sum(axis=1) / mask.sum(axis=1)[:, None]
+    np.testing.assert_allclose(mean, model.embed(noise, lengths), atol=1e-5)
+    with pytest.raises(UserError, match="pooling is 'median'"):
+        model.embed_layers(noise, poolings=("mean", "median"))
+    with pytest.raises(UserError, match="layer is 7"):
+        model.tokens(noise, layer=7)
+
+
 def test_embeddings_pool_the_chosen_layer(model, noise):
     out = model.encode(noise, layers=True)
     np.testing.assert_allclose(model.embed(noise), np.mean(out.features, axis=1), rtol=0, atol=1e-5)

@@ -22,6 +22,8 @@ SOURCES: dict[str, str] = {
     "folder": "beats_jax.datasets.sources.folder:load",
     "csv": "beats_jax.datasets.sources.table:load",
     "esc50": "beats_jax.datasets.sources.esc50:load",
+    "urbansound8k": "beats_jax.datasets.sources.urbansound8k:load",
+    "tfds": "beats_jax.datasets.sources.tfds:load",
     "recordings": "beats_jax.datasets.sources.recordings:load",
     "synthetic": "beats_jax.datasets.sources.synthetic:load",
 }
@@ -68,6 +70,29 @@ def data_folder(data: DataConfig) -> Path:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {what}; give the folder of the audio")
     return root
+
+
+def source_at(path: Path) -> str:
+    """The source that reads this table or folder: csv, esc50, urbansound8k, tfds or folder, by what lies there.
+
+    Raises:
+      UserError: there is nothing.
+    """
+    if path.is_file():
+        return "csv"
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; give a folder of class folders, of a known data set, or a CSV table")
+    described = {"meta/esc50.csv": "esc50", "metadata/UrbanSound8K.csv": "urbansound8k", "dataset_info.json": "tfds"}
+    return next((source for table, source in described.items() if (path / table).is_file()), "folder")
+
+
+def described_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Path:
+    """`data.root`, or the folder of one of `names` in it, whichever holds the file `table`. Raises `UserError` if none does."""
+    root = data_folder(data)
+    for place in (root, *(root / name for name in names)):
+        if (place / table).is_file():
+            return place
+    raise UserError(f"{root / table} does not exist; data.root must be the folder {names[0]} that holds it, or the one above")
 
 
 def is_text(path: Path) -> bool:

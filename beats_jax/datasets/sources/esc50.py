@@ -9,9 +9,8 @@ from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import data_folder
+from beats_jax.datasets.sources import described_folder
 from beats_jax.datasets.sources.table import read_table, require_columns, require_some_exist
-from beats_jax.errors import UserError
 
 
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
@@ -20,10 +19,8 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     Raises:
       UserError: folder, table or columns absent, or none of the audio is there.
     """
-    root = data_folder(data)
+    root = described_folder(data, "meta/esc50.csv", ("ESC-50-master", "ESC-50"))
     path = root / "meta" / "esc50.csv"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; data.root must be the folder of ESC-50 that holds audio/ and meta/esc50.csv")
     table = read_table(path)
     require_columns(table, ("filename", "fold", "target", "category", "src_file"), path)
     audio = root / "audio"

@@ -14,7 +14,8 @@ from beats_jax.errors import UserError
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
-    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest.
+    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. For
+    `data.fold_by` "folder" metadata `folder` is its place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
@@ -25,6 +26,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     files: list[str] = []
     labels: list[list[str]] = []
     splits: list[str] = []
+    places: list[str] = []
     stray = [path for path in sorted(root.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
     errors = [AudioError(path, "lies beside the class folders, so that it has no label") for path in stray]
     for folder, split in _class_folders(root):
@@ -35,9 +37,11 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         files += map(str, paths)
         labels += [[folder.name]] * len(paths)
         splits += [split] * len(paths)
+        places += ["" if path.parent == folder else path.parent.relative_to(folder).as_posix() for path in paths]
     if not files:
         raise UserError(f"the class folders of {root} hold no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
-    return Manifest.from_columns(files, labels, splits=splits, errors=errors)
+    metadata = {"folder": places} if data.fold_by == "folder" else None
+    return Manifest.from_columns(files, labels, splits=splits, metadata=metadata, errors=errors)
 
 
 def _class_folders(root: Path) -> list[tuple[Path, str]]:

@@ -72,11 +72,21 @@ def test_folders_that_are_refused(tmp_path: Path, write_tree: Tree, files: dict,
         ({"root": __file__}, "is a file"),
         ({"source": "csv"}, "data.metadata_file is empty"),
         ({"source": "esc50", "root": str(Path(__file__).parent)}, "esc50.csv does not exist"),
+        ({"source": "urbansound8k", "root": str(Path(__file__).parent)}, "UrbanSound8K.csv does not exist"),
     ],
 )
 def test_settings_that_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_manifest(DataConfig(**settings), workdir=tmp_path)
+
+
+@pytest.mark.parametrize("column", ["fold", "fsID", "salience"])
+def test_urbansound8k_without_a_column(tmp_path: Path, write_tree: Tree, column: str) -> None:
+    write_urbansound8k(tmp_path, write_tree)
+    table = tmp_path / "metadata" / "UrbanSound8K.csv"
+    table.write_text(table.read_text().replace(f",{column}", f",{column}_x", 1))
+    with pytest.raises(UserError, match=f"no column '{column}'; did you mean '{column}_x'"):
+        load_manifest(DataConfig(source="urbansound8k", root=str(tmp_path)), workdir=tmp_path)
 
 
 def test_class_limit() -> None:
@@ -112,6 +122,55 @@ def test_esc50_layout_with_folds_and_a_class_limit(tmp_path: Path, write_tree: T
     assert set(manifest.groups.tolist()) == {Path(name).name.split("-")[1] for name in manifest.files}
     with pytest.raises(UserError, match="'6'; the folds are 1, 2, 3, 4, 5"):
         assign_splits(manifest, DataConfig(fold="6"))
+
+
+def write_urbansound8k(root: Path, write_tree: Tree) -> None:
+    """Ten folds, two classes, two slices of every recording; `start` and `end` are places in the recording."""
+    lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    files = {}
+    for fold in range(1, 11):
+        for recording, (target, name) in ((100 + fold, (3, "dog_bark")), (200 + fold, (8, "siren"))):
+            for occurrence in range(2):
+                slice_name = f"{recording}-{target}-0-{occurrence}.wav"
+                files[f"audio/fold{fold}/{slice_name}"] = 0.1
+                lines.append(f"{slice_name},{recording},{40.5 + occurrence},{44.5 + occurrence},1,{fold},{target},{name}")
+    write_tree(root, files)
+    (root / "metadata").mkdir()
+    (root / "metadata" / "UrbanSound8K.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_urbansound8k_has_ten_folds_and_keeps_recordings_together(tmp_path: Path, write_tree: Tree, above: bool) -> None:
+    write_urbansound8k(tmp_path / "UrbanSound8K", write_tree)
+    root = tmp_path if above else tmp_path / "UrbanSound8K"
+    data = DataConfig(source="urbansound8k", root=str(root), fold="10")
+    manifest = load_manifest(data, workdir=tmp_path)
+    assert manifest.labels.counts() == {"dog_bark": 20, "siren": 20}
+    assert folds(manifest) == tuple(str(fold) for fold in range(1, 11))
+    assert len(set(manifest.groups.tolist())) == 20
+    assert set(manifest.metadata["target"]) == {"3", "8"}
+    report = validate(manifest, data, AudioConfig())  # whole files: as times in the slice, 40 s would lie behind its end
+    assert report.errors == ()
+    split = assign_splits(report.manifest, data)
+    assert {Path(name).parent.name for name in split.split("test").files} == {"fold10"}
+    assert len(split.split("train")) == 36
+    assert leakage(split) == ()
+
+
+@pytest.mark.parametrize(
+    ("fold", "words"), [("", "warn against dealing it out anew"), ("3", "one fold of UrbanSound8K"), ("all", "")]
+)
+def test_urbansound8k_says_what_its_authors_ask_for(tmp_path: Path, write_tree: Tree, fold: str, words: str) -> None:
+    write_urbansound8k(tmp_path, write_tree)
+    data = DataConfig(source="urbansound8k", root=str(tmp_path), fold=fold)
+    summary = validate(load_manifest(data, workdir=tmp_path), data, AudioConfig()).summary()
+    assert ("mean of all ten" in summary) == bool(words)
+    assert words in summary
+
+
+def test_esc50_one_folder_above(tmp_path: Path, write_tree: Tree) -> None:
+    write_esc50(tmp_path / "ESC-50-master", write_tree)
+    assert len(load_manifest(DataConfig(source="esc50", root=str(tmp_path)), workdir=tmp_path)) == 30
 
 
 def test_real_esc10(shared: Path, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Fine-tuning in three lines: folders, tables and data frames into the experiment that `beats_jax.train` runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from beats_jax.api.extractor import BEATsFeatureExtractor
+from beats_jax.audio.io import AudioError, audio_info
+from beats_jax.config import DataConfig, Experiment, ModelConfig, TrainingConfig, experiment_from_mapping, to_mapping
+from beats_jax.config.models import MODEL_FAMILIES
+from beats_jax.config.validation import nearest
+from beats_jax.datasets.sources import load_manifest
+from beats_jax.errors import UserError
+from beats_jax.pipelines.experiment import run_experiment
+from beats_jax.pipelines.inference import predict_files
+from beats_jax.pipelines.results import REPORT_FILE
+from beats_jax.pipelines.workdir import METRICS_FILE, read_json
+from beats_jax.weights.pretrained import load, read_checkpoint
+from beats_jax.weights.published import default_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUNS = Path("runs")
+COMMAND = "BEATsTrainer.train()"
+
+
+class BEATsTrainer:
+    """Trains a classifier on labelled audio, by the same loop, files and report as `python -m beats_jax.train`.
+
+        trainer = BEATsTrainer.from_directory("recordings")      # one folder per class
+        results = trainer.train()                                # {"accuracy": 0.93, "accuracy_low": 0.88, …, "report": …}
+        vectors = trainer.extract_features(["new.wav"])          # float32 [1, D]
+        table = trainer.predict(["new.wav"])                     # DataFrame: file, prediction, p:<class> …
+
+    Attributes:
+      experiment: all settings. workdir: folder of the run; the same settings find their run again and go on with it.
+    """
+
+    def __init__(
+        self,
+        data_config: DataConfig | None = None,
+        training_config: TrainingConfig | None = None,
+        *,
+        model_path: str | os.PathLike[str] | None = None,
+        model_config: ModelConfig | None = None,
+        workdir: str | os.PathLike[str] | None = None,
+        strict: bool = False,
+    ) -> None:
+        """Puts the experiment together; nothing is trained yet.
+
+        Args:
+          data_config: `data_dir` (or `root`) and, for a table, `metadata_file`, which is looked for in `data_dir` too.
+          training_config: `mode` full, probe or lora; `learning_rate`, `max_epochs`, `patience`, `batch_size`, `optimizer` …
+          model_path: what to start from: a name, a file, a folder, a run; None = BEATs_iter3_plus_AS2M.
+          model_config: an architecture to train from random weights (then no `model_path`), or dropouts and the head of the one
+            that `model_path` has, whose family it must name.
+          workdir: folder of the run; None = runs/trainer-<hash of the settings>.
+          strict: stop at the first unusable file instead of listing it in errors.csv.
+        Raises:
+          UserError: settings that do not fit together, or no such model.
+        """
+        data = _with_source(data_config or DataConfig())
+        model, audio = _start(model_path, model_config)
+        settings = {"name": "trainer", "data": to_mapping(data), "training": to_mapping(training_config or TrainingConfig())}
+        self.experiment: Experiment = experiment_from_mapping({**settings, "model": model, "audio": audio})
+        self.workdir = Path(workdir) if workdir else RUNS / f"trainer-{_hash(to_mapping(self.experiment))}"
+        self.strict = strict
+
+    @classmethod
+    def from_directory(
+        cls, data_dir: str | os.PathLike[str], config: TrainingConfig | None = None, **options: Any
+    ) -> BEATsTrainer:
+        """From a folder with one folder per class.
+
+        Args:
+          options: further arguments of the constructor. Without a `data_config` the training window is as long as the longest
+            file, at most 10 s; this holds for tables and data frames too.
+        """
+        return cls(_data(options, source="folder", root=str(data_dir)), config, **options)
+
+    @classmethod
+    def from_csv(
+        cls,
+        csv_path: str | os.PathLike[str],
+        audio_column: str = "filename",
+        label_column: str = "category",
+        data_dir: str | os.PathLike[str] = "",
+        config: TrainingConfig | None = None,
+        **options: Any,
+    ) -> BEATsTrainer:
+        """From a table; file names are relative to `data_dir`, by default the table's folder."""
+        columns = {"audio_column": audio_column, "label_column": label_column}
+        data = _data(options, source="csv", metadata_file=str(csv_path), root=str(data_dir), **columns)
+        return cls(data, config, **options)
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        df: pd.DataFrame,
+        audio_column: str = "filename",
+        label_column: str = "category",
+        data_dir: str | os.PathLike[str] = "",
+        config: TrainingConfig | None = None,
+        **options: Any,
+    ) -> BEATsTrainer:
+        """From a data frame, which is kept as a table beside the runs so that a run can be resumed and repeated.
+
+        File names are relative to `data_dir`, by default the current folder. Columns start, end (seconds), split, group (clips of
+        one group stay in one split) and fold are used where they are there, as the loaders of `beats_jax.datasets` make them.
+        """
+        for name in (audio_column, label_column):
+            if name not in df.columns:
+                raise UserError(f"the data frame has no column {name!r}; {nearest(name, [str(column) for column in df.columns])}")
+        if not len(df):
+            raise UserError("the data frame has no rows; give at least two classes with recordings")
+        blank = np.flatnonzero(np.asarray(df[[audio_column, label_column]].isna()).any(axis=1))
+        if len(blank):
+            raise UserError(f"{len(blank)} rows of the data frame have no file or no label, first row {blank[0]}; drop them")
+        text = df.to_csv(index=False)
+        table = RUNS / f"table-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text(text, encoding="utf-8")
+        given = options.get("data_config") or DataConfig()
+        columns = {f"{name}_column": name for name in ("start", "end", "split", "group") if name in df}
+        columns = {name: getattr(given, name) or column for name, column in columns.items()}
+        columns |= {"audio_column": audio_column, "label_column": label_column}
+        data = _data(options, source="csv", metadata_file=str(table), root=str(Path(data_dir).resolve()), **columns)
+        return cls(data, config, **options)
+
+    def train(self) -> dict[str, Any]:
+        """Trains, or goes on with the run in `workdir`; a finished one is read.
+
+        Returns:
+          the figures of metrics.json (`accuracy`, `accuracy_low`, `accuracy_high`, `f1_macro` …) and the paths `workdir`,
+          `report` and `model`.
+        Raises:
+          UserError: unusable data or settings.
+          KeyboardInterrupt: it was stopped; the state is saved, and `train()` goes on with it.
+        """
+        status = run_experiment(self.experiment, self.workdir, strict=self.strict, command=COMMAND)
+        if status:
+            raise KeyboardInterrupt(f"the run in {self.workdir} was stopped; train() goes on with it")
+        paths = {"workdir": self.workdir, "report": self.workdir / REPORT_FILE, "model": self._run() / "model"}
+        return {**read_json(self.workdir / METRICS_FILE), **{name: str(path) for name, path in paths.items()}}
+
+    def extract_features(self, paths: Sequence[str | os.PathLike[str]], pooling: str = "mean") -> np.ndarray:
+        """float32 [N, D] by the trained encoder; see `BEATsFeatureExtractor.extract_from_files`."""
+        return BEATsFeatureExtractor(self._trained(), pooling).extract_from_files(paths)
+
+    def predict(self, paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+        """What the trained model says of files: columns file, prediction, one `p:<class>` each, and error (empty, or the reason).
+
+        A file longer than the training window is heard as in evaluation: the mean of the logits of its windows.
+        """
+        model = load(self._trained())
+        return predict_files(model, paths, self.experiment.data, threshold=self.experiment.evaluation.threshold)
+
+    def _run(self) -> Path:
+        """The run's folder; of a cross-validation the first fold's."""
+        return next(iter(sorted(self.workdir.glob("fold_*"))), self.workdir)
+
+    def _trained(self) -> Path:
+        if not (self._run() / "model").is_dir():
+            raise UserError(f"{self.workdir} holds no trained model yet; call train() first")
+        return self._run()
+
+
+def _data(options: dict[str, Any], **changes: str) -> DataConfig:
+    """`data_config`, taken out of `options`, with changes; without one, defaults and a window that fits the recordings."""
+    given = options.pop("data_config", None)
+    data = replace(given or DataConfig(), **changes)
+    return data if given else replace(data, window_seconds=_fitting_window(data))
+
+
+def _fitting_window(data: DataConfig) -> float:
+    """Length of the longest readable file in seconds, at most the default window."""
+    longest = 0.0
+    for name in np.unique(load_manifest(data, workdir=RUNS).files):
+        try:
+            longest = max(longest, audio_info(str(name)).seconds)
+        except AudioError:
+            continue  # validation lists it
+        if longest >= data.window_seconds:
+            break
+    return min(data.window_seconds, longest) or data.window_seconds
+
+
+def _with_source(data: DataConfig) -> DataConfig:
+    """The data with its table found (in `root` where it is not in the current folder), and read as a table."""
+    if not data.metadata_file:
+        return data
+    inside = Path(data.root) / data.metadata_file
+    path = inside if data.root and not Path(data.metadata_file).is_file() and inside.is_file() else Path(data.metadata_file)
+    return replace(data, source="csv", metadata_file=str(path))
+
+
+def _start(model_path: str | os.PathLike[str] | None, model_config: ModelConfig | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of model and audio."""
+    if model_path is None and model_config is not None and not model_config.checkpoint:
+        return to_mapping(model_config), {}
+    checkpoint = str(model_path or (model_config.checkpoint if model_config else "") or default_name())
+    bundle = read_checkpoint(checkpoint)
+    model = model_config or MODEL_FAMILIES[bundle.model.family]()
+    return {**to_mapping(model), "checkpoint": checkpoint}, to_mapping(bundle.audio)
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

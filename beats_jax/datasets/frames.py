@@ -1,0 +1,197 @@
+"""DataFrames in and out: data sets as tables to look at, and the same checks as training makes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from beats_jax.audio.io import is_present, is_record
+from beats_jax.config.schema import AudioConfig, DataConfig
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.report import ValidationReport
+from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources.frame import manifest_from_frame, require_frame
+from beats_jax.datasets.sources.table import Origin, read_table, require_columns, resolved_files
+from beats_jax.datasets.validation import require_classes, validate
+from beats_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AnyPath = str | os.PathLike[str]
+
+
+def load_esc50(path: AnyPath) -> pd.DataFrame:
+    """ESC-50 (the folder that holds `audio/` and `meta/esc50.csv`, or the one above) as a table; see `frame_from_manifest`.
+
+    Returns:
+      columns filename, category, group (the recording a clip was cut from), fold, target.
+    Raises:
+      UserError: the folder, its table or its audio is not there.
+    """
+    return _frame_of_source("esc50", path)
+
+
+def load_urbansound8k(path: AnyPath) -> pd.DataFrame:
+    """UrbanSound8K (the folder that holds `audio/` and `metadata/`, or the one above) as a table; see `frame_from_manifest`.
+
+    Its authors ask not to deal the rows out anew but to report the mean over the ten folds.
+
+    Returns:
+      columns filename, category, group (fsID), fold, target, salience.
+    Raises:
+      UserError: the folder, its table or its audio is not there.
+    """
+    return _frame_of_source("urbansound8k", path)
+
+
+def scan_directory_dataset(path: AnyPath) -> pd.DataFrame:
+    """A folder of class folders (which may lie in train, val and test folders) as a table; see `frame_from_manifest`.
+
+    Returns:
+      columns filename, category, and split where the folders give one.
+    Raises:
+      UserError: no folder, no class folders in it, or no audio in these.
+    """
+    return _frame_of_source("folder", path)
+
+
+def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str = "category") -> pd.DataFrame:
+    """A table of recordings with columns of any name.
+
+    Args:
+      csv: comma-, semicolon- or tab-separated text; file names are absolute or start from its folder (or `audio` in it).
+    Returns:
+      columns filename (absolute) and category, then the others of the table; all of them texts.
+    Raises:
+      UserError: no such table or column (the nearest one is named), a blank file name, or no file exists.
+    """
+    import pandas as pd
+
+    path = Path(csv).expanduser()
+    table = read_table(path)
+    require_columns(table, (audio_col, label_col), path)
+    files = [os.path.abspath(name) for name in resolved_files(table[audio_col], path.parent, Origin(str(path)))]
+    taken = (audio_col, label_col, "filename", "category")
+    others = {name: cells for name, cells in table.items() if name not in taken}
+    return pd.DataFrame({"filename": files, "category": table[label_col], **others})
+
+
+def validate_dataset(
+    df: pd.DataFrame,
+    data_dir: AnyPath = "",
+    *,
+    audio_column: str = "filename",
+    label_column: str = "category",
+    multi_label: bool = False,
+    check: str = "decode",
+) -> dict[str, Any]:
+    """Makes the checks that training makes (`validation.validate`) and tells what they found, whatever it is, without raising.
+
+    Columns `split`, `group` and `fold` are used where they are there.
+
+    Args:
+      data_dir: where relative file names start; "" = the working directory.
+      check: "decode" reads all of every file, "header" its header only.
+    Returns:
+      errors, warnings: sentences. An error is a row or file that training would leave out, or what would stop it.
+      total_samples, usable_samples: rows given and rows left. existing_files, missing_files: different files.
+      class_names, num_classes, class_distribution: classes of the rows given, and rows of each.
+      total_seconds: sound in the usable files.
+    Raises:
+      UserError: `df` is no DataFrame.
+    """
+    require_frame(df)
+    data = DataConfig(
+        root=os.fspath(data_dir),
+        audio_column=audio_column,
+        label_column=label_column,
+        multi_label=multi_label,
+        check=check,
+        split_column="split" if "split" in df else "",
+        group_column="group" if "group" in df else "",
+    )
+    found: dict[str, Any] = {"errors": [], "warnings": [], "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
+    manifest = report = None
+    try:
+        manifest = manifest_from_frame(df, data)
+        report = validate(manifest, data, AudioConfig(), min_classes=0)
+        found |= _findings(report)
+        require_classes(report.manifest, multi_label, 2)
+    except UserError as error:
+        found["errors"].append(str(error))
+    return found | _counts(manifest, report)
+
+
+def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
+    """A manifest as a table.
+
+    Returns:
+      filename (absolute, so that it means the same with any `data_dir`) and category (with several labels in a row, a JSON list),
+      then start, end (seconds), split, group and the metadata, each where any row has it.
+    """
+    import pandas as pd
+
+    several = bool((manifest.labels.per_row != 1).any())
+    rows = [list(manifest.labels[row]) for row in range(len(manifest))]
+    columns: dict[str, Any] = {
+        "filename": [name if is_record(name) else os.path.abspath(name) for name in manifest.files.tolist()],
+        "category": [json.dumps(names, ensure_ascii=False) if several else names[0] for names in rows],
+    }
+    times = {"start": manifest.starts, "end": manifest.ends}
+    columns |= {name: column for name, column in times.items() if not np.isnan(column).all()}
+    texts = {"split": manifest.splits, "group": manifest.groups}
+    columns |= {name: column.tolist() for name, column in texts.items() if (column != "").any()}
+    return pd.DataFrame(columns | {name: column.tolist() for name, column in manifest.metadata.items()})
+
+
+def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig:
+    """Writes what `frame_from_manifest` made as CSV, and returns `data` changed so that the source `csv` reads the same rows.
+
+    So recordings that were found in memory become part of a run, which can then be resumed and evaluated again.
+    """
+    frame.to_csv(path, index=False)
+    there = {name: name if name in frame else "" for name in ("start", "end", "split", "group")}
+    return replace(
+        data,
+        source="csv",
+        root="",
+        metadata_file=str(path),
+        audio_column="filename",
+        label_column="category",
+        start_column=there["start"],
+        end_column=there["end"],
+        split_column=there["split"],
+        group_column=there["group"],
+    )
+
+
+def _frame_of_source(source: str, path: AnyPath) -> pd.DataFrame:
+    return frame_from_manifest(load_manifest(DataConfig(source=source, root=os.fspath(path)), workdir=Path()))
+
+
+def _findings(report: ValidationReport) -> dict[str, Any]:
+    return {
+        "errors": [str(error) for error in report.errors],
+        "warnings": list(report.warnings),
+        "usable_samples": len(report.manifest),
+        "total_seconds": report.total_seconds,
+    }
+
+
+def _counts(manifest: Manifest | None, report: ValidationReport | None) -> dict[str, Any]:
+    classes = manifest.labels.counts() if manifest is not None else {}
+    files = set(manifest.files.tolist()) if manifest is not None else set()
+    missing = sum(not is_present(name) for name in files)
+    return {
+        "existing_files": len(files) - missing,
+        "missing_files": missing,
+        "num_classes": len(classes),
+        "class_names": list(classes),
+        "class_distribution": classes,
+    }

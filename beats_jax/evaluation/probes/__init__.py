@@ -1,0 +1,1 @@
+"""Probes: small classifiers on frozen embeddings, as pure JAX functions; the sweep over layers, poolings and strengths."""

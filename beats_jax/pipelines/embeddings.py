@@ -1,0 +1,199 @@
+"""One pass over the recordings for all layers and poolings, kept on disk, so that the next probe of the same files is instant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.audio.io import AudioError
+from beats_jax.config import DataConfig, to_mapping
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.loader import evaluation_batches
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest, text_column
+from beats_jax.datasets.validation import merge_repeated_rows, require_classes, validate
+from beats_jax.datasets.windows import row_bounds
+from beats_jax.errors import UserError
+from beats_jax.pipelines.encoders import Encoder
+from beats_jax.weights.download import cache_folder
+from beats_jax.weights.whole_file import whole_file
+
+FORMAT = 1  # of the cached files; raise it when what is computed changes
+# Settings that decide what is heard of a file, and which files can be used; others do not touch the embeddings.
+_HEARD = ("window_seconds", "evaluation_window_seconds", "hop_seconds", "trim_below_dbfs", "check", "multi_label")
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the rows that could be read.
+
+    Attributes:
+      manifest: those rows, N, with metadata `seconds` and `content`.
+      values: float32 [L, P, N, D]; a row heard in several windows has their mean.
+      layers, poolings: L and P names.
+      cached: the file that holds them. seconds: time they took to compute, 0 where they were at hand.
+    """
+
+    manifest: Manifest
+    values: np.ndarray
+    layers: tuple[str, ...]
+    poolings: tuple[str, ...]
+    cached: Path
+    seconds: float
+
+
+def embed_manifest(
+    encoder: Encoder, manifest: Manifest, data: DataConfig, errors: ErrorLog, cache: str | Path | None = None
+) -> Embeddings:
+    """Embeds every row, or takes what an earlier call left.
+
+    Args:
+      manifest: rows from a source, not validated yet. data: window, batch size, workers.
+      errors: gets the files that cannot be used, known ones too.
+      cache: folder of the cached embeddings; None = `embeddings` in the folder of downloaded checkpoints
+        (`weights.download.cache_folder`). The key is made of the weights, the front-end, each file's path, size and time of
+        change, the rows and the windows.
+    Raises:
+      UserError: nothing usable, fewer than two classes, a cache that cannot be written; with strict `errors` the first bad file.
+    """
+    if len(manifest):
+        manifest = merge_repeated_rows(manifest, data.multi_label)[0]
+    folder = Path(cache) if cache is not None else cache_folder() / "embeddings"
+    facts = _facts(encoder, manifest, data)
+    path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
+    found, seconds = _read(path), 0.0
+    if found is None:
+        start = time.perf_counter()
+        found = _compute(encoder, manifest, data, errors)
+        seconds = time.perf_counter() - start
+        _write(path, found, facts)
+    for file, reason in found["errors"]:
+        errors.add(file, reason)
+    rows = manifest.take(found["rows"]).with_metadata(seconds=found["seconds"], content=text_column(found["content"]))
+    rows = replace(rows, errors=())
+    require_classes(rows, data.multi_label, 2)
+    return Embeddings(rows, found["values"], encoder.layers, encoder.poolings, path, seconds)
+
+
+def _facts(encoder: Encoder, manifest: Manifest, data: DataConfig) -> dict[str, Any]:
+    """All that the embeddings depend on."""
+    names, place = np.unique(manifest.files, return_inverse=True)
+    rows = hashlib.sha256()
+    for column in (place.astype(np.int64), manifest.starts, manifest.ends):
+        rows.update(column.tobytes())
+    settings = to_mapping(data)
+    return {
+        "format": FORMAT,
+        "encoder": encoder.identity(),
+        "audio": to_mapping(encoder.audio),
+        "heard": {name: settings[name] for name in _HEARD},
+        "files": [(str(Path(name).absolute()), *_stamp(name)) for name in map(str, names)],
+        "rows_sha256": rows.hexdigest(),
+    }
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds; (-1, -1) for a file that is not there, which validation lists."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: ErrorLog) -> dict[str, Any]:
+    """What is kept: rows, their durations and contents, values, errors."""
+    numbered = manifest.with_metadata(row=np.arange(len(manifest)))
+    report = validate(numbered, data, encoder.audio, error_log=errors)
+    usable = report.manifest
+    batches = evaluation_batches(usable, LabelVocabulary.from_manifest(usable), no_longer(data, usable), encoder.audio)
+    seen, values, unread = _means(_embedded(encoder, batches), len(usable))
+    if not len(seen):
+        raise UserError(f"none of the {len(usable)} rows could be embedded; {errors.path} lists why")
+    bad = [(os.fspath(error.path), error.reason) for error in (*report.errors, *unread)]
+    return {
+        "rows": usable.metadata["row"][seen],
+        "seconds": usable.metadata["seconds"][seen],
+        "content": usable.metadata["content"][seen].tolist(),
+        "values": values,
+        "errors": bad,
+    }
+
+
+def no_longer(data: DataConfig, manifest: Manifest) -> DataConfig:
+    """Windows that are no longer than the longest row: what they would hold beyond it is padding, which never counts."""
+    starts, ends = row_bounds(manifest)
+    longest = float(np.ceil(np.max(ends - starts) * 100) / 100)
+    return replace(data, evaluation_window_seconds=min(data.heard_seconds, longest))
+
+
+def _embedded(encoder: Encoder, batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]]:
+    """(rows [b], values [L, P, b, D], errors) of each batch. The next batch is under way while the last one is fetched."""
+    waiting: tuple[Any, Any] | None = None
+    for batch in batches:
+        started = (batch, encoder.embed(batch.arrays["waveforms"], batch.arrays["lengths"]))
+        if waiting is not None:
+            yield _fetched(*waiting)
+        waiting = started
+    if waiting is not None:
+        yield _fetched(*waiting)
+
+
+def _fetched(batch: Any, values: Any) -> tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]:
+    real = batch.arrays["example_mask"]
+    return batch.arrays["rows"][real], np.asarray(values)[:, :, real], batch.errors
+
+
+def _means(
+    embedded: Iterable[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]], num_rows: int
+) -> tuple[np.ndarray, np.ndarray, list[AudioError]]:
+    """Rows that were heard int64 [N], the mean over each row's windows float32 [L, P, N, D], files that were not read."""
+    total: np.ndarray | None = None
+    windows, errors = np.zeros(num_rows, np.int64), []
+    for rows, values, unread in embedded:
+        if total is None:
+            total = np.zeros((*values.shape[:2], num_rows, values.shape[3]), np.float32)
+        np.add.at(windows, rows, 1)
+        for row, value in zip(rows.tolist(), values.swapaxes(0, 2).swapaxes(1, 2), strict=True):
+            total[:, :, row] += value
+        errors += unread
+    seen = np.flatnonzero(windows)
+    if total is None:
+        return seen, np.zeros((0, 0, 0, 0), np.float32), errors
+    return seen, total[:, :, seen] / windows[seen][None, None, :, None].astype(np.float32), errors
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What `_write` wrote; None where there is nothing, or something else than we wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            found = {name: file.get_tensor(name) for name in ("rows", "seconds", "values")}
+            return {**found, **json.loads(file.metadata()["texts"])}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        print(f"{path} is damaged ({error}) and is made again", flush=True)
+        return None
+
+
+def _write(path: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
+    from safetensors.numpy import save
+
+    texts = json.dumps({"content": found["content"], "errors": found["errors"]})
+    arrays = {name: np.ascontiguousarray(found[name]) for name in ("rows", "seconds", "values")}
+    metadata = {"texts": texts, "facts": json.dumps({**facts, "files": len(facts["files"])})}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"no embeddings can be kept in {path.parent}: {error.strerror}; choose another --cache") from error
+    with whole_file(path) as file:
+        file.write(save(arrays, metadata))

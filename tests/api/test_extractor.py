@@ -1,0 +1,95 @@
+"""Vectors of files: alone = in a batch = by hand, whatever the length; bad files are told."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import beats_jax
+from beats_jax import BEATsFeatureExtractor
+from beats_jax.audio.io import read, write_wav
+from beats_jax.errors import UserError
+from beats_jax.models.heads import POOLINGS
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Four clips of other lengths and rates."""
+    folder, random = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    paths = []
+    for number, (seconds, rate) in enumerate(((0.4, RATE), (1.3, 22_050), (0.1, RATE), (0.7, 8_000))):
+        paths.append(folder / f"{number}.wav")
+        write_wav(paths[-1], 0.1 * random.normal(size=round(seconds * rate)).astype(np.float32), rate)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return beats_jax.load(tiny_model)
+
+
+@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "cls"])
+def test_a_file_gives_the_same_vector_alone_and_in_a_batch(model, clips, pooling):
+    together = BEATsFeatureExtractor(model, pooling=pooling, batch_size=3).extract_from_files(clips)
+    assert (together.shape, together.dtype) == ((4, 32), np.float32)
+    for path, vector in zip(clips, together, strict=True):
+        waveform = read(path, sample_rate=RATE)[None]
+        by_hand = model.embed(waveform, np.array([waveform.shape[1]]), pooling=pooling)[0]
+        np.testing.assert_allclose(vector, by_hand, atol=2e-5)
+    alone = BEATsFeatureExtractor(model, pooling=pooling).extract_from_file(clips[1])
+    np.testing.assert_allclose(alone, together[1], atol=2e-5)
+
+
+def test_the_layer_is_the_models_own(model, clips):
+    vector = BEATsFeatureExtractor(model, layer=1).extract_from_file(clips[0])
+    layers = model.encode(read(clips[0], sample_rate=RATE)[None], layers=True).layers
+    np.testing.assert_allclose(vector, jnp.mean(layers[1, 0], axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize(("pooling", "rule"), [("mean", np.mean), ("max", np.max), ("first", None), ("last", None)])
+def test_a_long_file_is_heard_in_equal_parts(model, clips, pooling, rule):
+    """1.3 s in windows of at most half a second: three of 0.433 s, nothing left out."""
+    whole = read(clips[1], sample_rate=RATE)
+    vector = BEATsFeatureExtractor(model, pooling=pooling, window_seconds=0.5).extract_from_file(clips[1])
+    edges = [round(i * 1.3 / 3 * RATE) for i in range(4)]
+    parts = np.stack([model.embed(whole[None, a:b], pooling=pooling)[0] for a, b in itertools.pairwise(edges)])
+    expected = parts[0 if pooling == "first" else -1] if rule is None else rule(parts, axis=0)
+    np.testing.assert_allclose(vector, expected, atol=2e-3)  # the windows of a resampled file differ by a sample
+
+
+def test_bad_files_are_named_or_become_nan(model, clips, tmp_path):
+    (tmp_path / "torn.wav").write_bytes(clips[0].read_bytes()[:30])
+    paths = [clips[0], tmp_path / "torn.wav", tmp_path / "gone.wav", clips[2]]
+    with pytest.raises(UserError, match=r"2 of 4 files cannot be read: .*torn\.wav.*gone\.wav.*on_error='nan'"):
+        BEATsFeatureExtractor(model).extract_from_files(paths)
+    extractor = BEATsFeatureExtractor(model, on_error="nan")
+    vectors = extractor.extract_from_files(paths)
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False]
+    assert sorted(path.rsplit("/", 1)[1] for path in extractor.errors) == ["gone.wav", "torn.wav"]
+    np.testing.assert_allclose(vectors[[0, 3]], extractor.extract_from_files([clips[0], clips[2]]), atol=2e-5)
+    assert extractor.errors == {}
+    assert np.isnan(extractor.extract_from_files(paths[1:3])).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: BEATsFeatureExtractor(model, pooling="maen"), "did you mean 'mean'"),
+        (lambda model: BEATsFeatureExtractor(model, pooling="cls"), "allowed: mean, max, first, last"),
+        (lambda model: BEATsFeatureExtractor(model, layer=7), "layers 0 to 2"),
+        (lambda model: BEATsFeatureExtractor(model, on_error="skip"), "allowed: raise, nan"),
+        (lambda model: BEATsFeatureExtractor(model).extract_from_files([]), "list of files is empty"),
+        (lambda model: BEATsFeatureExtractor(model).extract_from_files("a.wav"), "use extract_from_file"),
+        (lambda model: BEATsFeatureExtractor("no/such/model"), "no published checkpoint has this name"),
+    ],
+)
+def test_mistakes_are_told(model, call, message):
+    with pytest.raises(UserError, match=message):
+        call(model)
+
+
+def test_the_width_is_the_models(model):
+    assert BEATsFeatureExtractor(model).get_feature_dim() == 32
