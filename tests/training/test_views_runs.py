@@ -15,7 +15,7 @@ from beats_jax.training.loop import FitSettings, fit
 from beats_jax.training.mesh import make_mesh
 from beats_jax.training.writers import Writers
 
-NAMES = ["eat", "contrastive", "joint"]
+NAMES = ["eat", pytest.param("contrastive", marks=pytest.mark.slow), "joint"]  # the joint one holds a contrastive one
 
 
 class Crash(Exception):
