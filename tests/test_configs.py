@@ -49,6 +49,39 @@ def test_an_unknown_word_after_the_config_is_told(name, capsys):
     assert "unknown word three_epochs; known: " in capsys.readouterr().err
 
 
+def test_old_options_keep_their_names():
+    """Seed 000's two commands, as they stand in its README."""
+    path = str(ROOT / "configs" / "bioacoustics.py")
+    first = read_experiment(
+        f"{path}:data_dir=/a,model_path=/m.pt,positive_dir=/p,negative_dir=/n,epochs=10,checkpoint_freq=2,segment_duration=10", []
+    )
+    data, training = first.data, first.training
+    assert (data.root, data.positive_dir, data.negative_dir, data.window_seconds) == ("/a", "/p", "/n", 10.0)
+    assert (first.model.checkpoint, training.max_epochs, training.evaluate_every_epochs) == ("/m.pt", 10.0, 2.0)
+    assert (first.objective.name, training.optimizer) == ("contrastive", "cautious_adamw")
+    second = read_experiment(f"{path}:data_dir=/a,labeled_dir=/l,supervised_weight=0.5,encoder_layers=2,lr=1e-4", [])
+    assert (second.objective.name, second.objective.supervised_weight, second.objective.base.name) == (
+        "joint",
+        0.5,
+        "contrastive",
+    )
+    assert (second.data.labeled_dir, second.model.encoder_layers, second.training.min_learning_rate) == ("/l", 2, 1e-4)
+    assert read_experiment(f"{path}:small", []).objective.bank_size == 512
+    with pytest.raises(UserError, match="no option 'epoch'; did you mean 'epochs'"):
+        read_experiment(f"{path}:epoch=3", [])
+    with pytest.raises(UserError, match=r"now --workdir /out"):
+        read_experiment(f"{path}:output_dir=/out", [])
+
+
+def test_eat_comes_in_three_sizes():
+    path = str(ROOT / "configs" / "pretrain_eat.py")
+    base, large, small = (read_experiment(f"{path}:{size}", []) for size in ("base", "large", "small"))
+    assert (base.model.embed_dim, large.model.embed_dim, small.model.embed_dim) == (768, 1024, 128)
+    assert (large.objective.decoder_kernel, large.objective.clones, small.objective.clones) == (5, 16, 8)
+    with pytest.raises(UserError, match="no size 'tiny'"):
+        read_experiment(f"{path}:tiny", [])
+
+
 def test_the_stages_of_pretraining_follow_each_other():
     """Every stage finds the run before it under the name that one has; only fine-tuning lies in between."""
     path = str(ROOT / "configs" / "pretrain_beats.py")

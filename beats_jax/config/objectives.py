@@ -37,6 +37,12 @@ class AugmentConfig:
         require(low <= high, f"objective.augment.noise_snr_db_low {low:g} is above noise_snr_db_high {high:g}")
         require(self.mixup_alpha > 0, f"objective.augment.mixup_alpha is {self.mixup_alpha}; it must be positive")
 
+    @property
+    def changes_clips(self) -> bool:
+        """Whether two augmentations of one clip, without mixing, may differ."""
+        masks = self.time_masks * self.time_mask_fraction + self.frequency_masks * self.frequency_mask_fraction
+        return self.roll or max(self.gain_db, self.noise_probability, masks) > 0
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -47,6 +53,11 @@ class ObjectiveConfig:
 
     name: str = "supervised"  # chooses the dataclass below: OBJECTIVE_CONFIGS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of recordings that it tells apart from unlabelled ones, see `datasets.roles`."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,122 @@ class TokenizerObjectiveConfig(ObjectiveConfig):
             _require_range(self, name, 0, LARGEST_SIZE)
 
 
-def _require_range(config: ObjectiveConfig, name: str, least: int, most: int) -> None:
+@dataclass(frozen=True)
+class EATObjectiveConfig(ObjectiveConfig):
+    """EAT pre-training: a student behind many masks follows its own average (arXiv 2401.03497; defaults are the base model's)."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "eat"
+    clones: int = 16  # masks of each clip, which share one pass of the teacher
+    mask_ratio: float = 0.8  # share of the patches that is hidden
+    mask_adjust: float = 0.07  # share of patches that blocks are drawn for beyond those that stay visible
+    mask_block: int = 5  # side of a visible block, in patches
+    utterance_weight: float = 192.0  # of the mean over clips and masks; published: 1 x their sum over one GPU's 12 x 16
+    average_layers: int = 0  # last layers whose MLP outputs are the target; 0 = all
+    decoder_layers: int = 6
+    decoder_width: int = 0  # 0 = the encoder's
+    decoder_kernel: int = 3
+    decoder_groups: int = 16
+    decoder_noise: float = 0.01  # standard deviation of what stands for hidden patches
+    teacher_decay: float = 0.9998  # share of itself that the teacher keeps each step, at the start
+    teacher_end_decay: float = 0.99999
+    teacher_anneal_steps: int = 100_000  # from the one to the other
+    exports: str = "student"  # the encoder that the run ends in: student (as published) | teacher
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.exports", self.exports, ("student", "teacher"))
+        require(0 < self.mask_ratio < 1, f"objective.mask_ratio is {self.mask_ratio}; it must lie between 0 and 1")
+        require(self.decoder_kernel % 2 == 1, f"objective.decoder_kernel is {self.decoder_kernel}; it must be odd")
+        for name in ("clones", "mask_block", "decoder_layers", "decoder_groups", "decoder_kernel"):
+            _require_range(self, name, 1, LARGEST_SIZE)
+        for name in ("average_layers", "decoder_width", "teacher_anneal_steps", "utterance_weight", "decoder_noise"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+        for name in ("mask_adjust", "teacher_decay", "teacher_end_decay"):
+            _require_range(self, name, 0, 1)
+        require_no_mixup(self)
+
+
+def _view_augmentation() -> AugmentConfig:
+    return AugmentConfig(
+        gain_db=6.0,
+        roll=True,
+        noise_probability=0.5,
+        time_masks=1,
+        time_mask_fraction=0.2,
+        frequency_masks=1,
+        frequency_mask_fraction=0.2,
+    )
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig(ObjectiveConfig):
+    """Two views of a recording together, other recordings apart, with a memory bank."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "contrastive"
+    augment: AugmentConfig = field(default_factory=_view_augmentation)
+    views: str = "augment"  # augment (one window, augmented twice) | crops (two crops of the window, each augmented)
+    crop_seconds: float = 0.0  # crops: length of one, below data.window_seconds
+    temperature: float = 0.1
+    bank_size: int = 4096  # past embeddings to be told apart from; 0 = no bank
+    projection_dim: int = 128  # width of what is compared; 0 = the pooled features themselves
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Sounds to gather, and what is surely something else."""
+        return ("positive", "negative")
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.views", self.views, ("augment", "crops"))
+        require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
+        for name in ("bank_size", "projection_dim"):
+            _require_range(self, name, 0, LARGEST_SIZE)
+        crops = self.views == "crops"
+        require(crops or self.crop_seconds == 0, "objective.crop_seconds needs objective.views 'crops'")
+        require(not crops or self.crop_seconds > 0, "objective.views is 'crops'; give objective.crop_seconds")
+        require_no_mixup(self)
+        require(
+            crops or self.augment.changes_clips,
+            "objective.augment changes nothing, so that both views of a clip would be the same: switch a part of it on, or use "
+            "objective.views 'crops'",
+        )
+
+
+@dataclass(frozen=True)
+class JointConfig(ObjectiveConfig):
+    """A self-supervised objective and classification of labelled clips at once, on one encoder."""
+
+    NEEDS_LABELS: ClassVar[bool] = False
+
+    name: str = "joint"
+    base: ObjectiveConfig = field(default_factory=ContrastiveConfig)
+    supervised_weight: float = 0.3  # of the labelled clips' loss beside that of the base objective
+    label_contrast: bool = True  # labelled clips also gather by their labels (supervised contrastive loss)
+    temperature: float = 0.1  # of that
+    label_smoothing: float = 0.0
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those of the base objective, and labelled recordings."""
+        return (*self.base.roles, "labeled")
+
+    def __post_init__(self) -> None:
+        require(not self.base.NEEDS_LABELS, f"objective.base.name is {self.base.name!r}; it must be one that needs no labels")
+        require(self.base.name != self.name, "objective.base.name is 'joint'; it must be what the labels are joined with")
+        require(self.supervised_weight >= 0, f"objective.supervised_weight is {self.supervised_weight}; it must not be negative")
+        require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
+        require(0 <= self.label_smoothing < 1, f"objective.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+
+
+def require_no_mixup(config: ObjectiveConfig) -> None:
+    """Raises `UserError` when clips would be mixed where there are no labels to mix with them."""
+    value = config.augment.mixup_probability
+    require(value == 0, f"objective.augment.mixup_probability is {value}; objective {config.name} has no labels to mix: use 0")
+
+
+def _require_range(config: ObjectiveConfig, name: str, least: float, most: float) -> None:
     value = getattr(config, name)
     require(least <= value <= most, f"objective.{name} is {value}; it must lie between {least} and {most}")
 
@@ -137,5 +263,8 @@ def _require_range(config: ObjectiveConfig, name: str, least: int, most: int) ->
 OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
     "masked_prediction": MaskedPredictionConfig,
+    "eat": EATObjectiveConfig,
+    "contrastive": ContrastiveConfig,
+    "joint": JointConfig,
     "tokenizer": TokenizerObjectiveConfig,
 }

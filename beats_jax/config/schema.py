@@ -92,8 +92,13 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # folder | csv | esc50 | urbansound8k | tfds | synthetic | recordings: datasets.sources.SOURCES
+    source: str = (
+        "folder"  # a name in datasets.sources.SOURCES; docs/datasets.md lists them
+    )
     root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
+    positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
+    negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
+    labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
     label_column: str = "label"
@@ -122,6 +127,9 @@ class DataConfig:
     batch_size: int = 16
     sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
     data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
+    positive_batch_size: int = 0  # clips of that role in a batch, besides batch_size others; 0 = a quarter of batch_size
+    negative_batch_size: int = 0
+    labeled_batch_size: int = 0
     balanced: bool = False  # draw classes evenly instead of rows
     draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
     reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all
@@ -175,6 +183,8 @@ class DataConfig:
         )
         require(self.hop_seconds >= 0, f"data.hop_seconds is {self.hop_seconds}; it must not be negative")
         require(self.batch_size >= 1, f"data.batch_size is {self.batch_size}; it must be at least 1")
+        for name in ("positive_batch_size", "negative_batch_size", "labeled_batch_size"):
+            require(getattr(self, name) >= 0, f"data.{name} is {getattr(self, name)}; it must not be negative")
         require(self.num_workers >= 0, f"data.num_workers is {self.num_workers}; it must not be negative")
         require(self.prefetch_batches >= 1, f"data.prefetch_batches is {self.prefetch_batches}; it must be at least 1")
 
@@ -191,7 +201,7 @@ class TrainingConfig:
     lora_rank: int = 8
     lora_alpha: float = 16.0  # the change of a kernel is alpha / rank times the product of its two factors
     lora_targets: str = r".*/(q_proj|v_proj|qkv)/kernel"  # regular expression on paths of kernels
-    optimizer: str = "adamw"  # adamw | adam (weight decay as part of the gradient, on every parameter: torch.optim.Adam)
+    optimizer: str = "adamw"  # adamw | cautious_adamw (moves where momentum and gradient agree) | adam (torch's: coupled decay)
     learning_rate: float = 1e-4  # peak
     schedule: str = "cosine"  # after the warm-up: cosine | step (constant, then in steps)
     min_learning_rate: float = 0.0  # end of the cosine; the steps stop here too
@@ -221,7 +231,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_one_of("training.mode", self.mode, ("full", "probe", "lora"))
         require(self.lora_rank >= 1, f"training.lora_rank is {self.lora_rank}; it must be at least 1")
-        require_one_of("training.optimizer", self.optimizer, ("adamw", "adam"))
+        require_one_of("training.optimizer", self.optimizer, ("adamw", "adam", "cautious_adamw"))
         require_one_of("training.schedule", self.schedule, ("cosine", "step"))
         first, apart = self.decay_start_epochs, self.decay_every_epochs
         require(first >= 0, f"training.decay_start_epochs is {first}; it must not be negative")

@@ -91,6 +91,12 @@ class MaskedPrediction:
         Returns:
           the next state, and (sum, count) of what `_loss` reports and of `gradient_norm` (before clipping).
         """
+        gradients, metrics, found = self.gradients(state, batch)
+        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        return self.advance(state, gradients, found), metrics
+
+    def gradients(self, state: MaskedState, batch: Batch) -> tuple[Any, Metrics, None]:
+        """Gradients like `state.params`, metrics, and nothing for `advance`."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask = self.frontend.unlabelled(key, batch)
         masking = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
@@ -98,9 +104,12 @@ class MaskedPrediction:
         loss = partial(self._loss, state.tokenizer, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
-        metrics = used_codes(metrics)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay), metrics
+        return gradients, used_codes(metrics), None
+
+    def advance(self, state: MaskedState, gradients: Any, found: None) -> MaskedState:
+        """The next state: one step of the optimizer."""
+        del found
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without dropout; its rows always have the same masks."""

@@ -17,6 +17,9 @@ from beats_jax.errors import UserError
 OBJECTIVES: dict[str, str] = {
     "supervised": "beats_jax.objectives.supervised:build",
     "masked_prediction": "beats_jax.objectives.masked_prediction:build",
+    "contrastive": "beats_jax.objectives.contrastive:build",
+    "joint": "beats_jax.objectives.joint:build",
+    "eat": "beats_jax.objectives.eat:build",
     "tokenizer": "beats_jax.objectives.tokenizer:build",
 }
 
@@ -56,10 +59,13 @@ def build(
     """The objective that `experiment.objective.name` asks for.
 
     Raises:
-      UserError: an unknown name; the nearest known one is named.
+      UserError: an unknown name; the nearest known one is named. A mode that only classification has.
     """
     name = experiment.objective.name
     if name not in OBJECTIVES:
         raise UserError(f"objective.name is {name!r}; {nearest(name, list(OBJECTIVES))}")
+    mode = experiment.training.mode
+    if mode != "full" and name != "supervised":
+        raise UserError(f"training.mode is {mode!r}; objective {name!r} trains the whole encoder: use 'full'")
     module, function = OBJECTIVES[name].split(":")
     return getattr(import_module(module), function)(experiment, vocabulary, optimizer, class_counts)

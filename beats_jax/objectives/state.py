@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -112,3 +113,8 @@ def filled(tree: Any, loaded: Mapping[str, Any]) -> Any:
 def path_name(path: Any) -> str:
     """A pytree path as "encoder/layers_0/fc1/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def extended(cls: type[S], state: State, **more: Any) -> S:
+    """`state` as one of a class with further attributes, `more`."""
+    return cls(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)}, **more)

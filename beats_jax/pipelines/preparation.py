@@ -10,6 +10,7 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.manifest import SPLITS, LabelVocabulary, Manifest
 from beats_jax.datasets.report import ValidationReport
+from beats_jax.datasets.roles import require_apart, with_roles_in_training
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits, fold_manifest
 from beats_jax.datasets.validation import validate
@@ -55,7 +56,11 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     classes = 2 if experiment.objective.NEEDS_LABELS else 0
     report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors, min_classes=classes)
     manifest = with_folds(report.manifest, data)
-    report = replace(report, manifest=manifest) if data.fold == "all" else report.with_splits(assign_splits(manifest, data))
+    if data.fold == "all":
+        report = replace(report, manifest=manifest)
+    else:
+        require_apart(manifest)
+        report = report.with_splits(with_roles_in_training(assign_splits(manifest, data)))
     return PreparedData(report, LabelVocabulary.from_manifest(report.manifest), errors)
 
 

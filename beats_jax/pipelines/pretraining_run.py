@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Generator
 from contextlib import closing
@@ -11,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from beats_jax.config import Experiment, to_mapping
 from beats_jax.datasets.loader import Batch, evaluation_batches
 from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.roles import LABELED
 from beats_jax.errors import UserError
+from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
+from beats_jax.pipelines.prediction import encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
 from beats_jax.pipelines.results import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.run import Run, reported_step
 from beats_jax.pipelines.starting_point import StartingPoint, starting_point
+from beats_jax.pipelines.training_run import VALIDATION_METRICS
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
 from beats_jax.training.mesh import put_batch, replicated
@@ -37,14 +43,17 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
       what metrics.json holds: `steps`, `train_<name>` and `validation_<name>` for every figure, `clips_per_second`.
     """
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
-    start = starting_point(experiment.model, experiment.audio, ())
+    labels = data.vocabulary.names if LABELED in experiment.objective.roles else ()
+    start = starting_point(experiment.model, experiment.audio, labels)
     print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
     model = jax.device_get(weights[experiment.training.select]["model"])
-    save_bundle(workdir / "model", Bundle(model, start.model, experiment.audio, (), False, source, licence=start.licence))
+    multi_label = bool(labels) and experiment.data.multi_label
+    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, licence=start.licence)
+    save_bundle(workdir / "model", bundle)
     return _write_results(workdir, experiment, data, fitted, command=command)
 
 
@@ -56,6 +65,8 @@ class _Run(Run):
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
         super().__init__(experiment, workdir, data)
         self._evaluate = jax.jit(self.objective.evaluate, out_shardings=replicated(self.mesh))
+        if self.vocabulary is not None:
+            self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
 
     def constants(self) -> tuple[str, ...]:
         """A codebook is not among the parameters here: the objective's state keeps it."""
@@ -81,7 +92,7 @@ class _Run(Run):
                 yield batch
 
     def evaluation_of(self, rows: Manifest) -> Evaluate:
-        """The loop's evaluation on recordings that are held out.
+        """The loop's evaluation on recordings that are held out, and of a joint run's labels among them.
 
         Raises:
           UserError: `training.monitor` is not among the figures (only a loss is sure to be).
@@ -99,12 +110,31 @@ class _Run(Run):
                     pair = sums.setdefault(name, [0.0, 0.0])
                     pair[0] += float(total)
                     pair[1] += float(count)
-            values = {name: total / count for name, (total, count) in sums.items() if count > 0}
+            values: dict[str, float] = {name: total / count for name, (total, count) in sums.items() if count > 0}
+            values |= self._label_figures(weights, rows)
             if monitor not in values:
                 raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(values))}")
             return values
 
         return evaluate
+
+    def _label_figures(self, weights: Any, rows: Manifest) -> dict[str, float]:
+        """`VALIDATION_METRICS` on the rows with labels; nothing where the objective does not learn any, or none is held out."""
+        labelled = rows.take(np.flatnonzero(rows.labels.per_row > 0))
+        if self.vocabulary is None or not len(labelled):
+            return {}
+        experiment, vocabulary = self.experiment, self.vocabulary
+
+        def logits(arrays: dict[str, np.ndarray]) -> np.ndarray:
+            with jax.set_mesh(self.mesh):
+                return np.asarray(self._predict(weights, put_batch(self.mesh, arrays))["logits"])
+
+        batches = evaluation_batches(labelled, vocabulary, experiment.data, experiment.audio)
+        predictions = predict_rows(logits, batches, len(labelled), len(vocabulary))
+        multi_label, threshold = experiment.data.multi_label, experiment.evaluation.threshold
+        labels = encoded_labels(labelled, vocabulary, predictions.rows, multi_label)
+        found = compute_metrics(labels, predictions.probabilities(multi_label), multi_label=multi_label, threshold=threshold)
+        return {name: found[name] for name in VALIDATION_METRICS if math.isfinite(found[name])}
 
     def _device_batches(self) -> Generator[Any, None, None]:
         with closing(self.batches(0)) as stream:

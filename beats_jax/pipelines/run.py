@@ -13,6 +13,7 @@ import numpy as np
 from beats_jax.config import Experiment, to_mapping
 from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, joined_batches, rows_by_role
 from beats_jax.errors import UserError
 from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
 from beats_jax.objectives import registry
@@ -40,23 +41,39 @@ class Run:
         self.experiment, self.workdir, self.data = experiment, workdir, data
         require_a_patch(experiment)
         self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
-        check_batch_size(self.mesh, experiment.data.batch_size, training.accumulation_steps)
         self.train_rows = data.manifest.split("train")
-        self.vocabulary: LabelVocabulary | None = data.vocabulary if experiment.objective.NEEDS_LABELS else None
-        self.epoch = steps_per_epoch(self.train_rows, experiment.data)
+        self.roles = experiment.objective.roles
+        self._check_batch_sizes()
+        reads_labels = experiment.objective.NEEDS_LABELS or LABELED in self.roles
+        self.vocabulary: LabelVocabulary | None = data.vocabulary if reads_labels else None
+        self.epoch = steps_per_epoch(self.train_rows.take(self._main_rows()), experiment.data)
         self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
         self.objective = self._objective()
+
+    def _main_rows(self) -> np.ndarray:
+        """Training rows that an epoch goes through: without those of roles that have batches of their own."""
+        if not self.roles:
+            return np.arange(len(self.train_rows))
+        return rows_by_role(self.train_rows, self.roles).get(UNLABELED, np.arange(0))
+
+    def _check_batch_sizes(self) -> None:
+        """Raises `UserError` for a batch, of any role, that does not divide over devices and parts."""
+        data, parts = self.experiment.data, self.experiment.training.accumulation_steps
+        found = tuple(rows_by_role(self.train_rows, self.roles)) if self.roles else (UNLABELED,)
+        for role, size in batch_sizes(data, found).items():
+            setting = "data.batch_size" if role == UNLABELED else f"data.{role}_batch_size"
+            check_batch_size(self.mesh, size, parts, setting)
 
     def _objective(self) -> Any:
         experiment, prefix = self.experiment, self.group and f"{self.group}/"
         never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
         learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
-        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
+        own_depth, behind = depth_with_lora(depth_of(experiment.model)), num_layers(experiment.model) + 1
 
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
-        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
+        optimizer = optimizers.build(learnt, self.settings.total_steps, depth, self.epoch)
         counts = None
         if self.vocabulary is not None:
             found = self.train_rows.labels.counts()
@@ -93,16 +110,14 @@ class Run:
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches from `start_step` on."""
         experiment = self.experiment
-        return training_batches(
-            self.train_rows,
-            self.vocabulary,
-            experiment.data,
-            experiment.audio,
-            seed=experiment.training.seed,
-            start_step=start_step,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-        )
+        rows = (self.train_rows, self.vocabulary, experiment.data, experiment.audio)
+        place: dict[str, int] = {
+            "seed": experiment.training.seed,
+            "start_step": start_step,
+            "host_index": jax.process_index(),
+            "host_count": jax.process_count(),
+        }
+        return joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
 
     def note_errors(self, errors: tuple[Any, ...]) -> None:
         """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""

@@ -37,7 +37,7 @@ def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None
     return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
-def check_batch_size(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> None:
+def check_batch_size(mesh: Mesh, batch_size: int, accumulation_steps: int = 1, setting: str = "data.batch_size") -> None:
     """Refuses a global batch that cannot be split evenly over the devices and the parts of an accumulated step.
 
     Raises:
@@ -47,7 +47,7 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -
     if batch_size % unit:
         parts = f" x {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
         raise UserError(
-            f"data.batch_size {batch_size} does not divide over {mesh.size} devices{parts}: use a multiple of {unit}, "
+            f"{setting} {batch_size} does not divide over {mesh.size} devices{parts}: use a multiple of {unit}, "
             f"such as {-(-batch_size // unit) * unit}"
         )
 

@@ -18,6 +18,7 @@ import optax
 from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.state import path_name
+from beats_jax.training.cautious import scale_by_cautious_adam
 
 Depth = Callable[[str], int]  # path -> 0 before the blocks, i + 1 in block i, L + 1 in the head
 
@@ -78,7 +79,8 @@ def build(
         raise UserError(f"training.layer_decay is {training.layer_decay:g} but this model has no layers to tell apart: use 1")
     patterns = [_compiled(pattern) for pattern in training.freeze]
     chain = [optax.clip_by_global_norm(training.clip_norm)] if training.clip_norm > 0 else []
-    adam = optax.scale_by_adam(b1=training.beta1, b2=training.beta2, eps=training.epsilon)
+    rule = scale_by_cautious_adam if training.optimizer == "cautious_adamw" else optax.scale_by_adam
+    adam = rule(b1=training.beta1, b2=training.beta2, eps=training.epsilon)
     if training.optimizer == "adam":
         chain += [optax.add_decayed_weights(training.weight_decay), adam]
     else:

@@ -9,7 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from beats_jax.config import BEATsConfig, DataConfig, Experiment, ObjectiveConfig, SupervisedConfig, TokenizerConfig, to_mapping
+from beats_jax.config import (
+    BEATsConfig,
+    DataConfig,
+    EATConfig,
+    Experiment,
+    ObjectiveConfig,
+    SupervisedConfig,
+    TokenizerConfig,
+    to_mapping,
+)
 from beats_jax.config.objectives import OBJECTIVE_CONFIGS
 from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
@@ -27,9 +36,13 @@ TINY = BEATsConfig(
 )
 
 
+MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives that train other models than BEATs
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
-    experiment = Experiment(model=TINY, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
+    model = MODELS.get(name, TINY)
+    experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     if name == "tokenizer":
         halves = unflatten({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()})
         save_bundle(tmp_path / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))

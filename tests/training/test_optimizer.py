@@ -134,3 +134,15 @@ def test_layer_decay_needs_layers():
 def _paths(tree):
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def test_cautious_adamw_follows_the_published_trajectory(shared):
+    golden = np.load(shared / "golden/bdl_losses.npz")
+    settings = {"optimizer": "cautious_adamw", "learning_rate": 0.01, "min_learning_rate": 0.01, "weight_decay": 0.05}
+    optimizer = build(TrainingConfig(**{**CONSTANT, **settings, "beta2": 0.999, "epsilon": 1e-6}), 10)
+    params = {"kernel": jnp.asarray(golden["opt_p0"])}
+    state = optimizer.init(params)
+    for i in range(5):
+        updates, state = optimizer.update({"kernel": golden[f"opt_grad{i}"]}, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["kernel"], golden[f"opt_p{i + 1}"], atol=1e-6)

@@ -18,6 +18,7 @@ from beats_jax.datasets.manifest import LabelColumn, Manifest
 from beats_jax.errors import UserError
 
 SOURCES: dict[str, str] = {
+    "bioacoustics": "beats_jax.datasets.sources.bioacoustics:load",
     "folder": "beats_jax.datasets.sources.folder:load",
     "csv": "beats_jax.datasets.sources.table:load",
     "esc50": "beats_jax.datasets.sources.esc50:load",

@@ -1,0 +1,283 @@
+"""Contrastive learning: two views of a recording together, all other recordings apart, many of them from a memory bank.
+
+waveforms [B, S] -> objectives.views -> fbank [B, 2, F, M] -> encoder -> mean over real tokens -> projection -> embeddings [2B, P]
+candidates of an anchor: the other embeddings of the batch, the bank, clips known to be something else ("negatives")
+loss = mean over the anchors of `gathering_losses`; afterwards the second views of the batch go into the bank
+
+A batch may hold clips of one kind of sound that is to be gathered (`gathered` True): they are positives of each other. Windows of
+the same recording are never held against each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from beats_jax.config import ContrastiveConfig, Experiment, ModelConfig
+from beats_jax.errors import UserError
+from beats_jax.models import registry
+from beats_jax.models.heads import pool
+from beats_jax.models.projection import Projection
+from beats_jax.objectives import memory_bank
+from beats_jax.objectives.contrastive_losses import gathering_losses, normalised, similarities
+from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients, over_batch
+from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
+from beats_jax.objectives.memory_bank import MemoryBank
+from beats_jax.objectives.state import State, apply_gradients, create, extended, with_parameters
+from beats_jax.objectives.views import one_view, two_views
+
+Batch = Mapping[str, jax.Array]
+NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
+NEGATIVE_STREAM = 2**32 - 8
+OUT = "_second_views"  # entry of the metrics by which embeddings leave the parts of a step
+
+
+class ContrastiveState(State):
+    """Attributes beside those of `State`: `bank`, or None where there is none."""
+
+    bank: MemoryBank | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contrastive:
+    """Learning which sounds are one and the same.
+
+    Attributes:
+      model: the encoder; its parameters are `model`.
+      model_config: its settings.
+      projection: from pooled features to what is compared, with parameters `projection`; None = the features themselves.
+      frontend: from waveforms to `fbank` and the mask of real tokens (always a mask, whatever the model attends to).
+      optimizer: turns gradients into updates.
+      config: views, temperature, bank.
+      crop_samples: length of a crop; 0 = no crops.
+      ema_decay: 0 = no average of the weights.
+      accumulation_steps: parts in which a batch goes through the model; a part is compared with itself and the bank.
+    """
+
+    model: nn.Module
+    model_config: ModelConfig
+    projection: Projection | None
+    frontend: Frontend
+    optimizer: optax.GradientTransformation
+    config: ContrastiveConfig
+    crop_samples: int = 0
+    ema_decay: float = 0.0
+    accumulation_steps: int = 1
+
+    def init(self, key: jax.Array, batch: Batch) -> ContrastiveState:
+        """A state with random parameters and an empty bank.
+
+        Raises:
+          UserError: a batch that is larger than the bank.
+        """
+        memory_bank.require_room(self.config.bank_size, batch["positions"].shape[0])
+        model_key, projection_key, run_key = jax.random.split(key, 3)
+        fbank, token_mask = self.frontend.evaluation(batch)
+        params = {"model": self.model.init({"params": model_key}, fbank, self._attended(token_mask))["params"]}
+        width = registry.num_features(self.model_config)
+        if self.projection is not None:
+            params["projection"] = self.projection.init(projection_key, jnp.zeros((1, width)))["params"]
+            width = self.projection.outputs
+        state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
+        bank = memory_bank.empty(self.config.bank_size, width) if self.config.bank_size else None
+        return extended(ContrastiveState, state, bank=bank)
+
+    def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
+        """A fresh state with the encoder of a checkpoint (None = random)."""
+        del batches
+        return state if loaded is None else with_parameters(state, {"model": loaded})
+
+    def update(self, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
+        """One step of learning.
+
+        Args:
+          batch: waveforms float32 [B, S], lengths int32 [B] (samples), positions int32 [B] (place in the global batch),
+            rows int32 [B] (the recording), example_mask bool [B] (False = row could not be read); perhaps gathered bool [B];
+            perhaps the same of negatives, under names that begin with `negative_`.
+        Returns:
+          the next state; metrics of `_loss`, `bank_filled` and `gradient_norm` (before clipping), as (sum, count).
+        """
+        gradients, metrics, found = self.gradients(state, batch)
+        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        return self.advance(state, gradients, found), metrics
+
+    def gradients(self, state: ContrastiveState, batch: Batch) -> tuple[Any, Metrics, MemoryBank | None]:
+        """Gradients like `state.params`, metrics, and the bank after this batch."""
+        key = jax.random.fold_in(state.key, state.step)
+        prepared = self._prepared(key, batch)
+        loss = partial(self._loss, state.bank, False)
+        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        embeddings, _ = metrics.pop(OUT)
+        if state.bank is None:
+            return gradients, metrics, None
+        kept = batch["example_mask"] & ~prepared["gathered"]
+        bank = memory_bank.stored(state.bank, embeddings, batch["rows"], kept)
+        metrics["bank_filled"] = (jnp.mean(bank.filled), jnp.ones(()))
+        return gradients, metrics, bank
+
+    def advance(self, state: ContrastiveState, gradients: Any, found: MemoryBank | None) -> ContrastiveState:
+        """The next state: one step of the optimizer, and the new bank."""
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(bank=found)
+
+    def evaluate(self, weights: Any, batch: Batch) -> Metrics:
+        """The same figures without bank and dropout; a batch always has the same views."""
+        metrics = self._loss(None, True, weights, self._prepared(jax.random.key(0), batch), jax.random.key(0))[1]
+        return {name: value for name, value in metrics.items() if name != OUT}
+
+    def embed(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
+        """Normalised embeddings, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
+        output: Any = self.model.apply({"params": params["model"]}, fbank, self._attended(token_mask), **options)
+        pooled = pool(output.features, token_mask, "mean", registry.num_special(self.model_config))
+        if self.projection is not None:
+            pooled = self.projection.apply({"params": params["projection"]}, pooled)
+        return normalised(pooled)  # type: ignore[arg-type]
+
+    def _attended(self, token_mask: jax.Array | None) -> jax.Array | None:
+        return registry.attention_mask(self.model_config, token_mask)
+
+    def _prepared(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
+        fbank, token_mask = two_views(key, batch, self.frontend, self.crop_samples)
+        size = fbank.shape[0]
+        prepared: dict[str, Any] = {
+            "fbank": fbank,
+            "token_mask": token_mask,
+            "rows": batch["rows"],
+            "example_mask": batch["example_mask"],
+            "gathered": batch.get("gathered", jnp.zeros(size, bool)),
+            "place": jnp.arange(size),
+        }
+        negatives = {name.removeprefix(NEGATIVE): x for name, x in batch.items() if name.startswith(NEGATIVE)}
+        if negatives:
+            view = one_view(jax.random.fold_in(key, NEGATIVE_STREAM), negatives, self.frontend, self.crop_samples)
+            prepared["negative"] = {"fbank": view[0], "token_mask": view[1], "example_mask": negatives["example_mask"]}
+        return over_batch(prepared)
+
+    def _loss(
+        self, bank: MemoryBank | None, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """Sum of the losses of a part of a batch over its anchors, and (sum, count) of what is reported.
+
+        `loss`, `retrieval` (the other view is nearer than anything that is held against the anchor), `similarity` (cosine of the
+        two views), `embedding_spread` (mean standard deviation over the batch times sqrt(P): 0 = collapsed, 1 = even).
+        """
+        dropout, layerdrop, negatives_key = jax.random.split(key, 3)
+        options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
+        fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
+        embeddings = self.embed(params, fbank, token_mask, **options)
+        sources = [among_views(embeddings, part)]
+        if bank is not None:
+            sources.append(from_bank(bank, part))
+        if "negative" in part:
+            negative, rngs = part["negative"], {"dropout": negatives_key, "layerdrop": negatives_key}
+            others = self.embed(params, negative["fbank"], negative["token_mask"], **{**options, "rngs": rngs})
+            allowed = jnp.broadcast_to(negative["example_mask"][None], (len(embeddings), len(others)))
+            sources.append(Candidates(others, jnp.zeros_like(allowed), allowed))
+        candidates = Candidates(*(jnp.concatenate(arrays, axis=min(i, 1)) for i, arrays in enumerate(zip(*sources, strict=True))))
+        scores = similarities(embeddings, candidates.embeddings, self.config.temperature)
+        losses = gathering_losses(scores, candidates.positives, candidates.allowed)
+        valid = jnp.repeat(part["example_mask"], 2)
+        total, count = jnp.sum(jnp.where(valid, losses, 0.0)), jnp.sum(valid).astype(jnp.float32)
+        views = embeddings.reshape(-1, 2, embeddings.shape[-1])
+        twin = jnp.repeat(jnp.sum(views[:, 0] * views[:, 1], axis=-1), 2)
+        strangers = candidates.allowed & ~candidates.positives
+        nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
+        size = len(views) * (1 if deterministic else self.accumulation_steps)
+        leaving = jnp.zeros((size, views.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(views[:, 1]))
+        return total, {
+            "loss": (total, count),
+            "retrieval": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
+            "similarity": (jnp.sum(jnp.where(valid, twin, 0.0)), count),
+            "embedding_spread": _spread(embeddings, valid),
+            OUT: (leaving, jnp.ones(())),
+        }
+
+
+class Candidates(NamedTuple):
+    """What anchors [A] are compared with."""
+
+    embeddings: jax.Array  # float32 [N, P], normalised
+    positives: jax.Array  # bool [A, N], belongs to the anchor
+    allowed: jax.Array  # bool [A, N], exists for the anchor
+
+
+def among_views(embeddings: jax.Array, part: Mapping[str, Any]) -> Candidates:
+    """The views of a part of a batch for each other, [2B, P], the two of a clip in succession.
+
+    A clip's other view is its positive, and so are the views of other gathered clips where it is one of them; other windows of
+    the same recording and clips that could not be read are left out.
+    """
+    rows, gathered, valid = (jnp.repeat(part[name], 2) for name in ("rows", "gathered", "example_mask"))
+    number = jnp.arange(len(rows))
+    itself, twin = number[:, None] == number[None], (number // 2)[:, None] == (number // 2)[None]
+    positives = ~itself & (twin | (gathered[:, None] & gathered[None]))
+    allowed = ~itself & valid[None] & (positives | (rows[:, None] != rows[None]))
+    return Candidates(embeddings, positives, allowed)
+
+
+def from_bank(bank: MemoryBank, part: Mapping[str, Any]) -> Candidates:
+    """All that lies in the bank, but what is of the anchor's own recording."""
+    rows = jnp.repeat(part["rows"], 2)
+    allowed = bank.filled[None] & (rows[:, None] != bank.rows[None])
+    return Candidates(bank.features, jnp.zeros_like(allowed), allowed)
+
+
+def _spread(embeddings: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    count = jnp.sum(valid)
+    mean = jnp.sum(jnp.where(valid[:, None], embeddings, 0.0), axis=0) / jnp.maximum(count, 1)
+    squares = jnp.where(valid[:, None], jnp.square(embeddings - mean[None]), 0.0)
+    deviation = jnp.sqrt(jnp.sum(squares, axis=0) / jnp.maximum(count, 1))
+    any_ = (count > 0).astype(jnp.float32)
+    return any_ * jnp.mean(deviation) * embeddings.shape[-1] ** 0.5, any_
+
+
+def build(
+    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
+) -> Contrastive:
+    """The objective of an experiment; labels are not needed.
+
+    Raises:
+      UserError: a batch larger than the bank, or crops that do not fit into the window.
+    """
+    del vocabulary, class_counts
+    config, training = experiment.objective, experiment.training
+    assert isinstance(config, ContrastiveConfig)
+    memory_bank.require_room(config.bank_size, experiment.data.batch_size)
+    model = dataclasses.replace(experiment.model, predictor_class=0)
+    settings, dtype = experiment.audio.filterbank, jnp.dtype(training.precision)
+    frontend = dataclasses.replace(
+        frontend_of(experiment, model),
+        token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, settings.num_mel_bins),
+    )
+    return Contrastive(
+        model=registry.build(model, dtype),
+        model_config=model,
+        projection=Projection(config.projection_dim, dtype) if config.projection_dim else None,
+        frontend=frontend,
+        optimizer=optimizer,
+        config=config,
+        crop_samples=_crop_samples(experiment, config, model),
+        ema_decay=training.ema_decay,
+        accumulation_steps=training.accumulation_steps,
+    )
+
+
+def _crop_samples(experiment: Experiment, config: ContrastiveConfig, model: ModelConfig) -> int:
+    if config.views != "crops":
+        return 0
+    settings, seconds, window = experiment.audio.filterbank, config.crop_seconds, experiment.data.window_seconds
+    shortest = settings.frame_samples + (registry.min_frames(model) - 1) * settings.hop_samples
+    if not shortest <= round(seconds * settings.sample_rate) < round(window * settings.sample_rate):
+        raise UserError(
+            f"objective.crop_seconds is {seconds:g}; a crop must be shorter than data.window_seconds {window:g} and hold one "
+            f"patch of the model ({shortest / settings.sample_rate:g} s)"
+        )
+    return round(seconds * settings.sample_rate)

@@ -1,0 +1,139 @@
+"""Learn from a folder of recordings as marianbasti/bioacoustics does: contrastive, with labels where there are some.
+
+Command:  python -m beats_jax.train --config configs/bioacoustics.py --config.data.root=data --workdir runs/forest
+          or with the old options under their own names, separated by commas:
+          python -m beats_jax.train --workdir runs/forest \
+              --config configs/bioacoustics.py:data_dir=data/unlabeled,positive_dir=data/positive,epochs=10,checkpoint_freq=2
+          With labeled_dir=..., or with the option joint=true where data/ has a folder labeled/, it learns the labels too.
+Data:     data/unlabeled, data/labeled (labels.csv and audio/), data/positive, data/negative; or any folder of audio.
+Options:  docs/seed_flags.md says what became of each.
+Recipe:   that of the old trainer (cautious AdamW 0.9/0.999, epsilon 1e-6, no decay, 1e-5 throughout, temperature 0.1, bank of
+          4096), without its mistakes: two augmented views, a bank that counts, positives that are used, labels at their clips.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from beats_jax.config.validation import nearest
+from beats_jax.errors import UserError
+
+OPTIONS: dict[str, Any] = {
+    "data_dir": "",
+    "model_path": "",
+    "positive_dir": "",
+    "negative_dir": "",
+    "labeled_dir": "",
+    "epochs": 10.0,
+    "checkpoint_freq": 1.0,
+    "segment_duration": 10.0,
+    "supervised_weight": 0.3,
+    "encoder_layers": 12,
+    "encoder_embed_dim": 768,
+    "batch_size": 32,
+    "gradient_accumulation_steps": 1,
+    "lr": 1e-5,
+    "memory_bank_size": 4096,
+    "joint": False,
+}
+
+
+def get_config(options: str = "") -> ConfigDict:
+    """Settings that differ from the defaults in beats_jax/config; `options` as in the command above, or `small`."""
+    small = options == "small"
+    given = _parsed("" if small else options)
+    joint = given["joint"] or bool(given["labeled_dir"])
+    objective: dict[str, Any] = {"name": "contrastive", "temperature": 0.1, "bank_size": given["memory_bank_size"]}
+    if joint:
+        objective = {"name": "joint", "base": objective, "supervised_weight": given["supervised_weight"]}
+    settings = {
+        "name": "bioacoustics",
+        "data": _data(given),
+        "model": _model(given),
+        "objective": objective,
+        "training": _training(given),
+    }
+    return ConfigDict(_small(settings) if small else settings)
+
+
+def _parsed(options: str) -> dict[str, Any]:
+    found = dict(OPTIONS)
+    for item in filter(None, options.split(",")):
+        name, _, value = item.partition("=")
+        if name == "output_dir":
+            raise UserError(f"output_dir is now --workdir {value or 'DIR'}")
+        if name not in OPTIONS:
+            raise UserError(f"configs/bioacoustics.py has no option {name!r}; {nearest(name, list(OPTIONS))}")
+        kind = type(OPTIONS[name])
+        try:
+            found[name] = value.lower() in ("", "true", "1", "yes") if kind is bool else kind(value)
+        except ValueError:
+            raise UserError(f"option {name} is {value!r}; it must be a number") from None
+    return found
+
+
+def _data(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "source": "bioacoustics",
+        "root": given["data_dir"],
+        **{name: given[name] for name in ("positive_dir", "negative_dir", "labeled_dir")},
+        "multi_label": True,
+        "draw": "time",
+        "window_seconds": given["segment_duration"],
+        "batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
+        "train_split": 0.9,
+        "val_split": 0.1,
+        "test_split": 0.0,
+    }
+
+
+def _model(given: dict[str, Any]) -> dict[str, Any]:
+    width = given["encoder_embed_dim"]
+    return {
+        "family": "beats",
+        "checkpoint": given["model_path"],
+        "encoder_layers": given["encoder_layers"],
+        "encoder_embed_dim": width,
+        "encoder_ffn_embed_dim": 4 * width,
+        "encoder_attention_heads": max(1, width // 64),
+    }
+
+
+def _training(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "max_epochs": given["epochs"],
+        "optimizer": "cautious_adamw",
+        "learning_rate": given["lr"],
+        "min_learning_rate": given["lr"],
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.0,
+        "beta2": 0.999,
+        "epsilon": 1e-6,
+        "clip_norm": 0.0,
+        "accumulation_steps": given["gradient_accumulation_steps"],
+        "evaluate_every_epochs": given["checkpoint_freq"],
+        "monitor": "loss",
+    }
+
+
+def _small(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same for two cores: three blocks of 64 units, 5 s a clip, a higher learning rate, a bank of 512."""
+    model = {
+        "embed_dim": 64,
+        "encoder_layers": 3,
+        "encoder_embed_dim": 64,
+        "encoder_ffn_embed_dim": 256,
+        "encoder_attention_heads": 4,
+        "conv_pos": 31,
+        "conv_pos_groups": 4,
+        "num_buckets": 64,
+        "max_distance": 128,
+    }
+    training = {"learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup_fraction": 0.1, "clip_norm": 1.0}
+    return {
+        **settings,
+        "data": {**settings["data"], "window_seconds": 5.0},
+        "model": {**settings["model"], **model},
+        "objective": {**settings["objective"], "bank_size": 512},
+        "training": {**settings["training"], **training},
+    }
