@@ -92,9 +92,7 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = (
-        "folder"  # a name in datasets.sources.SOURCES; docs/datasets.md lists them
-    )
+    source: str = "folder"  # a name in datasets.sources.SOURCES; docs/datasets.md lists them
     root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
