@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -62,9 +63,16 @@ class _Run(Run):
         return tuple(pattern for pattern in super().constants() if not pattern.startswith("quantizer"))
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
-        """As the objective begins, from a checkpoint and the first batches."""
+        """As the objective begins, from a checkpoint and the first batches.
+
+        Raises:
+          UserError: `training.monitor` is not among the figures of an evaluation; said before the first step.
+        """
         with closing(self._device_batches()) as stream, jax.set_mesh(self.mesh):
-            return self.objective.begin(state, start.params, lambda: stream)
+            first = next(stream)
+            if len(self.data.manifest.split("val")):
+                _require_figure(self.experiment.training.monitor, jax.eval_shape(self.objective.evaluate, state.weights, first))
+            return self.objective.begin(state, start.params, lambda: itertools.chain([first], stream))
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches; raises `UserError` when there is nothing but silence in them."""
@@ -81,12 +89,7 @@ class _Run(Run):
                 yield batch
 
     def evaluation_of(self, rows: Manifest) -> Evaluate:
-        """The loop's evaluation on recordings that are held out.
-
-        Raises:
-          UserError: `training.monitor` is not among the figures (only a loss is sure to be).
-        """
-        monitor = self.experiment.training.monitor
+        """The loop's evaluation on recordings that are held out."""
 
         def evaluate(weights: Any, step: int) -> dict[str, float]:
             del step
@@ -99,10 +102,7 @@ class _Run(Run):
                     pair = sums.setdefault(name, [0.0, 0.0])
                     pair[0] += float(total)
                     pair[1] += float(count)
-            values = {name: total / count for name, (total, count) in sums.items() if count > 0}
-            if monitor not in values:
-                raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(values))}")
-            return values
+            return {name: total / count for name, (total, count) in sums.items() if count > 0}
 
         return evaluate
 
@@ -110,6 +110,11 @@ class _Run(Run):
         with closing(self.batches(0)) as stream:
             for batch in stream:
                 yield put_batch(self.mesh, batch.arrays)
+
+
+def _require_figure(monitor: str, figures: Mapping[str, Any]) -> None:
+    if monitor not in figures:
+        raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(figures))}")
 
 
 def _write_results(
