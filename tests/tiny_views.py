@@ -41,15 +41,15 @@ class Names:
     names: tuple[str, ...] = CLASSES
 
 
-def make_objective(name: str, *, steps: int = 20, **changes: Any) -> Any:
-    """The objective `eat`, `contrastive`, `joint` or `joint_eat`; `changes` are of its settings."""
+def make_objective(name: str, *, steps: int = 20, model: EATConfig = EAT_MODEL, **changes: Any) -> Any:
+    """The objective `eat`, `contrastive`, `joint` or `joint_eat`; `model` is EAT's, `changes` are of the objective's settings."""
     training = TrainingConfig(learning_rate=0.003)
     if name == "contrastive":
         return make_plain(replace(CONTRASTIVE, **changes), training=training, total_steps=steps)
     base = EAT if name.endswith("eat") else CONTRASTIVE
     config = replace(base, **changes) if name == "eat" else JointConfig(base=base, **changes)
     audio = AudioConfig(filterbank=replace(EAT_FILTERBANK, target_frames=64)) if name.endswith("eat") else AudioConfig()
-    options = {"model": EAT_MODEL} if name.endswith("eat") else {"model": make_plain(CONTRASTIVE).model_config}
+    options = {"model": model} if name.endswith("eat") else {"model": make_plain(CONTRASTIVE).model_config}
     data = DataConfig(multi_label=True)
     experiment = Experiment(objective=config, training=training, audio=audio, data=data, **options)
     return build(experiment, Names(), optimizer.build(training, steps), None)

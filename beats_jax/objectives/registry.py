@@ -59,13 +59,10 @@ def build(
     """The objective that `experiment.objective.name` asks for.
 
     Raises:
-      UserError: an unknown name; the nearest known one is named. A mode that only classification has.
+      UserError: an unknown name; the nearest known one is named.
     """
     name = experiment.objective.name
     if name not in OBJECTIVES:
         raise UserError(f"objective.name is {name!r}; {nearest(name, list(OBJECTIVES))}")
-    mode = experiment.training.mode
-    if mode != "full" and name != "supervised":
-        raise UserError(f"training.mode is {mode!r}; objective {name!r} trains the whole encoder: use 'full'")
     module, function = OBJECTIVES[name].split(":")
     return getattr(import_module(module), function)(experiment, vocabulary, optimizer, class_counts)

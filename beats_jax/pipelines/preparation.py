@@ -55,11 +55,11 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     errors = ErrorLog(workdir / ERRORS_FILE, strict)
     classes = 2 if experiment.objective.NEEDS_LABELS else 0
     report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors, min_classes=classes)
+    require_apart(report.manifest)
     manifest = with_folds(report.manifest, data)
     if data.fold == "all":
         report = replace(report, manifest=manifest)
     else:
-        require_apart(manifest)
         report = report.with_splits(with_roles_in_training(assign_splits(manifest, data)))
     return PreparedData(report, LabelVocabulary.from_manifest(report.manifest), errors)
 

@@ -68,12 +68,12 @@ class Run:
         experiment, prefix = self.experiment, self.group and f"{self.group}/"
         never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
         learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
-        own_depth, behind = depth_with_lora(depth_of(experiment.model)), num_layers(experiment.model) + 1
+        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
 
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
-        optimizer = optimizers.build(learnt, self.settings.total_steps, depth, self.epoch)
+        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
             found = self.train_rows.labels.counts()

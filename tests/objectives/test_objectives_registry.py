@@ -58,6 +58,8 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
         "rows": np.arange(2, dtype=np.int32),
         "example_mask": np.array([True, True]),
     }
+    if name == "joint":
+        batch |= {f"labeled_{key}": array for key, array in batch.items()}
     state = jax.jit(objective.init)(jax.random.key(0), batch)
     if not experiment.objective.NEEDS_LABELS:
         state = objective.begin(state, None, lambda: itertools.repeat(batch))

@@ -117,7 +117,7 @@ def test_mistakes_are_named(settings, write_config, tmp_path, tree):
     refused(r"batch_size 8 is larger than objective\.bank_size 4", {**BASE, "bank_size": 4})
     refused("trains models of the family 'eat', not 'beats'", {"name": "eat"})
     refused(r"objective\.base\.name is 'supervised'", {"name": "joint", "base": {"name": "supervised"}})
-    refused("trains the whole encoder: use 'full'", BASE, "--config.training.mode=probe")
+    refused("takes full only", BASE, "--config.training.mode=probe")
     refused(r"data\.positive_batch_size 2 does not divide over 8 devices", BASE, "--config.data.positive_batch_size=0")
     refused("needs labelled recordings", JOINT, f"--config.data.root={tree / 'unlabeled'}")
     refused(
