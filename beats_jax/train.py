@@ -14,6 +14,7 @@ EXAMPLES = """
 examples:
   python -m beats_jax.train --config configs/quickstart.py
   python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --workdir runs/owls
+  python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=recordings
   python -m beats_jax.train --config configs/esc50.py --config.data.root=ESC-50-master --config.data.fold=all
 
 Any setting is changed by --config.group.key=value; docs/settings.md lists them all. A workdir that already holds this
@@ -25,7 +26,7 @@ def parser() -> ArgumentParser:
     """The verb's arguments."""
     result = ArgumentParser(
         prog="beats_jax.train",
-        description="Train a model on labelled audio; writes metrics.json, predictions.csv, report.html and the model.",
+        description="Train a model on labelled audio, or pre-train one without labels; writes metrics, report and the model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

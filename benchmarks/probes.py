@@ -63,8 +63,8 @@ def sampled(values: np.ndarray, labels: np.ndarray, folds: np.ndarray, count: in
         place, fold = int(draw.integers(len(values))), int(draw.integers(folds.max() + 1))
         training = folds != fold
         scale = StandardScaler().fit(values[place][training])
-        data = (scale.transform(values[place][training]), labels[training], scale.transform(values[place][~training]))
-        both = [fitted(*data, labels[~training], STRENGTHS[strength], tight) for tight in (False, True)]
+        train, test = np.asarray(scale.transform(values[place][training])), np.asarray(scale.transform(values[place][~training]))
+        both = [fitted(train, labels[training], test, labels[~training], STRENGTHS[strength], tight) for tight in (False, True)]
         found.append(Fit(place, strength, fold, *zip(*both, strict=True)))
     return found
 

@@ -92,7 +92,7 @@ class SyntheticConfig:
 class DataConfig:
     """Where recordings and labels come from, how they are split and how they are read."""
 
-    source: str = "folder"  # folder | csv | esc50 | urbansound8k | tfds | synthetic | recordings | bioacoustics: datasets.sources
+    source: str = "folder"  # a name in datasets.sources.SOURCES; docs/datasets.md lists them
     root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
@@ -123,11 +123,11 @@ class DataConfig:
     trim_below_dbfs: float = 0.0  # cut what is quieter than this (say -74) at both ends of every file; 0 = keep all
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16
+    sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
+    data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
     positive_batch_size: int = 0  # clips of that role in a batch, besides batch_size others; 0 = a quarter of batch_size
     negative_batch_size: int = 0
     labeled_batch_size: int = 0
-    sample_rate: int = 0  # Hz; 0 = audio.filterbank.sample_rate, to which all sound is brought; another number is refused
-    data_dir: InitVar[str] = ""  # Python only: `root` under the name that beats-trainer gives it
     balanced: bool = False  # draw classes evenly instead of rows
     draw: str = "rows"  # an epoch visits every row once (rows), or every window_seconds of recorded time once (time)
     reject_below_dbfs: float = 0.0  # training windows with a lower rms level are drawn anew, then left out; 0 = keep all

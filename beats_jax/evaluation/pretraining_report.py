@@ -93,8 +93,8 @@ def _code_findings(last: Mapping[str, float]) -> list[str]:
         floor = entropy * math.log(2)
         word = "below" if last["train_loss"] < floor else "not yet below"
         found.append(
-            f"Codes occur with an entropy of {entropy:.2f} bits, so that {floor:.3f} is the loss of knowing only how often each "
-            f"occurs; the training loss is {word} it."
+            f"Codes occur with an entropy of {entropy:.2f} bits: knowing only how often each occurs gives a loss of {floor:.3f} "
+            f"(more with smoothing). The training loss is {word} that."
         )
     predicted, wanted = last.get("train_predicted_codes"), last.get("train_target_codes")
     if predicted is not None and wanted is not None:

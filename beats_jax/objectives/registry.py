@@ -44,7 +44,7 @@ class SelfSupervised(Objective, Protocol):
 
         Args:
           loaded: parameters of the encoder to start from, nested arrays; None = random.
-          batches: starts the training batches anew, as arrays on the devices.
+          batches: gives the training batches from the first on, as arrays on the devices; may be called once.
         """
         ...
 

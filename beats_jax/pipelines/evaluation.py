@@ -33,7 +33,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
       output: new or empty folder.
       page: html (report.html) | md (RESULTS.md).
     Raises:
-      UserError: no finished run, an `output` in use, data with labels that the run does not know.
+      UserError: no finished run, one without labels, an `output` in use, data with labels that the run does not know.
     """
     experiment = _experiment_of(run)
     new_folder(output)
@@ -91,7 +91,12 @@ def _experiment_of(run: Path) -> Experiment:
     if not (run / "model").is_dir():
         hint = "name one of its fold_ folders" if any(run.glob("fold_*")) else "finish it by giving its train command again"
         raise UserError(f"{run} has no trained model; {hint}")
-    return experiment_from_mapping(read_json(run / EXPERIMENT_FILE))
+    experiment = experiment_from_mapping(read_json(run / EXPERIMENT_FILE))
+    if not experiment.objective.NEEDS_LABELS:
+        raise UserError(
+            f"{run} learnt without labels and predicts none: fine-tune it (configs/finetune.py --config.model.checkpoint={run})"
+        )
+    return experiment
 
 
 def _rows_to_measure(manifest: Manifest, *, own: bool) -> Manifest:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -73,9 +74,16 @@ class _Run(Run):
         return tuple(pattern for pattern in super().constants() if not pattern.startswith("quantizer"))
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
-        """As the objective begins, from a checkpoint and the first batches."""
+        """As the objective begins, from a checkpoint and the first batches.
+
+        Raises:
+          UserError: `training.monitor` is not among the figures of an evaluation; said before the first step.
+        """
         with closing(self._device_batches()) as stream, jax.set_mesh(self.mesh):
-            return self.objective.begin(state, start.params, lambda: stream)
+            first = next(stream)
+            if self.vocabulary is None and len(self.data.manifest.split("val")):  # labels add figures, which the loop checks
+                _require_figure(self.experiment.training.monitor, jax.eval_shape(self.objective.evaluate, state.weights, first))
+            return self.objective.begin(state, start.params, lambda: itertools.chain([first], stream))
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches; raises `UserError` when there is nothing but silence in them."""
@@ -92,12 +100,7 @@ class _Run(Run):
                 yield batch
 
     def evaluation_of(self, rows: Manifest) -> Evaluate:
-        """The loop's evaluation on recordings that are held out, and of a joint run's labels among them.
-
-        Raises:
-          UserError: `training.monitor` is not among the figures (only a loss is sure to be).
-        """
-        monitor = self.experiment.training.monitor
+        """The loop's evaluation on recordings that are held out, and of a joint run's labels among them."""
 
         def evaluate(weights: Any, step: int) -> dict[str, float]:
             del step
@@ -111,10 +114,7 @@ class _Run(Run):
                     pair[0] += float(total)
                     pair[1] += float(count)
             values: dict[str, float] = {name: total / count for name, (total, count) in sums.items() if count > 0}
-            values |= self._label_figures(weights, rows)
-            if monitor not in values:
-                raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(values))}")
-            return values
+            return values | self._label_figures(weights, rows)
 
         return evaluate
 
@@ -140,6 +140,11 @@ class _Run(Run):
         with closing(self.batches(0)) as stream:
             for batch in stream:
                 yield put_batch(self.mesh, batch.arrays)
+
+
+def _require_figure(monitor: str, figures: Mapping[str, Any]) -> None:
+    if monitor not in figures:
+        raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(figures))}")
 
 
 def _write_results(

@@ -103,10 +103,11 @@ def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: boo
     return targets
 
 
-def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray:
+def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
     """bool [N]: rows whose file a run has trained on or chosen by: of its data, and not among the files that it was tested on.
 
-    False for every row where the model is no run, or its data were generated.
+    False for every row where the model is no run, or its data were generated. None where the run's recordings are not found at
+    the place that it states (relative to where it was started), so that nobody can tell.
     """
     run = Path(model).expanduser()
     unknown = np.zeros(len(manifest), bool)
@@ -117,8 +118,8 @@ def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray:
         return unknown
     try:
         own = load_manifest(replace(data, fold=""), workdir=run)
-    except UserError:  # its recordings lie elsewhere today; then these are others
-        return unknown
+    except UserError:  # the caller says so
+        return None
     tested = {_place(file) for file in read_predictions(run / "predictions.csv").files}
     known = {_place(file) for file in own.files.tolist()} - tested
     return np.array([_place(file) in known for file in manifest.files.tolist()], bool)

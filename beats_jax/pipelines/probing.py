@@ -28,7 +28,7 @@ from beats_jax.pipelines.evaluation import data_of, new_folder
 from beats_jax.pipelines.probe_data import FoldPlan, base_data, enough_folds, fold_notes, known_to_the_run, plan_folds, targets_of
 from beats_jax.pipelines.probe_results import Probed, write_probe
 from beats_jax.pipelines.tokens import read_tokens, without_facts
-from beats_jax.pipelines.workdir import ERRORS_FILE
+from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE
 from beats_jax.weights.model import Model
 from beats_jax.weights.pretrained import load
 
@@ -137,7 +137,13 @@ def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manife
     manifest = load_manifest(data, workdir=output)
     if not settings.unseen:
         return manifest
-    kept = manifest.take(~known_to_the_run(settings.model, manifest))
+    known = known_to_the_run(settings.model, manifest)
+    if known is None:
+        raise UserError(
+            f"--unseen cannot tell what {settings.model} was trained on: its recordings are not where its {EXPERIMENT_FILE} "
+            "says; give this command from the folder in which it was trained"
+        )
+    kept = manifest.take(~known)
     if not len(kept):
         raise UserError(f"--unseen leaves nothing: {settings.model} has been trained on every row of {settings.data}")
     print(f"{len(kept)} of {len(manifest)} rows are new to the run", flush=True)
@@ -230,7 +236,12 @@ def _findings(
     return EncoderFindings(name, embeddings.layers, embeddings.poolings, kinds, final, studies[0].choices, result, repeats)
 
 
-def _known_note(known: np.ndarray) -> list[str]:
+def _known_note(known: np.ndarray | None) -> list[str]:
+    if known is None:
+        return [
+            f"The recordings of this run are not where its {EXPERIMENT_FILE} says, seen from here, so that nobody can tell which "
+            "of these it was trained on; on those the figures are too good."
+        ]
     if not known.any():
         return []
     return [

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from beats_jax.config import Experiment, to_mapping
+from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
 from beats_jax.errors import UserError
 
 EXPERIMENT_FILE = "experiment.json"
@@ -36,7 +36,7 @@ def open_workdir(workdir: Path, experiment: Experiment) -> None:
         record.unlink()
         (workdir / ERRORS_FILE).unlink(missing_ok=True)
     elif record.exists():
-        differences = list(differing_settings(read_json(record), settings))
+        differences = list(differing_settings(_recorded_settings(record), settings))
         if differences:
             raise UserError(
                 f"{workdir} holds the run of another experiment: {'; '.join(differences)}. "
@@ -52,6 +52,18 @@ def open_workdir(workdir: Path, experiment: Experiment) -> None:
             write_json(record, settings)
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
+
+
+def _recorded_settings(record: Path) -> dict[str, Any]:
+    """The settings of a run; those that its version did not know yet have their defaults.
+
+    Raises:
+      UserError: the file is damaged, or names a setting that this version does not know.
+    """
+    try:
+        return to_mapping(experiment_from_mapping(read_json(record)))
+    except UserError as error:
+        raise UserError(f"{record}: {error}") from error
 
 
 def has_started(workdir: Path) -> bool:

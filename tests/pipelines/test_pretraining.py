@@ -3,16 +3,22 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from compiled_once import compiled_once
 
 import beats_jax
 from beats_jax.audio.io import write_wav
 from beats_jax.command_line import read_experiment
-from beats_jax.config import TokenizerConfig
+from beats_jax.config import TokenizerConfig, experiment_from_mapping
 from beats_jax.errors import UserError
+from beats_jax.pipelines.evaluation import evaluate_run
 from beats_jax.pipelines.experiment import run_experiment
+from beats_jax.pipelines.starting_point import starting_point
+from beats_jax.weights.architecture import check_params
+from beats_jax.weights.tree import flatten
 
 RATE = 16_000
 PRETRAIN = {
@@ -29,6 +35,12 @@ PRETRAIN = {
         "evaluate_every_epochs": 0.5, "checkpoint_every_steps": 2,
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +156,16 @@ def test_a_tokenizer_learns_from_the_encoder_and_the_next_encoder_from_the_token
     assert json.loads((tmp_path / "iter2" / "metrics.json").read_text())["train_target_codes"] <= 8
 
 
-def test_fine_tuning_starts_from_it(iter1, tiny_settings, write_config, tmp_path, capsys):
-    config = write_config(tiny_settings(training={"max_steps": 1, "max_epochs": 1.0}, evaluation={"bootstrap_resamples": 10}))
-    assert run(config, tmp_path / "tuned", f"--config.model.checkpoint={iter1}") == 0
-    assert f"starting from {iter1} with a new head" in capsys.readouterr().out
+def test_fine_tuning_starts_from_it(iter1, tiny_settings):
+    experiment = experiment_from_mapping(tiny_settings(model={"checkpoint": str(iter1)}))
+    start = starting_point(experiment.model, experiment.audio, ("owl", "wren"))
+    assert start.note == f"starting from {iter1} with a new head"
+    check_params(flatten(start.params), replace(start.model, predictor_class=0), "the encoder")
+
+
+def test_the_verb_evaluate_says_that_there_is_nothing_to_measure(iter1, tmp_path):
+    with pytest.raises(UserError, match="learnt without labels"):
+        evaluate_run(iter1, None, tmp_path / "again", strict=False, command="test")
 
 
 def test_mistakes_are_named(settings, write_config, tmp_path):
@@ -155,9 +173,7 @@ def test_mistakes_are_named(settings, write_config, tmp_path):
         with pytest.raises(UserError, match=message):
             run(write_config(settings()), tmp_path / f"{len(list(tmp_path.iterdir()))}", *overrides)
 
-    refused(
-        "without labels it can be: loss", "--config.training.monitor=accuracy", "--config.training.evaluate_every_epochs=0.01"
-    )
+    refused("without labels it can be: loss, masked_accuracy", "--config.training.monitor=accuracy")
     refused("'all' compares classifiers", "--config.data.fold=all")
     refused("20 batches in a row hold no usable window", "--config.data.reject_below_dbfs=-0.5", "--config.training.max_steps=30")
     silent = tmp_path / "silent"

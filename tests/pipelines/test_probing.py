@@ -261,5 +261,22 @@ def test_recordings_that_a_run_has_heard_are_known(tmp_path, place):
     names = ["file,start,end,label,prediction,p:low", f"{sounds / 'low' / '0.wav'},0.0,,low,low,1.0"]
     (tmp_path / "predictions.csv").write_text("\n".join(names) + "\n")
     manifest = Manifest.from_columns([str(sounds / "low" / f"{k}.wav") for k in range(2)] + ["new.wav"], [["low"]] * 3)
-    assert known_to_the_run(str(tmp_path), manifest).tolist() == [False, True, False]
-    assert not known_to_the_run("BEATs_iter3", manifest).any()
+    known = known_to_the_run(str(tmp_path), manifest)
+    assert known is not None
+    assert known.tolist() == [False, True, False]
+    no_run = known_to_the_run("BEATs_iter3", manifest)
+    assert no_run is not None
+    assert not no_run.any()
+
+
+def test_a_run_whose_recordings_are_gone_is_no_reason_to_be_sure(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    load(place / "encoder").save(run / "model")
+    (run / "experiment.json").write_text(json.dumps({"data": {"source": "folder", "root": "recordings_of_another_place"}}))
+    (run / "predictions.csv").write_text("file,start,end,label,prediction,p:low\n")
+    plain = ["--probe", str(run), "--data", str(place / "sounds"), "--cache", str(place / "cache"), "--folds", "3"]
+    plain += ["--poolings", "mean,std", "--probe-kinds", "prototype", "--layers", "0"]
+    assert evaluate([*plain, "--unseen", "--output", str(tmp_path / "a")]) == 2
+    assert "--unseen cannot tell" in capsys.readouterr().err
+    assert evaluate([*plain, "--output", str(tmp_path / "b")]) == 0
+    assert "nobody can tell" in (tmp_path / "b" / "report.html").read_text()

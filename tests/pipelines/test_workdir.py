@@ -63,3 +63,15 @@ def test_finished_means_that_the_last_file_is_there(tmp_path):
     write_json(tmp_path / "run" / "metrics.json", {"accuracy": 1.0})
     assert is_finished(tmp_path / "run")
     assert read_json(tmp_path / "run" / "metrics.json") == {"accuracy": 1.0}
+
+
+def test_a_record_of_an_older_version_has_the_defaults_of_what_came_since(tmp_path):
+    open_workdir(tmp_path / "run", Experiment())
+    (tmp_path / "run" / "history.jsonl").touch()
+    record = tmp_path / "run" / EXPERIMENT_FILE
+    settings = read_json(record)
+    write_json(record, {**settings, "training": {name: v for name, v in settings["training"].items() if name != "mode"}})
+    open_workdir(tmp_path / "run", Experiment())
+    write_json(record, {**settings, "data": {**settings["data"], "owls": 3}})
+    with pytest.raises(UserError, match=r"experiment\.json: unknown setting config\.data\.owls"):
+        open_workdir(tmp_path / "run", Experiment())

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from compiled_once import compiled_once
 from tiny_problem import AUGMENT, TinyBatch, assert_same_bits, batches, make_objective
 
 from beats_jax.config import SupervisedConfig, TrainingConfig
@@ -46,20 +46,10 @@ OBJECTIVE = make_objective(TRAINING, total_steps=8, dropout=0.2)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
+def compiled(tmp_path_factory):
     """Every `fit` compiles anew, and nearly always the same: a cache on disk, for the processes of their own too."""
-    directory = str(tmp_path_factory.mktemp("compiled"))
-    options = {"jax_compilation_cache_dir": directory, "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: getattr(jax.config, name) for name in options}
-    _configure(options)
-    yield directory
-    _configure(before)
-
-
-def _configure(options):
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with compiled_once(tmp_path_factory.mktemp("compiled")) as directory:
+        yield directory
 
 
 class Run(NamedTuple):
@@ -71,7 +61,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, compiled_once):
+def uninterrupted(tmp_path_factory, compiled):
     workdir = tmp_path_factory.mktemp("uninterrupted")
     return Run(workdir, run(workdir), rows_of(workdir))
 
@@ -280,7 +270,7 @@ def test_sigterm_saves_and_a_second_signal_is_not_caught(tmp_path, uninterrupted
     assert rows_of(tmp_path) == uninterrupted.rows
 
 
-def test_killed_process_goes_on_to_the_same_weights(tmp_path, compiled_once):
+def test_killed_process_goes_on_to_the_same_weights(tmp_path, compiled):
     """SIGKILL while a batch is being made, then on to the end: equal to a run that nobody touched."""
 
     def start(workdir, pause):
@@ -289,7 +279,7 @@ def test_killed_process_goes_on_to_the_same_weights(tmp_path, compiled_once):
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
             "XLA_FLAGS": "",
-            "JAX_COMPILATION_CACHE_DIR": compiled_once,
+            "JAX_COMPILATION_CACHE_DIR": compiled,
         }
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

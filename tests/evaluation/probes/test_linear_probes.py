@@ -28,6 +28,11 @@ def one_hot(labels, classes):
     return jnp.asarray(np.eye(classes, dtype=np.float32)[labels])
 
 
+def answers(path, place, test):
+    """Probabilities of the test examples."""
+    return np.asarray(jax.nn.softmax(test @ path.coefficients[place].T + path.intercepts[place][None], axis=1))
+
+
 @pytest.mark.parametrize(("examples", "width"), [(120, 20), (40, 90)])
 def test_multinomial_solutions_are_those_of_scikit_learn(examples, width):
     """More examples than dimensions, and fewer: there the axes come from the other Gram matrix."""
@@ -37,57 +42,56 @@ def test_multinomial_solutions_are_those_of_scikit_learn(examples, width):
         truth = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(train.astype(float), labels)
         np.testing.assert_allclose(path.coefficients[i], truth.coef_, atol=1e-4)
         np.testing.assert_allclose(path.intercepts[i], truth.intercept_, atol=1e-4)
-        found = jax.nn.softmax(test @ path.coefficients[i].T + path.intercepts[i][None], axis=1)
-        np.testing.assert_allclose(found, truth.predict_proba(test), atol=1e-4)
+        np.testing.assert_allclose(answers(path, i, test), truth.predict_proba(test), atol=1e-4)
 
 
 def test_the_sweeps_tolerance_is_tight_enough():
-    train, test, labels = problem(60, 90, 4, seed=1)
-    logits = logistic_logits(train, one_hot(labels, 4), jnp.ones(60), test, jnp.array(STRENGTHS), False)
-    for answer, strength in zip(logits, STRENGTHS, strict=True):
+    train, test, labels = problem(40, 90, 4, seed=1)
+    path = logistic_path(train, one_hot(labels, 4), jnp.ones(40), jnp.array(STRENGTHS))
+    for i, strength in enumerate(STRENGTHS):
         truth = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(train.astype(float), labels)
-        np.testing.assert_allclose(jax.nn.softmax(answer, axis=1), truth.predict_proba(test), atol=5e-3)
+        np.testing.assert_allclose(answers(path, i, test), truth.predict_proba(test), atol=5e-3)
+    logits = logistic_logits(train, one_hot(labels, 4), jnp.ones(40), test, jnp.array(STRENGTHS), False)
+    np.testing.assert_allclose(jax.nn.softmax(logits[2], axis=1), answers(path, 2, test), atol=1e-5)
 
 
 def test_several_labels_are_one_binary_problem_each():
-    train = problem(80, 12, 3)[0]
-    targets = (np.random.default_rng(2).random((80, 3)) < (0.2, 0.5, 0.7)).astype(np.float32)
-    path = logistic_path(train, targets, jnp.ones(80), jnp.array([0.1, 1.0]), multi_label=True, tolerance=1e-6)
-    for i, strength in enumerate((0.1, 1.0)):
-        for k in range(3):
+    train = problem(40, 90, 4)[0]
+    targets = (np.random.default_rng(2).random((40, 4)) < (0.2, 0.4, 0.5, 0.7)).astype(np.float32)
+    path = logistic_path(train, targets, jnp.ones(40), jnp.array(STRENGTHS), multi_label=True, tolerance=1e-6)
+    for i, strength in enumerate(STRENGTHS):
+        for k in range(4):
             truth = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(train.astype(float), targets[:, k])
             np.testing.assert_allclose(path.coefficients[i, k], truth.coef_[0], atol=1e-4)
             np.testing.assert_allclose(path.intercepts[i, k], truth.intercept_[0], atol=1e-4)
 
 
 def test_padding_is_no_example():
-    train, test, labels = problem(30, 8, 3)
-    garbage = np.concatenate([train + 2.0, np.full((6, 8), 1e3, np.float32)])
-    targets = jnp.concatenate([one_hot(labels, 3), jnp.ones((6, 3))])
-    weights = jnp.concatenate([jnp.ones(30), jnp.zeros(6)])
+    train, test, labels = problem(40, 90, 4)
+    garbage = np.concatenate([train + 2.0, np.full((6, 90), 1e3, np.float32)])
+    targets = jnp.concatenate([one_hot(labels, 4), jnp.ones((6, 4))])
+    weights = jnp.concatenate([jnp.ones(40), jnp.zeros(6)])
     padded, moved = standardised(jnp.asarray(garbage), weights, jnp.asarray(test + 2.0))
-    plain, still = standardised(jnp.asarray(train), jnp.ones(30), jnp.asarray(test))
-    np.testing.assert_allclose(padded[:30], plain, atol=1e-5)
-    strengths = jnp.array([0.1])
-    found = logistic_path(padded, targets, weights, strengths, tolerance=1e-6)
-    expected = logistic_path(plain, one_hot(labels, 3), jnp.ones(30), strengths, tolerance=1e-6)
-    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5)
-    ridges = [ridge_values(*args, jnp.array([3.0])) for args in ((padded, targets, weights, moved),
-                                                               (plain, one_hot(labels, 3), jnp.ones(30), still))]  # fmt: skip
-    np.testing.assert_allclose(*ridges, atol=1e-5)
+    np.testing.assert_allclose(padded[:40], train, atol=1e-5)
+    np.testing.assert_array_equal(padded[40:], 0)
+    found = logistic_path(padded, targets, weights, jnp.array(STRENGTHS), tolerance=1e-6)
+    expected = logistic_path(train, one_hot(labels, 4), jnp.ones(40), jnp.array(STRENGTHS), tolerance=1e-6)
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-4)
+    alphas = jnp.array([0.1, 1.0, 100.0])
+    ridge = ridge_values(train, one_hot(labels, 4), jnp.ones(40), test, alphas)
+    np.testing.assert_allclose(ridge_values(padded, targets, weights, moved, alphas), ridge, atol=1e-4)
 
 
 def test_a_class_without_examples_is_improbable_and_harms_nobody():
-    train, test, labels = problem(40, 10, 3)
-    for multi_label in (False, True):
-        path = logistic_path(train, one_hot(labels, 4), jnp.ones(40), jnp.array([1.0]), multi_label=multi_label, tolerance=1e-5)
-        logits = test @ path.coefficients[0].T + path.intercepts[0][None]
-        found = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits, axis=1)
-        assert np.asarray(found)[:, 3].max() < 1e-5
-        without = logistic_path(
-            train, one_hot(labels, 3), jnp.ones(40), jnp.array([1.0]), multi_label=multi_label, tolerance=1e-5
-        )
-        np.testing.assert_allclose(path.coefficients[0, :3], without.coefficients[0], atol=1e-3)
+    train, test, labels = problem(40, 90, 3)
+    ones, strengths = jnp.ones(40), jnp.array(STRENGTHS)
+    path = logistic_path(train, one_hot(labels, 4), ones, strengths, tolerance=1e-6)
+    assert answers(path, 2, test)[:, 3].max() < 1e-5
+    without = logistic_path(train, one_hot(labels, 3), ones, strengths, tolerance=1e-6)
+    np.testing.assert_allclose(path.coefficients[:3, :3], without.coefficients[:3], atol=1e-3)
+    several = logistic_path(train, one_hot(labels, 4), ones, strengths, multi_label=True, tolerance=1e-6)
+    logits = test @ several.coefficients[2].T + several.intercepts[2][None]
+    assert jax.nn.sigmoid(logits)[:, 3].max() < 1e-5
 
 
 @pytest.mark.parametrize(("examples", "width"), [(120, 20), (40, 90)])
