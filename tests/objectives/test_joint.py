@@ -1,4 +1,4 @@
-"""Joint learning: both losses add up, the labels are learnt, any base with two halves will do, and what cannot work is refused."""
+"""Joint learning: both losses add up, labels are learnt, any base with two halves will do, what cannot work is refused."""
 
 import jax
 import jax.numpy as jnp
