@@ -63,6 +63,7 @@ def test_label_contrast_is_equation_2_of_the_paper():
         np.testing.assert_allclose(found[i], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["eat", "masked_prediction"])
 def test_other_bases_take_a_step_and_their_encoder_gets_the_head(base):
     if base == "eat":

@@ -11,6 +11,8 @@ from beats_jax.config import MaskedPredictionConfig, TokenizerObjectiveConfig
 from beats_jax.training.loop import compile_update
 from beats_jax.training.mesh import make_mesh, put_batch, state_shardings
 
+pytestmark = pytest.mark.slow  # whole runs, each compiled anew
+
 
 def losses(objective, mesh, steps=10):
     arrays = put_batch(mesh, make_arrays(0))

@@ -112,6 +112,7 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(iter1, setti
         run(write_config(settings()), iter1, "--config.objective.mask_ratio=0.5")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, write_config, tmp_path):
     shutil.copytree(iter1, tmp_path / "again")
     again = tmp_path / "again"
@@ -135,6 +136,7 @@ def test_eight_devices_give_what_one_gives(iter1, settings, write_config, train_
     np.testing.assert_allclose(one, eight, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_learns_from_the_encoder_and_the_next_encoder_from_the_tokenizer(iter1, settings, write_config, tmp_path):
     """iter1 -> tokenizer -> iter2, then fine-tuning: every step takes the run before by its folder."""
     tokenizer = settings(

@@ -15,6 +15,8 @@ from beats_jax.config import to_mapping
 from beats_jax.errors import UserError
 from beats_jax.pipelines.experiment import run_experiment
 
+pytestmark = pytest.mark.slow  # whole runs, each compiled anew
+
 RATE = 16_000
 BASE = {"name": "contrastive", "bank_size": 16, "projection_dim": 8, "augment": {"gain_db": 6.0, "roll": True}}
 JOINT = {"name": "joint", "base": BASE, "supervised_weight": 0.5}

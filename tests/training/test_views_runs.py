@@ -15,6 +15,8 @@ from beats_jax.training.loop import FitSettings, fit
 from beats_jax.training.mesh import make_mesh
 from beats_jax.training.writers import Writers
 
+pytestmark = pytest.mark.slow  # whole runs, each compiled anew
+
 NAMES = ["eat", pytest.param("contrastive", marks=pytest.mark.slow), "joint"]  # the joint one holds a contrastive one
 
 
