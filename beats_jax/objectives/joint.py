@@ -196,17 +196,15 @@ def build(
     """The objective of an experiment; `vocabulary` holds the labels of the labelled recordings.
 
     Raises:
-      UserError: there are no labels; a base objective that has no halves; see the base objective.
+      UserError: there are no labels; a base objective that is none of `JOINED`; see the base objective.
     """
     config = experiment.objective
     assert isinstance(config, JointConfig)
     if not vocabulary.names:
         raise UserError("objective joint needs labelled recordings: a folder labeled/ with labels.csv (data.labeled_dir)")
+    if config.base.name not in JOINED:
+        raise UserError(f"objective.base.name is {config.base.name!r}; labels can be joined with {', '.join(JOINED)}")
     base = registry.build(dataclasses.replace(experiment, objective=config.base), vocabulary, optimizer, class_counts)
-    if not hasattr(base, "advance"):
-        raise UserError(
-            f"objective.base.name is {config.base.name!r}, which cannot be joined with labels; use {' or '.join(JOINED)}"
-        )
     labelled = SupervisedConfig(augment=config.augment, label_smoothing=config.label_smoothing)
     classifier = supervised.build(dataclasses.replace(experiment, objective=labelled), vocabulary, optimizer, class_counts)
     model = dataclasses.replace(experiment.model, predictor_class=len(vocabulary.names))
