@@ -77,6 +77,7 @@ def test_the_bank_changes_loss_and_gradient(gradients, filled):
     assert min(jax.tree.leaves(difference)) > 0.01
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     """Against the formula in numpy over the very embeddings, with a bank, negatives and gathered clips."""
     batch = make_arrays(3)
@@ -149,6 +150,7 @@ def test_crops_are_real_sound_of_the_wanted_length():
     np.testing.assert_array_equal(short["waveforms"], batch["waveforms"][:, :4000])
 
 
+@pytest.mark.slow
 def test_crops_take_a_step():
     config = dataclasses.replace(CONFIG, views="crops", crop_seconds=0.25, augment=AugmentConfig(), projection_dim=0, bank_size=0)
     objective = make_objective(config, data=DataConfig(window_seconds=0.665))

@@ -63,6 +63,7 @@ def test_teacher_can_be_what_is_exported(state):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 1), exported["model"], exported["student"])
 
 
+@pytest.mark.slow
 def test_parts_and_unreadable_rows_change_nothing(objective, state):
     batch = make_arrays(3)
     batch["example_mask"][5], batch["waveforms"][5], batch["lengths"][5] = False, 0.0, 0

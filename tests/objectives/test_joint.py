@@ -31,6 +31,7 @@ def means(metrics):
     return {name: float(total / count) for name, (total, count) in metrics.items() if float(count)}
 
 
+@pytest.mark.slow
 def test_it_learns_the_labels_beside_the_base(joint):
     batch = arrays(0)
     state = jax.jit(joint.init)(jax.random.key(0), batch)

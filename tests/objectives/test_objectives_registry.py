@@ -39,7 +39,10 @@ TINY = BEATsConfig(
 MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives that train other models than BEATs
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+QUICK = ("supervised", "masked_prediction")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES])
 def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     model = MODELS.get(name, TINY)
     experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())

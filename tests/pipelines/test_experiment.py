@@ -142,6 +142,7 @@ def kill_in_the_middle(command, workdir):
     assert process.returncode == -signal.SIGKILL, output
 
 
+@pytest.mark.slow
 def test_kill_9_changes_nothing(tmp_path, tiny_settings, write_config, train_command):
     """Bit for bit on one device: weights and metrics of a run that was killed are those of one that was not."""
     config = write_config(tiny_settings(training={"max_epochs": 12.0, "evaluate_every_epochs": 1.0}))
@@ -220,6 +221,7 @@ def test_all_folds_of_an_esc50_layout(tmp_path, tiny_settings):
         run_experiment(experiment_from_mapping(settings), tmp_path / "other", strict=False, command="")
 
 
+@pytest.mark.slow
 def test_folds_made_of_a_table_by_site(tmp_path, tiny_settings):
     """Sites are dealt to two folds, of which training and a later evaluation test the same one."""
     rows = ["filename,label,site"]

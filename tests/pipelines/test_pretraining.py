@@ -20,6 +20,8 @@ from beats_jax.pipelines.starting_point import starting_point
 from beats_jax.weights.architecture import check_params
 from beats_jax.weights.tree import flatten
 
+pytestmark = pytest.mark.slow  # whole runs, each compiled anew
+
 RATE = 16_000
 PRETRAIN = {
     "name": "pretrain",
@@ -112,7 +114,6 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(iter1, setti
         run(write_config(settings()), iter1, "--config.objective.mask_ratio=0.5")
 
 
-@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, write_config, tmp_path):
     shutil.copytree(iter1, tmp_path / "again")
     again = tmp_path / "again"
@@ -126,7 +127,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, wri
     assert tensors[0] == tensors[1]
 
 
-@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(iter1, settings, write_config, train_command, tmp_path):
     for devices in (1, 8):
         command = train_command(write_config(settings()), tmp_path / str(devices), devices=devices)
@@ -136,7 +136,6 @@ def test_eight_devices_give_what_one_gives(iter1, settings, write_config, train_
     np.testing.assert_allclose(one, eight, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_tokenizer_learns_from_the_encoder_and_the_next_encoder_from_the_tokenizer(iter1, settings, write_config, tmp_path):
     """iter1 -> tokenizer -> iter2, then fine-tuning: every step takes the run before by its folder."""
     tokenizer = settings(
