@@ -9,8 +9,8 @@ Data:     data/unlabeled, data/labeled (labels.csv and audio/), data/positive, d
 Options:  docs/seed_flags.md says what became of each.
 Recipe:   that of the old trainer (cautious AdamW 0.9/0.999, epsilon 1e-6, no decay, 1e-5 throughout, temperature 0.1, bank of
           4096), without its mistakes: two augmented views, a bank that counts, positives that are used, labels at their clips.
-Known   : on real recordings (soundscapes, 120 steps of `:small`) the contrastive part collapses: nearly all clips get one embedding
-          (`embedding_spread` 0.1 of 1). Watch that figure; the labelled half of a joint run learns. Being worked on.
+Known:    on real recordings (soundscapes, 120 steps of `:small`) the contrastive part collapses: nearly all clips get one
+          embedding (`embedding_spread` 0.1 of 1). Watch that figure; the labelled half of a joint run learns. Being worked on.
 """
 
 from typing import Any
