@@ -29,6 +29,7 @@ def trained(class_folders, tiny_model, tmp_path_factory):
         return trainer, trainer.train()
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_run(trained, class_folders):
     trainer, results = trained
     metrics = json.loads((trainer.workdir / "metrics.json").read_text())
@@ -40,6 +41,7 @@ def test_results_are_those_of_the_run(trained, class_folders):
     assert again.train() == results  # a finished run is read
 
 
+@pytest.mark.slow
 def test_features_and_predictions_are_the_exported_models(trained, class_folders):
     trainer, results = trained
     files = sorted(class_folders.rglob("*.wav"))[8:12]

@@ -52,6 +52,7 @@ def without_bank(state):
     return state.replace(bank=empty)
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_recordings_apart(update, state):
     """Eight recordings of one tone each, at other levels and with holes."""
     batch, history = make_arrays(0), []

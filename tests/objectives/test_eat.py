@@ -31,6 +31,7 @@ def update(objective):
     return jax.jit(objective.update)
 
 
+@pytest.mark.slow
 def test_it_learns_and_the_teacher_follows(objective, update, state):
     """A slow teacher is a fixed target: the loss falls; nothing collapses meanwhile; positions are never learnt by name."""
     history, before = [], state

@@ -67,6 +67,7 @@ def test_code_usage_is_counted_over_parts():
     assert {name: float(count) for name, (_, count) in nothing.items()} == {"x_codes": 0.0, "x_entropy": 0.0}
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_how_often_codes_occur(objective, state):
     """The loss ends below the entropy of the codes, which is what can be known without looking at the clip."""
     _, history = learnt(objective, state, 140)

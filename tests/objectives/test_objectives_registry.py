@@ -39,7 +39,7 @@ TINY = BEATsConfig(
 MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives that train other models than BEATs
 
 
-QUICK = ("supervised", "masked_prediction")
+QUICK = ("supervised",)
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES])

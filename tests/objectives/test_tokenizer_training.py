@@ -57,6 +57,7 @@ def test_the_codebook_starts_from_several_batches(objective, state):
     assert len(np.unique(book.embedding.round(4), axis=0)) == 16
 
 
+@pytest.mark.slow
 def test_it_learns_its_teacher(objective, state):
     after, history = learnt(objective, state, 60)
     first, last = history[0], {name: np.mean([row[name] for row in history[-10:]]) for name in history[0]}
@@ -108,6 +109,7 @@ def test_the_estimators_gradient_reaches_the_encoder_straight_through(objective,
     assert not np.any(on_codes)
 
 
+@pytest.mark.slow
 def test_parts_make_the_same_step_codes_included(objective, update, state):
     batch = make_arrays(3)
     one, metrics = update(state, batch)
