@@ -92,7 +92,7 @@ def _large() -> dict[str, Any]:
 def _small() -> dict[str, Any]:
     """For two cores: four blocks of 128 units on patches of 16 x 16, 5 s a clip, 8 masks; the teacher follows faster.
 
-    The utterance loss, which at its published weight outdoes the frame loss two hundredfold, has weight 1.
+    The utterance loss, which at its published weight outdoes the frame loss a hundredfold and more, has weight 1.
     """
     return {
         "audio": {"filterbank": _filterbank(512)},

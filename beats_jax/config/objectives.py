@@ -201,6 +201,7 @@ class ContrastiveConfig(ObjectiveConfig):
     temperature: float = 0.1
     bank_size: int = 4096  # past embeddings to be told apart from; 0 = no bank
     projection_dim: int = 128  # width of what is compared; 0 = the pooled features themselves
+    standardise: bool = True  # compare in units of the batch's spread, channel by channel: against collapse
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from beats_jax.objectives.views import one_view, two_views
 Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
 NEGATIVE_STREAM = 2**32 - 8
+VARIANCE_EPSILON = 1e-5
 OUT = "_second_views"  # entry of the metrics by which embeddings leave the parts of a step
 
 
@@ -133,13 +134,13 @@ class Contrastive:
         metrics = self._loss(None, True, weights, self._prepared(jax.random.key(0), batch), jax.random.key(0))[1]
         return {name: value for name, value in metrics.items() if name != OUT}
 
-    def embed(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
-        """Normalised embeddings, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
+    def project(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
+        """Pooled and projected features, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
         output: Any = self.model.apply({"params": params["model"]}, fbank, self._attended(token_mask), **options)
         pooled = pool(output.features, token_mask, "mean", registry.num_special(self.model_config))
-        if self.projection is not None:
-            pooled = self.projection.apply({"params": params["projection"]}, pooled)
-        return normalised(pooled)  # type: ignore[arg-type]
+        if self.projection is None:
+            return pooled
+        return self.projection.apply({"params": params["projection"]}, pooled)  # type: ignore[return-value]
 
     def _attended(self, token_mask: jax.Array | None) -> jax.Array | None:
         return registry.attention_mask(self.model_config, token_mask)
@@ -172,19 +173,22 @@ class Contrastive:
         dropout, layerdrop, negatives_key = jax.random.split(key, 3)
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
         fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
-        embeddings = self.embed(params, fbank, token_mask, **options)
+        valid = jnp.repeat(part["example_mask"], 2)
+        projected = self.project(params, fbank, token_mask, **options)
+        spread = standardisation(projected, valid) if self.config.standardise else (0.0, 1.0)
+        embeddings = normalised((projected - spread[0]) * spread[1])
         sources = [among_views(embeddings, part)]
         if bank is not None:
             sources.append(from_bank(bank, part))
         if "negative" in part:
             negative, rngs = part["negative"], {"dropout": negatives_key, "layerdrop": negatives_key}
-            others = self.embed(params, negative["fbank"], negative["token_mask"], **{**options, "rngs": rngs})
+            others = self.project(params, negative["fbank"], negative["token_mask"], **{**options, "rngs": rngs})
+            others = normalised((others - spread[0]) * spread[1])
             allowed = jnp.broadcast_to(negative["example_mask"][None], (len(embeddings), len(others)))
             sources.append(Candidates(others, jnp.zeros_like(allowed), allowed))
         candidates = Candidates(*(jnp.concatenate(arrays, axis=min(i, 1)) for i, arrays in enumerate(zip(*sources, strict=True))))
         scores = similarities(embeddings, candidates.embeddings, self.config.temperature)
         losses = gathering_losses(scores, candidates.positives, candidates.allowed)
-        valid = jnp.repeat(part["example_mask"], 2)
         total, count = jnp.sum(jnp.where(valid, losses, 0.0)), jnp.sum(valid).astype(jnp.float32)
         views = embeddings.reshape(-1, 2, embeddings.shape[-1])
         twin = jnp.repeat(jnp.sum(views[:, 0] * views[:, 1], axis=-1), 2)
@@ -199,6 +203,19 @@ class Contrastive:
             "embedding_spread": _spread(embeddings, valid),
             OUT: (leaving, jnp.ones(())),
         }
+
+
+def standardisation(projected: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and one over the standard deviation of every channel over the valid rows, float32 [1, P] each.
+
+    What all clips have in common says nothing about any. Left in, it is most of a fresh encoder's embedding, and the shortest way
+    down from a bad start is to keep nothing else: the loss then stays at the logarithm of the number of candidates. SimCLR and
+    MoCo v3 have a batch normalisation at this place.
+    """
+    count = jnp.maximum(jnp.sum(valid), 1)
+    mean = jnp.sum(jnp.where(valid[:, None], projected, 0.0), axis=0, keepdims=True) / count
+    squares = jnp.where(valid[:, None], jnp.square(projected - mean), 0.0)
+    return mean, jax.lax.rsqrt(jnp.sum(squares, axis=0, keepdims=True) / count + VARIANCE_EPSILON)
 
 
 class Candidates(NamedTuple):

@@ -11,6 +11,7 @@ from tiny_pretraining import begun, learnt, make_arrays, make_objective
 
 from beats_jax.config import AugmentConfig, ContrastiveConfig, DataConfig, TrainingConfig
 from beats_jax.errors import UserError
+from beats_jax.objectives.contrastive import standardisation
 from beats_jax.objectives.memory_bank import NOBODY
 from beats_jax.objectives.views import cropped
 
@@ -89,8 +90,12 @@ def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     batch |= {f"negative_{name}": x[:4] for name, x in make_arrays(9).items()}
     _, metrics, bank = gradients(filled, batch)
     prepared = jax.jit(objective._prepared)(jax.random.fold_in(filled.key, filled.step), batch)
-    z = np.stack([objective.embed(filled.params, prepared["fbank"][:, v], prepared["token_mask"][:, v]) for v in (0, 1)], 1)
-    negative = np.asarray(objective.embed(filled.params, prepared["negative"]["fbank"], prepared["negative"]["token_mask"]))
+    project = jax.jit(lambda x: objective.project(filled.params, x["fbank"], x["token_mask"]))
+    z = np.stack([project(jax.tree.map(lambda x: x[:, v], views_of(prepared))) for v in (0, 1)], 1)  # noqa: B023
+    real = z[batch["example_mask"]].reshape(-1, 8)
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
+    standardised = lambda x: unit((np.asarray(x) - real.mean(0)) / np.sqrt(real.var(0) + 1e-5))  # noqa: E731
+    z, negative = standardised(z), standardised(project(views_of(prepared["negative"])))
     losses = []
     for i in (0, 1, 2, 3, 5, 6, 7):
         for view in (0, 1):
@@ -108,6 +113,26 @@ def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     assert float(metrics["loss"][1]) == 14
     entered = set(bank.rows.tolist()) - set(filled.bank.rows.tolist())
     assert entered == set(batch["rows"][[0, 3, 5]].tolist())  # not the unreadable one, not the gathered ones
+
+
+def views_of(prepared):
+    return {name: prepared[name] for name in ("fbank", "token_mask")}
+
+
+def test_what_all_clips_share_is_not_compared():
+    """Standardised, the channels of the valid rows have mean 0 and variance 1, whatever a bad row holds; else it is 0 and 1."""
+    x = jnp.asarray(np.random.default_rng(0).normal(5.0, 2.0, size=(6, 3)), jnp.float32).at[2].set(1e6)
+    valid = jnp.arange(6) != 2
+    mean, scale = standardisation(x, valid)
+    found = np.asarray((x - mean) * scale)[np.asarray(valid)]
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found.var(0), 1, rtol=1e-4)
+
+
+def test_standardising_is_a_setting(gradients, state):
+    plain = make_objective(dataclasses.replace(CONFIG, standardise=False))
+    one, other = gradients(state, make_arrays(0))[1], jax.jit(plain.gradients)(state, make_arrays(0))[1]
+    assert one["similarity"][0] < other["similarity"][0]  # the common part of all embeddings is gone
 
 
 def test_the_bank_wraps_and_holds_the_newest(filled):
