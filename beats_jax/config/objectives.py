@@ -200,6 +200,7 @@ class ContrastiveConfig(ObjectiveConfig):
     crop_seconds: float = 0.0  # crops: length of one, below data.window_seconds
     temperature: float = 0.1
     bank_size: int = 4096  # past embeddings to be told apart from; 0 = no bank
+    momentum: float = 0.99  # anchors are compared with an average of the network that keeps this share a step; 0 = with itself
     projection_dim: int = 128  # width of what is compared; 0 = the pooled features themselves
     standardise: bool = True  # compare in units of the batch's spread, channel by channel: against collapse
 
@@ -213,6 +214,7 @@ class ContrastiveConfig(ObjectiveConfig):
         require(self.temperature > 0, f"objective.temperature is {self.temperature}; it must be positive")
         for name in ("bank_size", "projection_dim"):
             _require_range(self, name, 0, LARGEST_SIZE)
+        require(0 <= self.momentum < 1, f"objective.momentum is {self.momentum}; it must be at least 0 and below 1")
         crops = self.views == "crops"
         require(crops or self.crop_seconds == 0, "objective.crop_seconds needs objective.views 'crops'")
         require(not crops or self.crop_seconds > 0, "objective.views is 'crops'; give objective.crop_seconds")

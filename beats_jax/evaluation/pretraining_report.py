@@ -15,6 +15,7 @@ from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, s
 
 SPLITS = (("train", "training"), ("val", "validation"))
 COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
+LEAST_SPREAD, LEAST_RANK = 0.1, 2.0  # of embeddings: below, nearly all clips are one point, or lie on a line
 TAIL = 0.1  # share of the training rows at the end whose mean is shown
 
 
@@ -83,6 +84,7 @@ def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
     if last["train_loss"] >= losses[0]:
         found.append("Alarm: the loss did not fall; try another learning rate, or look at the data.")
     found += _code_findings(last)
+    found += _embedding_findings(last)
     return found
 
 
@@ -105,6 +107,16 @@ def _code_findings(last: Mapping[str, float]) -> list[str]:
         alarm = "Alarm: the codebook has collapsed: " if used < 2 else ""
         found.append(f"{alarm}{used:.0f} different codes are used in a batch, {dead:.0f} are dead.")
     return found
+
+
+def _embedding_findings(last: Mapping[str, float]) -> list[str]:
+    spread, rank = last.get("train_embedding_spread"), last.get("train_embedding_rank")
+    if spread is None or rank is None:
+        return []
+    alarm = "Alarm: embeddings have collapsed: " if spread < LEAST_SPREAD or rank < LEAST_RANK else ""
+    return [
+        f"{alarm}the clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."
+    ]
 
 
 def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,23 +27,35 @@ from beats_jax.models import registry
 from beats_jax.models.heads import pool
 from beats_jax.models.projection import Projection
 from beats_jax.objectives import memory_bank
-from beats_jax.objectives.contrastive_losses import gathering_losses, normalised, similarities
+from beats_jax.objectives.candidates import (
+    Candidates,
+    Spread,
+    among_views,
+    embedding_rank,
+    embedding_spread,
+    from_bank,
+    standardisation,
+)
+from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients, over_batch
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
 from beats_jax.objectives.memory_bank import MemoryBank
-from beats_jax.objectives.state import State, apply_gradients, create, extended, with_parameters
+from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, with_parameters
 from beats_jax.objectives.views import one_view, two_views
 
 Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
 NEGATIVE_STREAM = 2**32 - 8
-VARIANCE_EPSILON = 1e-5
 OUT = "_second_views"  # entry of the metrics by which embeddings leave the parts of a step
 
 
 class ContrastiveState(State):
-    """Attributes beside those of `State`: `bank`, or None where there is none."""
+    """Attributes beside those of `State`, each None where it is not kept.
 
+    `keys`: average of encoder and projection, which gives what anchors are compared with; `bank`: past embeddings.
+    """
+
+    keys: Any
     bank: MemoryBank | None
 
 
@@ -60,7 +72,8 @@ class Contrastive:
       config: views, temperature, bank.
       crop_samples: length of a crop; 0 = no crops.
       ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model; a part is compared with itself and the bank.
+      accumulation_steps: parts in which a batch goes through the model; a part is compared with itself and the bank,
+        in units of its own.
     """
 
     model: nn.Module
@@ -89,12 +102,16 @@ class Contrastive:
             width = self.projection.outputs
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
         bank = memory_bank.empty(self.config.bank_size, width) if self.config.bank_size else None
-        return extended(ContrastiveState, state, bank=bank)
+        keys = jax.tree.map(jnp.copy, params) if self.config.momentum else None
+        return extended(ContrastiveState, state, keys=keys, bank=bank)
 
     def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
         """A fresh state with the encoder of a checkpoint (None = random)."""
         del batches
-        return state if loaded is None else with_parameters(state, {"model": loaded})
+        if loaded is None:
+            return state
+        state = with_parameters(state, {"model": loaded})
+        return state if state.keys is None else state.replace(keys=filled(state.keys, {"model": loaded}))
 
     def update(self, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
         """One step of learning.
@@ -114,7 +131,7 @@ class Contrastive:
         """Gradients like `state.params`, metrics, and the bank after this batch."""
         key = jax.random.fold_in(state.key, state.step)
         prepared = self._prepared(key, batch)
-        loss = partial(self._loss, state.bank, False)
+        loss = partial(self._loss, state.keys, state.bank, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
         embeddings, _ = metrics.pop(OUT)
@@ -126,12 +143,14 @@ class Contrastive:
         return gradients, metrics, bank
 
     def advance(self, state: ContrastiveState, gradients: Any, found: MemoryBank | None) -> ContrastiveState:
-        """The next state: one step of the optimizer, and the new bank."""
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(bank=found)
+        """The next state: one step of the optimizer, one of the average towards it, and the new bank."""
+        state = apply_gradients(state, gradients, self.optimizer, self.ema_decay)
+        keys = None if state.keys is None else followed(state.keys, state.params, self.config.momentum)
+        return state.replace(keys=keys, bank=found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures without bank and dropout; a batch always has the same views."""
-        metrics = self._loss(None, True, weights, self._prepared(jax.random.key(0), batch), jax.random.key(0))[1]
+        metrics = self._loss(None, None, True, weights, self._prepared(jax.random.key(0), batch), jax.random.key(0))[1]
         return {name: value for name, value in metrics.items() if name != OUT}
 
     def project(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
@@ -163,97 +182,66 @@ class Contrastive:
         return over_batch(prepared)
 
     def _loss(
-        self, bank: MemoryBank | None, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
+        self, keys: Any, bank: MemoryBank | None, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         """Sum of the losses of a part of a batch over its anchors, and (sum, count) of what is reported.
 
         `loss`, `retrieval` (the other view is nearer than anything that is held against the anchor), `similarity` (cosine of the
-        two views), `embedding_spread` (mean standard deviation over the batch times sqrt(P): 0 = collapsed, 1 = even).
+        two views), `embedding_spread` and `embedding_rank` (see `candidates`: how far apart, and in how many directions).
         """
-        dropout, layerdrop, negatives_key = jax.random.split(key, 3)
+        dropout, layerdrop = jax.random.split(key)
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
         fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
         valid = jnp.repeat(part["example_mask"], 2)
         projected = self.project(params, fbank, token_mask, **options)
-        spread = standardisation(projected, valid) if self.config.standardise else (0.0, 1.0)
-        embeddings = normalised((projected - spread[0]) * spread[1])
-        sources = [among_views(embeddings, part)]
+        spread = self._spread(projected, valid)
+        embeddings = spread.embeddings(projected)
+        compared, key_spread = embeddings, spread
+        if keys is not None:
+            projected = self._keys(keys, fbank, token_mask)
+            key_spread = self._spread(projected, valid)
+            compared = key_spread.embeddings(projected)
+        sources = [among_views(compared, part)]
         if bank is not None:
             sources.append(from_bank(bank, part))
         if "negative" in part:
-            negative, rngs = part["negative"], {"dropout": negatives_key, "layerdrop": negatives_key}
-            others = self.project(params, negative["fbank"], negative["token_mask"], **{**options, "rngs": rngs})
-            others = normalised((others - spread[0]) * spread[1])
+            negative = part["negative"]
+            sounds = negative["fbank"], negative["token_mask"]
+            others = self.project(params, *sounds, **options) if keys is None else self._keys(keys, *sounds)
+            others = key_spread.embeddings(others)
             allowed = jnp.broadcast_to(negative["example_mask"][None], (len(embeddings), len(others)))
             sources.append(Candidates(others, jnp.zeros_like(allowed), allowed))
         candidates = Candidates(*(jnp.concatenate(arrays, axis=min(i, 1)) for i, arrays in enumerate(zip(*sources, strict=True))))
         scores = similarities(embeddings, candidates.embeddings, self.config.temperature)
         losses = gathering_losses(scores, candidates.positives, candidates.allowed)
         total, count = jnp.sum(jnp.where(valid, losses, 0.0)), jnp.sum(valid).astype(jnp.float32)
-        views = embeddings.reshape(-1, 2, embeddings.shape[-1])
-        twin = jnp.repeat(jnp.sum(views[:, 0] * views[:, 1], axis=-1), 2)
+        anchors, twins = (x.reshape(-1, 2, x.shape[-1]) for x in (embeddings, compared))
+        twin = jnp.sum(anchors * twins[:, ::-1], axis=-1).reshape(-1)
         strangers = candidates.allowed & ~candidates.positives
         nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
-        size = len(views) * (1 if deterministic else self.accumulation_steps)
-        leaving = jnp.zeros((size, views.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(views[:, 1]))
+        size = len(anchors) * (1 if deterministic else self.accumulation_steps)
+        leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))
         return total, {
             "loss": (total, count),
             "retrieval": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
             "similarity": (jnp.sum(jnp.where(valid, twin, 0.0)), count),
-            "embedding_spread": _spread(embeddings, valid),
+            "embedding_spread": embedding_spread(embeddings, valid),
+            "embedding_rank": embedding_rank(embeddings, valid),
             OUT: (leaving, jnp.ones(())),
         }
 
+    def _keys(self, keys: Any, fbank: jax.Array, token_mask: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(self.project(keys, fbank, token_mask))
 
-def standardisation(projected: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and one over the standard deviation of every channel over the valid rows, float32 [1, P] each.
-
-    What all clips have in common says nothing about any. Left in, it is most of a fresh encoder's embedding, and the shortest way
-    down from a bad start is to keep nothing else: the loss then stays at the logarithm of the number of candidates. SimCLR and
-    MoCo v3 have a batch normalisation at this place.
-    """
-    count = jnp.maximum(jnp.sum(valid), 1)
-    mean = jnp.sum(jnp.where(valid[:, None], projected, 0.0), axis=0, keepdims=True) / count
-    squares = jnp.where(valid[:, None], jnp.square(projected - mean), 0.0)
-    return mean, jax.lax.rsqrt(jnp.sum(squares, axis=0, keepdims=True) / count + VARIANCE_EPSILON)
+    def _spread(self, projected: jax.Array, valid: jax.Array) -> Spread:
+        return standardisation(projected, valid) if self.config.standardise else Spread(jnp.zeros(()), jnp.ones(()))
 
 
-class Candidates(NamedTuple):
-    """What anchors [A] are compared with."""
-
-    embeddings: jax.Array  # float32 [N, P], normalised
-    positives: jax.Array  # bool [A, N], belongs to the anchor
-    allowed: jax.Array  # bool [A, N], exists for the anchor
-
-
-def among_views(embeddings: jax.Array, part: Mapping[str, Any]) -> Candidates:
-    """The views of a part of a batch for each other, [2B, P], the two of a clip in succession.
-
-    A clip's other view is its positive, and so are the views of other gathered clips where it is one of them; other windows of
-    the same recording and clips that could not be read are left out.
-    """
-    rows, gathered, valid = (jnp.repeat(part[name], 2) for name in ("rows", "gathered", "example_mask"))
-    number = jnp.arange(len(rows))
-    itself, twin = number[:, None] == number[None], (number // 2)[:, None] == (number // 2)[None]
-    positives = ~itself & (twin | (gathered[:, None] & gathered[None]))
-    allowed = ~itself & valid[None] & (positives | (rows[:, None] != rows[None]))
-    return Candidates(embeddings, positives, allowed)
-
-
-def from_bank(bank: MemoryBank, part: Mapping[str, Any]) -> Candidates:
-    """All that lies in the bank, but what is of the anchor's own recording."""
-    rows = jnp.repeat(part["rows"], 2)
-    allowed = bank.filled[None] & (rows[:, None] != bank.rows[None])
-    return Candidates(bank.features, jnp.zeros_like(allowed), allowed)
-
-
-def _spread(embeddings: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    count = jnp.sum(valid)
-    mean = jnp.sum(jnp.where(valid[:, None], embeddings, 0.0), axis=0) / jnp.maximum(count, 1)
-    squares = jnp.where(valid[:, None], jnp.square(embeddings - mean[None]), 0.0)
-    deviation = jnp.sqrt(jnp.sum(squares, axis=0) / jnp.maximum(count, 1))
-    any_ = (count > 0).astype(jnp.float32)
-    return any_ * jnp.mean(deviation) * embeddings.shape[-1] ** 0.5, any_
+def followed(keys: Any, params: Any, decay: float) -> Any:
+    """decay * keys + (1 - decay) * params, for all that `keys` has (a joint run's head is not among it)."""
+    if isinstance(keys, Mapping):
+        return {name: followed(tree, params[name], decay) for name, tree in keys.items()}
+    return decay * keys + (1 - decay) * params
 
 
 def build(

@@ -11,12 +11,13 @@ from tiny_pretraining import begun, learnt, make_arrays, make_objective
 
 from beats_jax.config import AugmentConfig, ContrastiveConfig, DataConfig, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.contrastive import standardisation
+from beats_jax.objectives.candidates import embedding_rank, embedding_spread, standardisation
 from beats_jax.objectives.memory_bank import NOBODY
 from beats_jax.objectives.views import cropped
 
 AUGMENT = AugmentConfig(gain_db=6.0, time_masks=1, time_mask_fraction=0.3)
 CONFIG = ContrastiveConfig(bank_size=20, projection_dim=8, augment=AUGMENT)
+FIGURES = {"loss", "retrieval", "similarity", "embedding_spread", "embedding_rank"}
 CLOSE = {"rtol": 1e-4, "atol": 2e-6}
 
 
@@ -66,8 +67,8 @@ def test_it_learns_to_tell_recordings_apart(update, state):
     assert last["loss"] < 0.7 * history[2]["loss"]  # with a full bank
     assert last["retrieval"] > 0.6
     assert last["bank_filled"] == 1
-    assert 2 * first["embedding_spread"] < last["embedding_spread"] <= 1
-    assert set(first) == {"loss", "retrieval", "similarity", "embedding_spread", "bank_filled", "gradient_norm"}
+    assert 2 < last["embedding_rank"] <= 8
+    assert set(first) == {*FIGURES, "bank_filled", "gradient_norm"}
 
 
 def test_the_bank_changes_loss_and_gradient(gradients, filled):
@@ -90,20 +91,24 @@ def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     batch |= {f"negative_{name}": x[:4] for name, x in make_arrays(9).items()}
     _, metrics, bank = gradients(filled, batch)
     prepared = jax.jit(objective._prepared)(jax.random.fold_in(filled.key, filled.step), batch)
-    project = jax.jit(lambda x: objective.project(filled.params, x["fbank"], x["token_mask"]))
-    z = np.stack([project(jax.tree.map(lambda x: x[:, v], views_of(prepared))) for v in (0, 1)], 1)  # noqa: B023
-    real = z[batch["example_mask"]].reshape(-1, 8)
-    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
-    standardised = lambda x: unit((np.asarray(x) - real.mean(0)) / np.sqrt(real.var(0) + 1e-5))  # noqa: E731
-    z, negative = standardised(z), standardised(project(views_of(prepared["negative"])))
+    project = jax.jit(lambda params, x: objective.project(params, x["fbank"], x["token_mask"]))
+
+    def standardised(params, *more):
+        """Both views of all clips by this network, [8, 2, P], in units of the valid ones, and `more` in the same."""
+        z = np.stack([project(params, jax.tree.map(lambda x: x[:, v], views_of(prepared))) for v in (0, 1)], 1)  # noqa: B023
+        real = z[batch["example_mask"]].reshape(-1, 8)
+        units = [(np.asarray(x) - real.mean(0)) / np.sqrt(real.var(0) + 1e-5) for x in (z, *(project(params, x) for x in more))]
+        return [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in units]
+
+    (z,), (compared, negative) = standardised(filled.params), standardised(filled.keys, views_of(prepared["negative"]))
     losses = []
     for i in (0, 1, 2, 3, 5, 6, 7):
         for view in (0, 1):
             similar = lambda other: float(z[i, view] @ other) / 0.1  # noqa: B023, E731
-            near = [similar(z[i, 1 - view])]
-            near += [similar(z[j, v]) for j in (6, 7) for v in (0, 1) if i in (6, 7) and j != i]
+            near = [similar(compared[i, 1 - view])]
+            near += [similar(compared[j, v]) for j in (6, 7) for v in (0, 1) if i in (6, 7) and j != i]
             far = [
-                similar(z[j, v]) for j in (0, 1, 2, 3, 5, 6, 7) for v in (0, 1)
+                similar(compared[j, v]) for j in (0, 1, 2, 3, 5, 6, 7) for v in (0, 1)
                 if batch["rows"][j] != batch["rows"][i] and not {i, j} <= {6, 7}
             ]  # fmt: skip
             far += [similar(x) for x, row in zip(filled.bank.features, filled.bank.rows, strict=True) if row != batch["rows"][i]]
@@ -111,6 +116,8 @@ def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
             losses.append(np.log(np.exp([*near, *far]).sum()) - np.mean(near))
     np.testing.assert_allclose(metrics["loss"][0] / metrics["loss"][1], np.mean(losses), rtol=1e-4)
     assert float(metrics["loss"][1]) == 14
+    place = int(np.flatnonzero(bank.rows == batch["rows"][5])[0])
+    np.testing.assert_allclose(bank.features[place], compared[5, 1], rtol=1e-4, atol=1e-5)  # the average's view goes in
     entered = set(bank.rows.tolist()) - set(filled.bank.rows.tolist())
     assert entered == set(batch["rows"][[0, 3, 5]].tolist())  # not the unreadable one, not the gathered ones
 
@@ -129,10 +136,37 @@ def test_what_all_clips_share_is_not_compared():
     np.testing.assert_allclose(found.var(0), 1, rtol=1e-4)
 
 
+def test_spread_and_rank_tell_a_point_a_line_and_a_sphere():
+    valid = jnp.arange(400) != 7
+    points = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    line = np.sign(points[:, :1]) * np.full((1, 16), 0.25, np.float32)
+    for rows, spread, rank in ((points, 1.0, 15.5), (line, 1.0, 1.0), (np.ones_like(points) / 4, 0.0, 0.0)):
+        rows[7] = 1e3  # not valid
+        assert float(embedding_spread(rows, valid)[0]) == pytest.approx(spread, abs=0.02)
+        assert float(embedding_rank(rows, valid)[0]) == pytest.approx(rank, abs=0.5)
+    assert float(embedding_rank(points, jnp.zeros(400, bool))[1]) == 0  # nothing was seen
+
+
 def test_standardising_is_a_setting(gradients, state):
     plain = make_objective(dataclasses.replace(CONFIG, standardise=False))
     one, other = gradients(state, make_arrays(0))[1], jax.jit(plain.gradients)(state, make_arrays(0))[1]
     assert one["similarity"][0] < other["similarity"][0]  # the common part of all embeddings is gone
+
+
+def test_what_is_compared_with_follows_the_network(objective, gradients, filled):
+    """keys <- 0.99 keys + 0.01 params after the step; without momentum there are none, and both views are of one network."""
+    gradient, metrics, bank = gradients(filled, make_arrays(3))
+    after = jax.jit(objective.advance)(filled, gradient, bank)
+    jax.tree.map(
+        lambda new, old, params: np.testing.assert_allclose(new, 0.99 * old + 0.01 * params, **CLOSE),
+        after.keys, filled.keys, after.params,
+    )  # fmt: skip
+    alone = make_objective(dataclasses.replace(CONFIG, momentum=0.0))
+    assert jax.eval_shape(alone.init, jax.random.key(0), make_arrays(0)).keys is None
+    same = jax.jit(alone.gradients)(filled.replace(keys=None), make_arrays(3))[1]
+    assert abs(float(same["loss"][0] - metrics["loss"][0])) > 1e-3
+    np.testing.assert_allclose(same["embedding_spread"], metrics["embedding_spread"], rtol=1e-5)  # anchors are alike
 
 
 def test_the_bank_wraps_and_holds_the_newest(filled):
@@ -141,10 +175,11 @@ def test_the_bank_wraps_and_holds_the_newest(filled):
     np.testing.assert_allclose(np.linalg.norm(filled.bank.features, axis=1), 1.0, rtol=1e-5)
 
 
-def test_parts_fill_the_bank_alike_and_see_themselves_only(objective, gradients, filled):
-    batch = make_arrays(3)
-    halves = dataclasses.replace(objective, accumulation_steps=2)
-    _, whole, whole_bank = gradients(filled, batch)
+def test_parts_fill_the_bank_alike_and_see_themselves_only(filled):
+    """Units are left out: each part has its own."""
+    batch, plain = make_arrays(3), make_objective(dataclasses.replace(CONFIG, standardise=False))
+    halves = dataclasses.replace(plain, accumulation_steps=2)
+    _, whole, whole_bank = jax.jit(plain.gradients)(filled, batch)
     gradient, metrics, bank = jax.jit(halves.gradients)(filled, batch)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), bank, whole_bank)
     np.testing.assert_allclose(metrics["similarity"], whole["similarity"], rtol=1e-4)
@@ -156,7 +191,7 @@ def test_evaluation_needs_no_bank_and_is_always_the_same(objective, filled):
     evaluate = jax.jit(objective.evaluate)
     one, two = (evaluate(filled.weights, make_arrays(0)) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one, two)
-    assert set(one) == {"loss", "retrieval", "similarity", "embedding_spread"}
+    assert set(one) == FIGURES
 
 
 def test_crops_are_real_sound_of_the_wanted_length():
