@@ -88,7 +88,10 @@ def _training(steps: int, peak: float, warmup: int) -> dict[str, Any]:
 
 
 def _small(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same for two cores: four blocks of 128 units on patches of 32 x 32 as in configs/esc50.py, 256 codes, 5 s a clip."""
+    """The same for two cores: four blocks of 128 units on patches of 32 x 32 as in configs/esc50.py, 256 codes, 5 s a clip.
+
+    An hour of sound is heard a hundred times and more, so that it is rolled; the random projection reads 8 principal components.
+    """
     tokenizer = settings["model"]["family"] == "beats_tokenizer"
     model = {
         "input_patch_size": 32,
@@ -103,16 +106,23 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
     data = {"window_seconds": 5.135, "batch_size": 32, "check": "decode", "num_workers": 2}
     data |= {"train_split": 0.95, "val_split": 0.05}
     training = {
-        "max_steps": 2_000 if tokenizer else 8_000,
+        "max_steps": 1_000 if tokenizer else 4_000,
         "learning_rate": 1e-3,
         "warmup_fraction": 0.1,
         "precision": "float32",
         "ema_decay": 0.999,
         "checkpoint_every_steps": 500,
+        "evaluate_every_epochs": 20.0,
     }
+    projection = {} if tokenizer or settings["objective"]["tokenizer"] else {"components": 8}
     return {
         "data": {**settings["data"], **data},
         "model": {**settings["model"], **model, **({"quant_n": 256, "quant_dim": 32} if tokenizer else {})},
-        "objective": {**settings["objective"], **({"restart_below": 0.1} if tokenizer else {"codes": 256, "code_dim": 32})},
+        "objective": {
+            **settings["objective"],
+            **({"restart_below": 0.1} if tokenizer else {"codes": 256, "code_dim": 32}),
+            **projection,
+            "augment": {"roll": True},
+        },
         "training": {**settings["training"], **training},
     }

@@ -85,6 +85,7 @@ class MaskedPredictionConfig(ObjectiveConfig):
     tokenizer: str = ""  # where codes come from: a name, file or run of a trained tokenizer; empty = random projection
     codes: int = 1024  # random projection: number of codes; a trained tokenizer has its own
     code_dim: int = 256  # random projection: width of a code
+    components: int = 0  # random projection: 0 = of all pixels, as published; else of so many principal components of patches
     tokenizer_seed: int = 42  # random projection: of its tensors, which are kept in the checkpoints
     largest_dead_share: float = 0.5  # a trained tokenizer with more of its codes unused is refused
     mask_ratio: float = 0.75  # share of a clip's real tokens that is hidden, drawn evenly for every clip
@@ -103,6 +104,11 @@ class MaskedPredictionConfig(ObjectiveConfig):
         require(
             0 <= self.largest_dead_share <= 1,
             f"objective.largest_dead_share is {self.largest_dead_share}; it must lie between 0 and 1",
+        )
+        _require_range(self, "components", 0, LARGEST_SIZE)
+        require(
+            not (self.tokenizer and self.components),
+            f"objective.components {self.components} is for the random projection; objective.tokenizer names a trained one",
         )
         _require_range(self, "codes", 2, LARGEST_SIZE)
         _require_range(self, "code_dim", 1, LARGEST_SIZE)

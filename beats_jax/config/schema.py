@@ -254,10 +254,13 @@ class EvaluationConfig:
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
     threshold_goal: str = "f1"  # what each class's own threshold is chosen for, on validation rows: f1 | precision | recall
     threshold_wanted: float = 0.9  # the precision or recall to reach
+    watch_clips: int = 256  # without labels: held-out clips whose embeddings are watched (rank, drift, picture)
+    probe_data: str = ""  # without labels: labelled clips (folders, ESC-50, CSV) that a linear probe reads at every evaluation
     class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group
 
     def __post_init__(self) -> None:
-        require(self.bootstrap_resamples >= 0, "evaluation.bootstrap_resamples must not be negative")
+        for name in ("bootstrap_resamples", "watch_clips"):
+            require(getattr(self, name) >= 0, f"evaluation.{name} is {getattr(self, name)}; it must not be negative")
         require_one_of("evaluation.threshold_goal", self.threshold_goal, ("f1", "precision", "recall"))
         wanted = self.threshold_wanted
         require(0 < wanted <= 1, f"evaluation.threshold_wanted is {wanted}; it must be above 0 and at most 1")

@@ -27,7 +27,7 @@ PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, FAINT = "#1F2933", "#E3E7EB"
 SPECTROGRAM_DOTS = 96  # an inch: there may be one for every class, and noise packs badly
 ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",  # DejaVu Sans, which ships with matplotlib
     "svg.fonttype": "none",  # text stays text: the browser has glyphs for scripts that DejaVu lacks
     "font.size": 9,
@@ -49,7 +49,7 @@ _STYLE: Any = {
 }
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A white figure of this many inches on the Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _data_uri(figure: Figure, kind: str, dots_per_inch: int = 150) -> str:
+def data_uri(figure: Figure, kind: str, dots_per_inch: int = 150) -> str:
     """The figure as `data:image/...;base64,...`; the same figure gives the same bytes."""
     stream = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
@@ -70,7 +70,7 @@ def _data_uri(figure: Figure, kind: str, dots_per_inch: int = 150) -> str:
     return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def _short(name: str, limit: int = 24) -> str:
+def shortened(name: str, limit: int = 24) -> str:
     """A label of at most `limit` characters, safe from matplotlib's reading of `$` as mathematics."""
     cut = name if len(name) <= limit else name[: limit - 1] + "…"
     return cut.replace("$", r"\$")
@@ -111,8 +111,8 @@ def curve_panels(
     if not kept:
         return None
     rows = -(-len(kept) // columns)
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(9, 3.1 * rows)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(9, 3.1 * rows)
         for position, (title, lines, top) in enumerate(kept, start=1):
             axes = figure.add_subplot(rows, min(columns, len(kept)), position)
             for color, (label, steps, values) in zip(PALETTE, lines, strict=False):
@@ -122,7 +122,7 @@ def curve_panels(
             axes.grid(True)
             axes.legend()
             axes.set_ylim(bottom=0 if min(values.min() for _, _, values in lines) >= 0 else None, top=top)
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str:
@@ -135,10 +135,10 @@ def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     side = float(np.clip(0.42 * num_classes, 3.4, 9.5))
     stacked = num_classes > ANNOTATED_CLASSES  # two wide matrices are readable one below the other only
-    label_room = 0.075 * max((len(_short(name)) for name in class_names), default=0)
+    label_room = 0.075 * max((len(shortened(name)) for name in class_names), default=0)
     width, height = side + label_room + 0.9, side + label_room + 0.5
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(width if stacked else 2 * width, 2 * height if stacked else height)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(width if stacked else 2 * width, 2 * height if stacked else height)
         shape = (2, 1) if stacked else (1, 2)
         for position, (title, values, text) in enumerate(
             (("Examples", confusion, "{:.0f}"), ("Share of the true class", shares, "{:.2f}")), start=1
@@ -146,7 +146,7 @@ def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str
             axes = figure.add_subplot(*shape, position)
             _draw_matrix(figure, axes, values, class_names, text, highest=1.0 if position == 2 else None)
             axes.set_title(title)
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def _draw_matrix(
@@ -162,7 +162,7 @@ def _draw_matrix(
     shades = colormaps["Blues"](np.linspace(0.15, 1, 256))  # from a visible shade on: a single confusion must not look like none
     drawn = np.ma.masked_equal(values, 0)
     image = axes.imshow(drawn, cmap=ListedColormap(shades), vmin=0, vmax=top, interpolation="nearest")
-    names = [_short(name) for name in class_names]
+    names = [shortened(name) for name in class_names]
     size = 8 if num_classes <= 25 else 6.5
     axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 6 else 40, fontsize=size)
     if num_classes <= 6:
@@ -194,8 +194,8 @@ def class_bars(classes: Sequence[ClassResult]) -> str:
 
     ordered = sorted(classes, key=key)
     places = np.arange(len(ordered))
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(8, max(1.8, 0.9 + 0.3 * len(ordered)))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8, max(1.8, 0.9 + 0.3 * len(ordered)))
         axes = figure.add_subplot()
         for attribute, label, color, shift in (("f1", "F1", BLUE, 0.16), ("recall", "recall", ORANGE, -0.16)):
             for place, found in zip(places, ordered, strict=True):
@@ -208,12 +208,12 @@ def class_bars(classes: Sequence[ClassResult]) -> str:
                     estimate.value, place + shift, "o", color=color, markersize=5, markeredgecolor="white", markeredgewidth=0.5
                 )
             axes.plot([], [], "o-", color=color, label=label, markersize=5)
-        axes.set_yticks(places, [f"{_short(found.name)}  ({found.n})" for found in ordered])
+        axes.set_yticks(places, [f"{shortened(found.name)}  ({found.n})" for found in ordered])
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(ordered) - 0.4))
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper right", ncols=2)
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -225,24 +225,24 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         for name, number in numbers.items():
             totals[name] = totals.get(name, 0) + number
     names = sorted(totals, key=lambda name: totals[name])
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(8, max(1.6, 0.8 + 0.24 * len(names)))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8, max(1.6, 0.8 + 0.24 * len(names)))
         axes = figure.add_subplot()
         left = np.zeros(len(names))
         for color, (split, numbers) in zip((BLUE, "#56B4E9", ORANGE, GREEN, PURPLE, GREY), counts.items(), strict=False):
             values = np.array([numbers.get(name, 0) for name in names])
-            axes.barh(range(len(names)), values, left=left, height=0.7, color=color, edgecolor="white", label=_short(split))
+            axes.barh(range(len(names)), values, left=left, height=0.7, color=color, edgecolor="white", label=shortened(split))
             left = left + values
         for place, name in enumerate(names):
             axes.annotate(str(totals[name]), (totals[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set_yticks(range(len(names)), [shortened(name) for name in names])
         axes.set(xlabel="examples")
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
         axes.set_xlim(left=0)
         axes.grid(True, axis="x")
         figure.legend(loc="outside upper right", ncols=len(counts))
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def differences(changes: Mapping[str, Difference]) -> str:
@@ -253,8 +253,8 @@ def differences(changes: Mapping[str, Difference]) -> str:
         ((name, change) for name, change in changes.items() if change.difference is not None),
         key=lambda pair: pair[1].difference or 0.0,
     )
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(6.4, 1.0 + 0.22 * max(1, len(known)))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(6.4, 1.0 + 0.22 * max(1, len(known)))
         axes = figure.add_subplot()
         axes.axvline(0, color=GREY, linewidth=1)
         for place, (_, change) in enumerate(known):
@@ -263,19 +263,19 @@ def differences(changes: Mapping[str, Difference]) -> str:
             if change.low is not None and change.high is not None:
                 axes.plot([change.low, change.high], [place, place], color=color, linewidth=2)
             axes.plot([change.difference or 0.0], [place], color=color, marker="o", markersize=5)
-        axes.set_yticks(range(len(known)), [_short(name) for name, _ in known])
+        axes.set_yticks(range(len(known)), [shortened(name) for name, _ in known])
         axes.set(xlabel="difference in F1 (blue: the interval leaves out 0)")
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def reliability(tables: Mapping[str, Reliability]) -> str:
     """Share that is right against confidence, a line for each table, over bars of how many examples each bin holds."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(4.6, 3.6)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(4.6, 3.6)
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         for color, (name, found) in zip(PALETTE, tables.items(), strict=False):
@@ -283,26 +283,26 @@ def reliability(tables: Mapping[str, Reliability]) -> str:
             axes.bar(found.edges[:-1], share, np.diff(found.edges), align="edge", color=color, alpha=0.15)
             filled = found.counts > 0
             points = found.confidence[filled], found.outcome[filled]
-            axes.plot(*points, color=color, marker="o", markersize=4, label=_short(name, 40))
+            axes.plot(*points, color=color, marker="o", markersize=4, label=shortened(name, 40))
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
         axes.grid(True)
         figure.legend(loc="outside upper right", ncols=len(tables))
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")
 
 
 def model_input(fbank: np.ndarray) -> str:
     """A normalised filterbank, float [F, M], against frames and mel bins, as a small PNG."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(3.6, 1.5)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(3.6, 1.5)
         axes = figure.add_subplot()
         low, high = np.percentile(fbank, (2, 99.8))
         axes.imshow(fbank.T, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
         axes.tick_params(labelsize=7)
         axes.set_xlabel("frame", fontsize=7)
         axes.set_ylabel("mel bin", fontsize=7)
-        return _data_uri(figure, "png", SPECTROGRAM_DOTS)
+        return data_uri(figure, "png", SPECTROGRAM_DOTS)
 
 
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
@@ -322,8 +322,8 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
     decibels = librosa.power_to_db(mel, ref=max(float(mel.max()), 1e-10), top_db=80)
     ticks_hz = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000, 32000, 64000) if hz <= sample_rate / 2]
     lowest, highest = (float(librosa.hz_to_mel(hz)) for hz in (20, sample_rate / 2))
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(3.6, 1.9)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(3.6, 1.9)
         axes = figure.add_subplot()
         extent = (0, len(waveform) / sample_rate, lowest, highest)
         axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-80, vmax=0)
@@ -332,7 +332,7 @@ def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
         axes.tick_params(labelsize=7)
         axes.set_xlabel("s", fontsize=7)
         axes.set_ylabel("Hz", fontsize=7)
-        return _data_uri(figure, "png", SPECTROGRAM_DOTS)
+        return data_uri(figure, "png", SPECTROGRAM_DOTS)
 
 
 def score_map(
@@ -352,8 +352,8 @@ def score_map(
     from matplotlib.patches import Rectangle
 
     low, high = limits
-    with matplotlib.rc_context(_STYLE):
-        figure = _new_figure(1.9 + 0.62 * len(columns), 1.1 + 0.27 * len(rows))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(1.9 + 0.62 * len(columns), 1.1 + 0.27 * len(rows))
         axes = figure.add_subplot()
         image = axes.imshow(scores, cmap="viridis", vmin=low, vmax=max(high, low + 0.01), aspect="auto", origin="lower")
         for row, column in np.ndindex(scores.shape):
@@ -361,10 +361,10 @@ def score_map(
             color = "white" if dark else INK
             axes.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color=color)
         axes.add_patch(Rectangle((marked[1] - 0.5, marked[0] - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.4))
-        axes.set_xticks(range(len(columns)), [_short(name) for name in columns])
-        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set_xticks(range(len(columns)), [shortened(name) for name in columns])
+        axes.set_yticks(range(len(rows)), [shortened(name) for name in rows])
         axes.set(xlabel="pooling", ylabel="layer")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, label=label, aspect=25)
-        return _data_uri(figure, "svg")
+        return data_uri(figure, "svg")

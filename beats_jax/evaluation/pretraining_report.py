@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 
 from beats_jax.evaluation import figures
+from beats_jax.evaluation.embedding_health import Points
+from beats_jax.evaluation.figures_embeddings import embedding_pictures
 from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, section, settings_columns, table, text
 
+POINTS_CAPTION = (
+    "the same clips at several steps, each time on the two directions in which they differ most then; signs and axes may turn"
+)
 SPLITS = (("train", "training"), ("val", "validation"))
 COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
 LEAST_SPREAD, LEAST_RANK = 0.1, 2.0  # of embeddings: below, nearly all clips are one point, or lie on a line
+FORGETTING = 0.02  # loss of a probe's figure since the start that is told as an alarm
 TAIL = 0.1  # share of the training rows at the end whose mean is shown
 
 
@@ -28,6 +34,7 @@ def write_pretraining_report(
     data_summary: Mapping[str, object],
     settings: Mapping[str, object],
     errors: Sequence[tuple[str, str]],
+    points: Sequence[tuple[int, Points, np.ndarray]],
     versions: Mapping[str, str],
     command: str,
 ) -> None:
@@ -37,6 +44,7 @@ def write_pretraining_report(
       path: the file; its folder must exist.
       history: rows of the training log ("step", "train/loss", "train/<monitor>", "val/loss", ...).
       facts: what came out, name and value.
+      points: (step, places, group of each clip) of watched embeddings; empty = no picture.
       data_summary, settings, errors, versions, command: as in `report.write_report`.
     """
     picture = figures.curve_panels(_panels(history))
@@ -46,6 +54,7 @@ def write_pretraining_report(
         section("Outcome", _pairs(facts)),
         section("Figures", table(("figure", "training", "validation"), _figures(history))),
         section("Training", figure(picture, "loss and monitors against the training step")) if picture else "",
+        section("Embeddings of the watched clips", figure(embedding_pictures(points), POINTS_CAPTION)) if points else "",
         section("Data", _pairs(data_summary)),
         section("Bad files", _bad_files(errors)),
         section("Settings", settings_columns(settings)),
@@ -85,6 +94,7 @@ def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append("Alarm: the loss did not fall; try another learning rate, or look at the data.")
     found += _code_findings(last)
     found += _embedding_findings(last)
+    found += _watch_findings(history)
     return found
 
 
@@ -117,6 +127,34 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
     return [
         f"{alarm}the clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."
     ]
+
+
+def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What became of the watched clips since the start: directions, geometry, and what a linear probe reads in them."""
+    found = []
+    ranks = figures.history_series(history, "val/feature_rank")[1]
+    if len(ranks) > 1:
+        alarm = "Alarm: features have collapsed: " if ranks[-1] < LEAST_RANK else ""
+        found.append(
+            f"{alarm}watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
+        )
+    moved = figures.history_series(history, "val/drift")[1]
+    if len(moved):
+        found.append(
+            f"Their geometry has moved by {moved[-1]:.2f} from the start (1 - linear CKA: 0 = not at all, 1 = unrelated)."
+        )
+    for name in ("probe_accuracy", "probe_mAP"):
+        steps, values = figures.history_series(history, f"val/{name}")
+        if len(values) < 2:
+            continue
+        word, best = name.removeprefix("probe_"), int(np.argmax(values))
+        text_ = f"{word} of a linear probe: {values[0]:.3f} at the start, {values[-1]:.3f} now"
+        if values[-1] < values[0] - FORGETTING:
+            text_ = f"Alarm: the encoder has become worse on the labelled clips. {text_}"
+        found.append(
+            f"{text_}, best {values[best]:.3f} at step {steps[best]} (training.monitor={name} training.select=best keeps it)."
+        )
+    return found
 
 
 def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:

@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from beats_jax.models.beats import patches
 from beats_jax.models.elementwise import EPSILON, standardise
 from beats_jax.models.quantizer import PRECISION, nearest
+
+LEAST_VARIANCE = 0.01  # of a direction, in units of the mean variance: weaker ones are not made as strong as the others
 
 
 class RandomProjection(NamedTuple):
@@ -23,6 +26,7 @@ class RandomProjection(NamedTuple):
     patch_kernel: jax.Array  # [P * P, E]
     projection: jax.Array  # [E, Q]
     codebook: jax.Array  # [K, Q]
+    centre: jax.Array  # [P * P], what is taken from a patch before all else; zeros as published
 
 
 def init(key: jax.Array, *, codes: int = 1024, width: int = 256, embed_dim: int = 512, patch_size: int = 16) -> RandomProjection:
@@ -39,7 +43,26 @@ def init(key: jax.Array, *, codes: int = 1024, width: int = 256, embed_dim: int 
         kernel_scale * jax.random.normal(kernel_key, (pixels, embed_dim)),
         projection_scale * jax.random.normal(projection_key, (embed_dim, width)),
         jax.random.normal(codebook_key, (codes, width)),
+        jnp.zeros(pixels),
     )
+
+
+def fitted(tensors: RandomProjection, mean: np.ndarray, covariance: np.ndarray, components: int) -> RandomProjection:
+    """Tensors that see a patch through its leading principal components, all of them equally strong.
+
+    The pixels of a patch go up and down together: as published, a code mostly says how loud it is, and a few codes take nearly
+    all patches. Were all directions made equally strong, codes would say what no neighbour can foretell. Between the two lie the
+    few directions in which patches of real recordings differ most. The map becomes part of `patch_kernel`: codes cost no more.
+
+    Args:
+      mean: [P * P] and covariance [P * P, P * P] of the pixels of real patches.
+      components: how many directions are kept; at most P * P.
+    """
+    variances, directions = np.linalg.eigh(covariance.astype(np.float64))
+    kept, leading = directions[:, -components:], variances[-components:]
+    scale = np.maximum(leading, LEAST_VARIANCE * variances.sum() / len(variances) + np.finfo(np.float64).tiny) ** -0.5
+    kernel = (kept * scale) @ (kept.T @ np.asarray(tensors.patch_kernel, np.float64))
+    return tensors._replace(patch_kernel=kernel.astype(np.float32), centre=mean.astype(np.float32))
 
 
 def codes(tensors: RandomProjection, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
@@ -57,6 +80,7 @@ def codes(tensors: RandomProjection, fbank: jax.Array, token_mask: jax.Array | N
     pixels = patches(fbank, round(tensors.patch_kernel.shape[0] ** 0.5))
     if token_mask is not None:
         pixels = jnp.where(token_mask[:, :, None], pixels, 0.0)
+    pixels = pixels - tensors.centre[None, None]
     embedded = _standardised(jnp.einsum("btp,pe->bte", pixels, tensors.patch_kernel, precision=PRECISION))
     projected = _standardised(jnp.einsum("bte,eq->btq", embedded, tensors.projection, precision=PRECISION))
     return nearest(projected, tensors.codebook)

@@ -38,7 +38,7 @@ from beats_jax.objectives.candidates import (
 )
 from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients, over_batch
-from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
+from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.memory_bank import MemoryBank
 from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, with_parameters
 from beats_jax.objectives.views import one_view, two_views
@@ -257,16 +257,12 @@ def build(
     assert isinstance(config, ContrastiveConfig)
     memory_bank.require_room(config.bank_size, experiment.data.batch_size)
     model = dataclasses.replace(experiment.model, predictor_class=0)
-    settings, dtype = experiment.audio.filterbank, jnp.dtype(training.precision)
-    frontend = dataclasses.replace(
-        frontend_of(experiment, model),
-        token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, settings.num_mel_bins),
-    )
+    dtype = jnp.dtype(training.precision)
     return Contrastive(
         model=registry.build(model, dtype),
         model_config=model,
         projection=Projection(config.projection_dim, dtype) if config.projection_dim else None,
-        frontend=frontend,
+        frontend=masking_frontend(experiment, model),
         optimizer=optimizer,
         config=config,
         crop_samples=_crop_samples(experiment, config, model),

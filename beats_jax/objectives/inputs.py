@@ -9,7 +9,7 @@ depend on the number of devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -116,3 +116,9 @@ def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
     )
+
+
+def masking_frontend(experiment: Experiment, model: ModelConfig) -> Frontend:
+    """The same with a mask of real tokens for every model, also for one that attends to padding: what is pooled needs it."""
+    bins = experiment.audio.filterbank.num_mel_bins
+    return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, bins))

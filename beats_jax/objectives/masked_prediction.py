@@ -8,6 +8,7 @@ loss = sum over the masked tokens of valid rows / their number in the global bat
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from beats_jax.models.predictor import stack_config
 from beats_jax.models.pretraining import MaskedBEATs
 from beats_jax.models.visible import Selection, select
 from beats_jax.objectives import targets
-from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
+from beats_jax.objectives.gradients import Metrics, everywhere, global_norm, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.losses import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
@@ -76,10 +77,11 @@ class MaskedPrediction:
 
     def begin(self, state: MaskedState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> MaskedState:
         """A fresh state with the encoder of a checkpoint (None = random) and the trained tokenizer, where there is one."""
-        del batches
         if loaded is not None:
             state = with_parameters(state, {"model": loaded})
         tensors = self.targets.loaded
+        if self.config.components:
+            tensors = targets.fitted(state.tokenizer, self._patch_statistics(batches), self.config.components)
         return state if tensors is None else state.replace(tokenizer=filled(state.tokenizer, tensors))
 
     def update(self, state: MaskedState, batch: Batch) -> tuple[MaskedState, Metrics]:
@@ -119,6 +121,17 @@ class MaskedPrediction:
         prepared = self._prepared(fbank, token_mask, keys, batch)
         params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
         return used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1])
+
+    def _patch_statistics(self, batches: Callable[[], Iterator[Any]]) -> targets.PatchStatistics:
+        """Of the real patches of the first batches."""
+
+        @jax.jit
+        def read(batch: Batch) -> Any:
+            fbank, token_mask = self.frontend.unlabelled(None, batch)
+            return everywhere(targets.patch_sums(fbank, token_mask & batch["example_mask"][:, None], self.module.config))
+
+        parts = [jax.device_get(read(batch)) for batch in itertools.islice(batches(), targets.FITTING_BATCHES)]
+        return targets.patch_statistics(parts)
 
     def _prepared(self, fbank: jax.Array, token_mask: jax.Array, keys: jax.Array, batch: Batch) -> dict[str, Any]:
         selection = select(keys, token_mask, self.config.mask_ratio)

@@ -5,8 +5,9 @@ Either way the tensors are part of the run's state: saved with it, the same afte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -16,11 +17,20 @@ import numpy as np
 from beats_jax.config import AudioConfig, BEATsConfig, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
 from beats_jax.models import random_projection, registry
+from beats_jax.models.beats import patches
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.front_end import front_end_changes, require_same_front_end
 from beats_jax.weights.pretrained import read_checkpoint
 
+FITTING_BATCHES = 16  # from whose patches the components are estimated
 DEAD_BELOW = 1e-3  # of the mean usage: the running average of a code that was last used some 700 batches ago
+
+
+class PatchStatistics(NamedTuple):
+    """Of the pixels of real patches: mean [P * P] and covariance [P * P, P * P], float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
 
 
 class Targets(Protocol):
@@ -104,6 +114,32 @@ def build(config: MaskedPredictionConfig, model: BEATsConfig, audio: AudioConfig
     require_same_tokens(bundle, model, audio, config.tokenizer)
     _require_living_codes(bundle, config)
     return TrainedTargets(registry.build(bundle.model, dtype), bundle, bundle.model.quant_n)
+
+
+def patch_sums(fbank: jax.Array, real: jax.Array, model: BEATsConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sum [P * P] and sum of products [P * P, P * P] of the pixels of real patches (bool [B, T]) of fbank, and their number."""
+    pixels = jnp.where(real[:, :, None], patches(fbank, model.input_patch_size), 0.0)
+    products = jnp.einsum("btp,btq->pq", pixels, pixels, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(pixels, axis=(0, 1)), products, jnp.sum(real)
+
+
+def patch_statistics(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> PatchStatistics:
+    """Of several `patch_sums`.
+
+    Raises:
+      UserError: no real patch in any of them.
+    """
+    total, products, count = (sum(np.asarray(part[i], np.float64) for part in parts) for i in range(3))
+    if not count:
+        raise UserError("the first batches hold no sound at all, the patches have no statistics: see data.reject_below_dbfs")
+    mean = np.asarray(total / count)
+    return PatchStatistics(mean, np.asarray(products / count - np.outer(mean, mean)))
+
+
+def fitted(tensors: Any, statistics: PatchStatistics, components: int) -> dict[str, np.ndarray]:
+    """What changes in the random projection's tensors, see `random_projection.fitted`."""
+    found = random_projection.fitted(jax.device_get(random_projection.RandomProjection(*tensors)), *statistics, components)
+    return {"patch_kernel": np.asarray(found.patch_kernel), "centre": np.asarray(found.centre)}
 
 
 def require_same_tokens(bundle: Bundle, model: BEATsConfig, audio: AudioConfig, name: str) -> None:

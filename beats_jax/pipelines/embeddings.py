@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from beats_jax.weights.whole_file import whole_file
 FORMAT = 1  # of the cached files; raise it when what is computed changes
 # Settings that decide what is heard of a file, and which files can be used; others do not touch the embeddings.
 _HEARD = ("window_seconds", "evaluation_window_seconds", "hop_seconds", "trim_below_dbfs", "check", "multi_label")
+
+Embed = Callable[[np.ndarray, np.ndarray], Any]  # waveforms [B, S], lengths [B] → values [L, P, B, D], perhaps still under way
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
     report = validate(numbered, data, encoder.audio, error_log=errors)
     usable = report.manifest
     batches = evaluation_batches(usable, LabelVocabulary.from_manifest(usable), no_longer(data, usable), encoder.audio)
-    seen, values, unread = _means(_embedded(encoder, batches), len(usable))
+    seen, values, unread = row_means(encoder.embed, batches, len(usable))
     if not len(seen):
         raise UserError(f"none of the {len(usable)} rows could be embedded; {errors.path} lists why")
     bad = [(os.fspath(error.path), error.reason) for error in (*report.errors, *unread)]
@@ -134,11 +136,11 @@ def no_longer(data: DataConfig, manifest: Manifest) -> DataConfig:
     return replace(data, evaluation_window_seconds=min(data.heard_seconds, longest))
 
 
-def _embedded(encoder: Encoder, batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]]:
+def _embedded(embed: Embed, batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]]:
     """(rows [b], values [L, P, b, D], errors) of each batch. The next batch is under way while the last one is fetched."""
     waiting: tuple[Any, Any] | None = None
     for batch in batches:
-        started = (batch, encoder.embed(batch.arrays["waveforms"], batch.arrays["lengths"]))
+        started = (batch, embed(batch.arrays["waveforms"], batch.arrays["lengths"]))
         if waiting is not None:
             yield _fetched(*waiting)
         waiting = started
@@ -151,13 +153,11 @@ def _fetched(batch: Any, values: Any) -> tuple[np.ndarray, np.ndarray, tuple[Aud
     return batch.arrays["rows"][real], np.asarray(values)[:, :, real], batch.errors
 
 
-def _means(
-    embedded: Iterable[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]], num_rows: int
-) -> tuple[np.ndarray, np.ndarray, list[AudioError]]:
+def row_means(embed: Embed, batches: Iterable[Any], num_rows: int) -> tuple[np.ndarray, np.ndarray, list[AudioError]]:
     """Rows that were heard int64 [N], the mean over each row's windows float32 [L, P, N, D], files that were not read."""
     total: np.ndarray | None = None
     windows, errors = np.zeros(num_rows, np.int64), []
-    for rows, values, unread in embedded:
+    for rows, values, unread in _embedded(embed, batches):
         if total is None:
             total = np.zeros((*values.shape[:2], num_rows, values.shape[3]), np.float32)
         np.add.at(windows, rows, 1)

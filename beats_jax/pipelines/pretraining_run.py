@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
+from beats_jax.pipelines.encoder_watch import start_row, watch_of, watched_points
 from beats_jax.pipelines.prediction import encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
 from beats_jax.pipelines.results import REPORT_FILE, data_facts, read_history, versions
@@ -49,7 +50,7 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
-    weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
+    weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) or run.watches else None)
     source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
     model = jax.device_get(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
@@ -66,8 +67,14 @@ class _Run(Run):
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
         super().__init__(experiment, workdir, data)
         self._evaluate = jax.jit(self.objective.evaluate, out_shardings=replicated(self.mesh))
+        self._watch = watch_of(experiment, self.mesh, data, workdir)
         if self.vocabulary is not None:
             self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
+
+    @property
+    def watches(self) -> bool:
+        """Whether evaluations have something to look at besides held-out recordings."""
+        return self._watch is not None
 
     def constants(self) -> tuple[str, ...]:
         """A codebook is not among the parameters here: the objective's state keeps it."""
@@ -81,9 +88,14 @@ class _Run(Run):
         """
         with closing(self._device_batches()) as stream, jax.set_mesh(self.mesh):
             first = next(stream)
-            if self.vocabulary is None and len(self.data.manifest.split("val")):  # labels add figures, which the loop checks
-                _require_figure(self.experiment.training.monitor, jax.eval_shape(self.objective.evaluate, state.weights, first))
-            return self.objective.begin(state, start.params, lambda: itertools.chain([first], stream))
+            evaluated = self.watches or len(self.data.manifest.split("val"))
+            if evaluated and self.vocabulary is None:  # labels add figures, which the loop checks
+                figures = jax.eval_shape(self.objective.evaluate, state.weights, first)
+                _require_figure(self.experiment.training.monitor, (*figures, *(self._watch.names if self._watch else ())))
+            state = self.objective.begin(state, start.params, lambda: itertools.chain([first], stream))
+        if self._watch is not None:
+            self._watch.begin(state.weights)
+        return state
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches; raises `UserError` when there is nothing but silence in them."""
@@ -103,7 +115,6 @@ class _Run(Run):
         """The loop's evaluation on recordings that are held out, and of a joint run's labels among them."""
 
         def evaluate(weights: Any, step: int) -> dict[str, float]:
-            del step
             sums: dict[str, list[float]] = {}
             for batch in evaluation_batches(rows, None, self.experiment.data, self.experiment.audio):
                 self.note_errors(batch.errors)
@@ -114,7 +125,8 @@ class _Run(Run):
                     pair[0] += float(total)
                     pair[1] += float(count)
             values: dict[str, float] = {name: total / count for name, (total, count) in sums.items() if count > 0}
-            return values | self._label_figures(weights, rows)
+            watched = {} if self._watch is None else self._watch(weights, step)
+            return values | self._label_figures(weights, rows) | watched
 
         return evaluate
 
@@ -142,15 +154,16 @@ class _Run(Run):
                 yield put_batch(self.mesh, batch.arrays)
 
 
-def _require_figure(monitor: str, figures: Mapping[str, Any]) -> None:
+def _require_figure(monitor: str, figures: Iterable[str]) -> None:
+    figures = sorted(figures)
     if monitor not in figures:
-        raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(sorted(figures))}")
+        raise UserError(f"training.monitor is {monitor!r}; without labels it can be: {', '.join(figures)}")
 
 
 def _write_results(
     workdir: Path, experiment: Experiment, data: PreparedData, fitted: FitResult, *, command: str
 ) -> dict[str, Any]:
-    history, speed = read_history(workdir), _clips_per_second(workdir)
+    history, speed = start_row(workdir) + read_history(workdir), _clips_per_second(workdir)
     errors = data.errors.rows()
     metrics: dict[str, Any] = {"steps": fitted.steps, "clips_per_second": speed, **last_figures(history)}
     facts = {
@@ -167,6 +180,7 @@ def _write_results(
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
+        points=watched_points(workdir),
         versions=versions(),
         command=command,
     )

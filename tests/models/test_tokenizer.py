@@ -161,19 +161,20 @@ def numpy_codes(tensors, fbank):
     def standardised(x):
         return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
 
-    kernel, projection, codes = (np.asarray(tensor, np.float64) for tensor in tensors)
+    kernel, projection, codes, centre = (np.asarray(tensor, np.float64) for tensor in tensors)
     rows = []
     for clip in np.asarray(fbank, np.float64):
         cells = [clip[t : t + 16, m : m + 16].ravel() for t in range(0, len(clip) - 15, 16) for m in range(0, clip.shape[1], 16)]
-        projected = standardised(standardised(np.array(cells) @ kernel) @ projection)
+        projected = standardised(standardised((np.array(cells) - centre) @ kernel) @ projection)
         rows.append(np.sum((projected[:, None] - codes[None]) ** 2, axis=-1))
     return np.argmin(rows, axis=-1), np.sort(rows, axis=-1)
 
 
 def test_random_projection_follows_its_formulas():
     draw = np.random.default_rng(3)
-    shapes = ((256, 24), (24, 16), (64, 16))
+    shapes = ((256, 24), (24, 16), (64, 16), (256,))
     tensors = random_projection.RandomProjection(*(draw.standard_normal(shape).astype(np.float32) for shape in shapes))
+    tensors = tensors._replace(centre=0.1 * tensors.centre)
     fbank = 0.5 * np.random.default_rng(2).standard_normal((2, 53, 128)).astype(np.float32)
     expected, distances = numpy_codes(tensors, fbank)
     codes = jax.jit(random_projection.codes)
@@ -194,9 +195,32 @@ def test_random_projection_follows_its_formulas():
 def test_random_projection_is_a_function_of_its_key():
     init = jax.jit(random_projection.init)
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
-    assert [tensor.shape for tensor in first] == [(256, 512), (512, 256), (1024, 256)]
-    for left, right, third in zip(first, again, other, strict=True):
+    assert [tensor.shape for tensor in first] == [(256, 512), (512, 256), (1024, 256), (256,)]
+    for left, right, third in zip(first[:-1], again[:-1], other[:-1], strict=True):
         np.testing.assert_array_equal(left, right)
         assert np.any(left != third)
-    scales = [float(jnp.std(tensor)) for tensor in first]
+    assert not np.any(first.centre)  # as published
+    scales = [float(jnp.std(tensor)) for tensor in first[:-1]]
     np.testing.assert_allclose(scales, [(2 / 131_328) ** 0.5, (2 / 768) ** 0.5, 1.0], rtol=0.01)  # Xavier, by torch's fans
+
+
+def test_a_fitted_projection_sees_equally_strong_components_and_nothing_else():
+    draw = np.random.default_rng(0)
+    level, tilt = (x - x.mean() for x in (8.0 * draw.standard_normal((500, 1)), draw.standard_normal((500, 1))))
+    shapes = np.stack([np.ones(256), np.linspace(-1, 1, 256)])
+    pixels = 5.0 + level * shapes[0] + tilt * shapes[1] + 0.01 * draw.standard_normal((500, 256))
+    plain = jax.device_get(random_projection.init(jax.random.key(0), codes=64, width=8))
+    fitted = random_projection.fitted(plain, pixels.mean(0), np.cov(pixels.T), 2)
+    seen = (pixels - fitted.centre) @ fitted.patch_kernel
+    assert np.linalg.matrix_rank(seen, tol=1e-3 * np.linalg.norm(seen)) == 2
+    directions = np.linalg.lstsq(seen, np.hstack([level, tilt]), rcond=None)[0]
+    np.testing.assert_allclose(seen @ directions, np.hstack([level, tilt]), atol=0.1)  # both are there
+    cells = pixels.reshape(-1, 16, 16).astype(np.float32)
+
+    def entropy(tensors):
+        shares = np.bincount(np.asarray(random_projection.codes(tensors, jnp.asarray(cells))).ravel()) / len(cells)
+        return -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
+
+    assert entropy(plain) < 2 < 2.5 < entropy(fitted)  # one code for loud, one for quiet; and now
+    rotated = random_projection.fitted(plain, np.zeros(256), np.eye(256), 256)  # already white: nothing changes
+    np.testing.assert_allclose(rotated.patch_kernel, plain.patch_kernel, atol=1e-5)

@@ -12,6 +12,7 @@ from tiny_pretraining import MODEL, SAMPLES, TOKENIZER, begun, learnt, make_arra
 
 from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, MaskedPredictionConfig, TrainingConfig
 from beats_jax.errors import UserError
+from beats_jax.models import random_projection
 from beats_jax.objectives.losses import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.weights.architecture import param_shapes
@@ -65,6 +66,32 @@ def test_code_usage_is_counted_over_parts():
     assert {name: float(total / count) for name, (total, count) in figures.items()} == {"x_codes": 3.0, "x_entropy": 1.5}
     nothing = used_codes(code_usage("x", codes, jnp.zeros_like(among), 6))
     assert {name: float(count) for name, (_, count) in nothing.items()} == {"x_codes": 0.0, "x_entropy": 0.0}
+
+
+def test_the_projection_is_fitted_to_the_first_patches():
+    """Against numpy's mean and covariance of the real patches of readable clips."""
+    objective = make_objective(dataclasses.replace(CONFIG, components=3), audio=AUDIO)
+    batch = make_arrays(0)
+    batch["example_mask"][2] = False
+    state = jax.jit(objective.init)(jax.random.key(0), batch)
+    begun_ = objective.begin(state, None, lambda: iter([batch, make_arrays(1)]))
+    pixels = []
+    for arrays in (batch, make_arrays(1)):
+        fbank, real = (np.asarray(x) for x in jax.jit(lambda b: objective.frontend.unlabelled(None, b))(arrays))
+        for clip in np.flatnonzero(arrays["example_mask"]):
+            cells = fbank[clip, :64].reshape(4, 16, 2, 16).transpose(0, 2, 1, 3).reshape(8, 256)
+            pixels.append(cells[real[clip]])
+    pixels = np.concatenate(pixels).astype(np.float64)
+    np.testing.assert_allclose(begun_.tokenizer.centre, pixels.mean(0), rtol=1e-4, atol=1e-4)
+    expected = random_projection.fitted(
+        jax.device_get(state.tokenizer), pixels.mean(0), np.cov(pixels.T, bias=True), 3
+    ).patch_kernel
+    np.testing.assert_allclose(begun_.tokenizer.patch_kernel, expected, rtol=2e-2, atol=2e-4)
+    with pytest.raises(UserError, match="is for the random projection"):
+        MaskedPredictionConfig(components=3, tokenizer="runs/tokenizer")
+    silent = {**batch, "example_mask": np.zeros(8, bool)}
+    with pytest.raises(UserError, match="hold no sound at all"):
+        objective.begin(state, None, lambda: iter([silent]))
 
 
 @pytest.mark.slow

@@ -114,6 +114,31 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(iter1, setti
         run(write_config(settings()), iter1, "--config.objective.mask_ratio=0.5")
 
 
+def test_the_encoder_is_watched_from_the_start(settings, write_config, forest, tmp_path):
+    """Labelled clips are probed at every evaluation; the monitor may be that figure, and the report shows the clips."""
+    labelled = tmp_path / "labelled"
+    for kind, hertz in (("low", 300.0), ("high", 3000.0)):
+        (labelled / kind).mkdir(parents=True)
+        for number in range(6):
+            noise = 0.05 * np.random.default_rng(number).standard_normal(RATE)
+            tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE)
+            write_wav(labelled / kind / f"{number}.wav", (tone + noise).astype(np.float32), RATE)
+    monitor = {"monitor": "probe_accuracy", "select": "best"}
+    config = write_config(settings(evaluation={"probe_data": str(labelled)}, training=monitor))
+    assert run(config, tmp_path / "run") == 0
+    validations = [row for row in rows_of(tmp_path / "run") if row["split"] == "validation"]
+    assert all({"feature_rank", "feature_spread", "drift", "probe_accuracy"} <= set(row) for row in validations)
+    assert all(row["drift"] > 0 for row in validations)
+    start = json.loads((tmp_path / "run" / "watch" / "start.json").read_text())
+    assert start["probe_accuracy"] == 1.0  # of tones a decade apart, even in random features
+    assert np.load(tmp_path / "run" / "watch" / "start.npy").shape[0] == 12
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "Embeddings of the watched clips" in report
+    assert "accuracy of a linear probe: 1.000 at the start" in report
+    with pytest.raises(UserError, match="a tokenizer has no embedding to probe"):
+        run(config, tmp_path / "tokenizer", "--config.model.family=beats_tokenizer")
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, write_config, tmp_path):
     shutil.copytree(iter1, tmp_path / "again")
     again = tmp_path / "again"
