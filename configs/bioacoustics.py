@@ -4,13 +4,14 @@ Command:  python -m beats_jax.train --config configs/bioacoustics.py --config.da
           or with the old options under their own names, separated by commas:
           python -m beats_jax.train --workdir runs/forest \
               --config configs/bioacoustics.py:data_dir=data/unlabeled,positive_dir=data/positive,epochs=10,checkpoint_freq=2
-          With labeled_dir=..., or with the option joint=true where data/ has a folder labeled/, it learns the labels too.
+          With labeled_dir=..., or with the option joint where data/ has a folder labeled/, it learns the labels too; with the
+          option small it fits two cores (:small, :joint,small).
 Data:     data/unlabeled, data/labeled (labels.csv and audio/), data/positive, data/negative; or any folder of audio.
 Options:  docs/seed_flags.md says what became of each.
 Recipe:   that of the old trainer (cautious AdamW 0.9/0.999, epsilon 1e-6, no decay, 1e-5 throughout, temperature 0.1, bank of
           4096), without its mistakes: two augmented views, a bank that counts, positives that are used, labels at their clips.
-Known:    on real recordings (soundscapes, 120 steps of `:small`) the contrastive part collapses: nearly all clips get one
-          embedding (`embedding_spread` 0.1 of 1). Watch that figure; the labelled half of a joint run learns. Being worked on.
+Beyond:   anchors are compared with views by an average of the network (MoCo, He et al. 2020), in units of the batch's spread:
+          without either, embeddings of real recordings collapsed to a point or a line. `embedding_rank` tells.
 """
 
 from typing import Any
@@ -37,15 +38,26 @@ OPTIONS: dict[str, Any] = {
     "lr": 1e-5,
     "memory_bank_size": 4096,
     "joint": False,
+    "small": False,
+}
+SMALL: dict[str, Any] = {
+    "epochs": 100.0,
+    "checkpoint_freq": 10.0,
+    "segment_duration": 5.0,
+    "encoder_layers": 4,
+    "encoder_embed_dim": 128,
+    "lr": 1e-3,
+    "memory_bank_size": 512,
 }
 
 
 def get_config(options: str = "") -> ConfigDict:
-    """Settings that differ from the defaults in beats_jax/config; `options` as in the command above, or `small`."""
-    small = options == "small"
-    given = _parsed("" if small else options)
+    """Settings that differ from the defaults in beats_jax/config; `options` as in the command above."""
+    given = _parsed(options)
     joint = given["joint"] or bool(given["labeled_dir"])
     objective: dict[str, Any] = {"name": "contrastive", "temperature": 0.1, "bank_size": given["memory_bank_size"]}
+    if given["small"]:
+        objective |= {"views": "crops", "crop_seconds": 2.1}
     if joint:
         objective = {"name": "joint", "base": objective, "supervised_weight": given["supervised_weight"]}
     settings = {
@@ -55,12 +67,13 @@ def get_config(options: str = "") -> ConfigDict:
         "objective": objective,
         "training": _training(given),
     }
-    return ConfigDict(_small(settings) if small else settings)
+    return ConfigDict(_small(settings) if given["small"] else settings)
 
 
 def _parsed(options: str) -> dict[str, Any]:
-    found = dict(OPTIONS)
-    for item in filter(None, options.split(",")):
+    items = list(filter(None, options.split(",")))
+    found = {**OPTIONS, **(SMALL if "small" in items else {})}
+    for item in items:
         name, _, value = item.partition("=")
         if name == "output_dir":
             raise UserError(f"output_dir is now --workdir {value or 'DIR'}")
@@ -119,23 +132,24 @@ def _training(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _small(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same for two cores: three blocks of 64 units, 5 s a clip, a higher learning rate, a bank of 512."""
+    """Besides the options SMALL: the encoder of configs/pretrain_beats.py for one CPU, crops of 2.1 s, plain AdamW."""
     model = {
-        "embed_dim": 64,
-        "encoder_layers": 3,
-        "encoder_embed_dim": 64,
-        "encoder_ffn_embed_dim": 256,
+        "input_patch_size": 32,
+        "embed_dim": 128,
         "encoder_attention_heads": 4,
-        "conv_pos": 31,
+        "conv_pos": 32,
         "conv_pos_groups": 4,
-        "num_buckets": 64,
-        "max_distance": 128,
     }
-    training = {"learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup_fraction": 0.1, "clip_norm": 1.0}
+    training = {
+        "optimizer": "adamw",
+        "min_learning_rate": 1e-5,
+        "warmup_fraction": 0.1,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+    }
     return {
         **settings,
-        "data": {**settings["data"], "window_seconds": 5.0},
+        "data": {**settings["data"], "trim_below_dbfs": -70.0},
         "model": {**settings["model"], **model},
-        "objective": {**settings["objective"], "bank_size": 512},
         "training": {**settings["training"], **training},
     }

@@ -90,7 +90,7 @@ def _training(steps: int, peak: float, warmup: int) -> dict[str, Any]:
 def _small(settings: dict[str, Any]) -> dict[str, Any]:
     """The same for two cores: four blocks of 128 units on patches of 32 x 32 as in configs/esc50.py, 256 codes, 5 s a clip.
 
-    An hour of sound is heard a hundred times and more, so that it is rolled; the random projection reads 8 principal components.
+    The random projection reads 8 principal components; digital silence around a recording is not heard.
     """
     tokenizer = settings["model"]["family"] == "beats_tokenizer"
     model = {
@@ -103,10 +103,10 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
         "conv_pos": 32,
         "conv_pos_groups": 4,
     }
-    data = {"window_seconds": 5.135, "batch_size": 32, "check": "decode", "num_workers": 2}
+    data = {"window_seconds": 5.135, "batch_size": 32, "check": "decode", "num_workers": 2, "trim_below_dbfs": -70.0}
     data |= {"train_split": 0.95, "val_split": 0.05}
     training = {
-        "max_steps": 1_000 if tokenizer else 4_000,
+        "max_steps": 1_000 if tokenizer else 3_000,
         "learning_rate": 1e-3,
         "warmup_fraction": 0.1,
         "precision": "float32",

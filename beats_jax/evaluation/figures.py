@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7280"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#332288", "#882255", GREY)
 INK, FAINT = "#1F2933", "#E3E7EB"
 SPECTROGRAM_DOTS = 96  # an inch: there may be one for every class, and noise packs badly
 ANNOTATED_CLASSES = 12  # confusion cells carry numbers up to this many classes
@@ -74,55 +74,6 @@ def shortened(name: str, limit: int = 24) -> str:
     """A label of at most `limit` characters, safe from matplotlib's reading of `$` as mathematics."""
     cut = name if len(name) <= limit else name[: limit - 1] + "…"
     return cut.replace("$", r"\$")
-
-
-def history_series(history: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of the rows that hold `name`, in order of the step. Both [n]; rows without it are passed over."""
-    found = sorted((int(row["step"]), float(row[name])) for row in history if row.get(name) is not None)
-    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
-
-
-def learning_curves(
-    history: Sequence[Mapping[str, Any]], metric_names: Sequence[str] = ("accuracy", "f1_macro", "mAP")
-) -> str | None:
-    """Loss (left) and validation metrics (right) against the step; None if the history holds neither.
-
-    Args:
-      history: rows with "step" and any of "train/loss", "val/loss", "val/<metric>".
-    """
-    losses = [(label, *history_series(history, key)) for label, key in (("training", "train/loss"), ("validation", "val/loss"))]
-    metrics = [(name, *history_series(history, f"val/{name}")) for name in metric_names]
-    return curve_panels([("Loss", losses, None), ("Validation metrics", metrics, 1.02)])
-
-
-def curve_panels(
-    panels: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray]], float | None]], *, columns: int = 2
-) -> str | None:
-    """Curves against the step, panel by panel, as SVG; empty curves and panels are left out, None without any.
-
-    Args:
-      panels: (title, lines of (label, steps [n], values [n]), top of the axis or None); axes start at 0 where nothing is below.
-      columns: panels side by side.
-    """
-    import matplotlib
-
-    kept = [(title, [line for line in lines if len(line[1])], top) for title, lines, top in panels]
-    kept = [panel for panel in kept if panel[1]]
-    if not kept:
-        return None
-    rows = -(-len(kept) // columns)
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(9, 3.1 * rows)
-        for position, (title, lines, top) in enumerate(kept, start=1):
-            axes = figure.add_subplot(rows, min(columns, len(kept)), position)
-            for color, (label, steps, values) in zip(PALETTE, lines, strict=False):
-                marker = "o" if len(steps) <= 40 else None
-                axes.plot(steps, values, color=color, label=label, linewidth=1.6, marker=marker, markersize=3)
-            axes.set(title=title, xlabel="step")
-            axes.grid(True)
-            axes.legend()
-            axes.set_ylim(bottom=0 if min(values.min() for _, _, values in lines) >= 0 else None, top=top)
-        return data_uri(figure, "svg")
 
 
 def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str:

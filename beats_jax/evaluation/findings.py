@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation.figures import history_series
+from beats_jax.evaluation.figures_training import history_series
 from beats_jax.evaluation.result import ClassResult, Estimate, EvaluationResult, format_estimate
 
 NAMED = 3  # best classes, weakest classes and confusions that are named

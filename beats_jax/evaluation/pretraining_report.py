@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation import figures
+from beats_jax.evaluation import figures_training
 from beats_jax.evaluation.embedding_health import Points
 from beats_jax.evaluation.figures_embeddings import embedding_pictures
 from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, section, settings_columns, table, text
@@ -47,13 +47,16 @@ def write_pretraining_report(
       points: (step, places, group of each clip) of watched embeddings; empty = no picture.
       data_summary, settings, errors, versions, command: as in `report.write_report`.
     """
-    picture = figures.curve_panels(_panels(history))
+    picture, blocks = figures_training.curve_panels(_panels(history)), figures_training.block_curves(history, "gradient_norm")
     body = [
         f"<header><h1>{text(title)}</h1></header>",
         section("Findings", bullets(findings(history), "findings")),
         section("Outcome", _pairs(facts)),
         section("Figures", table(("figure", "training", "validation"), _figures(history))),
         section("Training", figure(picture, "loss and monitors against the training step")) if picture else "",
+        section("Blocks", figure(blocks, "where in the encoder the gradient is; a block that stays apart does not learn"))
+        if blocks
+        else "",
         section("Embeddings of the watched clips", figure(embedding_pictures(points), POINTS_CAPTION)) if points else "",
         section("Data", _pairs(data_summary)),
         section("Bad files", _bad_files(errors)),
@@ -75,7 +78,7 @@ def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     result = {}
     for split, word in (("train", "train"), ("val", "validation")):
         for name in _names(history, split):
-            values = figures.history_series(history, f"{split}/{name}")[1]
+            values = figures_training.history_series(history, f"{split}/{name}")[1]
             last = values[-max(1, round(TAIL * len(values))) :] if split == "train" else values[-1:]
             result[f"{word}_{name}"] = float(last.mean())
     return result
@@ -83,14 +86,14 @@ def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader should know first, in sentences; alarms are marked."""
-    steps, losses = figures.history_series(history, "train/loss")
+    steps, losses = figures_training.history_series(history, "train/loss")
     if not len(losses):
         return ["Nothing was logged: the run is shorter than training.log_every_steps."]
     found, last = [], last_figures(history)
     found.append(f"Training loss: {losses[0]:.3f} at step {steps[0]}, {last['train_loss']:.3f} in the last rows.")
     if "validation_loss" in last:
         found.append(f"Loss on recordings that were held out: {last['validation_loss']:.3f}.")
-    if last["train_loss"] >= losses[0]:
+    if len(losses) > 1 and last["train_loss"] >= losses[0]:
         found.append("Alarm: the loss did not fall; try another learning rate, or look at the data.")
     found += _code_findings(last)
     found += _embedding_findings(last)
@@ -132,19 +135,19 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
 def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """What became of the watched clips since the start: directions, geometry, and what a linear probe reads in them."""
     found = []
-    ranks = figures.history_series(history, "val/feature_rank")[1]
+    ranks = figures_training.history_series(history, "val/feature_rank")[1]
     if len(ranks) > 1:
         alarm = "Alarm: features have collapsed: " if ranks[-1] < LEAST_RANK else ""
         found.append(
             f"{alarm}watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
         )
-    moved = figures.history_series(history, "val/drift")[1]
+    moved = figures_training.history_series(history, "val/drift")[1]
     if len(moved):
         found.append(
             f"Their geometry has moved by {moved[-1]:.2f} from the start (1 - linear CKA: 0 = not at all, 1 = unrelated)."
         )
     for name in ("probe_accuracy", "probe_mAP"):
-        steps, values = figures.history_series(history, f"val/{name}")
+        steps, values = figures_training.history_series(history, f"val/{name}")
         if len(values) < 2:
             continue
         word, best = name.removeprefix("probe_"), int(np.argmax(values))
@@ -159,6 +162,7 @@ def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:
     names = {key.removeprefix(f"{split}/") for row in history for key in row if key.startswith(f"{split}/")}
+    names = {name for name in names if not name.startswith("block_")}  # they have a picture of their own
     return sorted(names, key=lambda name: (name != "loss", name))
 
 
@@ -169,7 +173,7 @@ def _panels(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[
         for name in _names(history, split):
             before, _, kind = name.rpartition("_")
             label = f"{before}, {word}" if before else word
-            kinds.setdefault(kind, []).append((label, *figures.history_series(history, f"{split}/{name}")))
+            kinds.setdefault(kind, []).append((label, *figures_training.history_series(history, f"{split}/{name}")))
     kinds.pop("share", None)
     tops = {"accuracy": 1.02}
     return [(kind.capitalize(), lines, tops.get(kind)) for kind, lines in kinds.items()]

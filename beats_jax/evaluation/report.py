@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation import figures, report_analysis, report_examples
+from beats_jax.evaluation import figures, figures_training, report_analysis, report_examples
 from beats_jax.evaluation.analysis import Analysis
 from beats_jax.evaluation.findings import findings
 from beats_jax.evaluation.report_examples import ConfusedPair, Example, Players
@@ -152,7 +152,7 @@ def _folds(folds: Sequence[Mapping[str, float | int | None]] | None) -> str:
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> str:
-    curves = figures.learning_curves(history)
+    curves = figures_training.learning_curves(history)
     return section("Training", figure(curves, "loss and validation metrics against the training step")) if curves else ""
 
 

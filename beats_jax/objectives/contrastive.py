@@ -37,7 +37,7 @@ from beats_jax.objectives.candidates import (
     standardisation,
 )
 from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
-from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients, over_batch
+from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients, over_batch
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.memory_bank import MemoryBank
 from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, with_parameters
@@ -124,7 +124,7 @@ class Contrastive:
           the next state; metrics of `_loss`, `bank_filled` and `gradient_norm` (before clipping), as (sum, count).
         """
         gradients, metrics, found = self.gradients(state, batch)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics |= gradient_norms(gradients)
         return self.advance(state, gradients, found), metrics
 
     def gradients(self, state: ContrastiveState, batch: Batch) -> tuple[Any, Metrics, MemoryBank | None]:
@@ -186,8 +186,9 @@ class Contrastive:
     ) -> tuple[jax.Array, Metrics]:
         """Sum of the losses of a part of a batch over its anchors, and (sum, count) of what is reported.
 
-        `loss`, `retrieval` (the other view is nearer than anything that is held against the anchor), `similarity` (cosine of the
-        two views), `embedding_spread` and `embedding_rank` (see `candidates`: how far apart, and in how many directions).
+        `loss`, `chance_loss` (of who cannot tell anything apart), `retrieval` (the other view is nearer than anything that is
+        held against the anchor), `similarity` (cosine of the two views), `embedding_spread` and `embedding_rank` (see
+        `candidates`: how far apart, and in how many directions).
         """
         dropout, layerdrop = jax.random.split(key)
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
@@ -223,6 +224,7 @@ class Contrastive:
         leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))
         return total, {
             "loss": (total, count),
+            "chance_loss": (jnp.sum(jnp.where(valid, jnp.log(jnp.maximum(jnp.sum(candidates.allowed, axis=1), 1)), 0.0)), count),
             "retrieval": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
             "similarity": (jnp.sum(jnp.where(valid, twin, 0.0)), count),
             "embedding_spread": embedding_spread(embeddings, valid),

@@ -24,7 +24,7 @@ from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
 from beats_jax.objectives.eat_losses import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
 from beats_jax.objectives.eat_masks import block_plan, cloned_masks
-from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients, over_batch
+from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients, over_batch
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.state import State, apply_gradients, create, extended, with_parameters
 
@@ -105,7 +105,7 @@ class EATPretraining:
           the next state; metrics of `_loss`, `gradient_norm` (before clipping) and `teacher_decay`, as (sum, count).
         """
         gradients, metrics, found = self.gradients(state, batch)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics |= gradient_norms(gradients)
         return self.advance(state, gradients, found), metrics
 
     def gradients(self, state: EATState, batch: Batch) -> tuple[Any, Metrics, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+BLOCK = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)/")
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), so that averages are right whatever the parts
 LossFunction = Callable[[Any, Any, jax.Array], tuple[jax.Array, Metrics]]
 
@@ -88,3 +90,15 @@ def mean_gradients(loss: LossFunction, params: Any, batch: Any, key: jax.Array, 
 def global_norm(tree: Any) -> jax.Array:
     """Root of the sum of all squares, float32 []."""
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)), jnp.zeros(())))
+
+
+def gradient_norms(gradients: Any) -> Metrics:
+    """`gradient_norm` of all parameters, and `block_NN_gradient_norm` of each block of the encoder (group `model`)."""
+    norms = {"gradient_norm": global_norm(gradients)}
+    blocks: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(gradients["model"])[0]:
+        found = BLOCK.search(jax.tree_util.keystr(path, simple=True, separator="/"))
+        if found:
+            blocks.setdefault(f"block_{int(found[1]):02d}_gradient_norm", []).append(leaf)
+    norms |= {name: global_norm(leaves) for name, leaves in sorted(blocks.items())}
+    return {name: (norm, jnp.ones(())) for name, norm in norms.items()}

@@ -23,7 +23,7 @@ from beats_jax.models import registry as models
 from beats_jax.models.heads import pool
 from beats_jax.objectives import registry, supervised
 from beats_jax.objectives.contrastive_losses import gathering_losses, normalised, share_a_label, similarities
-from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
+from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM
 from beats_jax.objectives.losses import sigmoid_losses, softmax_losses
 from beats_jax.objectives.supervised import Supervised
@@ -107,7 +107,7 @@ class Joint:
         gradients = {**gradients, "model": jax.tree.map(lambda a, b: a + weight * b, gradients["model"], ours)}
         metrics = {**metrics, **labelled, "base_loss": metrics["loss"]}
         metrics["loss"] = (_mean(metrics["base_loss"]) + weight * _mean(metrics["supervised_loss"]), jnp.ones(()))
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics |= gradient_norms(gradients)
         return self.base.advance(state, gradients, found), metrics
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:

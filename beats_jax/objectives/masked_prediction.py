@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from beats_jax.models.predictor import stack_config
 from beats_jax.models.pretraining import MaskedBEATs
 from beats_jax.models.visible import Selection, select
 from beats_jax.objectives import targets
-from beats_jax.objectives.gradients import Metrics, everywhere, global_norm, mean_gradients
+from beats_jax.objectives.gradients import Metrics, everywhere, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.losses import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
@@ -94,7 +95,7 @@ class MaskedPrediction:
           the next state, and (sum, count) of what `_loss` reports and of `gradient_norm` (before clipping).
         """
         gradients, metrics, found = self.gradients(state, batch)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics |= gradient_norms(gradients)
         return self.advance(state, gradients, found), metrics
 
     def gradients(self, state: MaskedState, batch: Batch) -> tuple[Any, Metrics, None]:
@@ -106,7 +107,7 @@ class MaskedPrediction:
         loss = partial(self._loss, state.tokenizer, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
-        return gradients, used_codes(metrics), None
+        return gradients, with_chance(used_codes(metrics)), None
 
     def advance(self, state: MaskedState, gradients: Any, found: None) -> MaskedState:
         """The next state: one step of the optimizer."""
@@ -120,7 +121,7 @@ class MaskedPrediction:
         keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
         prepared = self._prepared(fbank, token_mask, keys, batch)
         params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
-        return used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1])
+        return with_chance(used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1]))
 
     def _patch_statistics(self, batches: Callable[[], Iterator[Any]]) -> targets.PatchStatistics:
         """Of the real patches of the first batches."""
@@ -170,6 +171,12 @@ class MaskedPrediction:
             **code_usage("predicted", predicted, masked, self.targets.codes),
             **code_usage("target", codes, masked, self.targets.codes),
         }
+
+
+def with_chance(metrics: Metrics) -> Metrics:
+    """With `chance_loss`: of who knows how often each code occurs and nothing else (without smoothing)."""
+    entropy, count = metrics["target_entropy"]
+    return {**metrics, "chance_loss": (math.log(2) * entropy, count)}
 
 
 def _share(true: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -26,7 +26,7 @@ from beats_jax.models import quantizer
 from beats_jax.models.predictor import stack_config
 from beats_jax.models.pretraining import DistilledTokenizer
 from beats_jax.models.quantizer import Codebook, normalise
-from beats_jax.objectives.gradients import Metrics, everywhere, global_norm, mean_gradients
+from beats_jax.objectives.gradients import Metrics, everywhere, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
@@ -130,7 +130,7 @@ class TokenizerTraining:
             due = (state.step + 1) % RESTART_EVERY == 0
             book = quantizer.restarted(book, unused & due, metrics.pop(CANDIDATES)[0])
         metrics = used_codes(metrics)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
+        metrics |= gradient_norms(gradients)
         metrics["dead_codes"] = (jnp.sum(dead_codes(book.usage)).astype(jnp.float32), jnp.ones(()))
         return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(codebook=book), metrics
 

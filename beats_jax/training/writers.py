@@ -207,7 +207,9 @@ class TensorBoard:
 
 
 def _text(split: str, scalars: Scalars, timing: Scalars) -> str:
-    numbers = "  ".join(f"{name} {value:.4g}" for name, value in {**scalars, **timing}.items())
+    """A row as text; figures of single blocks are for the files and the report."""
+    shown = {name: value for name, value in scalars.items() if not name.startswith("block_")}
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in {**shown, **timing}.items())
     return f"{split}  {numbers}"
 
 

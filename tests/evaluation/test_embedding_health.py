@@ -5,6 +5,7 @@ import pytest
 
 from beats_jax.evaluation.embedding_health import drift, effective_rank, principal_points, spread
 from beats_jax.evaluation.figures_embeddings import embedding_pictures
+from beats_jax.evaluation.figures_training import block_curves
 from beats_jax.evaluation.pretraining_report import findings
 
 
@@ -78,3 +79,9 @@ def test_collapse_is_an_alarm():
     assert any(line.startswith("Alarm: embeddings have collapsed") for line in line)
     healthy = findings(rows({}, {"train/embedding_spread": 0.9, "train/embedding_rank": 20.0, "val/feature_rank": 9.0}))
     assert not any("Alarm" in line for line in healthy)
+
+
+def test_the_gradient_of_every_block_is_drawn():
+    history = [{"step": step, **{f"train/block_{n:02d}_gradient_norm": 1.0 + n for n in range(12)}} for step in (10, 20)]
+    assert block_curves(history, "gradient_norm").startswith("data:image/svg+xml")
+    assert block_curves([{"step": 1, "train/loss": 1.0}], "gradient_norm") is None

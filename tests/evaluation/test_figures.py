@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from beats_jax.config.schema import EvaluationConfig
-from beats_jax.evaluation import figures
+from beats_jax.evaluation import figures, figures_training
 from beats_jax.evaluation.result import evaluate_predictions
 
 HISTORY = [
@@ -41,19 +41,19 @@ def make_result(num_classes=3, names=NAMES):
 
 
 def test_history_is_sorted_and_gaps_are_passed_over():
-    steps, values = figures.history_series(HISTORY, "train/loss")
+    steps, values = figures_training.history_series(HISTORY, "train/loss")
     assert (steps.tolist(), values.tolist()) == ([10, 20], [2.0, 1.5])
-    steps, values = figures.history_series(HISTORY, "val/loss")
+    steps, values = figures_training.history_series(HISTORY, "val/loss")
     assert (steps.tolist(), values.tolist()) == ([20], [1.0])
 
 
 def test_learning_curves_show_what_there_is():
-    texts = svg_texts(figures.learning_curves(HISTORY))
+    texts = svg_texts(figures_training.learning_curves(HISTORY))
     assert {"Loss", "training", "validation", "Validation metrics", "accuracy", "step"} <= set(texts)
     assert "mAP" not in texts
-    assert "Validation metrics" not in svg_texts(figures.learning_curves(HISTORY[1:3]))
-    assert figures.learning_curves([]) is None
-    assert figures.learning_curves([{"step": 1, "learning_rate": 0.1}]) is None
+    assert "Validation metrics" not in svg_texts(figures_training.learning_curves(HISTORY[1:3]))
+    assert figures_training.learning_curves([]) is None
+    assert figures_training.learning_curves([{"step": 1, "learning_rate": 0.1}]) is None
 
 
 def test_confusion_shows_counts_and_shares():
@@ -107,10 +107,10 @@ def test_spectrogram_puts_a_high_tone_above_a_low_one():
 def test_same_figure_same_bytes():
     counts = make_result().confusion
     assert figures.confusion_pictures(counts, NAMES) == figures.confusion_pictures(counts, NAMES)
-    assert figures.learning_curves(HISTORY) == figures.learning_curves(HISTORY)
+    assert figures_training.learning_curves(HISTORY) == figures_training.learning_curves(HISTORY)
 
 
 def test_global_settings_of_matplotlib_stay():
     before = dict(matplotlib.rcParams)
-    figures.learning_curves(HISTORY)
+    figures_training.learning_curves(HISTORY)
     assert dict(matplotlib.rcParams) == before

@@ -48,7 +48,7 @@ def test_it_learns_the_labels_beside_the_base(joint):
     right = np.asarray(found).argmax(-1) == batch["labeled_labels"].argmax(-1)
     assert right.mean() > 0.7 > 1 / len(CLASSES)
     figures = set(jax.jit(joint.evaluate)(state.weights, batch))
-    assert figures == {"loss", "retrieval", "similarity", "embedding_spread", "embedding_rank"}
+    assert figures == {"loss", "chance_loss", "retrieval", "similarity", "embedding_spread", "embedding_rank"}
 
 
 def test_label_contrast_is_equation_2_of_the_paper():

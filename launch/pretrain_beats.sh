@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# BEATs from nothing: encoder, tokenizer, encoder; with labelled recordings also fine-tuning, tokenizer, encoder.
+#
+#   launch/pretrain_beats.sh RECORDINGS RUNS [SETTING ...]
+#   SIZE=small LABELLED=owls launch/pretrain_beats.sh recordings runs --config.training.precision=float32
+#
+# RECORDINGS  folder with audio at any depth; labels are not read
+# RUNS        every stage is a run in a folder of this one; a stage that is finished is passed over, one that was stopped goes
+#             on where it stopped: give the same command again, as often as needed
+# SETTING     goes to every pre-training stage (not to fine-tuning), such as --config.data.batch_size=64
+# SIZE        "small" for one CPU, else the paper's
+# LABELLED    folder with one folder per class: fine-tunes iter2 on it, whose logits then teach the third iteration
+# FINETUNING  settings of the fine-tuning, such as "--config.training.learning_rate=1e-3 --config.training.max_steps=1000"
+# PYTHON      the interpreter (python)
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+  sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+recordings=$1 runs=$2
+shift 2
+suffix=${SIZE:+_$SIZE}
+configs=$(cd "$(dirname "$0")/../configs" && pwd)
+
+train() { # folder, config, settings
+  local folder=$runs/$1 config=$2
+  shift 2
+  echo "== $folder"
+  "${PYTHON:-python}" -m beats_jax.train --config "$configs/$config" --workdir "$folder" "$@"
+}
+
+stage() { # stage, settings
+  local name=$1
+  shift
+  train "$name$suffix" "pretrain_beats.py:$name$suffix" --config.data.root="$recordings" "$@"
+}
+
+stage iter1 "$@"
+stage tokenizer --config.objective.teacher="$runs/iter1$suffix" "$@"
+stage iter2 --config.objective.tokenizer="$runs/tokenizer$suffix" "$@"
+if [ -n "${LABELLED:-}" ]; then
+  # shellcheck disable=SC2086  # several words
+  train "finetuned$suffix" finetune.py --config.data.root="$LABELLED" --config.model.checkpoint="$runs/iter2$suffix" ${FINETUNING:-}
+  stage tokenizer_finetuned --config.objective.teacher="$runs/finetuned$suffix" "$@"
+  stage iter3 --config.objective.tokenizer="$runs/tokenizer_finetuned$suffix" "$@"
+fi
