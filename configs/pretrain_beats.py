@@ -90,7 +90,8 @@ def _training(steps: int, peak: float, warmup: int) -> dict[str, Any]:
 def _small(settings: dict[str, Any]) -> dict[str, Any]:
     """The same for two cores: four blocks of 128 units on patches of 32 x 32 as in configs/esc50.py, 256 codes, 5 s a clip.
 
-    The random projection reads 8 principal components; digital silence around a recording is not heard.
+    One layer stands behind the encoder, which else leaves the work to it. The random projection reads 8 principal components, and
+    digital silence around a recording is not heard.
     """
     tokenizer = settings["model"]["family"] == "beats_tokenizer"
     model = {
@@ -114,6 +115,7 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_every_steps": 500,
         "evaluate_every_epochs": 20.0,
     }
+    stack = {"estimator_layers": 1} if tokenizer else {"predictor_layers": 1}
     projection = {} if tokenizer or settings["objective"]["tokenizer"] else {"components": 8}
     return {
         "data": {**settings["data"], **data},
@@ -122,7 +124,7 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
             **settings["objective"],
             **({"restart_below": 0.1} if tokenizer else {"codes": 256, "code_dim": 32}),
             **projection,
-            "augment": {"roll": True},
+            **stack,
         },
         "training": {**settings["training"], **training},
     }

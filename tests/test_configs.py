@@ -66,7 +66,9 @@ def test_old_options_keep_their_names():
         "contrastive",
     )
     assert (second.data.labeled_dir, second.model.encoder_layers, second.training.min_learning_rate) == ("/l", 2, 1e-4)
-    assert read_experiment(f"{path}:small", []).objective.bank_size == 512
+    small, shorter = (read_experiment(f"{path}:{options}", []) for options in ("joint,small", "small,epochs=5,lr=1e-4"))
+    assert (small.objective.base.bank_size, small.objective.base.views, small.model.encoder_layers) == (512, "crops", 4)
+    assert (shorter.training.max_epochs, shorter.training.learning_rate, shorter.data.window_seconds) == (5.0, 1e-4, 5.0)
     with pytest.raises(UserError, match="no option 'epoch'; did you mean 'epochs'"):
         read_experiment(f"{path}:epoch=3", [])
     with pytest.raises(UserError, match=r"now --workdir /out"):
@@ -77,7 +79,7 @@ def test_eat_comes_in_three_sizes():
     path = str(ROOT / "configs" / "pretrain_eat.py")
     base, large, small = (read_experiment(f"{path}:{size}", []) for size in ("base", "large", "small"))
     assert (base.model.embed_dim, large.model.embed_dim, small.model.embed_dim) == (768, 1024, 128)
-    assert (large.objective.decoder_kernel, large.objective.clones, small.objective.clones) == (5, 16, 8)
+    assert (large.objective.decoder_kernel, large.objective.clones, small.objective.clones) == (5, 16, 4)
     with pytest.raises(UserError, match="no size 'tiny'"):
         read_experiment(f"{path}:tiny", [])
 

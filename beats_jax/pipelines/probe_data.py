@@ -47,9 +47,16 @@ class FoldPlan:
 
 
 def base_data(model: str) -> DataConfig:
-    """How recordings are read: as the run does where the model is a run, else by the defaults."""
+    """How recordings are read: as the run does where the model is a run, else by the defaults.
+
+    Whether a clip may have several labels is a matter of the run's own labels; a run without labels says nothing of it.
+    """
     record = Path(model).expanduser() / EXPERIMENT_FILE
-    return experiment_from_mapping(read_json(record)).data if record.is_file() else DataConfig()
+    if not record.is_file():
+        return DataConfig()
+    experiment = experiment_from_mapping(read_json(record))
+    labelled = experiment.objective.NEEDS_LABELS
+    return replace(experiment.data, multi_label=experiment.data.multi_label and labelled)
 
 
 def plan_folds(manifest: Manifest, count: int, seed: int) -> FoldPlan:
