@@ -57,8 +57,7 @@ def get_config(options: str = "") -> ConfigDict:
     joint = given["joint"] or bool(given["labeled_dir"])
     objective: dict[str, Any] = {"name": "contrastive", "temperature": 0.1, "bank_size": given["memory_bank_size"]}
     if given["small"]:
-        # Crops differ much by themselves; with noise and wide masks besides, two cores see too little to learn through them.
-        objective |= {"views": "crops", "crop_seconds": 2.1, "augment": {"gain_db": 6.0}}
+        objective |= {"views": "crops", "crop_seconds": 2.1}
     if joint:
         objective = {"name": "joint", "base": objective, "supervised_weight": given["supervised_weight"]}
     settings = {
