@@ -72,7 +72,8 @@ def get_config(options: str = "") -> ConfigDict:
 
 def _parsed(options: str) -> dict[str, Any]:
     items = list(filter(None, options.split(",")))
-    found = {**OPTIONS, **(SMALL if "small" in items else {})}
+    small = any(item.partition("=")[0] == "small" and _is_true(item.partition("=")[2]) for item in items)
+    found = {**OPTIONS, **(SMALL if small else {})}
     for item in items:
         name, _, value = item.partition("=")
         if name == "output_dir":
@@ -81,10 +82,14 @@ def _parsed(options: str) -> dict[str, Any]:
             raise UserError(f"configs/bioacoustics.py has no option {name!r}; {nearest(name, list(OPTIONS))}")
         kind = type(OPTIONS[name])
         try:
-            found[name] = value.lower() in ("", "true", "1", "yes") if kind is bool else kind(value)
+            found[name] = _is_true(value) if kind is bool else kind(value)
         except ValueError:
             raise UserError(f"option {name} is {value!r}; it must be a number") from None
     return found
+
+
+def _is_true(value: str) -> bool:
+    return value.lower() in ("", "true", "1", "yes")
 
 
 def _data(given: dict[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,9 @@ def test_old_options_keep_their_names():
         "contrastive",
     )
     assert (second.data.labeled_dir, second.model.encoder_layers, second.training.min_learning_rate) == ("/l", 2, 1e-4)
-    small, shorter = (read_experiment(f"{path}:{options}", []) for options in ("joint,small", "small,epochs=5,lr=1e-4"))
+    small, shorter = (read_experiment(f"{path}:{options}", []) for options in ("joint,small=true", "small,epochs=5,lr=1e-4"))
     assert (small.objective.base.bank_size, small.objective.base.views, small.model.encoder_layers) == (512, "crops", 4)
+    assert read_experiment(f"{path}:small=false", []).model.encoder_layers == 12
     assert (shorter.training.max_epochs, shorter.training.learning_rate, shorter.data.window_seconds) == (5.0, 1e-4, 5.0)
     with pytest.raises(UserError, match="no option 'epoch'; did you mean 'epochs'"):
         read_experiment(f"{path}:epoch=3", [])
