@@ -29,8 +29,7 @@ def embedding_pictures(points: Sequence[tuple[int, Points, np.ndarray]]) -> str:
                 if chosen.any():
                     axes.scatter(*places[chosen].T, s=9, color=colors.get(name or "", GREY), linewidths=0, alpha=0.8, label=label)
             share = 100 * float(explained.sum())
-            axes.set(title=f"step {step}: {share:.0f} % of the variance", xticks=[], yticks=[])
-            axes.title.set_fontsize(9)
+            axes.set(title=f"step {step}", xlabel=f"{share:.0f} % of the variance", xticks=[], yticks=[])
         handles, labels = figure.axes[-1].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, markerscale=2)
