@@ -1,11 +1,12 @@
-"""Augmentation inside the jitted step: gain, roll, noise and mixup on waveforms; SpecAugment masks on the filterbank.
+"""Augmentation inside the jitted step: gain, roll, noise, backgrounds, mixup on waveforms; SpecAugment masks on the filterbank.
 
     waveforms f32 [B, S], lengths i32 [B], keys [B]  ->  waveforms f32 [B, S]
     fbank f32 [B, F, M], frame_mask bool [B, F], keys [B]  ->  fbank f32 [B, F, M]
 
 Example i is decided by `keys[i]` alone (`jax.random.key`, one per example), so neither its place in the batch nor the number of
-devices changes it; only the partners of mixup come from the key of the step. Each part has its own branch of the key: switching
-one off leaves the others as they were, and costs nothing. Padding past a clip's length is never moved, filled or counted.
+devices changes it; only the partners of mixup and backgrounds come from the key of the step. Each part has its own branch of the
+key: switching one off leaves the others as they were, and costs nothing. Padding past a clip's length is never moved, filled or
+counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from beats_jax.config import AugmentConfig
 
 NOISE_BLOCK_SECONDS = 0.032  # coloured noise follows 1/f^a down to 31 Hz and is flat below
-WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH = 0, 1, 2  # of an example's key
+WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH, BACKGROUND_BRANCH = 0, 1, 2, 3  # of an example's key
 STEEPEST_NOISE = 2.0  # power 1/f^a with a in [0, 2]: white, pink, red (wind, traffic, flow noise)
 
 
@@ -76,15 +77,41 @@ def add_noise(
     The ratio of powers, in dB, is exact: both are measured on the real samples. Silence has no power and stays silent.
     """
     noise_key, slope_key, snr_key = jax.random.split(key, 3)
-    real = _real(waveform, length)
     slope = jax.random.uniform(slope_key, maxval=STEEPEST_NOISE)
-    noise = jnp.where(real, coloured_noise(noise_key, waveform.shape[0], sample_rate, slope), 0.0)
-    snr_db = jax.random.uniform(snr_key, minval=snr_db_low, maxval=snr_db_high)
-    signal_power = jnp.sum(jnp.where(real, waveform, 0.0) ** 2)
-    wanted = signal_power * 10 ** (-snr_db / 10) / jnp.maximum(jnp.sum(noise**2), jnp.finfo(jnp.float32).tiny)
-    # the inner where keeps the gradient of the root finite at 0
-    level = jnp.where(wanted > 0, jnp.sqrt(jnp.where(wanted > 0, wanted, 1.0)), 0.0)
-    return waveform + level * noise
+    noise = coloured_noise(noise_key, waveform.shape[0], sample_rate, slope)
+    return _over(waveform, length, noise, jax.random.uniform(snr_key, minval=snr_db_low, maxval=snr_db_high))
+
+
+def add_backgrounds(
+    key: jax.Array, keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, example_mask: jax.Array, config: AugmentConfig
+) -> jax.Array:
+    """Clips with another of the batch behind them, turned in a circle from a random place until the clip is full.
+
+    As with `add_noise` the ratio of powers is exact, uniform in dB between the two bounds of `config`. What a clip is stays what
+    it was, so its label does too: a field recording is always heard over others (BYOL-A, arXiv 2103.06695, mixes for
+    the same reason, on spectrograms).
+
+    Args:
+      key: the key of the step; draws who is behind whom.
+      keys: [B], one per example. waveforms: f32 [B, S]. lengths: i32 [B]. example_mask: bool [B], False = could not be read:
+        behind nobody.
+    Returns:
+      f32 [B, S]; samples past a clip's length are as they were.
+    """
+    partners = jax.random.permutation(key, waveforms.shape[0])
+
+    def one_clip(
+        key: jax.Array, waveform: jax.Array, length: jax.Array, other: jax.Array, samples: jax.Array, there: jax.Array
+    ) -> jax.Array:
+        chance_key, start_key, snr_key = jax.random.split(jax.random.fold_in(key, BACKGROUND_BRANCH), 3)
+        samples = jnp.maximum(samples, 1)
+        background = other[(jnp.arange(other.shape[0]) + _uniform_integers(start_key, (), samples)) % samples]
+        low, high = config.background_snr_db_low, config.background_snr_db_high
+        mixed = _over(waveform, length, background, jax.random.uniform(snr_key, minval=low, maxval=high))
+        return jnp.where(there & jax.random.bernoulli(chance_key, config.background_probability), mixed, waveform)
+
+    there = example_mask[partners] & (partners != jnp.arange(len(partners)))
+    return jax.vmap(one_clip)(keys, waveforms, lengths, waveforms[partners], lengths[partners], there)
 
 
 def coloured_noise(key: jax.Array, samples: int, sample_rate: int, slope: float | jax.Array) -> jax.Array:
@@ -221,6 +248,18 @@ def _spans(key: jax.Array, size: int, available: jax.Array, count: int, fraction
 def _uniform_integers(key: jax.Array, shape: tuple[int, ...], below: jax.Array) -> jax.Array:
     """i32 in 0 .. below - 1; half the random bits, and half the compile time, of `jax.random.randint` (below < 2**23)."""
     return jnp.minimum((jax.random.uniform(key, shape) * below).astype(jnp.int32), below - 1)
+
+
+def _over(waveform: jax.Array, length: jax.Array, noise: jax.Array, snr_db: jax.Array) -> jax.Array:
+    """A clip [S] over noise [S] at a ratio of powers that is exact over its real samples; nothing is added to silence."""
+    real = _real(waveform, length)
+    noise = jnp.where(real, noise, 0.0)
+    signal_power = jnp.sum(jnp.where(real, waveform, 0.0) ** 2)
+    noise_power = jnp.sum(noise**2)
+    wanted = signal_power * 10 ** (-snr_db / 10) / jnp.where(noise_power > 0, noise_power, 1.0)
+    # the inner where keeps the gradient of the root finite at 0
+    level = jnp.where(wanted > 0, jnp.sqrt(jnp.where(wanted > 0, wanted, 1.0)), 0.0)
+    return waveform + level * noise
 
 
 def _maybe_noise(key: jax.Array, waveform: jax.Array, length: jax.Array, config: AugmentConfig, sample_rate: int) -> jax.Array:

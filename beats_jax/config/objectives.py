@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, require, require_one_of
 
+MOST_BOOKS = 64
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -17,6 +19,9 @@ class AugmentConfig:
     noise_probability: float = 0.0
     noise_snr_db_low: float = 5.0
     noise_snr_db_high: float = 30.0
+    background_probability: float = 0.0  # another clip of the batch sounds behind it; labels stay
+    background_snr_db_low: float = 0.0
+    background_snr_db_high: float = 15.0
     mixup_probability: float = 0.0
     mixup_alpha: float = 0.5  # lambda ~ Beta(alpha, alpha)
     mixup_domain: str = "waveform"  # waveform | fbank
@@ -28,20 +33,27 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         require_one_of("objective.augment.mixup_domain", self.mixup_domain, ("waveform", "fbank"))
-        for name in ("noise_probability", "mixup_probability", "time_mask_fraction", "frequency_mask_fraction"):
+        for name in (
+            "noise_probability",
+            "background_probability",
+            "mixup_probability",
+            "time_mask_fraction",
+            "frequency_mask_fraction",
+        ):
             value = getattr(self, name)
             require(0 <= value <= 1, f"objective.augment.{name} is {value}; it must be between 0 and 1")
         for name in ("gain_db", "time_masks", "frequency_masks"):
             require(getattr(self, name) >= 0, f"objective.augment.{name} is {getattr(self, name)}; it must not be negative")
-        low, high = self.noise_snr_db_low, self.noise_snr_db_high
-        require(low <= high, f"objective.augment.noise_snr_db_low {low:g} is above noise_snr_db_high {high:g}")
+        for sound in ("noise", "background"):
+            low, high = (getattr(self, f"{sound}_snr_db_{end}") for end in ("low", "high"))
+            require(low <= high, f"objective.augment.{sound}_snr_db_low {low:g} is above {sound}_snr_db_high {high:g}")
         require(self.mixup_alpha > 0, f"objective.augment.mixup_alpha is {self.mixup_alpha}; it must be positive")
 
     @property
     def changes_clips(self) -> bool:
         """Whether two augmentations of one clip, without mixing, may differ."""
         masks = self.time_masks * self.time_mask_fraction + self.frequency_masks * self.frequency_mask_fraction
-        return self.roll or max(self.gain_db, self.noise_probability, masks) > 0
+        return self.roll or max(self.gain_db, self.noise_probability, self.background_probability, masks) > 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ class MaskedPredictionConfig(ObjectiveConfig):
     name: str = "masked_prediction"
     tokenizer: str = ""  # where codes come from: a name, file or run of a trained tokenizer; empty = random projection
     codes: int = 1024  # random projection: number of codes; a trained tokenizer has its own
+    books: int = 1  # random projection: independent codebooks, all of which are predicted
     code_dim: int = 256  # random projection: width of a code
     components: int = 0  # random projection: 0 = of all pixels, as published; else of so many principal components of patches
     tokenizer_seed: int = 42  # random projection: of its tensors, which are kept in the checkpoints
@@ -110,6 +123,11 @@ class MaskedPredictionConfig(ObjectiveConfig):
             not (self.tokenizer and self.components),
             f"objective.components {self.components} is for the random projection; objective.tokenizer names a trained one",
         )
+        require(
+            not (self.tokenizer and self.books > 1),
+            f"objective.books {self.books} is for the random projection; objective.tokenizer names a trained one, which has one",
+        )
+        _require_range(self, "books", 1, MOST_BOOKS)
         _require_range(self, "codes", 2, LARGEST_SIZE)
         _require_range(self, "code_dim", 1, LARGEST_SIZE)
         _require_range(self, "tokenizer_seed", 0, 2**32 - 1)

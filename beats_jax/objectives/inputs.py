@@ -26,6 +26,7 @@ MODEL_STREAM = 2**32 - 1
 MIXUP_STREAM = 2**32 - 2
 MASK_STREAM = 2**32 - 3
 RESTART_STREAM = 2**32 - 4
+BACKGROUND_STREAM = 2**32 - 10
 
 
 def row_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
@@ -76,7 +77,11 @@ class Frontend:
         keys = row_keys(key, batch["positions"])
         partners, own = self._mixup_plan(key, keys, batch["example_mask"])
         lengths = batch["lengths"]
-        waveforms = augment.augment_waveforms(keys, batch["waveforms"], lengths, self.augment, self.sample_rate)
+        waveforms = batch["waveforms"]
+        if self.augment.background_probability > 0:
+            background_key = jax.random.fold_in(key, BACKGROUND_STREAM)
+            waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, batch["example_mask"], self.augment)
+        waveforms = augment.augment_waveforms(keys, waveforms, lengths, self.augment, self.sample_rate)
         mixing = self.augment.mixup_probability > 0
         if mixing and self.augment.mixup_domain == "waveform":
             waveforms = augment.mix(waveforms, partners, own)

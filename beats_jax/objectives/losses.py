@@ -60,14 +60,14 @@ def _focal(miss: jax.Array, gamma: float) -> jax.Array:
 
 
 def code_losses(logits: jax.Array, codes: jax.Array, label_smoothing: float) -> jax.Array:
-    """Cross-entropy of every token with its code; smoothing spreads that share evenly over all codes (PyTorch's rule).
+    """Cross-entropy of every token with its codes; smoothing spreads that share evenly over all codes (PyTorch's rule).
 
     Args:
-      logits: float32 [B, T, K]. codes: int32 [B, T].
+      logits: float32 [B, T, ..., K]. codes: int32 [B, T, ...].
     Returns:
-      float32 [B, T].
+      float32 [B, T, ...].
     """
-    own = jnp.arange(logits.shape[-1])[None, None, :] == codes[:, :, None]
+    own = jax.lax.broadcasted_iota(codes.dtype, logits.shape, logits.ndim - 1) == codes[..., None]
     wanted = jnp.sum(jnp.where(own, logits, 0.0), axis=-1)
     expected = (1 - label_smoothing) * wanted + label_smoothing * jnp.mean(logits, axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - expected

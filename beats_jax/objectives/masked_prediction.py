@@ -1,8 +1,8 @@
 """Masked audio modelling (BEATs, arXiv 2212.09058 §3.3): codes of hidden patches, predicted from the visible ones.
 
-waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> tokenizer -> codes int32 [B, T]
-visible patches [B, V] -> encoder -> features [B, V, D] -> predictor -> logits [B, T, K] -> cross-entropy on the masked tokens
-loss = sum over the masked tokens of valid rows / their number in the global batch
+waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> tokenizer -> codes int32 [B, T, G]
+visible patches [B, V] -> encoder -> features [B, V, D] -> predictor -> logits [B, T, G, K] -> cross-entropy on the masked tokens
+loss = sum over the masked tokens of valid rows, mean over the G codebooks / their number in the global batch
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class MaskedPrediction:
         selection: Selection = part["selection"]
         codes = jax.lax.stop_gradient(self.targets(tokenizer, part["fbank"], part["token_mask"]))
         dropout, layerdrop = jax.random.split(key)
-        logits = self.module.apply(
+        flat = self.module.apply(
             {"params": params},
             part["fbank"],
             part["token_mask"],
@@ -157,16 +157,18 @@ class MaskedPrediction:
             deterministic=deterministic,
             rngs={"dropout": dropout, "layerdrop": layerdrop},
         )
-        assert isinstance(logits, jax.Array)
+        assert isinstance(flat, jax.Array)
+        logits = flat.reshape(*codes.shape, self.targets.codes)
         valid = part["example_mask"][:, None]
         masked, real = selection.masked & valid, part["token_mask"] & valid
-        losses = code_losses(logits, codes, self.config.label_smoothing)
+        losses = jnp.mean(code_losses(logits, codes, self.config.label_smoothing), axis=-1)
         total = jnp.sum(jnp.where(masked, losses, 0.0))
         predicted = jnp.argmax(logits, axis=-1)
+        right = jnp.mean((predicted == codes).astype(jnp.float32), axis=-1)
         return total, {
             "loss": (total, jnp.sum(masked).astype(jnp.float32)),
-            "masked_accuracy": _share(predicted == codes, masked),
-            "visible_accuracy": _share(predicted == codes, real & ~masked),
+            "masked_accuracy": _share(right, masked),
+            "visible_accuracy": _share(right, real & ~masked),
             "masked_share": _share(masked, real),
             **code_usage("predicted", predicted, masked, self.targets.codes),
             **code_usage("target", codes, masked, self.targets.codes),
@@ -179,8 +181,8 @@ def with_chance(metrics: Metrics) -> Metrics:
     return {**metrics, "chance_loss": (math.log(2) * entropy, count)}
 
 
-def _share(true: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.sum(true & among).astype(jnp.float32), jnp.sum(among).astype(jnp.float32)
+def _share(values: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.sum(jnp.where(among, values, 0)).astype(jnp.float32), jnp.sum(among).astype(jnp.float32)
 
 
 def build(
@@ -201,7 +203,9 @@ def build(
     dtype = jnp.dtype(training.precision)
     tokenizer = targets.build(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.predictor_layers, config.predictor_dim, config.predictor_heads)
-    module = MaskedBEATs(model, stack, tokenizer.codes, config.mask_token == "learnt", config.positions == "true", dtype)
+    module = MaskedBEATs(
+        model, stack, tokenizer.codes * tokenizer.books, config.mask_token == "learnt", config.positions == "true", dtype
+    )
     return MaskedPrediction(
         module=module,
         frontend=frontend_of(experiment, model),

@@ -41,6 +41,11 @@ class Targets(Protocol):
         """K."""
         ...
 
+    @property
+    def books(self) -> int:
+        """G."""
+        ...
+
     def init(self) -> Any:
         """The tensors as a pytree of float32 arrays, or zeros of their shapes where `loaded` has them."""
         ...
@@ -51,7 +56,7 @@ class Targets(Protocol):
         ...
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """fbank [B, F, M] → int32 [B, T]."""
+        """fbank [B, F, M] → int32 [B, T, G]."""
         ...
 
 
@@ -63,14 +68,16 @@ class RandomTargets:
     width: int
     patch_size: int
     seed: int
+    books: int = 1
     loaded: None = None
 
     def init(self) -> random_projection.RandomProjection:
         """The tensors."""
-        return random_projection.init(jax.random.key(self.seed), codes=self.codes, width=self.width, patch_size=self.patch_size)
+        key, sizes = jax.random.key(self.seed), {"codes": self.codes, "width": self.width, "patch_size": self.patch_size}
+        return random_projection.init(key, books=self.books, **sizes)
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """One code for each patch."""
+        """Codes of each patch."""
         return random_projection.codes(random_projection.RandomProjection(*tensors), fbank, token_mask)
 
 
@@ -81,6 +88,7 @@ class TrainedTargets:
     module: nn.Module
     bundle: Bundle
     codes: int
+    books: int = 1
 
     @property
     def loaded(self) -> dict[str, Any]:
@@ -93,7 +101,7 @@ class TrainedTargets:
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
         """One code for each patch."""
-        return self.module.apply({"params": tensors}, fbank, token_mask).codes  # type: ignore[union-attr]
+        return self.module.apply({"params": tensors}, fbank, token_mask).codes[..., None]  # type: ignore[union-attr]
 
 
 def build(config: MaskedPredictionConfig, model: BEATsConfig, audio: AudioConfig, dtype: Any) -> Targets:
@@ -104,7 +112,7 @@ def build(config: MaskedPredictionConfig, model: BEATsConfig, audio: AudioConfig
         has too many dead codes.
     """
     if not config.tokenizer:
-        return RandomTargets(config.codes, config.code_dim, model.input_patch_size, config.tokenizer_seed)
+        return RandomTargets(config.codes, config.code_dim, model.input_patch_size, config.tokenizer_seed, config.books)
     bundle = read_checkpoint(config.tokenizer)
     if not isinstance(bundle.model, TokenizerConfig):
         raise UserError(

@@ -175,7 +175,7 @@ class TokenizerTraining:
             "loss": (total, count),
             "cosine": (agreement, count),
             "commitment": (distance, count),
-            **code_usage("used", codes, real, self.size[0]),
+            **code_usage("used", codes[..., None], real, self.size[0]),
             ASSIGNED: quantizer.assigned(projected, codes, self.size[0], real),
         }
         if "candidates" in part:

@@ -120,6 +120,38 @@ def test_noise_slopes_are_spread():
     assert tilt.max() > 1.6
 
 
+def test_backgrounds_are_other_clips_turned_at_the_ratio_asked_for():
+    """What was added is the partner's real samples over and over, from some place on; nobody hears a clip that is not there."""
+    waveforms, lengths = clips(40, 900, 300 + 15 * np.arange(40))
+    there = np.arange(40) % 7 != 0
+    behind = jax.jit(augment.add_backgrounds, static_argnames="config")
+    config = AugmentConfig(background_probability=1.0, background_snr_db_low=3.0, background_snr_db_high=9.0)
+    mixed = np.asarray(behind(jax.random.key(2), keys_of(40), waveforms, lengths, there, config=config))
+    partners = np.asarray(jax.random.permutation(jax.random.key(2), 40))
+    heard = there[partners] & (partners != np.arange(40))
+    added = mixed - waveforms
+    np.testing.assert_array_equal((added != 0).any(1), heard)
+    assert all((row[n:] == 0).all() for row, n in zip(added, lengths, strict=True))
+    ratios = 10 * np.log10((waveforms**2).sum(1) / np.where(heard, (added**2).sum(1), 1))[heard]
+    assert ratios.min() > 2.99
+    assert ratios.max() < 9.01
+    assert ratios.max() - ratios.min() > 3
+    for i in np.flatnonzero(heard):
+        other = waveforms[partners[i], : lengths[partners[i]]]
+        repeated = np.tile(other, 5)
+        turned = np.stack([repeated[start : start + lengths[i]] for start in range(len(other))])
+        levels = (added[i, : lengths[i]] * turned).sum(1) / (turned**2).sum(1)
+        misses = np.abs(added[i, : lengths[i]] - levels[:, None] * turned).max(1)
+        assert misses.min() < 1e-6 < 0.05 < np.median(misses)
+    wider = np.pad(waveforms, ((0, 0), (0, 100)))
+    again = behind(jax.random.key(2), keys_of(40), wider, lengths, there, config=config)
+    np.testing.assert_allclose(np.asarray(again)[:, :900], mixed, atol=1e-6)
+    silent = behind(jax.random.key(2), keys_of(40), np.zeros_like(waveforms), lengths, there, config=config)
+    assert not np.any(silent)
+    some = behind(jax.random.key(2), keys_of(40), waveforms, lengths, there, config=replace(config, background_probability=0.5))
+    assert 5 < (np.asarray(some) != waveforms).any(1).sum() < heard.sum() - 5
+
+
 def test_silence_and_empty_clips_stay_finite():
     waveforms = np.zeros((8, 1500), np.float32)
     lengths = np.array([0, 1, 2, 400, 800, 1000, 1499, 1500], np.int32)
@@ -161,10 +193,13 @@ def test_eight_devices_equal_one():
     spread = partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
     waveforms, lengths = clips(16, 900, 500 + 20 * np.arange(16))
     keys, key = keys_of(16), jax.random.key(5)
-    config = AugmentConfig(gain_db=3.0, roll=True, noise_probability=0.5, time_masks=1, frequency_masks=1)
+    config = AugmentConfig(
+        gain_db=3.0, roll=True, noise_probability=0.5, background_probability=0.5, time_masks=1, frequency_masks=1
+    )
 
     @jax.jit
     def everything(keys, waveforms, lengths):
+        waveforms = augment.add_backgrounds(key, keys, waveforms, lengths, lengths > 600, config)
         out = augment.augment_waveforms(keys, waveforms, lengths, config, RATE)
         partners, weights = jax.random.permutation(key, 16), lengths / 1000
         fbank = waveforms[:, :800].reshape(16, 40, 20)
@@ -268,6 +303,7 @@ def test_mask_fbank_fills_with_zero_and_spares_padding():
     [
         {"gain_db": -1.0},
         {"noise_snr_db_low": 5.0, "noise_snr_db_high": 4.0},
+        {"background_snr_db_low": 16.0},
         {"mixup_alpha": 0.0},
         {"time_masks": -1},
         {"noise_probability": 1.5},

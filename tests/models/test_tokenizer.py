@@ -172,16 +172,19 @@ def numpy_codes(tensors, fbank):
 
 def test_random_projection_follows_its_formulas():
     draw = np.random.default_rng(3)
-    shapes = ((256, 24), (24, 16), (64, 16), (256,))
+    shapes = ((256, 24), (2, 24, 16), (2, 64, 16), (256,))
     tensors = random_projection.RandomProjection(*(draw.standard_normal(shape).astype(np.float32) for shape in shapes))
     tensors = tensors._replace(centre=0.1 * tensors.centre)
+    first, second = (tensors._replace(projection=tensors.projection[i], codebook=tensors.codebook[i]) for i in (0, 1))
     fbank = 0.5 * np.random.default_rng(2).standard_normal((2, 53, 128)).astype(np.float32)
-    expected, distances = numpy_codes(tensors, fbank)
+    expected, distances = (
+        np.stack(parts, axis=2) for parts in zip(numpy_codes(first, fbank), numpy_codes(second, fbank), strict=True)
+    )
     codes = jax.jit(random_projection.codes)
     found = codes(tensors, jnp.asarray(fbank), None)
     clear = distances[..., 1] - distances[..., 0] > 1e-3  # where rounding cannot decide
     assert clear.mean() > 0.95
-    assert (found.dtype, found.shape) == (jnp.int32, (2, 24))
+    assert (found.dtype, found.shape) == (jnp.int32, (2, 24, 2))
     np.testing.assert_array_equal(np.asarray(found)[clear], expected[clear])
     assert len(np.unique(found)) > 16
     real = np.arange(24)[None, :] < np.array([[24], [16]])
@@ -195,7 +198,7 @@ def test_random_projection_follows_its_formulas():
 def test_random_projection_is_a_function_of_its_key():
     init = jax.jit(random_projection.init)
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
-    assert [tensor.shape for tensor in first] == [(256, 512), (512, 256), (1024, 256), (256,)]
+    assert [tensor.shape for tensor in first] == [(256, 512), (1, 512, 256), (1, 1024, 256), (256,)]
     for left, right, third in zip(first[:-1], again[:-1], other[:-1], strict=True):
         np.testing.assert_array_equal(left, right)
         assert np.any(left != third)

@@ -60,12 +60,37 @@ def test_code_losses_are_those_of_optax():
 
 
 def test_code_usage_is_counted_over_parts():
+    """Of two codebooks, the second of which always has code 2: 3 and 1 different codes, 1.5 and 0 bits."""
     codes, among = jnp.asarray([[0, 1, 1, 5], [3, 3, 3, 3]]), jnp.asarray([[True] * 3 + [False], [True] + [False] * 3])
+    codes = jnp.stack([codes, jnp.full_like(codes, 2)], axis=-1)
     parts = [code_usage("x", codes[i : i + 1], among[i : i + 1], 6) for i in (0, 1)]
     figures = used_codes(jax.tree.map(jnp.add, *parts))
-    assert {name: float(total / count) for name, (total, count) in figures.items()} == {"x_codes": 3.0, "x_entropy": 1.5}
+    assert {name: float(total / count) for name, (total, count) in figures.items()} == {"x_codes": 2.0, "x_entropy": 0.75}
     nothing = used_codes(code_usage("x", codes, jnp.zeros_like(among), 6))
     assert {name: float(count) for name, (_, count) in nothing.items()} == {"x_codes": 0.0, "x_entropy": 0.0}
+
+
+def test_every_codebook_is_predicted(objective, state, evaluate):
+    """Two equal codebooks with equal outputs give the figures of one; two different ones the mean of both."""
+    double = make_objective(dataclasses.replace(CONFIG, books=2), total_steps=140, audio=AUDIO)
+    drawn, batch = begun(double).tokenizer, make_arrays(0)
+    assert drawn.projection.shape[0] == 2
+    assert np.any(drawn.projection[0] != drawn.projection[1])
+
+    def figures(order):
+        book = {name: getattr(drawn, name)[np.array(order)] for name in ("projection", "codebook")}
+        evaluated = (evaluate, 1) if len(order) == 1 else (jax.jit(double.evaluate), 2)
+        output = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * evaluated[1], axis=-1), state.params["predictor"]["output"])
+        params = {**state.params, "predictor": {**state.params["predictor"], "output": output}}
+        found = evaluated[0]({**params, "tokenizer": drawn._replace(**book)}, batch)
+        return {name: float(total / count) for name, (total, count) in found.items()}
+
+    one, other, twice, both = figures([0]), figures([1]), figures([0, 0]), figures([0, 1])
+    np.testing.assert_allclose([twice[name] for name in one], list(one.values()), rtol=1e-5)
+    np.testing.assert_allclose([both[name] for name in one], [(one[name] + other[name]) / 2 for name in one], rtol=1e-5)
+    assert abs(one["loss"] - other["loss"]) > 1e-3
+    with pytest.raises(UserError, match="books 2 is for the random projection"):
+        MaskedPredictionConfig(books=2, tokenizer="runs/tokenizer")
 
 
 def test_the_projection_is_fitted_to_the_first_patches():
@@ -175,7 +200,7 @@ def test_a_trained_tokenizer_gives_the_codes(tmp_path):
     objective = make_objective(dataclasses.replace(CONFIG, tokenizer=path), audio=AUDIO)
     state = begun(objective)
     fbank, token_mask = jax.jit(objective.frontend.evaluation)(make_arrays(0))
-    codes = jax.jit(objective.targets)(state.tokenizer, fbank, token_mask)
+    codes = jax.jit(objective.targets)(state.tokenizer, fbank, token_mask)[..., 0]
     padding = ~np.asarray(token_mask)
     assert (~padding).sum(axis=1).tolist() == real_tokens(make_arrays(0))
     model = beats_jax.load(path)
