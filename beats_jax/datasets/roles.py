@@ -1,9 +1,10 @@
 """Batches of recordings with different roles: each role is a stream of its own, with its own share of every batch.
 
-    waveforms, lengths, positions, rows, example_mask   unlabelled clips, then positive ones (`gathered` True)
+    waveforms, lengths, positions, rows, example_mask   clips without labels, then positive ones (`gathered` True)
     negative_waveforms ...                              clips that are surely something else
     labeled_waveforms ..., labeled_labels               clips with labels
 
+A label takes nothing from a recording: labelled clips are heard without their labels too, among the unlabelled ones.
 Every stream is exact from any step on (`loader.training_batches`), and so is the whole. A role that an objective does not tell
 apart counts as unlabelled.
 """
@@ -26,9 +27,9 @@ STREAM_SEEDS = {role: number * 7919 for number, role in enumerate(ROLES)}  # add
 
 
 def rows_by_role(manifest: Manifest, told_apart: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Rows int64 of every role that has any, of those in `told_apart`; all others are unlabelled.
+    """Rows int64 of every role that has any, of those in `told_apart`; all others are unlabelled, and so are labelled ones.
 
-    A manifest without the column `role` has its rows with labels as labelled ones, and all of its rows as unlabelled ones.
+    A manifest without the column `role` has its rows with labels as labelled ones.
     """
     number = np.arange(len(manifest))
     roles = manifest.metadata.get("role")
@@ -36,7 +37,8 @@ def rows_by_role(manifest: Manifest, told_apart: tuple[str, ...]) -> dict[str, n
         labelled = number[manifest.labels.per_row > 0] if LABELED in told_apart else number[:0]
         return {role: rows for role, rows in ((UNLABELED, number), (LABELED, labelled)) if len(rows)}
     special = {role: np.flatnonzero(roles == role) for role in ROLES[1:] if role in told_apart}
-    others = np.setdiff1d(number, np.concatenate([number[:0], *special.values()]))
+    apart = [rows for role, rows in special.items() if role != LABELED]
+    others = np.setdiff1d(number, np.concatenate([number[:0], *apart]))
     return {role: rows for role, rows in ({UNLABELED: others} | special).items() if len(rows)}
 
 

@@ -126,13 +126,15 @@ def test_batches_hold_every_roles_share(tree):
     manifest, data = prepared(tree), data_of(tree, labeled_batch_size=2, num_workers=0)
     assert batch_sizes(data, roles.ROLES) == {"unlabeled": 4, "labeled": 2, "positive": 1, "negative": 1}
     role_of = manifest.metadata["role"]
-    seen = {role: set() for role in roles.ROLES}
+    seen, heard = {role: set() for role in roles.ROLES}, set()
     for batch in itertools.islice(stream(manifest, data), 4):
         arrays = batch.arrays
         assert arrays["waveforms"].shape == (5, 8000)
         assert arrays["positions"].tolist() == [0, 1, 2, 3, 4]
         assert arrays["gathered"].tolist() == [False] * 4 + [True]
-        assert [role_of[row] for row in arrays["rows"]] == ["unlabeled"] * 4 + ["positive"]
+        assert all(role_of[row] in ("unlabeled", "labeled") for row in arrays["rows"][:4])
+        assert role_of[arrays["rows"][4]] == "positive"
+        heard |= set(arrays["rows"][:4].tolist())
         assert arrays["labeled_labels"].shape == (2, 3)
         for role, rows in (("labeled", arrays["labeled_rows"]), ("negative", arrays["negative_rows"])):
             assert all(role_of[row] == role for row in rows)
@@ -142,6 +144,7 @@ def test_batches_hold_every_roles_share(tree):
             np.testing.assert_array_equal(labels, vocabulary.encode(manifest.labels[int(row)], True))
         seen["positive"] |= set(arrays["rows"][4:].tolist())
     assert {role: len(rows) for role, rows in seen.items()} == {"unlabeled": 0, "labeled": 4, "positive": 3, "negative": 2}
+    assert sorted(role_of[sorted(heard)].tolist()) == ["labeled"] * 4 + ["unlabeled"] * 6  # labelled ones without their labels too
 
 
 def test_batches_are_exact_from_any_step_and_over_hosts(tree):
@@ -167,7 +170,7 @@ def test_a_role_that_is_not_told_apart_is_unlabelled(tree):
     no_roles = type(plain)(plain.files, plain.labels, plain.starts, plain.ends, plain.splits, plain.groups)
     assert {role: len(rows) for role, rows in rows_by_role(no_roles, TOLD_APART).items()} == {"unlabeled": 4, "labeled": 4}
     with pytest.raises(UserError, match="no unlabelled recordings"):
-        next(stream(plain, data_of(tree)))
+        next(stream(manifest.take(np.flatnonzero(manifest.metadata["role"] == "positive")), data_of(tree)))
     unlabelled = manifest.take(np.flatnonzero(manifest.metadata["role"] != "labeled"))
     with pytest.raises(UserError, match="no labelled recordings in the training split"):
         next(stream(unlabelled, data_of(tree)))
