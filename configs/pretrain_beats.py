@@ -90,8 +90,8 @@ def _training(steps: int, peak: float, warmup: int) -> dict[str, Any]:
 def _small(settings: dict[str, Any]) -> dict[str, Any]:
     """The same for two cores: four blocks of 128 units on patches of 32 x 32 as in configs/esc50.py, 256 codes, 5 s a clip.
 
-    One layer stands behind the encoder, which else leaves the work to it. The random projection reads 8 principal components, and
-    digital silence around a recording is not heard.
+    One layer stands behind the encoder, which else leaves the work to it. The random projection reads 8 principal components and
+    has 8 codebooks of them, and digital silence around a recording is not heard.
     """
     tokenizer = settings["model"]["family"] == "beats_tokenizer"
     model = {
@@ -116,7 +116,7 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
         "evaluate_every_epochs": 20.0,
     }
     stack = {"estimator_layers": 1} if tokenizer else {"predictor_layers": 1}
-    projection = {} if tokenizer or settings["objective"]["tokenizer"] else {"components": 8}
+    projection = {} if tokenizer or settings["objective"]["tokenizer"] else {"components": 8, "books": 8}
     return {
         "data": {**settings["data"], **data},
         "model": {**settings["model"], **model, **({"quant_n": 256, "quant_dim": 32} if tokenizer else {})},
