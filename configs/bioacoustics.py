@@ -97,6 +97,7 @@ def _data(given: dict[str, Any]) -> dict[str, Any]:
         "source": "bioacoustics",
         "root": given["data_dir"],
         **{name: given[name] for name in ("positive_dir", "negative_dir", "labeled_dir")},
+        "labeled_batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
         "multi_label": True,
         "draw": "time",
         "window_seconds": given["segment_duration"],

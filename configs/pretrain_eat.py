@@ -92,7 +92,8 @@ def _large() -> dict[str, Any]:
 def _small() -> dict[str, Any]:
     """For two cores: four blocks of 128 units on patches of 32 x 32, 5 s a clip, 4 masks, other clips behind half of them.
 
-    The teacher is as slow as published: one that follows within these steps leaves less to learn (docs/decisions.md). The utterance loss, which at its published weight outdoes the frame loss a hundredfold and more, has weight 1.
+    The teacher is as slow as published: one that follows within these steps leaves less to learn (docs/decisions.md). The
+    utterance loss, which at its published weight outdoes the frame loss a hundredfold and more, has weight 1.
     """
     return {
         "audio": {"filterbank": _filterbank(512)},

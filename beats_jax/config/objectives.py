@@ -257,6 +257,7 @@ class JointConfig(ObjectiveConfig):
     NEEDS_LABELS: ClassVar[bool] = False
 
     name: str = "joint"
+    augment: AugmentConfig = field(default_factory=_view_augmentation)  # of the labelled clips
     base: ObjectiveConfig = field(default_factory=ContrastiveConfig)
     supervised_weight: float = 0.3  # of the labelled clips' loss beside that of the base objective
     label_contrast: bool = True  # labelled clips also gather by their labels (supervised contrastive loss)

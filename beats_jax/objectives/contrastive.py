@@ -40,7 +40,7 @@ from beats_jax.objectives.contrastive_losses import gathering_losses, similariti
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients, over_batch
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.memory_bank import MemoryBank
-from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, with_parameters
+from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, followed, with_parameters
 from beats_jax.objectives.views import one_view, two_views
 
 Batch = Mapping[str, jax.Array]
@@ -237,13 +237,6 @@ class Contrastive:
 
     def _spread(self, projected: jax.Array, valid: jax.Array) -> Spread:
         return standardisation(projected, valid) if self.config.standardise else Spread(jnp.zeros(()), jnp.ones(()))
-
-
-def followed(keys: Any, params: Any, decay: float) -> Any:
-    """decay * keys + (1 - decay) * params, for all that `keys` has (a joint run's head is not among it)."""
-    if isinstance(keys, Mapping):
-        return {name: followed(tree, params[name], decay) for name, tree in keys.items()}
-    return decay * keys + (1 - decay) * params
 
 
 def build(

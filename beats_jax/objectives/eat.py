@@ -26,7 +26,7 @@ from beats_jax.objectives.eat_losses import frame_losses, spread, teacher_decay,
 from beats_jax.objectives.eat_masks import block_plan, cloned_masks
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients, over_batch
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
-from beats_jax.objectives.state import State, apply_gradients, create, extended, with_parameters
+from beats_jax.objectives.state import State, apply_gradients, create, extended, followed, with_parameters
 
 Batch = Mapping[str, jax.Array]
 
@@ -124,7 +124,7 @@ class EATPretraining:
         """The next state: one step of the optimizer, then one of the teacher towards the new student."""
         del found
         state = apply_gradients(state, gradients, self.optimizer, 0.0)
-        return state.replace(teacher=moved(state.teacher, state.params["model"], self._decay(state.step)))
+        return state.replace(teacher=followed(state.teacher, state.params["model"], self._decay(state.step)))
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without drop path; its rows always have the same masks."""
@@ -269,11 +269,6 @@ def is_visible(visible: jax.Array, patches: int) -> jax.Array:
 def clip_noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Normal numbers, float32 [B, *shape], from one key for each clip."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), shape))(keys)
-
-
-def moved(teacher: Any, student: Any, decay: jax.Array) -> Any:
-    """decay * teacher + (1 - decay) * student, for all that the teacher has."""
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, teacher, {name: student[name] for name in teacher})
 
 
 def build(

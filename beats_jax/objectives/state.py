@@ -70,7 +70,14 @@ def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Param
     """
     t = step.astype(jnp.float32)
     d = jnp.minimum(decay, (1 + t) / (10 + t))
-    return jax.tree.map(lambda old, new: d * old + (1 - d) * new, ema, params)
+    return followed(ema, params, d)
+
+
+def followed(tree: Params, params: Params, decay: float | jax.Array) -> Params:
+    """decay * tree + (1 - decay) * params, for all that `tree` has (a joint run's head, say, may be missing from it)."""
+    if isinstance(tree, Mapping):
+        return {name: followed(branch, params[name], decay) for name, branch in tree.items()}
+    return decay * tree + (1 - decay) * params
 
 
 def with_parameters(state: S, loaded: Mapping[str, Any]) -> S:

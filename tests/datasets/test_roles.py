@@ -144,7 +144,7 @@ def test_batches_hold_every_roles_share(tree):
             np.testing.assert_array_equal(labels, vocabulary.encode(manifest.labels[int(row)], True))
         seen["positive"] |= set(arrays["rows"][4:].tolist())
     assert {role: len(rows) for role, rows in seen.items()} == {"unlabeled": 0, "labeled": 4, "positive": 3, "negative": 2}
-    assert sorted(role_of[sorted(heard)].tolist()) == ["labeled"] * 4 + ["unlabeled"] * 6  # labelled ones without their labels too
+    assert sorted(role_of[sorted(heard)].tolist()) == ["labeled"] * 4 + ["unlabeled"] * 6
 
 
 def test_batches_are_exact_from_any_step_and_over_hosts(tree):

@@ -11,9 +11,10 @@ import pytest
 from beats_jax.config import EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
-from beats_jax.objectives.eat import EATPretraining, filled_in, is_visible, moved
+from beats_jax.objectives.eat import EATPretraining, filled_in, is_visible
 from beats_jax.objectives.eat_losses import spread, teacher_decay
 from beats_jax.objectives.eat_masks import block_plan, block_union, cloned_masks
+from beats_jax.objectives.state import followed
 from beats_jax.weights import eat, eat_files
 from beats_jax.weights.key_map import to_params
 from beats_jax.weights.raw import read_raw
@@ -119,7 +120,7 @@ def test_spread_is_the_published_monitor(golden, step):
 
 
 def test_the_teacher_moves_as_published(golden, published):
-    after = flatten(moved(published.teacher, published.params["model"], jnp.float32(0.9)))
+    after = flatten(followed(published.teacher, published.params["model"], jnp.float32(0.9)))
     table = eat.key_table(published.config, eat.PRETRAINING)
     for key in [key for key in golden if key.startswith("ema_after")]:
         path, rule = table[key.split("/", 1)[1]]
