@@ -1,4 +1,4 @@
-"""Recordings as waveforms: read a window, stream hours, look at a header, check a file, write a WAV.
+"""Recordings as waveforms: read a window, stream hours, look at a header, write a WAV.
 
     file -> decoder (soundfile or PyAV): float32 [n, channels] at the file's own rate
          -> channel: mean or one of them -> soxr, from the file's own rate -> waveform float32 [samples] at `sample_rate`
@@ -32,18 +32,16 @@ __all__ = [
     "AudioError",
     "AudioInfo",
     "audio_info",
-    "check",
     "find_audio",
     "is_present",
     "is_record",
+    "mono_blocks",
     "raw_blocks",
     "read",
-    "sounding_range",
     "stream",
     "write_wav",
 ]
 
-SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
 INEXACT_SECONDS = 0.25  # how much a container that only estimates its length (WMA) may be off
 RAW_BLOCK_BYTES = 1 << 20
 RESAMPLER_MARGIN = 256  # samples at the lower of both rates; measured: from 128 on the difference is below 2e-6
@@ -119,59 +117,18 @@ def stream(
     return _windows(Path(path), sample_rate, window_seconds, hop_seconds, channel)
 
 
-def check(path: AnyPath, channel: str = "mean") -> AudioInfo:
-    """Decodes a whole recording block by block, in constant memory.
-
-    Other rates, stereo, 8 to 32 bit integers and float64 are no errors.
+@contextmanager
+def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
+    """The whole recording at its own rate, block by block: (info, float32 [n] each).
 
     Raises:
-      AudioError: what `audio_info` raises; shorter than 25 ms; fewer samples than the header says; cannot be decoded; NaN or
-        infinite samples; digitally silent (all samples equal); no such channel.
+      AudioError: what `audio_info` raises; while the blocks are read, what `read` raises.
       UserError: a channel that is neither "mean" nor a number.
     """
     _require_request(1, channel=channel)
     path = Path(path)
     with _open(path) as decoder:
-        info = decoder.info
-        shortest = math.ceil(SHORTEST_SECONDS * info.sample_rate)
-        if info.frames < shortest:
-            raise AudioError(
-                path, f"too short: {info.frames} samples, at least {shortest} needed (25 ms at {info.sample_rate} Hz)"
-            )
-        low, high = math.inf, -math.inf
-        for block in _mono_blocks(path, decoder, 0, info.frames, channel):
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if low == high:
-            raise AudioError(path, f"silent: every sample is {low:g}")
-    return info
-
-
-def sounding_range(path: AnyPath, *, below_dbfs: float, channel: str = "mean") -> tuple[float, float]:
-    """Where the first and the last sample lie that reach a level, in constant memory.
-
-    Args:
-      below_dbfs: level in dB relative to full scale; what is quieter at both ends does not count as sound.
-      channel: as in `read`.
-    Returns:
-      (start, end) in seconds, end exclusive.
-    Raises:
-      AudioError: as `check`; or no sample reaches the level.
-    """
-    _require_request(1, channel=channel)
-    path, level = Path(path), 10.0 ** (below_dbfs / 20)
-    first: int | None = None
-    last = position = 0
-    with _open(path) as decoder:
-        info = decoder.info
-        for block in _mono_blocks(path, decoder, 0, info.frames, channel):
-            loud = np.flatnonzero(np.abs(block) >= level)
-            if len(loud):
-                first = position + int(loud[0]) if first is None else first
-                last = position + int(loud[-1]) + 1
-            position += len(block)
-    if first is None:
-        raise AudioError(path, f"too quiet: no sample reaches {below_dbfs:g} dB of full scale")
-    return first / info.sample_rate, last / info.sample_rate
+        yield decoder.info, _mono_blocks(path, decoder, 0, decoder.info.frames, channel)
 
 
 def raw_blocks(path: AnyPath) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ class Found:
       content: StringDType [F], hash of the bytes; "" where the file was not read.
       encodings: files per encoding.
       sound: float64 [2, F], where the sound starts and ends (`data.trim_below_dbfs`); -inf and inf where it was not looked for.
+      levels: float32 [F, LEVELS] of `audio.survey`; NaN where the file was not read or is too short.
     """
 
     files: np.ndarray
@@ -36,6 +37,7 @@ class Found:
     content: np.ndarray
     encodings: dict[str, int]
     sound: np.ndarray
+    levels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ValidationReport:
       cut_rows: rows whose end lies behind the end of their file.
       content_compared: whether files were hashed (`data.check` "decode").
       duplicate_files: files with the same bytes, as groups.
+      copied_files: pairs of files with the same sound at another level, rate or format (`datasets.copies`).
       splits: rows per label for each split; empty as long as rows have no split.
       leaks: what is in more than one split.
     """
@@ -73,6 +76,7 @@ class ValidationReport:
     cut_rows: int
     content_compared: bool
     duplicate_files: tuple[tuple[str, ...], ...]
+    copied_files: tuple[tuple[str, str], ...]
     splits: dict[str, dict[str, int]]
     split_rows: dict[str, int]
     leaks: tuple[Leak, ...]
@@ -114,6 +118,9 @@ class ValidationReport:
         if self.duplicate_files:
             same = [" = ".join(group) for group in self.duplicate_files]
             lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
+        if self.copied_files:
+            same = [" ~ ".join(pair) for pair in self.copied_files]
+            lines.append(f"{len(same)} pairs of files are one sound at another level, rate or format: {some(same)}")
         for split, labels in self.absent_from_training.items():
             lines.append(f"{len(labels)} classes of {split} are absent from training: {some(labels)}")
         if self.leaks:
@@ -142,6 +149,7 @@ class ValidationReport:
             "cut_rows": self.cut_rows,
             "content_compared": self.content_compared,
             "duplicate_files": [list(group) for group in self.duplicate_files],
+            "copied_files": [list(pair) for pair in self.copied_files],
             "similar_labels": [list(names) for names in self.similar_labels],
             "leaks": [{"kind": leak.kind, "what": leak.what, "splits": list(leak.splits)} for leak in self.leaks],
             "absent_from_training": {name: list(labels) for name, labels in self.absent_from_training.items()},
@@ -170,6 +178,7 @@ def describe(
     manifest: Manifest,
     found: Found,
     *,
+    copies: list[tuple[int, int]],
     rows_given: int,
     repeated_rows: tuple[str, ...],
     cut_rows: int,
@@ -195,6 +204,7 @@ def describe(
         cut_rows=cut_rows,
         content_compared=bool((found.content != "").any()),
         duplicate_files=_same_content(found.files[good], found.content[good]),
+        copied_files=tuple(sorted((str(found.files[a]), str(found.files[b])) for a, b in copies)),
         leaks=leakage(manifest),
         **_split_counts(manifest),
     )

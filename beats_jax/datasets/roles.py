@@ -55,9 +55,9 @@ def batch_sizes(data: DataConfig, roles: tuple[str, ...]) -> dict[str, int]:
 
 
 def require_apart(manifest: Manifest) -> None:
-    """Raises `UserError` when recordings with the same bytes are both positive and negative.
+    """Raises `UserError` when recordings with the same sound are both positive and negative.
 
-    Bytes are known after validation with `data.check` "decode".
+    Sounds are known after validation with `data.check` "decode".
     """
     roles, content = manifest.metadata.get("role"), manifest.metadata.get("content")
     if roles is None or content is None:
@@ -66,11 +66,11 @@ def require_apart(manifest: Manifest) -> None:
     both = [(by_content[text], row) for row, text in enumerate(content.tolist()) if roles[row] == NEGATIVE and text in by_content]
     if both:
         first = f"{manifest.files[both[0][0]]} and {manifest.files[both[0][1]]}"
-        raise UserError(f"{len(both)} recordings are both positive and negative, with the same bytes: {first}; remove one")
+        raise UserError(f"{len(both)} recordings are both positive and negative, with the same sound: {first}; remove one")
 
 
 def with_roles_in_training(manifest: Manifest) -> Manifest:
-    """Positive and negative recordings belong to training, but for those that a labelled recording shares its bytes with.
+    """Positive and negative recordings belong to training, but for those that a labelled recording shares its sound with.
 
     Nothing is measured on them; shared ones stay where the labels were dealt to, so that no test clip is learnt.
     """

@@ -1,7 +1,7 @@
 """Which rows are for training, validation and test: given in the data, by fold, or drawn so that groups stay together.
 
 A group is everything that must not be on both sides: rows of one file, rows that share a group name, (when validation has hashed
-the files) files with the same bytes, and (when folds were made by a column, see `folds`) rows that agree in it.
+the files) files with the same bytes or the same sound, and (when folds were made by a column, see `folds`) rows that agree in it.
 """
 
 from __future__ import annotations

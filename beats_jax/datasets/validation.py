@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beats_jax.audio.io import AudioError, AudioInfo, audio_info, check, raw_blocks, sounding_range
+from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
+from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.copies import MOST_FILES, copies
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe
 from beats_jax.errors import UserError
@@ -24,12 +26,13 @@ FILES_AT_A_TIME = 256  # futures held at once
 
 @dataclass(frozen=True)
 class Checked:
-    """What one file turned out to be: `info`, the hash of its bytes and where its sound lies (seconds), or the error."""
+    """What one file turned out to be: `info`, hash of the bytes, where sound lies (seconds) and its levels, or the error."""
 
     info: AudioInfo | None
     content: str
     error: AudioError | None
     sound: tuple[float, float] | None = None
+    levels: np.ndarray | None = None
 
 
 def validate(
@@ -56,8 +59,8 @@ def validate(
       progress: called with (files done, files in all).
     Returns:
       The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file) and `content` (text,
-      hash of the file's bytes; "" with "header"). Give `report.manifest` to `splits.assign_splits`, and what comes back to
-      `report.with_splits`.
+      hash of the file's bytes, or of those of its first copy at another level, rate or format; "" with "header"). Give
+      `report.manifest` to `splits.assign_splits`, and what comes back to `report.with_splits`.
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
@@ -80,14 +83,21 @@ def validate(
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
-    manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=text_column(found.content)[file_of_row])
+    alike = _copies(found, audio.channel)
+    content = _shared_content(found.content, alike)
+    manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=content[file_of_row])
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         first = f"; the first error: {errors[0]}" if errors else ""
         raise UserError(f"none of the {len(files)} files can be used{first}")
     manifest = replace(manifest.take(good), errors=())
     require_classes(manifest, data.multi_label, min_classes)
-    return describe(manifest, found, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors))
+    if len(files) > MOST_FILES and found.content.any():
+        unsought = f"copies at another level, rate or format were not looked for: {len(files)} files, at most {MOST_FILES}"
+        manifest = replace(manifest, notes=(*manifest.notes, unsought))
+    return describe(
+        manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
+    )
 
 
 def require_classes(manifest: Manifest, multi_label: bool, min_classes: int) -> None:
@@ -171,6 +181,7 @@ def _check_files(
     seconds = np.full(len(files), np.nan)
     rates, channels = np.zeros(len(files), np.int64), np.zeros(len(files), np.int64)
     sound = np.stack([np.full(len(files), -np.inf), np.full(len(files), np.inf)])
+    levels = np.full((len(files), LEVELS), np.nan, np.float32)
     content: list[str] = []
     encodings: dict[str, int] = {}
     for place, result in enumerate(_check_all(files, data, audio)):
@@ -181,10 +192,12 @@ def _check_files(
             seconds[place], rates[place], channels[place] = result.info.seconds, result.info.sample_rate, result.info.channels
             if result.sound is not None:
                 sound[:, place] = result.sound
+            if result.levels is not None:
+                levels[place] = result.levels
             encodings[result.info.encoding] = encodings.get(result.info.encoding, 0) + 1
         if progress is not None:
             progress(place + 1, len(files))
-    return Found(files, seconds, rates, channels, text_column(content), encodings, sound)
+    return Found(files, seconds, rates, channels, text_column(content), encodings, sound, levels)
 
 
 def _check_all(files: np.ndarray, data: DataConfig, audio: AudioConfig) -> Iterator[Checked]:
@@ -204,13 +217,27 @@ def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) 
     try:
         if how == "header":
             return Checked(audio_info(path), "", None)
-        info = check(path, channel)
-        sound = sounding_range(path, below_dbfs=trim_below_dbfs, channel=channel) if trim_below_dbfs else None
-        return Checked(info, content_hash(path), None, sound)
+        whole = survey(path, channel=channel, below_dbfs=trim_below_dbfs or None)
+        return Checked(whole.info, content_hash(path), None, whole.sound, whole.levels)
     except AudioError as error:
         return Checked(None, "", error)
     except OSError as error:
         return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
+
+
+def _copies(found: Found, channel: str) -> list[tuple[int, int]]:
+    """Pairs of places of files with the same sound; of files with the same bytes only the first takes part."""
+    first = np.unique(found.content, return_index=True)[1]
+    pairs = copies(found.files[first], found.levels[first], found.seconds[first], channel)
+    return [(min(first[a], first[b]), max(first[a], first[b])) for a, b in pairs]
+
+
+def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
+    """StringDType [F]: every file's hash, or that of the first file which it is a copy of, also by a chain."""
+    shared = content.copy()
+    for one, other in alike:
+        shared[shared == shared[other]] = shared[one]
+    return shared
 
 
 def content_hash(path: str) -> str:

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from beats_jax.audio import io
+from beats_jax.audio.survey import survey
 from beats_jax.errors import UserError
 
 RATES = (2_000, 8_000, 11_025, 22_050, 44_100, 48_000, 96_001, 250_000)
@@ -82,7 +83,7 @@ def test_channels(tmp_path):
     np.testing.assert_allclose(io.read(path, sample_rate=16_000), channels.sum(1) / 3, atol=1e-7)
     for number in range(3):
         np.testing.assert_array_equal(io.read(path, sample_rate=16_000, channel=str(number)), channels[:, number])
-    for call in (lambda: io.read(path, sample_rate=16_000, channel="3"), lambda: io.check(path, channel="3")):
+    for call in (lambda: io.read(path, sample_rate=16_000, channel="3"), lambda: survey(path, channel="3")):
         with pytest.raises(io.AudioError, match="channel 3 asked for, the file has 3"):
             call()
     with pytest.raises(UserError, match="channel is 'left'"):
@@ -127,7 +128,7 @@ def test_an_hour_streams_in_the_memory_of_a_window(tmp_path):
     tracemalloc.start()
     try:
         samples = sum(len(waveform) for _, waveform in io.stream(path, sample_rate=1_000, window_seconds=10.0))
-        io.check(path)
+        survey(path)
         io.read(path, sample_rate=1_000, start_seconds=3_000.0, seconds=10.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -180,7 +181,7 @@ def test_odd_but_good_files_are_good(tmp_path):
     assert (found, errors) == (paths, [])
     sound = audio_cases.sweep()
     for path in paths:
-        info = io.check(path)
+        info = survey(path).info
         waveform = io.read(path, sample_rate=16_000)
         assert info.seconds == pytest.approx(1.0, abs=0.12), path
         assert len(waveform) == pytest.approx(16_000, abs=2_000), path
@@ -200,7 +201,7 @@ def test_every_kind_of_damage_is_named(bad_files):
     assert len(bad_files) >= 20
     for path, word in bad_files.items():
         with pytest.raises(io.AudioError) as caught:
-            io.check(path)
+            survey(path)
         assert word in caught.value.reason, (path.name, caught.value.reason)
         assert caught.value.path == path
         assert str(caught.value) == f"{path}: {caught.value.reason}"
@@ -221,7 +222,7 @@ def test_read_and_stream_meet_the_same_damage(bad_files):
 
 def test_missing_and_locked(tmp_path, monkeypatch):
     with pytest.raises(io.AudioError, match="no such file"):
-        io.check(tmp_path / "nothing.wav")
+        survey(tmp_path / "nothing.wav")
     path = tmp_path / "x.wav"
     soundfile.write(path, audio_cases.sweep(), 22_050)
 
@@ -317,4 +318,4 @@ def test_real_recordings_are_good(shared):
     paths, errors = io.find_audio(shared / "data" / "soundscapes")
     assert not errors
     for path in paths[:5]:
-        assert io.check(path).seconds == pytest.approx(10.0, abs=0.1)
+        assert survey(path).info.seconds == pytest.approx(10.0, abs=0.1)

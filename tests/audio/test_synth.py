@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from beats_jax.audio.io import check
+from beats_jax.audio.survey import survey
 from beats_jax.audio.synth import BACKGROUNDS, CALLS, synthesize, write_dataset
 from beats_jax.config.schema import SyntheticConfig
 from beats_jax.errors import UserError
@@ -85,7 +85,7 @@ def test_a_data_set_is_the_same_twice(tmp_path):
         rows = list(csv.DictReader(file))
     assert sorted(row["label"] for row in rows) == sorted(LABELS[:3] * 4)
     for row in rows:
-        info = check(root / row["filename"])
+        info = survey(root / row["filename"]).info
         assert (info.frames, info.sample_rate, info.encoding) == (8_000, 8_000, "WAV PCM_16")
 
 

@@ -100,7 +100,7 @@ def test_missing_files_of_the_table_are_counted_and_named(tree):
 
 def test_the_same_bytes_cannot_be_positive_and_negative(tree):
     (tree / "negative/copy.wav").write_bytes((tree / "positive/pos1.wav").read_bytes())
-    with pytest.raises(UserError, match=r"1 recordings are both positive and negative, with the same bytes: .*pos1.* and .*copy"):
+    with pytest.raises(UserError, match=r"1 recordings are both positive and negative, with the same sound: .*pos1.* and .*copy"):
         require_apart(prepared(tree))
     (tree / "negative/copy.wav").unlink()
     require_apart(prepared(tree))

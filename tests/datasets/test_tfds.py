@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from beats_jax.audio.io import AudioError, audio_info, check, read, stream, write_wav
+from beats_jax.audio.io import AudioError, audio_info, read, stream, write_wav
+from beats_jax.audio.survey import survey
 from beats_jax.audio.tfds_records import Address, RecordDecoder, is_record, open_folder, parse_address
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.frames import frame_from_manifest, write_frame
@@ -104,7 +105,7 @@ def test_windows_are_those_of_the_file(folder: Path, files: list[Path], row: int
         np.testing.assert_array_equal(
             read(address, sample_rate=16_000, **settings), read(files[row], sample_rate=16_000, **settings)
         )
-    assert audio_info(address).frames == check(Path(address)).frames == audio_info(files[row]).frames
+    assert audio_info(address).frames == survey(Path(address)).info.frames == audio_info(files[row]).frames
     for (at, window), (start, other) in zip(
         stream(address, sample_rate=8000, window_seconds=0.1),
         stream(files[row], sample_rate=8000, window_seconds=0.1),

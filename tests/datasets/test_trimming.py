@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beats_jax.audio.io import AudioError, sounding_range, write_wav
+from beats_jax.audio.io import AudioError, write_wav
+from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig, DataConfig
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
@@ -28,11 +29,13 @@ def manifest(tmp_path):
 
 
 def test_the_range_is_that_of_the_sound(manifest):
-    start, end = sounding_range(str(manifest.files[0]), below_dbfs=-74.0)
+    sound = survey(str(manifest.files[0]), below_dbfs=-74.0).sound
+    assert sound is not None
+    start, end = sound
     assert start == pytest.approx(1.0, abs=2 / RATE)
     assert end == pytest.approx(1.5, abs=2 / RATE)
     with pytest.raises(AudioError, match="too quiet"):
-        sounding_range(str(manifest.files[2]), below_dbfs=-74.0)
+        survey(str(manifest.files[2]), below_dbfs=-74.0)
 
 
 def test_rows_are_cut_and_quiet_files_listed(manifest):
