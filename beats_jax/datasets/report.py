@@ -165,7 +165,7 @@ class ValidationReport:
             f"{self.total_seconds / 3600:.2f} h",
             f"files last {self.shortest_seconds:.2f} to {self.longest_seconds:.2f} s, median {self.median_seconds:.2f} s",
             f"sample rates: {rates}; channels: {', '.join(f'{n} with {c}' for c, n in self.channels.items())}",
-            _class_table(self.labels, self.splits),
+            _class_table(self.labels, self.splits) if self.labels else _split_line(self.split_rows),
         ]
         lines += [f"warning: {line}" for line in self.warnings]
         lines += [f"left out: {error}" for error in self.errors[:SHOWN]]
@@ -241,6 +241,13 @@ def some(names: Any) -> str:
 
 def _quoted(names: Any) -> str:
     return " and ".join(repr(name) for name in names)
+
+
+def _split_line(split_rows: dict[str, int]) -> str:
+    """Rows of each split, where there are no labels."""
+    if not split_rows:
+        return "no labels"
+    return f"no labels; rows: {', '.join(f'{name} {number}' for name, number in split_rows.items())}"
 
 
 def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:

@@ -55,6 +55,13 @@ def test_every_recording_is_found_and_has_no_label(manifest: Manifest) -> None:
     assert set(assign_splits(manifest, replace(DATA, train_split=0.5, val_split=0.5, test_split=0.0)).splits) == {"train", "val"}
 
 
+def test_the_report_counts_rows_of_splits_where_there_are_no_labels(manifest: Manifest) -> None:
+    data = replace(DATA, train_split=0.67, val_split=0.33, test_split=0.0)
+    report = validate(manifest, data, AUDIO, min_classes=0)
+    assert "no labels" in report.summary().splitlines()
+    assert "no labels; rows: train 2, val 1, test 0" in report.with_splits(assign_splits(manifest, data)).summary().splitlines()
+
+
 def test_an_empty_folder_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no audio file"):
         load_manifest(replace(DATA, root=str(tmp_path)), workdir=tmp_path)
