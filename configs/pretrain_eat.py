@@ -117,7 +117,7 @@ def _small() -> dict[str, Any]:
             "decoder_layers": 1,
         },
         "training": {
-            "max_steps": 2_500,
+            "max_steps": 5_000,
             "learning_rate": 1e-3,
             "warmup_fraction": 0.1,
             "precision": "float32",
