@@ -126,9 +126,9 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
     spread, rank = last.get("train_embedding_spread"), last.get("train_embedding_rank")
     if spread is None or rank is None:
         return []
-    alarm = "Alarm: embeddings have collapsed: " if spread < LEAST_SPREAD or rank < LEAST_RANK else ""
+    begin = "Alarm: embeddings have collapsed: the" if spread < LEAST_SPREAD or rank < LEAST_RANK else "The"
     return [
-        f"{alarm}the clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."
+        f"{begin} clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."
     ]
 
 
@@ -137,9 +137,9 @@ def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
     found = []
     ranks = figures_training.history_series(history, "val/feature_rank")[1]
     if len(ranks) > 1:
-        alarm = "Alarm: features have collapsed: " if ranks[-1] < LEAST_RANK else ""
+        begin = "Alarm: features have collapsed: the" if ranks[-1] < LEAST_RANK else "The"
         found.append(
-            f"{alarm}watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
+            f"{begin} watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
         )
     moved = figures_training.history_series(history, "val/drift")[1]
     if len(moved):
