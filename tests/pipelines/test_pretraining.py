@@ -136,7 +136,8 @@ def test_the_encoder_is_watched_from_the_start(settings, write_config, forest, t
     assert "Embeddings of the watched clips" in report
     assert "accuracy of a linear probe: 1.000 at the start" in report
     with pytest.raises(UserError, match="a tokenizer has no embedding to probe"):
-        run(config, tmp_path / "tokenizer", "--config.model.family=beats_tokenizer")
+        tokenizer = ("--config.model.family=beats_tokenizer", "--config.objective.name=tokenizer")
+        run(config, tmp_path / "tokenizer", *tokenizer, f"--config.objective.teacher={tmp_path / 'run'}")
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, write_config, tmp_path):
@@ -199,7 +200,7 @@ def test_mistakes_are_named(settings, write_config, tmp_path):
         with pytest.raises(UserError, match=message):
             run(write_config(settings()), tmp_path / f"{len(list(tmp_path.iterdir()))}", *overrides)
 
-    refused("without labels it can be: loss, masked_accuracy", "--config.training.monitor=accuracy")
+    refused("without labels it can be: chance_loss, loss, masked_accuracy", "--config.training.monitor=accuracy")
     refused("'all' compares classifiers", "--config.data.fold=all")
     refused("20 batches in a row hold no usable window", "--config.data.reject_below_dbfs=-0.5", "--config.training.max_steps=30")
     silent = tmp_path / "silent"
