@@ -127,9 +127,7 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
     if spread is None or rank is None:
         return []
     begin = "Alarm: embeddings have collapsed: the" if spread < LEAST_SPREAD or rank < LEAST_RANK else "The"
-    return [
-        f"{begin} clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."
-    ]
+    return [f"{begin} clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."]
 
 
 def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
