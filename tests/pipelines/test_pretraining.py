@@ -135,9 +135,10 @@ def test_the_encoder_is_watched_from_the_start(settings, write_config, forest, t
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Embeddings of the watched clips" in report
     assert "accuracy of a linear probe: 1.000 at the start" in report
+    tokenizer = ["--config.model.family=beats_tokenizer", "--config.objective.name=tokenizer"]
+    tokenizer.append(f"--config.objective.teacher={tmp_path / 'run'}")
     with pytest.raises(UserError, match="a tokenizer has no embedding to probe"):
-        tokenizer = ("--config.model.family=beats_tokenizer", "--config.objective.name=tokenizer")
-        run(config, tmp_path / "tokenizer", *tokenizer, f"--config.objective.teacher={tmp_path / 'run'}")
+        run(config, tmp_path / "tokenizer", *tokenizer)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(iter1, settings, write_config, tmp_path):
