@@ -49,6 +49,7 @@ def test_the_layer_is_the_models_own(model, clips):
     np.testing.assert_allclose(vector, jnp.mean(layers[1, 0], axis=0), atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pooling", "rule"), [("mean", np.mean), ("max", np.max), ("first", None), ("last", None)])
 def test_a_long_file_is_heard_in_equal_parts(model, clips, pooling, rule):
     """1.3 s in windows of at most half a second: three of 0.433 s, nothing left out."""

@@ -201,6 +201,7 @@ def test_patches_are_the_convolution_of_the_published_code():
     np.testing.assert_allclose(found, expected.reshape(2, 5, -1).transpose(0, 2, 1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_masks_dropout_and_depths():
     frame_mask = jnp.arange(36)[None] < jnp.array([[36], [28], [5], [0]])
     real = np.asarray(ast.token_mask(TINY, frame_mask, 36))

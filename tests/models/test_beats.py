@@ -126,6 +126,7 @@ def test_layerdrop_skips_whole_layers(base):
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_gradient_decay_in_closed_form(base):
     """With ratio r block i's gradient is r^(L-1-i) of the plain one, everything before the blocks r^L; the shared table mixes."""
     params = base[0]
@@ -212,6 +213,7 @@ def test_initialisation_has_the_published_spreads():
     np.testing.assert_allclose(kernel, flat["encoder/pos_conv/weight_v"], rtol=1e-5)  # g starts at ||v||
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_its_gradients_too():
     config = replace(TINY, encoder_layers=1)
     params = random_params(config)

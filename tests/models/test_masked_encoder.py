@@ -101,6 +101,7 @@ def test_visible_tokens_alone_equal_the_whole_clip_with_the_others_hidden(select
     np.testing.assert_allclose(np.asarray(clipwise)[visible], np.asarray(expected)[visible], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_compact_positions_are_those_of_the_visible_tokens_alone(selection, clip):
     fbank, _ = clip
     module = masked_beats(true_positions=False)
@@ -116,6 +117,7 @@ def test_compact_positions_are_those_of_the_visible_tokens_alone(selection, clip
     assert np.abs(np.asarray(true - few)[np.asarray(selection.visible)]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_logits_depend_on_visible_tokens_only(selection, clip):
     """What lies under masked tokens and padding, NaN included, reaches no logit of a real token and no gradient."""
     fbank, mask = clip

@@ -175,6 +175,7 @@ def test_the_bank_wraps_and_holds_the_newest(filled):
     np.testing.assert_allclose(np.linalg.norm(filled.bank.features, axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_parts_fill_the_bank_alike_and_see_themselves_only(filled):
     """Units are left out: each part has its own."""
     batch, plain = make_arrays(3), make_objective(dataclasses.replace(CONFIG, standardise=False))

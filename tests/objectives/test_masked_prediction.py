@@ -134,6 +134,7 @@ def test_it_learns_more_than_how_often_codes_occur(objective, state):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_only_encoder_and_predictor_learn(update, state):
     after, metrics = update(state, make_arrays(0))
     real = real_tokens(make_arrays(0))

@@ -73,7 +73,7 @@ def test_an_ast_overfits_and_learns_all_but_the_keys_bias():
     assert {path for path in before if np.array_equal(before[path], after[path])} == {"blocks_0/attention/k_proj/bias"}
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_accumulated_step_equals_the_whole_batch(parts):
     config = SupervisedConfig(label_smoothing=0.1, augment=dataclasses.replace(AUGMENT, mixup_probability=0.0))
     arrays = make_arrays(3)

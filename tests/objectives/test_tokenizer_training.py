@@ -118,6 +118,7 @@ def test_parts_make_the_same_step_codes_included(objective, update, state):
     jax.tree.map(close, (one.codebook, metrics), (two.codebook, others))
 
 
+@pytest.mark.slow
 def test_dead_codes_start_again_when_asked(config, state):
     objective = make_objective(dataclasses.replace(config, restart_below=0.5), model=TOKENIZER)
     far = state.codebook.embedding.at[:8].set(-state.codebook.embedding[8])  # where no vector is

@@ -193,6 +193,7 @@ def test_a_window_without_room_for_a_patch_is_told(tmp_path, tiny_settings, writ
     assert "needs 0.175 s at least" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_all_folds_of_an_esc50_layout(tmp_path, tiny_settings):
     root = tmp_path / "esc"
     (root / "meta").mkdir(parents=True)

@@ -203,6 +203,7 @@ def test_empty_and_one_class_data_are_told(probed, place, tmp_path, capsys):
     assert "1 usable classes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_labels_and_repeats_from_a_table(probed, place, tmp_path):
     plain, _ = probed
     with open(tmp_path / "table.csv", "w", newline="") as file:
