@@ -92,9 +92,7 @@ def validate(
         raise UserError(f"none of the {len(files)} files can be used{first}")
     manifest = replace(manifest.take(good), errors=())
     require_classes(manifest, data.multi_label, min_classes)
-    if len(files) > MOST_FILES and found.content.any():
-        unsought = f"copies at another level, rate or format were not looked for: {len(files)} files, at most {MOST_FILES}"
-        manifest = replace(manifest, notes=(*manifest.notes, unsought))
+    manifest = _unsought(manifest, found)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
     )
@@ -230,6 +228,14 @@ def _copies(found: Found, channel: str) -> list[tuple[int, int]]:
     first = np.unique(found.content, return_index=True)[1]
     pairs = copies(found.files[first], found.levels[first], found.seconds[first], channel)
     return [(min(first[a], first[b]), max(first[a], first[b])) for a, b in pairs]
+
+
+def _unsought(manifest: Manifest, found: Found) -> Manifest:
+    """The manifest, which notes where there are too many files to look for copies among them."""
+    if len(found.files) <= MOST_FILES or not (found.content != "").any():
+        return manifest
+    note = f"copies at another level, rate or format were not looked for: {len(found.files)} files, at most {MOST_FILES}"
+    return replace(manifest, notes=(*manifest.notes, note))
 
 
 def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
