@@ -26,13 +26,11 @@ POSITIVE, NEGATIVE = "crying_baby", "rain"
 
 def convert(sources: list[Path], folder: Path) -> None:
     """Writes each recording at 16 kHz, mono, 16 bit."""
-    import soundfile
-
-    from beats_jax.audio.io import read
+    from beats_jax.audio.io import read, write_wav
 
     folder.mkdir(parents=True)
     for source in sources:
-        soundfile.write(folder / f"{source.stem}.wav", read(source, sample_rate=RATE), RATE, subtype="PCM_16")
+        write_wav(folder / f"{source.stem}.wav", read(source, sample_rate=RATE), RATE)
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -11,7 +11,7 @@ shared=$(realpath "$1") study=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 
-[ -d "$study" ] || "$python" benchmarks/small_pretraining.py "$shared" "$study"
+[ -s "$study/probe.csv" ] || "$python" benchmarks/small_pretraining.py "$shared" "$study"
 
 train() { # run, config, settings
   local run=$study/runs/$1 config=$2

@@ -58,8 +58,9 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
         low, high, first, last, position = math.inf, -math.inf, -1, -1, 0
         sums = np.zeros((2, LEVELS))
         for block in blocks:
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
-            if max(-float(block.min()), float(block.max())) >= level:
+            lowest, highest = float(block.min()), float(block.max())
+            low, high = min(low, lowest), max(high, highest)
+            if max(-lowest, highest) >= level:
                 loud = np.flatnonzero(np.abs(block) >= level)
                 first = position + int(loud[0]) if first < 0 else first
                 last = position + int(loud[-1]) + 1

@@ -20,7 +20,6 @@ ALIKE = 0.95  # correlation of levels of a candidate
 SAME = 0.8  # correlation of waveforms of a copy
 SECONDS_APART, SHARE_APART = 0.05, 0.002  # of candidates' durations
 COMPARED_RATE, COMPARED_SECONDS = 8_000, 30.0
-MOST_FILES = 50_000  # a minute's work; beyond, copies are not looked for
 MOST_CANDIDATES = 2_000  # the most alike are compared
 ROWS_AT_A_TIME = 1_024
 
@@ -38,8 +37,6 @@ def copies(files: np.ndarray, levels: np.ndarray, seconds: np.ndarray, channel: 
     """
     shapes = _shapes(levels)
     kept = np.flatnonzero(np.isfinite(seconds) & np.isfinite(shapes).all(axis=1))
-    if len(kept) > MOST_FILES:
-        return []
     order = kept[np.argsort(seconds[kept], kind="stable")]
     found = sorted((pair for block in _alike(shapes[order], seconds[order]) for pair in block), reverse=True)
     candidates = [tuple(sorted((int(order[a]), int(order[b])))) for _, a, b in found[:MOST_CANDIDATES]]

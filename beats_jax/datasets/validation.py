@@ -16,12 +16,13 @@ from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
 from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
-from beats_jax.datasets.copies import MOST_FILES, copies
+from beats_jax.datasets.copies import copies
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe
 from beats_jax.errors import UserError
 
 FILES_AT_A_TIME = 256  # futures held at once
+MOST_FILES = 50_000  # among more, copies are not looked for: every file is compared with all of its length
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,15 @@ def validate(
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
-    alike = _copies(found, audio.channel)
+    alike, unsought = _copies(found, audio.channel)
     content = _shared_content(found.content, alike)
     manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=content[file_of_row])
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         first = f"; the first error: {errors[0]}" if errors else ""
         raise UserError(f"none of the {len(files)} files can be used{first}")
-    manifest = replace(manifest.take(good), errors=())
+    manifest = replace(manifest.take(good), errors=(), notes=(*manifest.notes, *unsought))
     require_classes(manifest, data.multi_label, min_classes)
-    manifest = _unsought(manifest, found)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
     )
@@ -223,19 +223,16 @@ def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) 
         return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
 
 
-def _copies(found: Found, channel: str) -> list[tuple[int, int]]:
-    """Pairs of places of files with the same sound; of files with the same bytes only the first takes part."""
+def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
+    """Pairs of places of files with the same sound, or a sentence where there are too many files to look for them.
+
+    Of files with the same bytes only the first takes part.
+    """
     first = np.unique(found.content, return_index=True)[1]
+    if len(first) > MOST_FILES:
+        return [], (f"copies at another level, rate or format were not looked for: {len(first)} files, at most {MOST_FILES}",)
     pairs = copies(found.files[first], found.levels[first], found.seconds[first], channel)
-    return [(min(first[a], first[b]), max(first[a], first[b])) for a, b in pairs]
-
-
-def _unsought(manifest: Manifest, found: Found) -> Manifest:
-    """The manifest, which notes where there are too many files to look for copies among them."""
-    if len(found.files) <= MOST_FILES or not (found.content != "").any():
-        return manifest
-    note = f"copies at another level, rate or format were not looked for: {len(found.files)} files, at most {MOST_FILES}"
-    return replace(manifest, notes=(*manifest.notes, note))
+    return [(min(first[a], first[b]), max(first[a], first[b])) for a, b in pairs], ()
 
 
 def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
