@@ -75,7 +75,8 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
     info = replace(info, frames=position, exact_length=True)
     if max(-low, high) > OVERLOAD and (whole_numbers or math.sqrt(sums[1].sum() / position) > OVERLOAD):
         raise AudioError(
-            path, f"samples reach {max(-low, high):g}, where full scale is 1: floats in the scale of integers; divide them by 32768"
+            path,
+            f"samples reach {max(-low, high):g}, where full scale is 1: floats in the scale of integers; divide them by 32768",
         )
     if low == high:
         raise AudioError(path, f"silent: every sample is {low:g}")

@@ -17,12 +17,12 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.validation import merge_repeated_rows, require_classes, validate
 from beats_jax.errors import UserError
+from beats_jax.files import whole_file
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.reduce import Pooled
 from beats_jax.pipelines.encoders import Encoder
 from beats_jax.weights.download import cache_folder
-from beats_jax.weights.whole_file import whole_file
 
 FORMAT = 2  # of the cached files; raise it when what is computed changes
 # Settings that decide which sound of a file is embedded, and which files can be used; others do not touch the embeddings.

@@ -23,6 +23,7 @@ from beats_jax.evaluation.embedding_health import Points, drift, effective_rank,
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.probes.kinds import usable_settings
 from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, study
+from beats_jax.files import whole_file
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs
@@ -32,7 +33,6 @@ from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.probe_data import plan_folds, targets_of
 from beats_jax.pipelines.workdir import read_json, write_json
-from beats_jax.weights.whole_file import whole_file
 
 FOLDER = "watch"
 START_FIGURES, START_EMBEDDINGS = "start.json", "start.npy"
