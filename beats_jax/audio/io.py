@@ -223,14 +223,15 @@ def _decoder(path: Path, stack: ExitStack) -> Decoder:
     if is_record(path):
         return stack.enter_context(open_record(path))
     contents = inspect(path)
+    first, *others = contents.streams
+    if others:
+        return ChainDecoder(path, contents.streams)
     if contents.uncompressed:
         try:
             return stack.enter_context(open_soundfile(path))
         except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
-            return stack.enter_context(open_pyav(path, contents.streams[0]))
-    if len(contents.streams) > 1:
-        return ChainDecoder(path, contents.streams)
-    return stack.enter_context(open_pyav(path, contents.streams[0]))
+            pass
+    return stack.enter_context(open_pyav(path, first))
 
 
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:

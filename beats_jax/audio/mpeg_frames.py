@@ -108,8 +108,9 @@ def _tags_within(content: mmap.mmap, start: int, stop: int) -> list[Range]:
             after = content[place + length : place + length + 8]
             if length and (looks_like_mpeg(after) or after[:3] == b"TAG" or after == b"APETAGEX"):
                 tags.append((place, place + length))
-                length = max(length, 1)
-            place = content.find(mark, place + max(length, 1), stop)
+            else:
+                length = 1
+            place = content.find(mark, place + length, stop)
     return sorted(tags)
 
 

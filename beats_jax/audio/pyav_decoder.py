@@ -44,6 +44,7 @@ SOUGHT = {  # codecs whose windows are those of the whole, by container
     "aiff": ("pcm",),
 }
 RAW = ("mp3", "aac")  # frames without a container
+LARGEST_PADDING = 3 * 1_152  # samples of silence that an MP3 encoder adds at the end
 PROMISE_SLACK = {
     "asf": 0.25,
     "matroska": 0.25,
@@ -152,9 +153,20 @@ class PyAVDecoder:
             raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
         return position
 
+    def _xing_end(self) -> int | None:
+        """Where the first frame of an MP3 says that the sound ends, without the encoder's padding.
+
+        FFmpeg does not believe a header that counts much less than the file (joined files); its duration then is a guess.
+        """
+        if self._format != "mp3" or self._promise is None:
+            return None
+        padded = self._promise * (1_152 if self._rate >= 32_000 else 576) - round(self._origin * self._tick)
+        return self._duration if 0 <= padded - self._duration < LARGEST_PADDING else None
+
     def _joined(self, target: int) -> bool:
         """Whether `target` lies behind the end of the first of joined MP3 files, where time stamps count its padding too."""
-        return self._format == "mp3" and self._promise is not None and target >= self._duration
+        end = self._xing_end()
+        return end is not None and target >= end
 
     def _last_end(self) -> int:
         """Frames to the end of the last one, found by a seek; 0 where that fails."""
@@ -181,7 +193,7 @@ class PyAVDecoder:
 
     def _require_promised(self, position: int) -> None:
         slack = PROMISE_SLACK.get(self._format)
-        if self._format == "mp3" and self._promise is not None:
+        if self._xing_end() is not None:
             slack = 2 * 1_152 / self._rate  # some encoders count the first frame, which holds no sound
         if slack is not None and self._duration - position > slack * self._rate:
             raise AudioError(self._path, f"truncated: {position} of {self._duration} samples could be decoded")

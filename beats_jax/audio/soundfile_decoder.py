@@ -62,6 +62,8 @@ def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"not readable as audio: {_plain(error)}") from error
     with sound:
+        if sound.subtype.startswith("MPEG"):
+            raise AudioError(path, "MPEG audio, which is PyAV's")
         yield SoundfileDecoder(path, sound)
 
 
