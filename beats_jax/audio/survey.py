@@ -26,7 +26,7 @@ class Survey:
     """What a recording is.
 
     Attributes:
-      info: what its header says.
+      info: rate, channels, encoding, and the length that was decoded.
       sound: (start, end) in seconds of what reaches `below_dbfs`, end exclusive; None where that was not asked.
       levels: float32 [LEVELS], power in dB around the mean of each of as many equal parts; NaN for a recording of fewer than
         LEVELS * SAMPLES_A_LEVEL samples.
