@@ -242,7 +242,7 @@ KINDS = {
         lambda f: zip_of(f, b"\x80\x02ccollections\nOrderedDict\n}X\x06\x00\x00\x00updateK\x01sb."),
         "truncated or damaged",
     ),
-    "100,000 nested lists": (nested, "recursion"),
+    "100,000 nested lists": (nested, "more than 100 deep"),
     "forged size": (forged_size, "truncated or damaged"),
     "storage record larger than its entry": (lambda f: strided(f, numel=5), "its header says 5 x 4"),
     "a negative stride": (lambda f: strided(f, offset=3, stride=-1), "stride (-1,)"),
