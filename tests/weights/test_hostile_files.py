@@ -279,7 +279,7 @@ KINDS = {
     "a text for a tensor": (tensors(layer_norm__bias="x"), "layer_norm.bias is str"),
     "safetensors of float8": (lambda f: safetensors(f, "F8_E4M3", [4], 4), "of a type that is not read"),
     "JSON 100,000 deep beside": (deep_json, "cfg.json is damaged"),
-    "a pickle named safetensors": (lambda f: plain(f, pickle.dumps({}), "bad.safetensors"), "truncated or damaged"),
+    "a pickle named safetensors": (lambda f: plain(f, pickle.dumps({}), "bad.safetensors"), "bare pickle"),
 }
 
 
