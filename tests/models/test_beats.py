@@ -281,6 +281,9 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
 def test_forms_are_chosen_by_backend_and_shape(monkeypatch):
     with pytest.raises(UserError, match=r"forms\.attention"):
         Forms(attention="fast")
+    with pytest.raises(UserError) as error:
+        Forms(attention="portabel")
+    assert str(error.value).endswith("allowed: auto, direct, clips, portable; did you mean 'portable'?")  # the list once
     assert Forms(attention="clips").attention_for(1) == "clips"
     assert Forms().attention_for(64) == "direct"  # eight devices in the tests
     monkeypatch.setattr(jax, "device_count", lambda platform: {"cpu": 1}[platform])
