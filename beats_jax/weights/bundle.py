@@ -21,6 +21,7 @@ from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
+from beats_jax.weights.seen import Seen, seen_from_mapping
 from beats_jax.weights.tree import Params, flatten, unflatten
 
 TENSORS_FILE = "model.safetensors"
@@ -40,6 +41,7 @@ class Bundle:
       source: where the weights came from, free text.
       source_sha256: hash of the file they were read from; empty where they were trained here.
       licence: of the weights, as an SPDX name or free text; empty = not known.
+      seen: recordings that it was trained on; None = not known, as with published weights.
     """
 
     params: Params
@@ -50,6 +52,7 @@ class Bundle:
     source: str
     source_sha256: str = ""
     licence: str = ""
+    seen: Seen | None = None
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -97,6 +100,9 @@ def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
         "licence": bundle.licence,
         "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
+    if bundle.seen is not None:
+        facts["recordings"] = bundle.seen.to_mapping()
+        facts["sha256"]["recordings"] = bundle.seen.sha256
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -156,7 +162,19 @@ def load_bundle(path: str | Path) -> Bundle:
         source=facts["source"],
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
+        seen=_seen(facts, facts_file),
     )
+
+
+def read_seen(facts_file: Path) -> Seen | None:
+    """The recordings that a model remembers, without its weights; None where it remembers none. Raises `UserError` if damaged."""
+    return _seen(_read_facts(facts_file), facts_file)
+
+
+def _seen(facts: dict[str, Any], file: Path) -> Seen | None:
+    if "recordings" not in facts:
+        return None
+    return seen_from_mapping(facts["recordings"], facts["sha256"].get("recordings"), str(file))
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
