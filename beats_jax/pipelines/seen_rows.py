@@ -57,7 +57,7 @@ def known_to(seen: Seen, manifest: Manifest) -> np.ndarray:
 
 def seen_figures(seen: Seen | None, manifest: Manifest) -> dict[str, int]:
     """`rows_seen_in_training` of the measured rows; nothing where it is not known."""
-    if seen is None or not row_codes(manifest).all():
+    if seen is None or not row_codes(manifest).any(axis=0).all():
         return {}
     return {TRAINED_KEY: int(trained_on(seen, manifest).sum())}
 
