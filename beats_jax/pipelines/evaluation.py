@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from beats_jax.audio.io import is_present
@@ -128,11 +129,14 @@ def _predicted(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[None]:
-    """Makes the folder of the results and holds it while the block runs.
+    """Makes the folder of the results and holds it while the block runs; of a job of many processes the first one does.
 
     Raises:
       UserError: it exists and is not empty, it cannot be made, or another process holds it.
     """
+    if jax.process_index() > 0:
+        yield
+        return
     _require_empty(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

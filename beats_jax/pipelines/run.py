@@ -113,7 +113,7 @@ class Run:
         ):
             fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
             if training.select == "best":
-                _require_best(fitted, training.monitor)
+                require_best(fitted, training.monitor)
             last = best = fitted.state.weights
             if fitted.best_step is not None and fitted.best_step != fitted.steps:
                 best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
@@ -169,7 +169,7 @@ def require_a_patch(experiment: Experiment) -> None:
         )
 
 
-def _require_best(fitted: FitResult, monitor: str) -> None:
+def require_best(fitted: FitResult, monitor: str) -> None:
     """Raises `UserError` where no evaluation gave a figure to choose the weights by."""
     if fitted.best_step is None:
         raise UserError(
