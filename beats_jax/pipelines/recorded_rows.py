@@ -42,13 +42,14 @@ class Changes:
     def notes(self) -> tuple[str, ...]:
         """One sentence for each kind."""
         kinds = {
-            "have gone since the run began": self.gone,
-            "can no longer be read": self.unreadable,
-            "have changed since the run began and are not used any more": self.changed,
-            "have other times, labels, splits or folds in the data now; the run keeps its own": self.described,
-            "have come since the run began and are not used": self.new,
+            "gone since the run began": self.gone,
+            "no longer readable": self.unreadable,
+            "changed since the run began and not used any more": self.changed,
+            "with other times, labels, splits or folds in the data now, while the run keeps its own": self.described,
         }
-        return tuple(f"{len(files)} recordings {what}: {some(files)}" for what, files in kinds.items() if files)
+        notes = [f"{len(files)} of {self.recordings} recordings {what}: {some(files)}" for what, files in kinds.items() if files]
+        new = [f"recordings that have come since the run began, and are not used: {len(self.new)} ({some(self.new)})"]
+        return (*notes, *(new if self.new else ()))
 
 
 def compare_rows(recorded: Manifest, found: Manifest, usable: Manifest, data: DataConfig) -> Changes:

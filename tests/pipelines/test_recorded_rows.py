@@ -36,8 +36,8 @@ def test_every_kind_of_change_is_told_apart():
     changes = compare_rows(recorded, found, now, DataConfig())
     assert changes == Changes(5, ("gone",), ("broken",), ("other",), ("moved",), ("new",))
     assert changes.lost == ("gone", "broken", "other")
-    assert [note.split(":")[1] for note in changes.notes] == [" gone", " broken", " other", " moved", " new"]
-    assert changes.notes[0] == "1 recordings have gone since the run began: gone"
+    assert [note.split(":")[1] for note in changes.notes] == [" gone", " broken", " other", " moved", " 1 (new)"]
+    assert changes.notes[0] == "1 of 5 recordings gone since the run began: gone"
 
 
 def test_nothing_is_said_where_nothing_has_changed():
@@ -157,7 +157,7 @@ def test_a_run_keeps_its_rows_whatever_the_folder_holds(recordings, tmp_path):
     printed = data.report.summary()
     for name in (gone, learnt, tested, str(root / "owl" / "new.wav")):
         assert name in printed
-    assert "1 recordings have come since the run began and are not used" in printed
+    assert f"come since the run began, and are not used: 1 ({root / 'owl' / 'new.wav'})" in printed
 
 
 def test_nothing_changes_where_nothing_has_changed(recordings, tmp_path):
