@@ -110,16 +110,22 @@ class Bar:
     """tqdm's bar with the time that is left; rows of other splits than "train" stay as lines above it."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total_steps, file=stream, unit="step", dynamic_ncols=True)
+        self._stream, self._total_steps = stream, total_steps
+        self._bar = self._at(0)
 
     def resume(self, step: int) -> None:
-        """Starts the bar at `step`, so that the time left is that of the steps to come."""
-        self._bar.initial = step
-        self._bar.reset()
-        self._bar.n = step
-        self._bar.refresh()
+        """Says where the run goes on, and starts the bar there: steps done before it count for no rate."""
+        if not step:
+            return
+        self._bar.leave = False
+        self._bar.close()
+        print(f"resumed at step {step}/{self._total_steps}", file=self._stream, flush=True)
+        self._bar = self._at(step)
+
+    def _at(self, step: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self._total_steps, initial=step, file=self._stream, unit="step", dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar."""

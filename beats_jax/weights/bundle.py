@@ -21,6 +21,7 @@ from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
+from beats_jax.weights.seen import Seen, seen_from_mapping
 from beats_jax.weights.tree import Params, flatten, unflatten
 
 TENSORS_FILE = "model.safetensors"
@@ -55,6 +56,7 @@ class Bundle:
       source_sha256: hash of the file they were read from; empty where they were trained here.
       licence: of the weights, as an SPDX name or free text; empty = not known.
       reading: windows of recordings.
+      seen: recordings that it was trained on; None = not known, as with published weights.
     """
 
     params: Params
@@ -66,6 +68,7 @@ class Bundle:
     source_sha256: str = ""
     licence: str = ""
     reading: Reading = Reading()
+    seen: Seen | None = None
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -114,6 +117,9 @@ def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
         "reading": to_mapping(bundle.reading),
         "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
+    if bundle.seen is not None:
+        facts["recordings"] = bundle.seen.to_mapping()
+        facts["sha256"]["recordings"] = bundle.seen.sha256
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -174,7 +180,19 @@ def load_bundle(path: str | Path) -> Bundle:
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
         reading=from_mapping(Reading, facts.get("reading", {}), f"{facts_file}: reading"),
+        seen=_seen(facts, facts_file),
     )
+
+
+def read_seen(facts_file: Path) -> Seen | None:
+    """The recordings that a model remembers, without its weights; None where it remembers none. Raises `UserError` if damaged."""
+    return _seen(_read_facts(facts_file), facts_file)
+
+
+def _seen(facts: dict[str, Any], file: Path) -> Seen | None:
+    if "recordings" not in facts:
+        return None
+    return seen_from_mapping(facts["recordings"], facts["sha256"].get("recordings"), str(file))
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
