@@ -121,12 +121,14 @@ def validate_dataset(
         multi_label=multi_label,
         check=check,
     )
-    found: dict[str, Any] = {"errors": [], "warnings": [], "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
+    before = {"errors": list(df.attrs.get("errors", [])), "warnings": list(df.attrs.get("notes", []))}
+    found: dict[str, Any] = {**before, "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
     manifest = report = None
     try:
         manifest = manifest_from_frame(df, data)
         report = validate(manifest, data, AudioConfig(), min_classes=0)
-        found |= _findings(report)
+        findings = _findings(report)
+        found |= {**findings, **{name: [*before[name], *findings[name]] for name in before}}
         require_classes(report.manifest, multi_label, 2)
     except UserError as error:
         found["errors"].append(str(error))
@@ -138,7 +140,8 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
 
     Returns:
       filename (absolute, so that it means the same with any `data_dir`) and category (with several labels in a row, a JSON list),
-      then start, end (seconds), split, group and the metadata, each where any row has it.
+      then start, end (seconds), split, group and the metadata, each where any row has it. `attrs` hold what is not in the rows:
+      `errors` (files that are left out, and why) and `notes`; `validate_dataset` passes both on.
     """
     import pandas as pd
 
@@ -152,7 +155,9 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
     columns |= {name: column for name, column in times.items() if not np.isnan(column).all()}
     texts = {"split": manifest.splits, "group": manifest.groups}
     columns |= {name: column.tolist() for name, column in texts.items() if (column != "").any()}
-    return pd.DataFrame(columns | {name: column.tolist() for name, column in manifest.metadata.items()})
+    frame = pd.DataFrame(columns | {name: column.tolist() for name, column in manifest.metadata.items()})
+    frame.attrs |= {"errors": [str(error) for error in manifest.errors], "notes": list(manifest.notes)}
+    return frame
 
 
 def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig:

@@ -10,11 +10,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from beats_jax.audio.files import repeated_links_note, search_folder
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.roles import LABELED, NEGATIVE, POSITIVE, UNLABELED
-from beats_jax.datasets.sources import data_folder, is_text, readable
+from beats_jax.datasets.sources import data_folder, is_text, no_audio, not_text
 from beats_jax.datasets.sources.columns import NOT_USED, USUAL, with_usual_columns
 from beats_jax.datasets.sources.table import Origin, manifest_from_table
 from beats_jax.datasets.sources.text_table import read_table
@@ -76,13 +77,12 @@ class _Columns:
 
     def add_folder(self, folder: Path, role: str, setting: str) -> list[AudioError]:
         """All audio below a folder; returns what is left out."""
-        from beats_jax.audio.io import AUDIO_SUFFIXES, find_audio
-
-        found, errors = find_audio(folder)
-        errors += [AudioError(readable(path), "file name is not UTF-8; rename the file") for path in found if not is_text(path)]
-        files = [str(path) for path in found if is_text(path)]
+        listing = search_folder(folder)
+        errors = [*listing.errors, *(not_text(path) for path in listing.paths if not is_text(path))]
+        files = [str(path) for path in listing.paths if is_text(path)]
         if not files:
-            raise UserError(f"{setting} {folder} holds no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
+            raise no_audio(f"{setting} {folder} holds", listing, errors)
+        self.notes += [*listing.notes, *repeated_links_note(listing, folder)]
         for file in files:
             self.add(file, [], role)
         return errors
