@@ -10,6 +10,7 @@ from beats_jax.errors import UserError
 from beats_jax.pipelines.cross_validation import cross_validate
 from beats_jax.pipelines.preparation import prepare_data
 from beats_jax.pipelines.pretraining_run import pretrain
+from beats_jax.pipelines.random_start import require_start
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.training_run import train_and_measure
 from beats_jax.pipelines.workdir import is_finished, open_workdir
@@ -24,11 +25,12 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
 
     Raises:
-      UserError: see `workdir.open_workdir`, `preparation.prepare_data` and `starting_point`.
+      UserError: see `random_start.require_start`, `workdir.open_workdir`, `preparation.prepare_data` and `starting_point`.
     """
     labelled = experiment.objective.NEEDS_LABELS
     if experiment.data.fold == "all" and not labelled:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
+    require_start(experiment)
     open_workdir(workdir, experiment)
     if is_finished(workdir):
         print(f"{workdir} holds this experiment, finished: {workdir / REPORT_FILE}")

@@ -44,12 +44,15 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
     """
-    if not model.checkpoint:
+    if model.starts_at_random:
         _require_its_length(model, audio)
         return StartingPoint(replace(model, predictor_class=len(labels)), None, "starting from random weights")
     loaded = read_checkpoint(model.checkpoint)
     if loaded.model.family != model.family:
-        raise UserError(f"{model.checkpoint} is of the family {loaded.model.family!r}; set config.model.family to it")
+        raise UserError(
+            f"{model.checkpoint} is of the family {loaded.model.family!r} and config.model.family is {model.family!r}; "
+            "set config.model.family to the first, or name another config.model.checkpoint"
+        )
     changed = front_end_changes(loaded.audio, audio)
     architecture, tensors, resized = loaded.model, loaded.params, ""
     if registry.resizes(architecture):
