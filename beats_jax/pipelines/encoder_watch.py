@@ -29,12 +29,12 @@ from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, st
 from beats_jax.models import registry
 from beats_jax.models.heads import pool
 from beats_jax.objectives.inputs import masking_frontend
+from beats_jax.parallel.mesh import put_batch, replicated
 from beats_jax.pipelines.embeddings import no_longer, row_means
 from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.probe_data import plan_folds, targets_of
 from beats_jax.pipelines.workdir import read_json, write_json
-from beats_jax.training.mesh import put_batch, replicated
 from beats_jax.weights.whole_file import whole_file
 
 FOLDER = "watch"

@@ -23,6 +23,7 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
+from beats_jax.parallel.mesh import put_batch, replicated
 from beats_jax.pipelines.encoder_watch import start_row, watch_of, watched_points
 from beats_jax.pipelines.prediction import encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
@@ -32,7 +33,6 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training_run import VALIDATION_METRICS
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
-from beats_jax.training.mesh import put_batch, replicated
 from beats_jax.weights.bundle import Bundle, save_bundle
 
 SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from

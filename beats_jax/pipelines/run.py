@@ -18,12 +18,12 @@ from beats_jax.errors import UserError
 from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
+from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.starting_point import StartingPoint
 from beats_jax.training import optimizer as optimizers
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import Evaluate, FitResult, Hooks, fit, fit_settings
-from beats_jax.training.mesh import check_batch_size, make_mesh
 from beats_jax.training.writers import for_run
 
 

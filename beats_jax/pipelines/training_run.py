@@ -16,6 +16,7 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.objectives.state import with_parameters
+from beats_jax.parallel.mesh import put_batch, replicated
 from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
@@ -25,7 +26,6 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
 from beats_jax.training.loop import FitResult
-from beats_jax.training.mesh import put_batch, replicated
 from beats_jax.weights.bundle import Bundle, save_bundle
 
 WAYS = ("last_epoch", "selected")  # of choosing the weights: keys of metrics.json begin with these where both were measured

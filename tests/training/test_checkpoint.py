@@ -12,8 +12,8 @@ import pytest
 from tiny_problem import assert_same_bits
 
 from beats_jax.errors import UserError
+from beats_jax.parallel.mesh import make_mesh, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.training.mesh import make_mesh, state_shardings
 
 # orbax leaves coroutines behind when a read fails
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
