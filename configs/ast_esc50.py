@@ -48,7 +48,9 @@ def get_config(words: str = "") -> ConfigDict:
             "model": {
                 "family": "ast",
                 # a checkpoint is brought to the front-end's length by itself
-                **({"checkpoint": "none", "max_length": 512} if random else {"checkpoint": "ast-finetuned-audioset-10-10-0.4593"}),
+                **(
+                    {"checkpoint": "none", "max_length": 512} if random else {"checkpoint": "ast-finetuned-audioset-10-10-0.4593"}
+                ),
             },
             "objective": {
                 "augment": {

@@ -5,7 +5,7 @@ Command:  python -m beats_jax.train --config configs/low_frequency.py --config.d
 Data:     a folder with one folder per class, or a table as for configs/finetune.py; recordings at any rate from this one on.
 Why:      published encoders read 16 kHz. Of a recording at 2 kHz they see nothing in two thirds of the mel bands, and calls
           of 50 to 400 Hz in a few bands. Reading at 2 kHz with their 128 bands and 25 ms leaves most bands without any
-          frequency. Here frames of 256 samples (128 ms at 2 kHz) carry 64 bands. docs/frequencies.md has figures.
+          frequency. Here frames of 160 samples (80 ms at 2 kHz) carry 64 bands. docs/frequencies.md has figures.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def get_config(rate: str = "") -> ConfigDict:
                 "filterbank": {
                     "sample_rate": hz,
                     "num_mel_bins": 64,
-                    "frame_length_ms": 256_000 / hz,
+                    "frame_length_ms": 160_000 / hz,
                     "frame_shift_ms": 16_000 / hz,
                     "low_hz": hz / 100,
                 }

@@ -68,8 +68,8 @@ def _too_high(rates: Mapping[int, int], total: int, config: FilterbankConfig) ->
         return []
     low, high = band_hz(config)
     return [
-        f"{_files(rates, total)}, but the front-end reads {low:g} to {high:g} Hz and nothing above; for bats and other ultrasound "
-        f"use --config ultrasound:{min(rates)} or a front-end of your own ({DOCUMENT})"
+        f"{_files(rates, total)}, but the front-end reads {low:g} to {high:g} Hz and nothing above; for bats and other "
+        f"ultrasound use --config ultrasound:{min(rates)} or a front-end of your own ({DOCUMENT})"
     ]
 
 
@@ -86,8 +86,8 @@ def _too_narrow(config: FilterbankConfig) -> list[str]:
         longer = replace(longer, frame_length_ms=2 * longer.frame_length_ms)
     return [
         f"{empty} of {config.num_mel_bins} mel bands hold no frequency: frames of {config.frame_samples} samples resolve "
-        f"{resolved:.3g} Hz; set audio.filterbank.num_mel_bins to at most {bins}, or frame_length_ms to {longer.frame_length_ms:g} "
-        f"({DOCUMENT})"
+        f"{resolved:.3g} Hz; set audio.filterbank.num_mel_bins to at most {bins}, or frame_length_ms to "
+        f"{longer.frame_length_ms:g} ({DOCUMENT})"
     ]
 
 

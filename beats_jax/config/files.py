@@ -22,7 +22,7 @@ def config_names() -> list[str]:
 
 
 def config_path(config: str) -> Path:
-    """The file that `config` means: an existing path first, else a recipe, as `quickstart`, `quickstart.py` or `configs/quickstart.py`.
+    """The file that `config` means: an existing path first, else a recipe (`quickstart`, with or without `configs/` and `.py`).
 
     Raises:
       UserError: neither; names the recipe that resembles it, and all others.
@@ -35,5 +35,5 @@ def config_path(config: str) -> Path:
     resembles = nearest(path.stem, names)
     every = "" if resembles.startswith("known") else f" known: {', '.join(names)};"
     raise UserError(
-        f"there is no config {config!r}; {resembles};{every} or give the path of a Python file with a function get_config()"
+        f"config {config!r} does not exist; {resembles};{every} or give the path of a Python file with a function get_config()"
     )

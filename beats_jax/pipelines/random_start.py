@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-import jax
-import jax.numpy as jnp
-
 from beats_jax.config import Experiment, ModelConfig
 from beats_jax.errors import UserError
-from beats_jax.models import registry
+from beats_jax.weights.architecture import param_shapes
 
 # Encoders of this size are trained from scratch on days of sound (base models have 90 million parameters, those of the recipes
 # for one's own folder 1 million); a folder of labelled clips leaves them near chance.
@@ -43,12 +40,13 @@ def require_start(experiment: Experiment) -> None:
 
 def num_parameters(model: ModelConfig) -> int:
     """Parameters of the encoder that `model` describes, and of its head where `predictor_class` is set. Computes nothing."""
-    frames, bins = registry.fixed_frames(model) or registry.min_frames(model), registry.mel_bins(model)
-    fbank = jax.ShapeDtypeStruct((1, frames, bins), jnp.float32)
-    shapes = jax.eval_shape(registry.build(model).init, jax.random.key(0), fbank)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return sum(math.prod(shape) for shape in param_shapes(model).values())
 
 
 def _example(model: ModelConfig) -> str:
-    names = {"ast": "ast-finetuned-audioset-10-10-0.4593", "eat": "EAT-base_epoch30_pretrain", "beats_tokenizer": "Tokenizer_iter3"}
+    names = {
+        "ast": "ast-finetuned-audioset-10-10-0.4593",
+        "eat": "EAT-base_epoch30_pretrain",
+        "beats_tokenizer": "Tokenizer_iter3",
+    }
     return f"--config.model.checkpoint={names.get(model.family, 'BEATs_iter3_plus_AS2M')}"

@@ -54,7 +54,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
             "set config.model.family to the first, or name another config.model.checkpoint"
         )
     changed = front_end_changes(loaded.audio, audio)
-    architecture, tensors, resized = loaded.model, loaded.params, ""
+    architecture, tensors, resized = loaded.model, loaded.params, _not_taken(loaded.model, model)
     if registry.resizes(architecture):
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
         architecture, tensors, resized = _resized(loaded, model, audio)
@@ -65,6 +65,15 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
     return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)
+
+
+def _not_taken(loaded: ModelConfig, wanted: ModelConfig) -> str:
+    """Sizes that the experiment sets and the checkpoint decides, as the end of a sentence; empty where they agree."""
+    ours = ("checkpoint", "predictor_class", "head", *wanted.TRAINING_FIELDS)
+    names = [field.name for field in fields(wanted) if field.name not in ours and getattr(wanted, field.name) != field.default]
+    pairs = {name: (getattr(loaded, name), getattr(wanted, name)) for name in names}
+    said = [f"{name} {theirs!r} instead of {given!r}" for name, (theirs, given) in pairs.items() if theirs != given]
+    return f"; the checkpoint decides: {', '.join(said)}" if said else ""
 
 
 def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from beats_jax.training.preemption import StopSignals
 
 POLL_SECONDS = 0.1
+THREAD = "compile"  # its name: `train.main` looks for a thread that was left to itself
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,18 @@ class Compiled:
     work_bytes: int | None
 
 
-def compile_step(update: Any, state: Any, arrays: Any, stop: StopSignals) -> Compiled | None:
+def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> Compiled | None:
     """Traces and compiles `update` (of `jax.jit`) for these arguments; its calls then find the program. None = asked to stop.
 
     XLA holds its thread for as long as it compiles, and Python answers signals in the main thread only: there we wait.
     """
+
+    def work() -> Any:
+        with jax.set_mesh(mesh):  # holds for one thread
+            return update.lower(state, arrays).compile()
+
     started = time.monotonic()
-    lowered = update.lower(state, arrays)
-    program = _interruptible(lowered.compile, lambda: stop.received is not None)
+    program = _interruptible(work, lambda: stop.received is not None)
     return None if program is None else Compiled(time.monotonic() - started, _work_bytes(program))
 
 
@@ -52,7 +59,7 @@ def _interruptible(work: Callable[[], Any], stopped: Callable[[], bool]) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             outcome["error"] = error
 
-    thread = threading.Thread(target=target, name="compile", daemon=True)
+    thread = threading.Thread(target=target, name=THREAD)
     thread.start()
     while thread.is_alive() and not stopped():
         thread.join(POLL_SECONDS)

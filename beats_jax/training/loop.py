@@ -21,8 +21,6 @@ from beats_jax.config import TrainingConfig
 from beats_jax.objectives.registry import Objective
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
-from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.compilation import compile_step, megabytes
 from beats_jax.training.pace import Pace
 from beats_jax.training.preemption import StopSignals
@@ -159,7 +157,7 @@ def fit(
             with jax.set_mesh(mesh):
                 arrays = put_batch(mesh, batch.arrays)
                 if not run.compiled:
-                    run.compile(update, state, arrays, stop)
+                    run.compile(update, mesh, state, arrays, stop)
                 state, metrics = update(state, arrays)
             run.after_update(state, metrics, batch)
             if stop.requested(progress.step):
@@ -232,15 +230,17 @@ class _Run:
         self.pace, self.compiled = Pace(settings.total_steps), False
         self.clock, self.clips = time.monotonic(), 0
 
-    def compile(self, update: Any, state: Any, arrays: Any, stop: StopSignals) -> None:
+    def compile(self, update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> None:
         """Says what is about to be trained, and compiles it. Raises `Preempted` when asked to stop meanwhile."""
         for line in self.hooks.describe_start(state):
             self.writers.note(line)
         self.writers.note("compiling the training step ...")
-        found = compile_step(update, state, arrays, stop)
+        found = compile_step(update, mesh, state, arrays, stop)
         if found is None:
             raise stop.preempted_early()
-        work = "" if found.work_bytes is None else f"; it works in {megabytes(found.work_bytes)} besides (activations and the like)"
+        work = (
+            "" if found.work_bytes is None else f"; it works in {megabytes(found.work_bytes)} besides (activations and the like)"
+        )
         self.writers.note(f"compiled in {found.seconds:.3g} s{work}")
         self.compiled, self.clock = True, time.monotonic()
 
