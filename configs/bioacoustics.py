@@ -96,15 +96,16 @@ def _is_true(value: str) -> bool:
 
 
 def _data(given: dict[str, Any]) -> dict[str, Any]:
+    batch = given["batch_size"] * given["gradient_accumulation_steps"]
     return {
         "source": "bioacoustics",
         "root": given["data_dir"],
         **{name: given[name] for name in ("positive_dir", "negative_dir", "labeled_dir")},
-        "labeled_batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
+        **({"labeled_batch_size": batch} if given["joint"] or given["labeled_dir"] else {}),
         "multi_label": True,
         "draw": "time",
         "window_seconds": given["segment_duration"],
-        "batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
+        "batch_size": batch,
         "train_split": 0.9,
         "val_split": 0.1,
         "test_split": 0.0,
