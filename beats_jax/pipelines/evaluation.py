@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
+from beats_jax.config import DataConfig, Experiment
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.folds import with_folds
-from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.model import load
+from beats_jax.inference.program import Outputs
+from beats_jax.json_files import read_json
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
 from beats_jax.pipelines.results import write_results
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
-from beats_jax.weights.pretrained import load
+from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, recorded_experiment
 
 
 def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
@@ -37,7 +37,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     """
     experiment = _experiment_of(run)
     new_folder(output)
-    vocabulary = LabelVocabulary.from_json((run / LABELS_FILE).read_text(encoding="utf-8"))
+    vocabulary = read_labels(run)
     data_config = experiment.data if data_path is None else data_of(data_path, experiment.data)
     experiment = replace(experiment, data=data_config)
     errors = ErrorLog(output / ERRORS_FILE, strict)
@@ -48,20 +48,29 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     data = PreparedData(report, vocabulary, errors)
     rows = _rows_to_measure(report.manifest, own=data_path is None)
     model = load(run)
-    predictions = predict_rows(
-        lambda arrays: np.asarray(model.logits(arrays["waveforms"], lengths=arrays["lengths"])),
-        evaluation_batches(rows, vocabulary, data_config, experiment.audio),
-        len(rows),
-        len(vocabulary),
-    )
+    if model.labels and tuple(model.labels) != vocabulary.names:
+        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
+    grid = evaluation_grid(data_config, model.audio)
+    reading = {"batch_size": data_config.batch_size, "threads": max(1, data_config.num_workers)}
+    predictions = predict_rows(model.program(Outputs(logits=True)), rows, grid, len(vocabulary), **reading)
     for error in predictions.errors:
         errors.add(error.path, error.reason)
     probabilities = predictions.probabilities(data_config.multi_label)
     title = f"{experiment.name} on {'its own test recordings' if data_path is None else data_path}"
     point = read_operating_point(run, vocabulary)
-    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
+    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point, predictions.peaks)
     write_results(output, experiment, data, measured, command=command, page=page)
     return measured
+
+
+def read_labels(run: Path) -> LabelVocabulary:
+    """The classes of a run. Raises `UserError` where labels.json is missing or damaged."""
+    path = run / LABELS_FILE
+    remedy = "restore it from a copy, or train the run anew"
+    names = read_json(path, {"names": [str]}, remedy=remedy)["names"]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{path} is damaged ({'a name stands there twice' if names else 'it holds no names'}); {remedy}")
+    return LabelVocabulary(tuple(names))
 
 
 def new_folder(output: Path) -> None:
@@ -91,7 +100,7 @@ def _experiment_of(run: Path) -> Experiment:
     if not (run / "model").is_dir():
         hint = "name one of its fold_ folders" if any(run.glob("fold_*")) else "finish it by giving its train command again"
         raise UserError(f"{run} has no trained model; {hint}")
-    experiment = experiment_from_mapping(read_json(run / EXPERIMENT_FILE))
+    experiment = recorded_experiment(run)
     if not experiment.objective.NEEDS_LABELS:
         raise UserError(
             f"{run} learnt without labels and predicts none: fine-tune it (configs/finetune.py --config.model.checkpoint={run})"

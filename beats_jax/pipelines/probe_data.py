@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.config import DataConfig, experiment_from_mapping
+from beats_jax.config import DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import draw_folds, folds, group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.evaluation.probes.nested import TEST
-from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, recorded_experiment
 
 LEAST_FOLDS = 3
 ON_DISK = ("folder", "csv", "esc50")  # sources whose files are recordings of the user
@@ -51,10 +51,10 @@ def base_data(model: str) -> DataConfig:
 
     Whether a clip may have several labels is a matter of the run's own labels; a run without labels says nothing of it.
     """
-    record = Path(model).expanduser() / EXPERIMENT_FILE
-    if not record.is_file():
+    run = Path(model).expanduser()
+    if not (run / EXPERIMENT_FILE).is_file():
         return DataConfig()
-    experiment = experiment_from_mapping(read_json(record))
+    experiment = recorded_experiment(run)
     labelled = experiment.objective.NEEDS_LABELS
     return replace(experiment.data, multi_label=experiment.data.multi_label and labelled)
 
@@ -120,7 +120,7 @@ def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
     unknown = np.zeros(len(manifest), bool)
     if not (run / EXPERIMENT_FILE).is_file() or not (run / "predictions.csv").is_file():
         return unknown
-    data = experiment_from_mapping(read_json(run / EXPERIMENT_FILE)).data
+    data = recorded_experiment(run).data
     if data.source not in ON_DISK:
         return unknown
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
 from beats_jax.errors import UserError
+from beats_jax.files import write_text as write_text
+from beats_jax.json_files import read_json as read_json
 
 EXPERIMENT_FILE = "experiment.json"
 METRICS_FILE = "metrics.json"
@@ -36,7 +37,7 @@ def open_workdir(workdir: Path, experiment: Experiment) -> None:
         record.unlink()
         (workdir / ERRORS_FILE).unlink(missing_ok=True)
     elif record.exists():
-        differences = list(differing_settings(_recorded_settings(record), settings))
+        differences = list(differing_settings(to_mapping(recorded_experiment(workdir)), settings))
         if differences:
             raise UserError(
                 f"{workdir} holds the run of another experiment: {'; '.join(differences)}. "
@@ -54,14 +55,16 @@ def open_workdir(workdir: Path, experiment: Experiment) -> None:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
 
 
-def _recorded_settings(record: Path) -> dict[str, Any]:
-    """The settings of a run; those that its version did not know yet have their defaults.
+def recorded_experiment(workdir: Path) -> Experiment:
+    """The experiment of a run; settings that its version did not know yet have their defaults.
 
     Raises:
-      UserError: the file is damaged, or names a setting that this version does not know.
+      UserError: experiment.json is missing or damaged, or names a setting that this version does not know.
     """
+    record = workdir / EXPERIMENT_FILE
+    settings = read_json(record)
     try:
-        return to_mapping(experiment_from_mapping(read_json(record)))
+        return experiment_from_mapping(settings)
     except UserError as error:
         raise UserError(f"{record}: {error}") from error
 
@@ -89,29 +92,6 @@ def is_finished(workdir: Path) -> bool:
     return (workdir / METRICS_FILE).is_file()
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); if the run cannot be spared, restore it from a copy, else delete it"
-        ) from error
-
-
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that the file is either whole or absent."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that the file is either whole or absent."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,27 @@ import numpy as np
 import beats_jax
 from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
+from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
 from beats_jax.weights.tree import Params, flatten, unflatten
 
 TENSORS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The windows of recordings in which a trained model was measured, so that it predicts in the same ones.
+
+    Attributes:
+      window_seconds, hop_seconds: of `inference.grid.Grid`; a window of 0 = not known.
+      trim_below_dbfs: level below which both ends of a file were cut off; 0 = nothing was cut.
+    """
+
+    window_seconds: float = 0.0
+    hop_seconds: float = 0.0
+    trim_below_dbfs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Bundle:
       source: where the weights came from, free text.
       source_sha256: hash of the file they were read from; empty where they were trained here.
       licence: of the weights, as an SPDX name or free text; empty = not known.
+      reading: windows of recordings.
     """
 
     params: Params
@@ -51,6 +65,7 @@ class Bundle:
     source: str
     source_sha256: str = ""
     licence: str = ""
+    reading: Reading = Reading()
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -96,6 +111,7 @@ def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
         "source": bundle.source,
         "source_sha256": bundle.source_sha256,
         "licence": bundle.licence,
+        "reading": to_mapping(bundle.reading),
         "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
@@ -107,27 +123,16 @@ def _write_folder(path: Path, tensors: bytes, facts: str) -> None:
         if not path.is_dir() or set(os.listdir(path)) - set(names):
             raise UserError(f"{path} exists and is not a model folder; choose another place")
         return _write_pair(path, names, tensors, facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with whole_folder(path) as folder:
         (folder / TENSORS_FILE).write_bytes(tensors)
         (folder / FACTS_FILE).write_text(facts, encoding="utf-8")
-        folder.chmod(0o755)  # mkdtemp makes it private
-        os.replace(folder, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_pair(parent: Path, names: tuple[str, str], tensors: bytes, facts: str) -> None:
     """Both files under temporary names, then renamed: a stop between the two shows as a wrong hash, not as a wrong model."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{names[0]}-", dir=parent))
-    try:
-        (folder / names[0]).write_bytes(tensors)
-        (folder / names[1]).write_text(facts, encoding="utf-8")
-        for name in names:
-            os.replace(folder / name, parent / name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with whole_file(parent / names[1]) as facts_file, whole_file(parent / names[0]) as tensors_file:
+        tensors_file.write(tensors)
+        facts_file.write(facts.encode())
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -168,6 +173,7 @@ def load_bundle(path: str | Path) -> Bundle:
         source=facts["source"],
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
+        reading=from_mapping(Reading, facts.get("reading", {}), f"{facts_file}: reading"),
     )
 
 
