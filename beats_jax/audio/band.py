@@ -17,17 +17,22 @@ DOCUMENT = "docs/frequencies.md"
 
 
 def band_warnings(sample_rates: Mapping[int, int], config: FilterbankConfig) -> tuple[str, ...]:
-    """One sentence, with the remedy, for each way in which recordings and front-end do not fit.
+    """One sentence, with the remedy, for each way in which recordings and front-end do not fit; and one for empty bands.
 
     Args:
       sample_rates: files per rate in Hz, as they lie on disk, before any resampling.
     Raises:
       UserError: the front-end's band is empty (`filterbank.mel_matrix`).
     """
+    return (*rate_warnings(sample_rates, config), *_too_narrow(config))
+
+
+def rate_warnings(sample_rates: Mapping[int, int], config: FilterbankConfig) -> tuple[str, ...]:
+    """Those of `band_warnings` that say something about recordings: for a model whose front-end is given."""
     low = {rate: n for rate, n in sample_rates.items() if unreached_share(rate, config) >= EMPTY_SHARE}
     high = {rate: n for rate, n in sample_rates.items() if _drops_ultrasound(rate, config)}
     total = sum(sample_rates.values())
-    return (*_too_low(low, total, config), *_too_high(high, total, config), *_too_narrow(config))
+    return (*_too_low(low, total, config), *_too_high(high, total, config))
 
 
 def band_hz(config: FilterbankConfig) -> tuple[float, float]:
