@@ -6,12 +6,14 @@ Files are read in a pool of threads, a few at a time, so that memory does not gr
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from beats_jax.audio.band import band_warnings
 from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
 from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
@@ -94,7 +96,9 @@ def validate(
         first = f"; the first error: {errors[0]}" if errors else ""
         raise UserError(f"none of the {len(files)} files can be used{first}")
     given = manifest.labels.counts()
-    manifest = replace(manifest.take(good), errors=(), notes=(*manifest.notes, *unsought))
+    rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
+    notes = (*manifest.notes, *unsought, *band_warnings(rates, audio.filterbank))
+    manifest = replace(manifest.take(good), errors=(), notes=notes)
     if lost := sorted(given.keys() - manifest.labels.counts().keys()):
         manifest = manifest.with_notes(f"{len(lost)} classes have no usable recording and are gone: {some(lost)}")
     require_classes(manifest, data.multi_label, min_classes)

@@ -39,6 +39,9 @@ class Writer(Protocol):
         """A row; `split` is "train", "validation" ...; `timing` holds seconds and rates."""
         ...
 
+    def note(self, text: str) -> None:
+        """A sentence for whoever watches; only the terminal shows it."""
+
     def close(self) -> None:
         """No more rows."""
         ...
@@ -71,6 +74,11 @@ class Writers:
         for writer in self._writers:
             writer.write(step, split, scalars, timing or {})
 
+    def note(self, text: str) -> None:
+        """See `Writer`; an empty text is nothing to say."""
+        for writer in self._writers if text else ():
+            writer.note(text)
+
     def close(self) -> None:
         """See `Writer`."""
         for writer in self._writers:
@@ -101,6 +109,10 @@ class Lines:
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """Prints the row."""
         print(f"step {step}/{self._total_steps}  {_text(split, scalars, timing)}", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Prints the sentence."""
+        print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """The stream is not ours."""
@@ -137,6 +149,10 @@ class Bar:
             self._bar.set_postfix_str(_text(split, scalars, timing), refresh=True)
         else:
             self._bar.write(f"step {step}  {_text(split, scalars, timing)}", file=self._bar.fp)
+
+    def note(self, text: str) -> None:
+        """The sentence stands above the bar."""
+        self._bar.write(text, file=self._bar.fp)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -182,6 +198,9 @@ class History:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
+    def note(self, text: str) -> None:
+        """Not a row."""
+
     def close(self) -> None:
         """Every row is already on disk."""
 
@@ -206,6 +225,9 @@ class TensorBoard:
         """One point a scalar."""
         for name, value in {**scalars, **timing}.items():
             self._writer.add_scalar(f"{split}/{name}", value, step)
+
+    def note(self, text: str) -> None:
+        """Not a row."""
 
     def close(self) -> None:
         """Flushes."""
