@@ -92,8 +92,8 @@ def _require_whole_asf(path: Path, file: BinaryIO, size: int) -> None:
     """The data object of a WMA, which follows the header object, promises its bytes; FFmpeg shortens the duration in silence."""
     start = _asf_size(file, 0)
     promised = _asf_size(file, start)
-    if start and promised > size - start:
-        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {max(0, size - start)}")
+    if 0 < start <= size and promised > size - start:
+        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {size - start}")
 
 
 def _asf_size(file: BinaryIO, place: int) -> int:
