@@ -56,7 +56,7 @@ def write_results(
         )  # fmt: skip
         write_text(report, markdown)
     else:
-        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment)
+        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
         write_report(
             report,
             title=measured.title,
