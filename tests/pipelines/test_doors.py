@@ -22,6 +22,7 @@ from beats_jax.pipelines.experiment import run_experiment
 from beats_jax.pipelines.file_predictions import predict_files
 
 RATE, WINDOW, TOLERANCE = 16_000, 0.5, 1e-5
+SECONDS = (0.2, 0.5, 0.51, 0.74, 0.76, 1.3, 1.5, 2.4, 0.9, 3.3, 0.6, 1.24)
 POOLINGS = ("mean", "max", "std", "first", "last")
 
 
@@ -32,13 +33,13 @@ def _sound(rng: np.random.Generator, seconds: float, rate: int, pitch: float) ->
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Twelve recordings to measure, short, long, with silent ends, of other rates, one unreadable behind its middle; two classes."""
+    """Twelve recordings to measure: short, long, with silent ends, of other rates, one with a NaN; two classes."""
     root, rng = tmp_path_factory.mktemp("doors"), np.random.default_rng(0)
     rows = []
     for number in range(24):
         label, seconds = (
             ("owl", "wren")[number % 2],
-            [0.2, 0.5, 0.51, 0.74, 0.76, 1.3, 1.5, 2.4, 0.9, 3.3, 0.6, 1.24][number % 12],
+            SECONDS[number % 12],
         )
         rate = [RATE, 44_100, 8_000][number % 3]
         sound = _sound(rng, seconds, rate, 600.0 if label == "owl" else 2200.0)
