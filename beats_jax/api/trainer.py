@@ -260,8 +260,8 @@ def _table_path(name: AnyPath, folder: AnyPath) -> Path:
 
 def _start(model_path: str | os.PathLike[str] | None, model_config: ModelConfig | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of model and audio."""
-    if model_path is None and model_config is not None and not model_config.checkpoint:
-        return to_mapping(model_config), {}
+    if model_path is None and model_config is not None and model_config.starts_at_random:
+        return {**to_mapping(model_config), "checkpoint": "none"}, {}  # an architecture without a start asks for random weights
     checkpoint = str(model_path or (model_config.checkpoint if model_config else "") or default_name())
     bundle = read_checkpoint(checkpoint)
     model = model_config or MODEL_FAMILIES[bundle.model.family]()

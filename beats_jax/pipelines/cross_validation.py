@@ -10,13 +10,13 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.splits import folds
+from beats_jax.datasets.splits import fold_manifest, folds
 from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.pipelines.measurement import Measured, measure
-from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.preparation import PreparedData, record_rows
 from beats_jax.pipelines.results import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training_run import WAYS, train_and_measure
-from beats_jax.pipelines.workdir import METRICS_FILE, is_finished, open_workdir, read_json
+from beats_jax.pipelines.workdir import METRICS_FILE, held_workdir, is_finished, open_workdir, read_json
 
 AVERAGED = ("accuracy", "balanced_accuracy", "f1_macro", "mAP", "auroc")
 
@@ -32,12 +32,15 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
     for name in names:
         part = replace(experiment, data=replace(experiment.data, fold=name))
         place = workdir / f"fold_{name}"
-        open_workdir(place, part)
-        if is_finished(place):
-            print(f"fold {name}: finished before", flush=True)
-        else:
-            print(f"fold {name} of {', '.join(names)}", flush=True)
-            train_and_measure(part, place, data.fold(name, experiment.data), command=command)
+        with held_workdir(place):
+            open_workdir(place, part)
+            if is_finished(place):
+                print(f"fold {name}: finished before", flush=True)
+            else:
+                print(f"fold {name} of {', '.join(names)}", flush=True)
+                rows = fold_manifest(data.manifest, name, experiment.data)
+                record_rows(place, rows)
+                train_and_measure(part, place, data.with_splits(rows), command=command)
     parts = [workdir / f"fold_{name}" for name in names]
     rows, probabilities = _pooled(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")
