@@ -6,7 +6,19 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "beats_jax"
-ROOMS = ("api", "config", "audio", "datasets", "models", "weights", "objectives", "training", "evaluation", "pipelines")
+ROOMS = (
+    "api",
+    "config",
+    "audio",
+    "datasets",
+    "models",
+    "parallel",
+    "weights",
+    "objectives",
+    "training",
+    "evaluation",
+    "pipelines",
+)
 START = """# API reference
 
 The names to begin with; every room has a page of its own.

@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from beats_jax.audio.io import is_present
-from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
+from beats_jax.config import DataConfig, Experiment
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.folds import with_folds
-from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.manifest_file import read_manifest
 from beats_jax.datasets.report import ValidationReport
@@ -22,15 +21,19 @@ from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.model import load
+from beats_jax.inference.program import Outputs
+from beats_jax.json_files import read_json
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import RowPredictions, predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, UNRECORDED, PreparedData
 from beats_jax.pipelines.recorded_rows import compare_rows, list_lost
 from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.seen_rows import seen_notes, with_hashes
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, recorded_experiment
 from beats_jax.pipelines.workdir_lock import hold, others
-from beats_jax.weights.pretrained import Model, load, remembered
+from beats_jax.weights.pretrained import remembered
 
 
 def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
@@ -46,7 +49,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
       UserError: no finished run, one without labels, an `output` in use, data with labels that the run does not know.
     """
     experiment = _experiment_of(run)
-    vocabulary = LabelVocabulary.from_json((run / LABELS_FILE).read_text(encoding="utf-8"))
+    vocabulary = read_labels(run)
     with new_folder(output):
         errors = ErrorLog(output / ERRORS_FILE, strict)
         if data_path is None:
@@ -58,13 +61,13 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
             print(f"warning: {note}", flush=True)
         data = PreparedData(report, vocabulary, errors, seen=remembered(run))
         rows = report.manifest
-        predictions = _predicted(load(run), rows, vocabulary, experiment.data)
+        predictions = _predicted(run, rows, vocabulary, experiment.data)
         for error in predictions.errors:
             errors.add(error.path, error.reason)
         probabilities = predictions.probabilities(experiment.data.multi_label)
         title = f"{experiment.name} on {'its own test recordings' if data_path is None else data_path}"
         point = read_operating_point(run, vocabulary)
-        measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
+        measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point, predictions.peaks)
         write_results(output, experiment, data, measured, command=command, page=page)
         return measured
 
@@ -118,13 +121,22 @@ def _measured(manifest: Manifest) -> Manifest:
     return test if len(test) else manifest.split("val")
 
 
-def _predicted(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
-    return predict_rows(
-        lambda arrays: np.asarray(model.logits(arrays["waveforms"], lengths=arrays["lengths"])),
-        evaluation_batches(rows, vocabulary, data, model.audio),
-        len(rows),
-        len(vocabulary),
-    )
+def _predicted(run: Path, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
+    model = load(run)
+    if model.labels and tuple(model.labels) != vocabulary.names:
+        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
+    reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
+    return predict_rows(model.program(Outputs(logits=True)), rows, evaluation_grid(data, model.audio), len(vocabulary), **reading)
+
+
+def read_labels(run: Path) -> LabelVocabulary:
+    """The classes of a run. Raises `UserError` where labels.json is missing or damaged."""
+    path = run / LABELS_FILE
+    remedy = "restore it from a copy, or train the run anew"
+    names = read_json(path, {"names": [str]}, remedy=remedy)["names"]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{path} is damaged ({'a name stands there twice' if names else 'it holds no names'}); {remedy}")
+    return LabelVocabulary(tuple(names))
 
 
 @contextmanager
@@ -169,7 +181,7 @@ def _experiment_of(run: Path) -> Experiment:
     if not (run / "model").is_dir():
         hint = "name one of its fold_ folders" if any(run.glob("fold_*")) else "finish it by giving its train command again"
         raise UserError(f"{run} has no trained model; {hint}")
-    experiment = experiment_from_mapping(read_json(run / EXPERIMENT_FILE))
+    experiment = recorded_experiment(run)
     if not experiment.objective.NEEDS_LABELS:
         raise UserError(
             f"{run} learnt without labels and predicts none: fine-tune it (configs/finetune.py --config.model.checkpoint={run})"

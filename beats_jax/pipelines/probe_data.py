@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.config import DataConfig, experiment_from_mapping
+from beats_jax.config import DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.splits import draw_folds, folds, group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.probes.nested import TEST
 from beats_jax.pipelines.seen_rows import known_to
-from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, recorded_experiment
 from beats_jax.weights.pretrained import remembered
 
 LEAST_FOLDS = 3
@@ -50,10 +50,10 @@ def base_data(model: str) -> DataConfig:
 
     Whether a clip may have several labels is a matter of the run's own labels; a run without labels says nothing of it.
     """
-    record = Path(model).expanduser() / EXPERIMENT_FILE
-    if not record.is_file():
+    run = Path(model).expanduser()
+    if not (run / EXPERIMENT_FILE).is_file():
         return DataConfig()
-    experiment = experiment_from_mapping(read_json(record))
+    experiment = recorded_experiment(run)
     labelled = experiment.objective.NEEDS_LABELS
     return replace(experiment.data, multi_label=experiment.data.multi_label and labelled)
 

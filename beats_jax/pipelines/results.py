@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.seen_rows import seen_figures
 from beats_jax.pipelines.shown_clips import Clips
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
+from beats_jax.training.writers import read_rows
 
 REPORT_FILE = "report.html"
 MARKDOWN_FILE = "RESULTS.md"
@@ -58,7 +58,7 @@ def write_results(
         )  # fmt: skip
         write_text(report, markdown)
     else:
-        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment)
+        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
         write_report(
             report,
             title=measured.title,
@@ -121,13 +121,9 @@ def data_facts(data: PreparedData) -> dict[str, str]:
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:
     """The learning curves of a run as rows {"step": 10, "train/loss": 1.2, ...}; empty where there are none."""
-    path = workdir / "history.jsonl"
-    if not path.is_file():
-        return []
     short = {"train": "train", "validation": "val"}
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_rows(workdir / "history.jsonl"):
         values = {
             f"{short[row['split']]}/{name}": value for name, value in row.items() if name not in ("step", "split", "timing")
         }

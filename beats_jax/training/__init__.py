@@ -1,1 +1,1 @@
-"""How it is learnt, once for all objectives: mesh, optimizer, checkpoints, writers and the one loop."""
+"""How it is learnt, once for all objectives: optimizer, checkpoints, writers and the one loop."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from beats_jax.config import TrainingConfig
 from beats_jax.objectives.registry import Objective
+from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.training.mesh import batch_sharding, put_batch, replicated, state_shardings
 from beats_jax.training.preemption import StopSignals
 from beats_jax.training.progress import Meter, NonFinite, Progress
 from beats_jax.training.writers import Writers

@@ -7,6 +7,7 @@ same rows as one that was not.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any, Protocol, TextIO
 
 import jax
 
-from beats_jax.files import cannot_write, write_text
+from beats_jax.errors import UserError
+from beats_jax.files import cannot_write, read_text, write_text
+from beats_jax.json_files import parse_json
 
 Scalars = Mapping[str, float]
+SPLITS = ("train", "validation")
+ROW = {"step": int, "split": str}
 
 
 class Writer(Protocol):
@@ -148,14 +153,14 @@ class History:
         """Drops rows beyond `step`, and the half row that a killed run may have left.
 
         Raises:
-          UserError: the file cannot be written.
+          UserError: the file is damaged, or cannot be written.
         """
-        kept = [line for line in self._lines() if _row_step(line) <= step]
+        kept = [row for row in read_rows(self._path) if row["step"] <= step]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        write_text(self._path, "".join(f"{json.dumps(row)}\n" for row in kept))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
@@ -172,14 +177,13 @@ class History:
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint of this step, which is about to be written, must not outlive the row
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Every row is already on disk."""
-
-    def _lines(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
 
 
 class TensorBoard:
@@ -216,9 +220,34 @@ def _text(split: str, scalars: Scalars, timing: Scalars) -> str:
     return f"{split}  {numbers}"
 
 
-def _row_step(line: str) -> float:
-    """The step of a row; infinity for a line that is no whole row."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history.jsonl, without the half row that a killed run may have left at its end; none where there is no file.
+
+    Raises:
+      UserError: a row is damaged.
+    """
+    if not path.exists():
+        return []
+    remedy = "delete it to go on without the figures up to now"
+    *lines, cut = read_text(path, remedy=remedy).split("\n")
+    lines += [cut] if _is_json(cut) else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = parse_json(line, ROW, f"{path}, line {number}", remedy=remedy)
+        if row["split"] not in SPLITS or not all(_is_figure(value) for name, value in row.items() if name not in ROW):
+            raise UserError(f"{path}, line {number} is damaged (an unknown split, or a figure that is no number); {remedy}")
+        rows.append(row)
+    return rows
+
+
+def _is_figure(value: Any) -> bool:
+    """A number, NaN too, or the timing's group of them."""
+    return all(map(_is_figure, value.values())) if isinstance(value, dict) else isinstance(value, int | float)
+
+
+def _is_json(line: str) -> bool:
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

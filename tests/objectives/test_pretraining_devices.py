@@ -8,8 +8,8 @@ import pytest
 from tiny_pretraining import MODEL, TOKENIZER, make_arrays, make_objective, save_teacher
 
 from beats_jax.config import MaskedPredictionConfig, TokenizerObjectiveConfig
+from beats_jax.parallel.mesh import make_mesh, put_batch, state_shardings
 from beats_jax.training.loop import compile_update
-from beats_jax.training.mesh import make_mesh, put_batch, state_shardings
 
 pytestmark = pytest.mark.slow  # whole runs, each compiled anew
 

@@ -20,9 +20,9 @@ from tiny_problem import AUGMENT, TinyBatch, assert_same_bits, batches, make_obj
 from beats_jax.config import SupervisedConfig, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.state import with_parameters
+from beats_jax.parallel.mesh import make_mesh, put_batch, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitResult, FitSettings, Hooks, compile_update, fit, fit_settings
-from beats_jax.training.mesh import make_mesh, put_batch, state_shardings
 from beats_jax.training.preemption import Preempted
 from beats_jax.training.progress import NonFinite
 from beats_jax.training.writers import History, Writers
@@ -126,9 +126,10 @@ def test_a_finished_run_is_not_run_again(copied, uninterrupted):
 
 # orbax leaves coroutines behind when a read fails
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(copied, uninterrupted):
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])], ids=["empty", "bit"])
+def test_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(copied, uninterrupted, damage):
     for file in (copied / "checkpoints" / "8" / "state").rglob("d/*"):
-        file.unlink()
+        file.write_bytes(damage(file.read_bytes()))
     result = run(copied)
     assert_same_bits(result.state, uninterrupted.result.state)
     assert rows_of(copied) == uninterrupted.rows

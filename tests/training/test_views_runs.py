@@ -10,9 +10,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from tiny_problem import assert_same_bits
 from tiny_views import batches, make_objective
 
+from beats_jax.parallel.mesh import make_mesh
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
-from beats_jax.training.mesh import make_mesh
 from beats_jax.training.writers import Writers
 
 pytestmark = pytest.mark.slow  # whole runs, each compiled anew

@@ -2,13 +2,14 @@
 
 import io
 import json
+import math
 import re
 
 import jax
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.training.writers import Bar, History, Lines, TensorBoard, Writers, for_run
+from beats_jax.training.writers import Bar, History, Lines, TensorBoard, Writers, for_run, read_rows
 
 
 def rows_of(path):
@@ -32,6 +33,33 @@ def test_history_drops_rows_beyond_the_restored_step_and_half_rows(tmp_path):
         {"step": 3, "split": "validation", "accuracy": 0.5},
     ]
     assert [item.name for item in path.parent.iterdir()] == ["history.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"step": 1, "split": "train", "loss": 0.5', "line 1 is damaged"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"step": 1, "split": "tarin", "loss": 0.5}', "line 1 is damaged .*unknown split"),
+        (b'{"step": 1, "split": "train", "loss": "0.5"}', "no number"),
+        (b'{"step": 1, "split": "train", "timing": [1]}', "no number"),
+        (b'{"step": "1", "split": "train"}', "step is '1', not int"),
+        (b"[1]", "it is list, not dict"),
+        (b"", "line 1 is damaged"),
+        (b"[" * 100_000, "line 1 is damaged"),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_a_damaged_row_is_named_before_the_training(tmp_path, line, fault):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(line + b'\n{"step": 2, "split": "train", "loss": NaN, "timing": {"seconds": 1.5}}\n')
+    with pytest.raises(UserError, match=rf"history\.jsonl.*{fault}.*delete it to go on") as refusal:
+        History(path).resume(9)
+    assert "\n" not in str(refusal.value)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    (row,) = read_rows(path)
+    assert (row["step"], row["split"], row["timing"]) == (2, "train", {"seconds": 1.5})
+    assert math.isnan(row["loss"])
 
 
 def test_history_that_cannot_be_written_is_the_users_to_mend(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from beats_jax.errors import UserError
-from beats_jax.training.mesh import check_batch_size, make_mesh, put_batch, state_shardings
+from beats_jax.parallel.mesh import check_batch_size, make_mesh, put_batch, state_shardings
 
 
 @pytest.mark.parametrize(("data", "fsdp", "shape"), [(0, 1, (8, 1)), (0, 4, (2, 4)), (2, 4, (2, 4)), (1, 8, (1, 8))])

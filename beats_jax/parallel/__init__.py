@@ -1,0 +1,1 @@
+"""Devices and hosts: meshes, where arrays lie, several processes. Training and inference both need it."""
