@@ -68,9 +68,7 @@ def fold_lines(fold_metrics: tuple[dict[str, Any], ...]) -> list[str]:
 
 def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray]:
     """The rows that the folds predicted and their probabilities, read back from the folds' predictions.csv."""
-    place = {
-        key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(manifest.starts, manifest.ends), strict=True))
-    }
+    place = {key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(*manifest.bounds()), strict=True))}
     rows: list[int] = []
     probabilities: list[np.ndarray] = []
     for part in parts:
@@ -81,7 +79,7 @@ def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray
 
 
 def _bounds(starts: np.ndarray, ends: np.ndarray) -> tuple[list[float], list[float]]:
-    """Starts and ends as values that can be compared (NaN, the end of the file, as -1)."""
+    """Starts and ends as values that can be compared (NaN, an end that is not known, as -1)."""
     return np.nan_to_num(starts, nan=-1.0).tolist(), np.nan_to_num(ends, nan=-1.0).tolist()
 
 

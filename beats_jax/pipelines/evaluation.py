@@ -22,7 +22,7 @@ from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import evaluation_grid
-from beats_jax.inference.model import load
+from beats_jax.inference.model import Model, load
 from beats_jax.inference.program import Outputs
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
@@ -50,6 +50,9 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     """
     experiment = _experiment_of(run)
     vocabulary = read_labels(run)
+    model = load(run)
+    if model.labels and tuple(model.labels) != vocabulary.names:
+        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
     with new_folder(output):
         errors = ErrorLog(output / ERRORS_FILE, strict)
         if data_path is None:
@@ -61,7 +64,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
             print(f"warning: {note}", flush=True)
         data = PreparedData(report, vocabulary, errors, seen=remembered(run))
         rows = report.manifest
-        predictions = _predicted(run, rows, vocabulary, experiment.data)
+        predictions = _predicted(model, rows, vocabulary, experiment.data)
         for error in predictions.errors:
             errors.add(error.path, error.reason)
         probabilities = predictions.probabilities(experiment.data.multi_label)
@@ -121,10 +124,7 @@ def _measured(manifest: Manifest) -> Manifest:
     return test if len(test) else manifest.split("val")
 
 
-def _predicted(run: Path, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
-    model = load(run)
-    if model.labels and tuple(model.labels) != vocabulary.names:
-        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
+def _predicted(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
     reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
     return predict_rows(model.program(Outputs(logits=True)), rows, evaluation_grid(data, model.audio), len(vocabulary), **reading)
 

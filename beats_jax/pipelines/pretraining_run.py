@@ -57,8 +57,8 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     model = jax.device_get(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
     reading = Reading(experiment.data.heard_seconds, experiment.data.hop_seconds, experiment.data.trim_below_dbfs)
-    remembered = {"licence": start.licence, "reading": reading, "seen": data.seen}
-    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, **remembered)
+    about = {"licence": start.licence, "reading": reading, "seen": data.seen}
+    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, **about)
     save_bundle(workdir / "model", bundle)
     return _write_results(workdir, experiment, data, fitted, command=command)
 

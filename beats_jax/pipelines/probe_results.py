@@ -101,8 +101,7 @@ def _write_predictions(output: Path, logits: np.ndarray, rows: Manifest, vocabul
     shown = rows.take(tested)
     table = build_predictions(
         shown.files.tolist(),
-        np.nan_to_num(shown.starts),
-        shown.ends,
+        *shown.bounds(),
         [shown.labels[i] for i in range(len(shown))],
         probabilities(logits[tested], multi_label),
         vocabulary.names,

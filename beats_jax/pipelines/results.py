@@ -90,8 +90,7 @@ def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabula
     rows = measured.rows
     table = build_predictions(
         rows.files.tolist(),
-        rows.starts,
-        rows.ends,
+        *rows.bounds(),
         [rows.labels[i] for i in range(len(rows))],
         measured.probabilities,
         vocabulary.names,

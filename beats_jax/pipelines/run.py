@@ -26,6 +26,7 @@ from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.pipelines.prediction import RowPredictions, predict_rows
 from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.start_report import start_report
 from beats_jax.pipelines.starting_point import StartingPoint
 from beats_jax.training import optimizer as optimizers
 from beats_jax.training.checkpoint import Checkpoints
@@ -79,6 +80,7 @@ class Run:
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
+        self.frozen = learnt.freeze
         optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
@@ -110,6 +112,7 @@ class Run:
             start=begin,
             on_errors=self.note_errors,
             describe_rows=self.describe_rows,
+            describe_start=self.describe_start,
             schedules={"learning_rate": optimizers.learning_rate(training, self.settings.total_steps, self.epoch)},
         )
         with (
@@ -123,6 +126,10 @@ class Run:
             if fitted.best_step is not None and fitted.best_step != fitted.steps:
                 best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
             return {"last": last, "best": best}, fitted
+
+    def describe_start(self, state: Any) -> list[str]:
+        """What is about to be trained, for whoever watches."""
+        return start_report(self.experiment, state, self.frozen, self.train_rows, self.settings.total_steps, self.epoch)
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches from `start_step` on."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -38,6 +40,9 @@ class Writer(Protocol):
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """A row; `split` is "train", "validation" ...; `timing` holds seconds and rates."""
         ...
+
+    def note(self, text: str) -> None:
+        """A sentence for whoever watches; only the terminal shows it."""
 
     def close(self) -> None:
         """No more rows."""
@@ -71,6 +76,11 @@ class Writers:
         for writer in self._writers:
             writer.write(step, split, scalars, timing or {})
 
+    def note(self, text: str) -> None:
+        """See `Writer`; an empty text is nothing to say."""
+        for writer in self._writers if text else ():
+            writer.note(text)
+
     def close(self) -> None:
         """See `Writer`."""
         for writer in self._writers:
@@ -101,6 +111,10 @@ class Lines:
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """Prints the row."""
         print(f"step {step}/{self._total_steps}  {_text(split, scalars, timing)}", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Prints the sentence."""
+        print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """The stream is not ours."""
@@ -137,6 +151,10 @@ class Bar:
             self._bar.set_postfix_str(_text(split, scalars, timing), refresh=True)
         else:
             self._bar.write(f"step {step}  {_text(split, scalars, timing)}", file=self._bar.fp)
+
+    def note(self, text: str) -> None:
+        """The sentence stands above the bar."""
+        self._bar.write(text, file=self._bar.fp)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -182,6 +200,9 @@ class History:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
+    def note(self, text: str) -> None:
+        """Not a row."""
+
     def close(self) -> None:
         """Every row is already on disk."""
 
@@ -194,23 +215,48 @@ class TensorBoard:
         self._writer: Any = None
 
     def resume(self, step: int) -> None:
-        """Opens a new event file that overrides older ones beyond `step`."""
-        from tensorboardX import SummaryWriter
+        """Opens a new event file that overrides older ones beyond `step`. Raises `UserError` where it cannot be written."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
-        self._writer = SummaryWriter(str(self._directory), purge_step=step + 1, write_to_disk=True)
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(self._directory / "events"))
+        self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
-        """One point a scalar."""
-        for name, value in {**scalars, **timing}.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
+        """One point a scalar. Raises `UserError` where it cannot be written."""
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in {**scalars, **timing}.items()]
+        self._add(step=step, summary=Summary(value=values))
+
+    def note(self, text: str) -> None:
+        """Not a row."""
 
     def close(self) -> None:
-        """Flushes."""
+        """Closes the file; every row has been flushed."""
         if self._writer is not None:
-            self._writer.close()
+            with self._writing():
+                self._writer.close()
+
+    def _add(self, **event: Any) -> None:
+        """Here and now: in tensorboardX's own thread a full disk would be a traceback, and then a queue that nobody empties."""
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+        with self._writing():
+            self._writer.write_event(Event(wall_time=time.time(), **event))
+            self._writer.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._directory, error) from error
 
 
 def _text(split: str, scalars: Scalars, timing: Scalars) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
 from beats_jax.weights.seen import Seen, seen_from_mapping
 from beats_jax.weights.tree import Params, flatten, unflatten
+
+T = TypeVar("T")
 
 TENSORS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
@@ -165,11 +167,11 @@ def load_bundle(path: str | Path) -> Bundle:
         flat = load(data)
     except SafetensorError as error:
         raise UserError(f"{tensors_file} is damaged: {error}") from error
-    model = from_mapping(ModelConfig, facts["model"], f"{facts_file}: model")
+    model = _settings(ModelConfig, facts["model"], f"{facts_file}: model")
     check_params(flat, model, str(tensors_file))
     labels = tuple(facts["labels"])
     _check_labels(labels, model, str(facts_file))
-    audio = from_mapping(AudioConfig, facts["audio"], f"{facts_file}: audio")
+    audio = _settings(AudioConfig, facts["audio"], f"{facts_file}: audio")
     return Bundle(
         params=unflatten(flat),
         model=model,
@@ -193,6 +195,14 @@ def _seen(facts: dict[str, Any], file: Path) -> Seen | None:
     if "recordings" not in facts:
         return None
     return seen_from_mapping(facts["recordings"], facts["sha256"].get("recordings"), str(file))
+
+
+def _settings(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """`from_mapping`, whose messages about values out of bounds do not say `where`."""
+    try:
+        return from_mapping(cls, settings, where)
+    except UserError as error:
+        raise error if where in str(error) else UserError(f"{where}: {error}") from error
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
