@@ -13,6 +13,7 @@ from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bund
 from beats_jax.weights.download import ensure
 from beats_jax.weights.published import check_architecture, find, registry, stated_settings, suggestion
 from beats_jax.weights.raw import read_raw
+from beats_jax.weights.torch_file import is_safetensors, is_torch, read_head
 
 RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
@@ -59,8 +60,10 @@ def _read_path(path: Path) -> Bundle:
         return formats.read(read_raw(folder / TENSORS_FILE)) if hub else load_bundle(folder)
     if path.name == FACTS_FILE:
         return load_bundle(path.parent)
-    if path.suffix.lower() == ".safetensors" and path.with_suffix(".json").is_file():
-        return load_bundle(path)
+    if path.with_suffix(".json").is_file():  # perhaps our description, as `NAME.json` of `NAME.safetensors`
+        head, named = read_head(path), path.suffix.lower() == ".safetensors"
+        if is_safetensors(head) or (named and not is_torch(head)):
+            return load_bundle(path)
     return formats.read(read_raw(path))
 
 
