@@ -12,6 +12,7 @@ import errno
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,7 @@ class Checkpoints:
             if not _disk_is_full(error):
                 raise
             self._disk_was_full = True
+            time.sleep(1.0)  # writes that were under way fail too; tensorstore cannot be waited for, and prints while Python ends
             self._remove_temporary()
             newest = max((step for step in self._manager.all_steps(read=True)), default=None)
             kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"
