@@ -8,10 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
+from beats_jax.config.files import config_path
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.files import FULL, cannot_write
@@ -66,7 +66,7 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
     """The experiment that a config file describes, changed by `--config.key=value` arguments.
 
     Args:
-      config: path of a Python file with `get_config()`, or `path:argument` for `get_config(argument)`.
+      config: name of a recipe or path of a Python file with `get_config()`; `path:argument` for `get_config(argument)`.
       overrides: arguments such as `--config.data.root=recordings`.
     Raises:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
@@ -76,15 +76,14 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
-    path, separator, argument = config.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"config file {path!r} does not exist; --config takes a Python file such as configs/quickstart.py")
+    name, separator, argument = config.partition(":")
+    path = str(config_path(name))
     try:
         names = runpy.run_path(path)
     except SyntaxError as error:
         raise UserError(f"config file {path!r} is not valid Python: {error}") from error
     if "get_config" not in names:
-        raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
+        raise UserError(f"config file {path!r} has no function get_config(); see {config_path('quickstart')}")
     try:
         settings = names["get_config"](argument) if separator else names["get_config"]()
     except ValueError as error:  # how a config refuses its argument

@@ -119,7 +119,7 @@ class DataConfig:
     split_seed: int = 0
     window_seconds: float = 10.0
     evaluation_window_seconds: float = 0.0  # 0 = window_seconds
-    hop_seconds: float = 0.0  # evaluation windows of one row start this far apart; 0 = one window
+    hop_seconds: float = 0.0  # evaluation windows of one row start this far apart; 0 = their length, side by side
     trim_below_dbfs: float = 0.0  # cut what is quieter than this (say -74) at both ends of every file; 0 = keep all
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16

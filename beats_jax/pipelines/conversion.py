@@ -50,7 +50,7 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
 
 
 def export(source: str, output: Path, *, seconds: float | None = None, force: bool = False) -> list[str]:
-    """Writes a model as one program file (`weights.export`), opens it again and runs it beside the model.
+    """Writes a model as one program file (`inference.export`), opens it again and runs it beside the model.
 
     Args:
       source, force: as for `convert`.

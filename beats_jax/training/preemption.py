@@ -66,6 +66,14 @@ class StopSignals:
             f"stopped by {number.name} after step {step}; saved in {place}: give the same command again to go on", 128 + number
         )
 
+    def preempted_early(self) -> Preempted:
+        """The exception to raise before this process has done a step: there is nothing to save."""
+        number = self.received or signal.SIGTERM
+        return Preempted(
+            f"stopped by {number.name} while the training step was compiled; nothing is lost: give the same command again",
+            128 + number,
+        )
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = signal.Signals(number)

@@ -43,6 +43,9 @@ class Writer(Protocol):
         """A row; `split` is "train", "validation" ...; `timing` holds seconds and rates."""
         ...
 
+    def note(self, text: str) -> None:
+        """A sentence for whoever watches; only the terminal shows it."""
+
     def close(self) -> None:
         """No more rows."""
         ...
@@ -71,6 +74,11 @@ class Writers:
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars | None = None) -> None:
         """See `Writer`."""
         self._each(lambda writer: writer.write(step, split, scalars, timing or {}))
+
+    def note(self, text: str) -> None:
+        """See `Writer`; an empty text is nothing to say."""
+        for writer in self._writers if text else ():
+            writer.note(text)
 
     def close(self) -> None:
         """See `Writer`."""
@@ -111,6 +119,10 @@ class Lines:
         """Prints the row."""
         print(f"step {step}/{self._total_steps}  {_text(split, scalars, timing)}", file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """Prints the sentence."""
+        print(text, file=self._stream, flush=True)
+
     def close(self) -> None:
         """The stream is not ours."""
 
@@ -119,16 +131,22 @@ class Bar:
     """tqdm's bar with the time that is left; rows of other splits than "train" stay as lines above it."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total_steps, file=stream, unit="step", dynamic_ncols=True)
+        self._stream, self._total_steps = stream, total_steps
+        self._bar = self._at(0)
 
     def resume(self, step: int) -> None:
-        """Starts the bar at `step`, so that the time left is that of the steps to come."""
-        self._bar.initial = step
-        self._bar.reset()
-        self._bar.n = step
-        self._bar.refresh()
+        """Says where the run goes on, and starts the bar there: steps done before it count for no rate."""
+        if not step:
+            return
+        self._bar.leave = False
+        self._bar.close()
+        print(f"resumed at step {step}/{self._total_steps}", file=self._stream, flush=True)
+        self._bar = self._at(step)
+
+    def _at(self, step: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self._total_steps, initial=step, file=self._stream, unit="step", dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
@@ -140,6 +158,10 @@ class Bar:
             self._bar.set_postfix_str(_text(split, scalars, timing), refresh=True)
         else:
             self._bar.write(f"step {step}  {_text(split, scalars, timing)}", file=self._bar.fp)
+
+    def note(self, text: str) -> None:
+        """The sentence stands above the bar."""
+        self._bar.write(text, file=self._bar.fp)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -185,6 +207,9 @@ class History:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
+    def note(self, text: str) -> None:
+        """Not a row."""
+
     def close(self) -> None:
         """Every row is already on disk."""
 
@@ -215,6 +240,9 @@ class TensorBoard:
 
         values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in {**scalars, **timing}.items()]
         self._add(step=step, summary=Summary(value=values))
+
+    def note(self, text: str) -> None:
+        """Not a row."""
 
     def close(self) -> None:
         """Closes the file; every row has been flushed."""

@@ -39,7 +39,8 @@ def is_fine_tuned(raw: RawCheckpoint) -> bool:
     """A fairseq fine-tuned checkpoint: the encoder under `model.`, a head beside it; the cfg is not that of pre-training."""
     if not raw.has("model.modality_encoders.IMAGE.extra_tokens"):
         return False
-    model = raw.cfg().get("model") if raw.has_cfg else None
+    cfg = raw.content.get("cfg", raw.beside("cfg.json"))
+    model = cfg.get("model") if isinstance(cfg, Mapping) else None
     return not (isinstance(model, Mapping) and "modalities" in model)
 
 

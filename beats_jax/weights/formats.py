@@ -130,7 +130,7 @@ def _part(raw: RawCheckpoint) -> str:
         if names:
             others = [shown(str(key)) for key in raw.state_dict if not str(key).startswith(prefix)]
             return (
-                f"; under {shown(prefix)!r} it looks like {' or '.join(names)}, but {len(others)} other tensors are beside it, "
-                f"such as {', '.join(others[:3])}: save the state dict of that part alone"
+                f"; under {shown(prefix)!r} it looks like {' or '.join(names)}, but tensors of something else are beside it "
+                f"({len(others)}, such as {', '.join(others[:3])}): save the state dict of that part alone"
             )
     return ""

@@ -40,7 +40,10 @@ _VALUES = {
 _OLD_TEXTS = {"BINSTRING", "SHORT_BINSTRING"}  # of Python 2
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict}
-_ERRORS = (AttributeError, TypeError, ValueError, LookupError, OverflowError)
+_ERRORS = (
+    AttributeError, TypeError, ValueError, LookupError, OverflowError,
+    DeprecationWarning,  # of damaged texts of protocol 0, where warnings are errors
+)  # fmt: skip
 
 
 def execute(stream: Any, allowed: Mapping[tuple[str, str], Any], load_persistent: PERSISTENT) -> Any:
