@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -68,6 +70,9 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = signal.Signals(number)
+        text = f"\n{self.received.name}: stopping at the end of this step; a second one stops at once\n"
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, text.encode())  # not print: the signal may have come in the middle of one
         self._restore()
 
     def _restore(self) -> None:
