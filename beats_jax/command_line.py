@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import runpy
 import sys
 import traceback
@@ -15,6 +14,8 @@ from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experimen
 from beats_jax.config.files import config_path
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+from beats_jax.files import FULL, cannot_write
+from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_gone, write_nowhere
 
 # Settings that choose the kind of their group, with the settings of the group that all kinds share.
 KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", ObjectiveConfig, "name", ("augment",)))
@@ -30,22 +31,35 @@ class ArgumentParser(argparse.ArgumentParser):
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
-    A `UserError` becomes one line on standard error and status 2; any other exception keeps its traceback and gives status 1.
+    A `UserError` becomes one line on standard error and status 2, and so does a full disk wherever it is met; any other
+    exception keeps its traceback and gives status 1. When the reader of our output has enough, the status is 141.
     """
+    prepare_streams()
     try:
-        return verb(sys.argv[1:] if argv is None else argv)
+        try:
+            return verb(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()  # here, where a failure has a handler, and not when Python ends
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _failed(error)
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception:  # noqa: BLE001 - the outermost frame: the traceback is what our own mistakes need
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the traceback is what our own mistakes need
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            write_nowhere(1)
+            return 141
+        if isinstance(error, OSError) and error.errno in FULL:
+            drop_failing_output()
+            return _failed(cannot_write(error.filename or "standard output or a file", error))
         traceback.print_exc()
         return 1
+
+
+def _failed(error: UserError) -> int:
+    """One line for the user; standard output may be what failed, and is not tried again."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:

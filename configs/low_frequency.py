@@ -17,7 +17,7 @@ RATE = 2000
 
 def get_config(rate: str = "") -> ConfigDict:
     """Settings that differ from the defaults in beats_jax/config; `rate`: Hz to read at."""
-    if rate and not rate.isdecimal() or rate == "0":
+    if (rate and not rate.isdecimal()) or rate == "0":
         raise UserError(f"configs/low_frequency.py:{rate} asks for the rate {rate!r}; give Hz such as :{RATE}")
     hz = int(rate or RATE)
     return ConfigDict(

@@ -91,7 +91,7 @@ def _write_truncated(root: Path) -> dict[str, str]:
         content[middle : middle + 2000] = bytes(2000)
         (root / name).write_bytes(content)
         expected[name] = "decoded"
-    return expected | {"truncated.m4a": "not readable", "truncated.wma": "decoded", "half_header.wma": "not readable"}
+    return expected | {"truncated.m4a": "not readable", "truncated.wma": "truncated", "half_header.wma": "not readable"}
 
 
 def _write_bad_headers(root: Path) -> dict[str, str]:

@@ -170,9 +170,14 @@ class PyAVDecoder:
 
     def _last_end(self) -> int:
         """Frames to the end of the last one, found by a seek; 0 where that fails."""
+        from av.error import FFmpegError
+
         with self._container() as container:
             stream = self._audio(container)
-            container.seek(FAR, stream=stream)
+            try:
+                container.seek(FAR, stream=stream)
+            except FFmpegError:
+                return 0
             end = 0
             for frame in self._frames(container, stream):
                 if not end and frame.pts is None:
@@ -194,7 +199,7 @@ class PyAVDecoder:
     def _require_promised(self, position: int) -> None:
         slack = PROMISE_SLACK.get(self._format)
         if self._xing_end() is not None:
-            slack = 2 * 1_152 / self._rate  # some encoders count the first frame, which holds no sound
+            slack = 1_152 / self._rate  # some encoders count the first frame, which holds no sound
         if slack is not None and self._duration - position > slack * self._rate:
             raise AudioError(self._path, f"truncated: {position} of {self._duration} samples could be decoded")
 

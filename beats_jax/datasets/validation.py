@@ -20,7 +20,7 @@ from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
-from beats_jax.datasets.report import Found, ValidationReport, describe
+from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
 
 FILES_AT_A_TIME = 256  # futures held at once
@@ -61,9 +61,10 @@ def validate(
       min_classes: classes that must be left; 1 for data that is only evaluated.
       progress: called with (files done, files in all).
     Returns:
-      The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file) and `content` (text,
-      hash of the file's bytes, or of those of its first copy at another level, rate or format; "" with "header"). Give
-      `report.manifest` to `splits.assign_splits`, and what comes back to `report.with_splits`.
+      The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file), `file_hash` (text,
+      hash of the file's bytes; "" with "header") and `content` (that hash, or the one of the first copy of the same sound at
+      another level, rate or format). Give `report.manifest` to `splits.assign_splits`, and what comes back to
+      `report.with_splits`.
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
@@ -88,14 +89,18 @@ def validate(
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
     alike, unsought = _copies(found, audio.channel)
     content = _shared_content(found.content, alike)
-    manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=content[file_of_row])
+    facts = {"seconds": found.seconds, "content": content, "file_hash": found.content}
+    manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         first = f"; the first error: {errors[0]}" if errors else ""
         raise UserError(f"none of the {len(files)} files can be used{first}")
+    given = manifest.labels.counts()
     rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
     notes = (*manifest.notes, *unsought, *band_warnings(rates, audio.filterbank))
     manifest = replace(manifest.take(good), errors=(), notes=notes)
+    if lost := sorted(given.keys() - manifest.labels.counts().keys()):
+        manifest = manifest.with_notes(f"{len(lost)} classes have no usable recording and are gone: {some(lost)}")
     require_classes(manifest, data.multi_label, min_classes)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
@@ -125,7 +130,8 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
       UserError: such rows have different labels; with `multi_label` their labels are put together instead.
     """
     keys = [np.unique(manifest.files, return_inverse=True)[1]]
-    keys += [np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1] for column in (manifest.starts, manifest.ends)]
+    times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
+    keys += [np.unique(column, return_inverse=True)[1] for column in times]
     _, first, codes, number = np.unique(
         np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
     )
@@ -223,8 +229,12 @@ def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) 
         return Checked(whole.info, content_hash(path), None, whole.sound, whole.levels)
     except AudioError as error:
         return Checked(None, "", error)
+    except UserError:
+        raise
     except OSError as error:
         return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
+    except Exception as error:  # noqa: BLE001 - a decoder's surprise at one file, whatever its type, must not end the run
+        return Checked(None, "", AudioError(path, f"cannot be read: {type(error).__name__}: {error}"))
 
 
 def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[str, ...]]:

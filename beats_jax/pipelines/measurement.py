@@ -11,7 +11,8 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources.table import read_table, require_columns
+from beats_jax.datasets.sources.table import require_columns
+from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.analysis import Analysis, analyse

@@ -28,8 +28,10 @@ from beats_jax.pipelines.encoders import Encoder, filterbank_encoder, model_enco
 from beats_jax.pipelines.evaluation import data_of, new_folder
 from beats_jax.pipelines.probe_data import FoldPlan, base_data, enough_folds, fold_notes, known_to_the_run, plan_folds, targets_of
 from beats_jax.pipelines.probe_results import Probed, write_probe
+from beats_jax.pipelines.seen_rows import with_hashes
 from beats_jax.pipelines.tokens import read_tokens, without_facts
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE
+from beats_jax.pipelines.workdir import ERRORS_FILE
+from beats_jax.weights.pretrained import remembered
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
@@ -72,11 +74,26 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
     kinds = _kinds(settings.kinds, data.multi_label)
     model = load(settings.model)
     encoders = _encoders(settings, model)
-    new_folder(output)
+    with new_folder(output):
+        return _probe(settings, data, kinds, model, encoders, output, strict=strict, command=command)
+
+
+def _probe(
+    settings: ProbeSettings,
+    data: DataConfig,
+    kinds: tuple[str, ...],
+    model: Model,
+    encoders: Mapping[str, Encoder],
+    output: Path,
+    *,
+    strict: bool,
+    command: str,
+) -> dict[str, Any]:
     errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
+    print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
     found = _embedded(encoders, manifest, data, errors, settings)
-    rows = found[MODEL].manifest
+    rows = _hashed(settings.model, found[MODEL].manifest)
     vocabulary = LabelVocabulary.from_manifest(rows)
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
@@ -91,7 +108,11 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
         studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
         findings = _findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed)
         probed.append(Probed(name, findings, studies[0].logits))
-    notes = [*_known_note(known_to_the_run(settings.model, rows)), *fold_notes(targets, plans[0], vocabulary.names)]
+    notes = [
+        *manifest.notes,
+        *_known_note(known_to_the_run(settings.model, rows)),
+        *fold_notes(targets, plans[0], vocabulary.names),
+    ]
     return write_probe(output, settings, data, probed, rows, vocabulary, plans[0], notes, errors, command)
 
 
@@ -136,17 +157,19 @@ def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manife
     manifest = load_manifest(data, workdir=output)
     if not settings.unseen:
         return manifest
-    known = known_to_the_run(settings.model, manifest)
+    known = known_to_the_run(settings.model, _hashed(settings.model, manifest))
     if known is None:
-        raise UserError(
-            f"--unseen cannot tell what {settings.model} was trained on: its recordings are not where its {EXPERIMENT_FILE} "
-            "says; give this command from the folder in which it was trained"
-        )
+        raise UserError(f"--unseen cannot know what {settings.model} was trained on: the run has no record of it")
     kept = manifest.take(~known)
     if not len(kept):
         raise UserError(f"--unseen leaves nothing: {settings.model} has been trained on every row of {settings.data}")
     print(f"{len(kept)} of {len(manifest)} rows are new to the run", flush=True)
     return kept
+
+
+def _hashed(model: str, manifest: Manifest) -> Manifest:
+    """The rows with the hashes by which a model knows them, where it remembers any."""
+    return manifest if remembered(model) is None else with_hashes(manifest)
 
 
 def _embedded(
@@ -237,10 +260,7 @@ def _findings(
 
 def _known_note(known: np.ndarray | None) -> list[str]:
     if known is None:
-        return [
-            f"The recordings of this run are not where its {EXPERIMENT_FILE} says, seen from here, so that nobody can tell which "
-            "of these it was trained on; on those the figures are too good."
-        ]
+        return ["The run has no record of what it was trained on; where these examples are among it, the figures are too good."]
     if not known.any():
         return []
     return [

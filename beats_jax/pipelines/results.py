@@ -19,6 +19,7 @@ from beats_jax.evaluation.result import summary_lines
 from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.measurement import Measured
 from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.seen_rows import seen_figures
 from beats_jax.pipelines.shown_clips import Clips
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.writers import read_rows
@@ -45,13 +46,14 @@ def write_results(
     Args:
       page: html (report.html) | md (RESULTS.md).
     """
+    metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
     write_tables(output, experiment, data.vocabulary, measured)
     errors = data.errors.rows()
     report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
     if page == "md":
         facts = {**versions(), **provenance()}
         markdown = markdown_report(
-            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=measured.metrics, history=history,
+            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=metrics, history=history,
             errors=errors, folds=measured.folds or None, facts=facts, command=command,
         )  # fmt: skip
         write_text(report, markdown)
@@ -70,13 +72,13 @@ def write_results(
             gallery=clips.gallery(),
             provenance=provenance(),
             analysis=measured.analysis,
-            metrics=measured.metrics,
+            metrics=metrics,
             versions=versions(),
             command=command,
             folds=measured.folds or None,
             class_counts=data.report.splits or None,
         )
-    write_metrics(output / METRICS_FILE, measured.metrics)
+    write_metrics(output / METRICS_FILE, metrics)
     print("\n".join(summary_lines(measured.result)))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
@@ -88,8 +90,7 @@ def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabula
     rows = measured.rows
     table = build_predictions(
         rows.files.tolist(),
-        rows.starts,
-        rows.ends,
+        *rows.bounds(),
         [rows.labels[i] for i in range(len(rows))],
         measured.probabilities,
         vocabulary.names,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from beats_jax.config import AudioConfig, ModelConfig
@@ -64,7 +65,9 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     same_head = tuple(loaded.labels) == labels and loaded.model.head == model.head
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
-    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)
+    read = loaded.source.removeprefix(Path(model.checkpoint).name)  # how a file was read: what was left out or taken by rule
+    notes = read if read.startswith(" (") else ""
+    return StartingPoint(config, params, f"starting from {model.checkpoint}{notes} {head}{resized}", loaded.licence)
 
 
 def _not_taken(loaded: ModelConfig, wanted: ModelConfig) -> str:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.files import cannot_write
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
 KEPT_NEWEST = 2  # the last one, and the one before it in case the last one is torn
@@ -69,6 +73,8 @@ class Checkpoints:
         self._remove_temporary()
         self._manager = self._open()
         logging.getLogger("absl").addFilter(_not_from_orbax)
+        self._hook_before, sys.excepthook = sys.excepthook, self._show_unless_of_closed_loops
+        self._disk_was_full = False
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -123,6 +129,8 @@ class Checkpoints:
             self._manager.close()
             self._remove_temporary()  # after a failed write other threads of it may have gone on for a moment
             logging.getLogger("absl").removeFilter(_not_from_orbax)
+            if not self._disk_was_full:  # else the threads may go on for a moment longer than we do
+                sys.excepthook = self._hook_before
 
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read, or None where there is none; torn ones are renamed to `<step>.torn`.
@@ -217,13 +225,22 @@ class Checkpoints:
             place.rename(aside)
         self._manager.reload()
 
+    def _show_unless_of_closed_loops(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """After a failed write tensorstore's threads print a traceback for each array that was still under way."""
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            self._hook_before(kind, error, trace)
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            if not self.directory.is_dir():
+                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error
             if not _disk_is_full(error):
                 raise
+            self._disk_was_full = True
+            time.sleep(1.0)  # writes that were under way fail too; tensorstore cannot be waited for, and prints while Python ends
             self._remove_temporary()
             newest = max((step for step in self._manager.all_steps(read=True)), default=None)
             kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"

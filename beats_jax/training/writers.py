@@ -6,10 +6,13 @@ same rows as one that was not.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -18,6 +21,7 @@ import jax
 from beats_jax.errors import UserError
 from beats_jax.files import cannot_write, read_text, write_text
 from beats_jax.json_files import parse_json
+from beats_jax.streams import write_nowhere
 
 Scalars = Mapping[str, float]
 SPLITS = ("train", "validation")
@@ -61,18 +65,15 @@ class Writers:
 
     def resume(self, step: int) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.resume(step)
+        self._each(lambda writer: writer.resume(step))
 
     def advance(self, step: int) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.advance(step)
+        self._each(lambda writer: writer.advance(step))
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars | None = None) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.write(step, split, scalars, timing or {})
+        self._each(lambda writer: writer.write(step, split, scalars, timing or {}))
 
     def note(self, text: str) -> None:
         """See `Writer`; an empty text is nothing to say."""
@@ -81,8 +82,16 @@ class Writers:
 
     def close(self) -> None:
         """See `Writer`."""
+        self._each(lambda writer: writer.close())
+
+    def _each(self, act: Callable[[Writer], None]) -> None:
         for writer in self._writers:
-            writer.close()
+            try:
+                act(writer)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                write_nowhere(1, 2)  # the terminal has gone (files raise `UserError`); its SIGHUP may be on the way, or ignored
 
 
 def for_run(workdir: str | Path, total_steps: int, stream: TextIO | None = None) -> Writers:
@@ -122,16 +131,22 @@ class Bar:
     """tqdm's bar with the time that is left; rows of other splits than "train" stay as lines above it."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total_steps, file=stream, unit="step", dynamic_ncols=True)
+        self._stream, self._total_steps = stream, total_steps
+        self._bar = self._at(0)
 
     def resume(self, step: int) -> None:
-        """Starts the bar at `step`, so that the time left is that of the steps to come."""
-        self._bar.initial = step
-        self._bar.reset()
-        self._bar.n = step
-        self._bar.refresh()
+        """Says where the run goes on, and starts the bar there: steps done before it count for no rate."""
+        if not step:
+            return
+        self._bar.leave = False
+        self._bar.close()
+        print(f"resumed at step {step}/{self._total_steps}", file=self._stream, flush=True)
+        self._bar = self._at(step)
+
+    def _at(self, step: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self._total_steps, initial=step, file=self._stream, unit="step", dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
@@ -207,26 +222,48 @@ class TensorBoard:
         self._writer: Any = None
 
     def resume(self, step: int) -> None:
-        """Opens a new event file that overrides older ones beyond `step`."""
-        from tensorboardX import SummaryWriter
+        """Opens a new event file that overrides older ones beyond `step`. Raises `UserError` where it cannot be written."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
-        self._writer = SummaryWriter(str(self._directory), purge_step=step + 1, write_to_disk=True)
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(self._directory / "events"))
+        self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
-        """One point a scalar."""
-        for name, value in {**scalars, **timing}.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
+        """One point a scalar. Raises `UserError` where it cannot be written."""
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in {**scalars, **timing}.items()]
+        self._add(step=step, summary=Summary(value=values))
 
     def note(self, text: str) -> None:
         """Not a row."""
 
     def close(self) -> None:
-        """Flushes."""
+        """Closes the file; every row has been flushed."""
         if self._writer is not None:
-            self._writer.close()
+            with self._writing():
+                self._writer.close()
+
+    def _add(self, **event: Any) -> None:
+        """Here and now: in tensorboardX's own thread a full disk would be a traceback, and then a queue that nobody empties."""
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+        with self._writing():
+            self._writer.write_event(Event(wall_time=time.time(), **event))
+            self._writer.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._directory, error) from error
 
 
 def _text(split: str, scalars: Scalars, timing: Scalars) -> str:

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beats_jax.config import DataConfig, Experiment
+from beats_jax.config import DataConfig, Experiment, TrainingConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.objectives.state import create
 from beats_jax.pipelines.start_report import memory_line, parameter_line, start_report, window_line, window_warnings
 from beats_jax.training import optimizer
-from beats_jax.config import TrainingConfig
 
 PARAMS = {"encoder": {"kernel": jnp.zeros((1000, 500)), "bias": jnp.zeros(500)}, "predictor": {"kernel": jnp.zeros((500, 400))}}
 

@@ -3,12 +3,13 @@
 import io
 import json
 import math
+import re
 
 import jax
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.training.writers import History, Lines, TensorBoard, Writers, for_run, read_rows
+from beats_jax.training.writers import Bar, History, Lines, TensorBoard, Writers, for_run, read_rows
 
 
 def rows_of(path):
@@ -95,6 +96,24 @@ def test_bar_on_a_terminal_starts_where_the_run_goes_on(tmp_path):
     assert "loss 0.5" in text
     assert "clips_per_second 3" in text
     assert "step 10  validation  accuracy 0.75\n" in text
+    assert "resumed at step 4/10\n" in text
+
+
+def test_steps_done_before_a_restart_count_for_no_rate(monkeypatch):
+    """4,000 steps were done before, then one in two seconds: half a step a second, and never another rate."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    terminal = io.StringIO()
+    bar = Bar(terminal, 5000)
+    now[0] += 60  # the checkpoint is read
+    bar.resume(4000)
+    for _ in range(5):
+        now[0] += 2
+        bar.advance(4001 + _)
+    bar.close()
+    rates = [float(number) for number, unit in re.findall(r"([-\d.]+)(s/step|step/s)", terminal.getvalue())]
+    assert rates
+    assert set(rates) == {2.0}
 
 
 def test_tensorboard_points_can_be_read_back(tmp_path):
