@@ -56,15 +56,11 @@ def memory(hours: list[float]) -> None:
     for one in hours:
         with tempfile.TemporaryDirectory() as place:
             path = write_hours(Path(place) / "long.flac", one)
-            found = json.loads(
-                subprocess.run([sys.executable, "-c", EMBED, str(path)], capture_output=True, text=True, check=True).stdout
-            )
+            command = [sys.executable, "-c", EMBED, str(path)]
+            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         peaks.append(found["peak_mib"])
         speed = found["hours"] * 3600 / found["seconds"]
-        print(
-            f"{found['hours']:.2f} h: {found['seconds']:.1f} s ({speed:.0f}x real time), peak {found['peak_mib']:.0f} MiB",
-            flush=True,
-        )
+        print(f"{found['hours']:.2f} h: {speed:.0f}x real time, peak {found['peak_mib']:.0f} MiB", flush=True)
     print(f"peak of the longest over the shortest: {peaks[-1] / peaks[0]:.3f}")
 
 
@@ -95,9 +91,8 @@ def busy(minutes: float, rounds: int = 3) -> None:
                 list(run(program, batches))
                 times.append(time.perf_counter() - start)
             shares.append(times[0] / times[1])
-            print(
-                f"from memory {times[0]:.1f} s, streamed {times[1]:.1f} s ({minutes * 60 / times[1]:.1f}x real time)", flush=True
-            )
+            speed = minutes * 60 / times[1]
+            print(f"from memory {times[0]:.1f} s, streamed {times[1]:.1f} s ({speed:.1f}x real time)", flush=True)
         print(f"computing {np.median(shares):.1%} of the time (median of {rounds})")
 
 
