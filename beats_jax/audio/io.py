@@ -1,4 +1,4 @@
-"""Recordings as waveforms: read a window, stream hours, look at a header, write a WAV.
+"""Recordings as waveforms: read a window, stream hours, decode a stretch in blocks, look at a header, write a WAV.
 
     file -> decoder (soundfile or PyAV): float32 [n, channels] at the file's own rate
          -> channel: mean or one of them -> soxr, from the file's own rate -> waveform float32 [samples] at `sample_rate`
@@ -32,6 +32,7 @@ __all__ = [
     "AudioError",
     "AudioInfo",
     "audio_info",
+    "blocks",
     "find_audio",
     "is_present",
     "is_record",
@@ -115,6 +116,26 @@ def stream(
     hop_seconds = window_seconds if hop_seconds is None else hop_seconds
     _require_request(sample_rate, window_seconds=window_seconds, hop_seconds=hop_seconds, channel=channel)
     return _windows(Path(path), sample_rate, window_seconds, hop_seconds, channel)
+
+
+def blocks(
+    path: AnyPath, *, sample_rate: int, channel: str = "mean", start_seconds: float = 0.0, end_seconds: float | None = None
+) -> Iterator[np.ndarray]:
+    """Decodes a stretch of a recording once, in order and in constant memory.
+
+    Args:
+      sample_rate, channel, start_seconds: as in `read`.
+      end_seconds: where the stretch ends, rounded to a sample of the result; None, or past the end of the sound = there.
+    Yields:
+      float32 [n] of any n >= 1; joined they are `read` of the same stretch (to float rounding).
+    Raises:
+      AudioError: as `read`, when the damage is reached.
+      UserError: a negative start, an end that is not behind it, or a bad channel.
+    """
+    length = None if end_seconds is None else end_seconds - start_seconds
+    _require_request(sample_rate, start_seconds=start_seconds, window_seconds=length, channel=channel)
+    last = None if end_seconds is None else round(end_seconds * sample_rate)
+    return _resampled_blocks(Path(path), sample_rate, channel, round(start_seconds * sample_rate), last)
 
 
 @contextmanager
@@ -233,18 +254,35 @@ def _resample(waveform: np.ndarray, native_rate: int, sample_rate: int) -> np.nd
     return waveform if native_rate == sample_rate else soxr.resample(waveform, native_rate, sample_rate)
 
 
-def _resampled_blocks(path: Path, sample_rate: int, channel: str) -> Iterator[np.ndarray]:
-    """Yields the whole file at `sample_rate`, block by block; equal to resampling it in one call."""
+def _resampled_blocks(
+    path: Path, sample_rate: int, channel: str, first: int = 0, last: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yields samples first..last of the file at `sample_rate`, block by block; equal to resampling the whole in one call."""
     with _open(path) as decoder:
         info = decoder.info
-        blocks = _mono_blocks(path, decoder, 0, info.frames, channel)
-        if info.sample_rate == sample_rate:
-            yield from blocks
-            return
-        resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32")
-        for block in blocks:
-            yield resampler.resample_chunk(block)
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        total = resampled_length(info.frames, info.sample_rate, sample_rate)
+        if first >= total:
+            raise AudioError(path, f"starts at {first / sample_rate:g} s, past the end at {info.seconds:g} s")
+        last = total if last is None else min(last, total)
+        start, stop = _native_range(first, last, info, sample_rate)
+        position = start * sample_rate // info.sample_rate  # whole, see _native_range
+        for block in _resample_stream(_mono_blocks(path, decoder, start, stop, channel), info.sample_rate, sample_rate):
+            kept = block[max(0, first - position) : max(0, last - position)]
+            position += len(block)
+            if len(kept):
+                yield kept
+    if position <= first:  # only where the length was an estimate
+        raise AudioError(path, f"starts at {first / sample_rate:g} s, past the last sound")
+
+
+def _resample_stream(blocks: Iterator[np.ndarray], native_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    if native_rate == sample_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(native_rate, sample_rate, 1, dtype="float32")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _windows(

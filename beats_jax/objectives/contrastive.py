@@ -37,7 +37,8 @@ from beats_jax.objectives.candidates import (
     standardisation,
 )
 from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients, over_batch
+from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
+from beats_jax.parallel.layout import over_batch
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.memory_bank import MemoryBank
 from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, followed, with_parameters

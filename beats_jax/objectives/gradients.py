@@ -1,4 +1,4 @@
-"""Gradients of sums over a batch, worked through in one or several parts, and the layout of batches on the devices."""
+"""Gradients of sums over a batch, worked through in one or several parts."""
 
 from __future__ import annotations
 
@@ -8,47 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+
+from beats_jax.parallel.layout import over_batch
 
 BLOCK = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)/")
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), so that averages are right whatever the parts
 LossFunction = Callable[[Any, Any, jax.Array], tuple[jax.Array, Metrics]]
-
-
-def over_batch(tree: Any) -> Any:
-    """Keeps every array of `tree` split over the devices along its first axis; a no-op outside `jax.set_mesh`.
-
-    The compiler gathers what it cannot split (a Fourier transform, mixup's partners) and would go on with the gathered
-    array on every device.
-    """
-    axes = jax.sharding.get_abstract_mesh().axis_names
-    if not axes:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec(axes)), tree)
-
-
-def everywhere(tree: Any) -> Any:
-    """Every array of `tree` whole on every device, so that each host can read it; a no-op outside `jax.set_mesh`."""
-    if not jax.sharding.get_abstract_mesh().axis_names:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
-
-
-def per_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of batched arrays, run by each device on its own rows; `function` itself outside `jax.set_mesh`.
-
-    Only for functions that treat every row alone. XLA cannot split a Fourier transform over the batch: left to it, every
-    device would transform the whole batch.
-    """
-
-    def run(*arrays: jax.Array) -> Any:
-        axes = jax.sharding.get_abstract_mesh().axis_names
-        if not axes:
-            return function(*arrays)
-        rows = PartitionSpec(axes)
-        return jax.shard_map(function, in_specs=rows, out_specs=rows)(*arrays)
-
-    return run
 
 
 def mean_gradients(loss: LossFunction, params: Any, batch: Any, key: jax.Array, parts: int) -> tuple[Any, Metrics]:

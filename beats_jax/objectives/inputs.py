@@ -19,7 +19,7 @@ from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
 from beats_jax.models import registry
-from beats_jax.objectives.gradients import over_batch, per_device
+from beats_jax.parallel.layout import over_batch, per_device
 
 # Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
 MODEL_STREAM = 2**32 - 1

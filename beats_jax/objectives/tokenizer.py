@@ -26,7 +26,8 @@ from beats_jax.models import quantizer
 from beats_jax.models.predictor import stack_config
 from beats_jax.models.pretraining import DistilledTokenizer
 from beats_jax.models.quantizer import Codebook, normalise
-from beats_jax.objectives.gradients import Metrics, everywhere, gradient_norms, mean_gradients
+from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
+from beats_jax.parallel.layout import everywhere
 from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters

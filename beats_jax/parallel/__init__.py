@@ -1,1 +1,1 @@
-"""Many devices and many processes: the mesh, batches on it, and the start of a process of a job."""
+"""Devices and hosts: meshes, where arrays lie, several processes. Training and inference both need it."""

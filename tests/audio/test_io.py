@@ -115,6 +115,32 @@ def test_overlapping_and_distant_windows(noise_files, window, hop, starts):
         np.testing.assert_array_equal(waveform, whole[first : first + round(window * 16_000)])
 
 
+@pytest.mark.parametrize("rate", [*RATES, 16_000])
+@pytest.mark.parametrize(("start", "end"), [(0.0, None), (0.333, 1.25), (1.0001, 9.0), (2.1, None)])
+def test_blocks_join_to_a_slice_of_the_whole(noise_files, tmp_path, rate, start, end):
+    path = noise_files.get(rate)
+    if path is None:
+        path = tmp_path / "same_rate.wav"
+        soundfile.write(path, np.random.default_rng(0).uniform(-0.9, 0.9, 34_000), rate, subtype="FLOAT")
+    whole = io.read(path, sample_rate=16_000)
+    blocks = list(io.blocks(path, sample_rate=16_000, start_seconds=start, end_seconds=end))
+    assert all(len(block) for block in blocks)
+    expected = whole[round(start * 16_000) : None if end is None else round(end * 16_000)]
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=2e-6)
+
+
+def test_blocks_say_what_they_meet(bad_files, noise_files):
+    with pytest.raises(io.AudioError, match="past the end at 2"):
+        list(io.blocks(noise_files[8_000], sample_rate=16_000, start_seconds=2.2))
+    for request in ({"start_seconds": -1.0}, {"end_seconds": 0.0}, {"start_seconds": 1.0, "end_seconds": 1.0}, {"channel": "x"}):
+        with pytest.raises(UserError):
+            io.blocks(noise_files[8_000], sample_rate=16_000, **request)
+    for path, word in bad_files.items():
+        if word not in ("silent", "too short"):
+            with pytest.raises(io.AudioError, match=word):
+                list(io.blocks(path, sample_rate=16_000))
+
+
 def test_no_window_repeats_the_end_of_the_one_before(tmp_path):
     path = tmp_path / "two.wav"
     soundfile.write(path, audio_cases.sweep(2.0, 8_000), 8_000)

@@ -1,0 +1,73 @@
+"""Which windows a stretch of sound has: the one rule for everything that runs a model over recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from beats_jax.config import AudioConfig, DataConfig
+from beats_jax.config.rules import require, require_one_of
+from beats_jax.models.registry import fixed_frames
+
+TAILS = ("shift", "pad", "drop")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows start every hop from the start of a stretch; a stretch that is no longer than a window has one.
+
+    Attributes:
+      window_seconds: length of a window.
+      hop_seconds: from one start to the next; 0 = the length of a window.
+      tail: what becomes of the sound behind the last full window. shift: one more window, which ends where the sound ends, so
+        that nothing is left out and every window is full; pad: one more, shorter, at its place in the grid; drop: none.
+
+    Raises:
+      UserError: a length that is not positive, another tail.
+    """
+
+    window_seconds: float
+    hop_seconds: float = 0.0
+    tail: Literal["shift", "pad", "drop"] = "shift"
+
+    def __post_init__(self) -> None:
+        require(0 < self.window_seconds < float("inf"), f"the window is {self.window_seconds} s long; it must be positive")
+        require(0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 for the window")
+        require_one_of("tail", self.tail, TAILS)
+
+    def window_samples(self, sample_rate: int) -> int:
+        """Samples of a window, one at least."""
+        return max(1, round(self.window_seconds * sample_rate))
+
+    def start_sample(self, number: int, sample_rate: int) -> int:
+        """Where window `number` of the grid starts, in samples from the start of the stretch; a hop is one sample at least."""
+        return max(number, round(number * (self.hop_seconds or self.window_seconds) * sample_rate))
+
+    def starts(self, samples: int, sample_rate: int) -> np.ndarray:
+        """int64 [W], the starts in samples of the windows of a stretch of `samples`; none for a stretch without sound."""
+        window, found = self.window_samples(sample_rate), []
+        while (start := self.start_sample(len(found), sample_rate)) + window <= samples:
+            found.append(start)
+        reached = max(found[-1] + window if found else 0, start)
+        if not found and samples > 0:
+            found = [0]
+        elif samples > reached and self.tail != "drop":
+            found.append(samples - window if self.tail == "shift" else start)
+        return np.array(found, np.int64)
+
+
+def evaluation_grid(data: DataConfig, audio: AudioConfig, model: object | None = None) -> Grid:
+    """The windows of an experiment: `data.evaluation_window_seconds` (or `window_seconds`) every `data.hop_seconds`."""
+    return cap_window(Grid(data.heard_seconds, data.hop_seconds), audio, model)
+
+
+def cap_window(grid: Grid, audio: AudioConfig, model: object | None = None) -> Grid:
+    """The grid with windows that a model of a fixed number of frames reads whole; sound beyond it would be cut off unseen."""
+    settings = audio.filterbank
+    frames = settings.target_frames or (0 if model is None else fixed_frames(model))  # type: ignore[arg-type]
+    if not frames:
+        return grid
+    longest = (settings.frame_samples + (frames - 1) * settings.hop_samples) / settings.sample_rate
+    return grid if grid.window_seconds <= longest else replace(grid, window_seconds=longest)
