@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beats_jax.command_line import ArgumentParser, read_experiment, run_verb
+from beats_jax.command_line import ArgumentParser, add_process_arguments, read_experiment, run_verb, start_processes
 
 EXAMPLES = """
 examples:
@@ -16,6 +16,7 @@ examples:
   python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --workdir runs/owls
   python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=recordings
   python -m beats_jax.train --config configs/esc50.py --config.data.root=ESC-50-master --config.data.fold=all
+  srun --ntasks=4 python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=/shared/recordings
 
 Any setting is changed by --config.group.key=value; docs/settings.md lists them all. A workdir that already holds this
 experiment is gone on with; one that holds another experiment is refused.
@@ -36,6 +37,7 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    add_process_arguments(result)
     return result
 
 
@@ -44,6 +46,7 @@ def verb(argv: Sequence[str]) -> int:
     arguments, overrides = parser().parse_known_args(argv)
     experiment = read_experiment(arguments.config, overrides)
     workdir = arguments.workdir or Path("runs") / experiment.name
+    start_processes(arguments)
 
     from beats_jax.pipelines.experiment import run_experiment
 

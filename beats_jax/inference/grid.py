@@ -34,7 +34,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         require(0 < self.window_seconds < float("inf"), f"the window is {self.window_seconds} s long; it must be positive")
-        require(0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 for the window")
+        require(
+            0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 for the window"
+        )
         require_one_of("tail", self.tail, TAILS)
 
     def window_samples(self, sample_rate: int) -> int:

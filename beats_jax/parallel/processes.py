@@ -19,6 +19,7 @@ import jax
 from beats_jax.errors import UserError
 
 SECONDS_TO_JOIN = 300
+SECONDS_TO_END = 24 * 3600  # a process that is done waits for the one that writes the report
 LAUNCHERS = {"SLURM": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}  # where each puts the number of processes
 
 
@@ -118,7 +119,7 @@ def _join(who: str, place: Place | None) -> None:
         explicit = {"coordinator_address": place.coordinator, "num_processes": place.count, "process_id": place.index}
         explicit["cluster_detection_method"] = "deactivate"
     try:
-        jax.distributed.initialize(**explicit, initialization_timeout=SECONDS_TO_JOIN)
+        jax.distributed.initialize(**explicit, initialization_timeout=SECONDS_TO_JOIN, shutdown_timeout_seconds=SECONDS_TO_END)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
