@@ -6,8 +6,6 @@ They need no download, are the same everywhere for the same seed, and are what q
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from beats_jax.audio.synthetic_backgrounds import BACKGROUNDS
 from beats_jax.audio.synthetic_calls import CALLS
 from beats_jax.config.schema import SyntheticConfig, require
 from beats_jax.errors import UserError
+from beats_jax.files import whole_folder
 
 __all__ = ["BACKGROUNDS", "CALLS", "Event", "SyntheticClip", "synthesize", "write_dataset"]
 
@@ -120,15 +119,10 @@ def write_dataset(root: AnyPath, config: SyntheticConfig) -> Path:
         written = root / "synthetic.json"
         require(written.is_file() and written.read_text() == settings, f"{root} holds something else; give a new folder")
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.part")
-    try:
-        (temporary / "audio").mkdir(parents=True)
+    with whole_folder(root) as temporary:
+        (temporary / "audio").mkdir()
         _write_clips(temporary, config)
         (temporary / "synthetic.json").write_text(settings)
-        os.replace(temporary, root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return root
 
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from beats_jax.errors import UserError
+from beats_jax.files import write_text
 
 HEADER = ("file", "reason")
 
@@ -60,16 +61,12 @@ class ErrorLog:
     def _begin(self) -> set[str]:
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            temporary.write_text(_line(HEADER), encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_text(self.path, _line(HEADER))
             return set()
         text = self.path.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):  # the machine stopped in the middle of a line
             text = text[: text.rfind("\n") + 1]
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_text(self.path, text)
         rows = list(csv.reader(io.StringIO(text)))
         if not rows or tuple(rows[0]) != HEADER:
             raise UserError(f"{self.path}: not a list of bad files (its first line is not 'file,reason'); move it away")

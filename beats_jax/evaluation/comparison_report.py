@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from beats_jax.evaluation import figures
 from beats_jax.evaluation.comparison import Comparison, Difference, holm
 from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, section, table, text
 from beats_jax.evaluation.result import metric_title
+from beats_jax.files import write_text
 
 CLASS_METRIC = "f1"
 SURE = 0.05
@@ -95,9 +95,7 @@ def write_comparison(
         section("Settings that differ", bullets(settings) if settings else paragraph("None.")),
         section("How this was made", paragraph(command, "code")),
     ]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(f"{names[0]} against {names[1]}", "\n".join(body)), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page(f"{names[0]} against {names[1]}", "\n".join(body)))
 
 
 def _escaped(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

@@ -9,9 +9,9 @@ bytes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import predicted_matrix
+from beats_jax.files import whole_file, write_text
 
 COLUMNS = ("file", "start", "end", "label", "prediction")
 PROBABILITY_PREFIX = "p:"
@@ -92,17 +93,14 @@ def build_predictions(
 
 def write_predictions(path: str | Path, table: PredictionTable) -> None:
     """Writes predictions.csv at once or not at all. UTF-8; bytes of a file name that are not are written as escapes."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with whole_file(path) as file, io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *(PROBABILITY_PREFIX + name for name in table.class_names)])
-        for i, file in enumerate(table.files):
+        for i, name in enumerate(table.files):
             end = float(table.ends[i])
             seconds = (str(float(table.starts[i])), "" if math.isnan(end) else str(end))
             row = table.probabilities[i]
-            writer.writerow([file, *seconds, table.labels[i], table.predictions[i], *(str(value) for value in row)])
-    os.replace(partial, path)
+            writer.writerow([name, *seconds, table.labels[i], table.predictions[i], *(str(value) for value in row)])
 
 
 def read_predictions(path: str | Path) -> PredictionTable:
@@ -143,8 +141,5 @@ def read_predictions(path: str | Path) -> PredictionTable:
 
 def write_metrics(path: str | Path, metrics: Mapping[str, float | int | None]) -> None:
     """Writes metrics.json: flat, keys sorted, NaN and infinities as null, at once or not at all."""
-    path = Path(path)
     clean = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(clean, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(clean, indent=2, sort_keys=True, allow_nan=False) + "\n")

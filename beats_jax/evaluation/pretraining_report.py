@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from beats_jax.evaluation import figures_training
 from beats_jax.evaluation.embedding_health import Points
 from beats_jax.evaluation.figures_embeddings import embedding_pictures
 from beats_jax.evaluation.report_html import bullets, figure, page, paragraph, section, settings_columns, table, text
+from beats_jax.files import write_text
 
 POINTS_CAPTION = (
     "the same clips at several steps, each time on the two directions in which they differ most then; signs and axes may turn"
@@ -67,10 +67,7 @@ def write_pretraining_report(
             paragraph(", ".join(f"{name} {version}" for name, version in versions.items()), "soft small"),
         ),
     ]
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(title, "\n".join(part for part in body if part)), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page(title, "\n".join(part for part in body if part)))
 
 
 def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:

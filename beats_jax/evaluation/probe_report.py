@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from beats_jax.evaluation.report_html import (
     tile,
 )
 from beats_jax.evaluation.result import EvaluationResult, format_estimate, interval_note, metric_title
+from beats_jax.files import write_text
 
 HEADLINES = {False: ("accuracy", "f1_macro", "mAP", "auroc"), True: ("mAP", "auroc", "f1_macro", "f1_micro")}
 
@@ -109,9 +109,7 @@ def write_probe_report(
             paragraph(", ".join(f"{name} {version}" for name, version in versions.items()), "soft small"),
         ),
     ]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(title, "\n".join(part for part in body if part)), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page(title, "\n".join(part for part in body if part)))
 
 
 def headline(result: EvaluationResult) -> str:

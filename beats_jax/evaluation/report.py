@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from beats_jax.evaluation.report_html import (
     tile,
 )
 from beats_jax.evaluation.result import METRIC_TITLES, EvaluationResult, interval_note, metric_title, shown_metrics
+from beats_jax.files import write_text
 
 AUDIO_BYTES = 3_500_000  # all players together: with the pictures the file stays under 5 MB, small enough for a mail
 HEADLINES = {False: ("accuracy", "f1_macro", "mAP", "auroc"), True: ("mAP", "auroc", "f1_macro", "f1_micro")}
@@ -91,10 +91,7 @@ def write_report(
         section("Settings", settings_columns(settings)),
         section("How this was made", paragraph(command, "code"), *(paragraph(line, "soft small") for line in made)),
     ]
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(title, "\n".join(part for part in body if part)), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page(title, "\n".join(part for part in body if part)))
 
 
 def _head(title: str, result: EvaluationResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.files import sha256_of, write_bytes, write_text
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
 from beats_jax.weights.export import export_model
@@ -19,7 +19,6 @@ from beats_jax.weights.exported import load_exported
 from beats_jax.weights.formats import WRITERS
 from beats_jax.weights.pretrained import Model, read_checkpoint
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.whole_file import whole_file
 
 TORCH_SUFFIXES = (".pt", ".pth")
 SAME_PROGRAM = 1e-3  # of the largest value: on accelerators factors are rounded and summed in another order; measured on CPU: 0
@@ -106,7 +105,7 @@ def _check_place(output: Path, source: str, force: bool) -> None:
 def _read(source: str) -> Bundle:
     bundle = read_checkpoint(source)
     if Path(source).is_file() and not bundle.source_sha256:
-        return replace(bundle, source_sha256=_sha256(Path(source)))
+        return replace(bundle, source_sha256=sha256_of(source))
     return bundle
 
 
@@ -126,11 +125,6 @@ def describe(bundle: Bundle) -> list[str]:
         f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
         "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
     ]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
@@ -160,13 +154,11 @@ def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
     if taken and not force:
         raise UserError(f"{' and '.join(taken)} would be replaced; choose another folder, or --force to replace")
     for place, value in beside.items():
-        with whole_file(place) as file:
-            file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        write_text(place, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     if torch:
         write_torch_file(output, upstream.content)
     else:
-        with whole_file(output) as file:
-            file.write(save(upstream.state_dict, metadata={"format": "pt"}))
+        write_bytes(output, save(upstream.state_dict, metadata={"format": "pt"}))
     layout = "the published layout, for torch.load(weights_only=True)" if torch else "published keys"
     return [f"wrote {', '.join(map(str, [output, *beside]))}: {layout}"]
 

@@ -21,9 +21,9 @@ from beats_jax.datasets.manifest import LabelVocabulary, Manifest, text_column
 from beats_jax.datasets.validation import merge_repeated_rows, require_classes, validate
 from beats_jax.datasets.windows import row_bounds
 from beats_jax.errors import UserError
+from beats_jax.files import whole_file
 from beats_jax.pipelines.encoders import Encoder
 from beats_jax.weights.download import cache_folder
-from beats_jax.weights.whole_file import whole_file
 
 FORMAT = 1  # of the cached files; raise it when what is computed changes
 # Settings that decide what is heard of a file, and which files can be used; others do not touch the embeddings.

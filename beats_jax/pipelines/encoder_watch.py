@@ -26,6 +26,7 @@ from beats_jax.evaluation.embedding_health import Points, drift, effective_rank,
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.probes.kinds import usable_settings
 from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, study
+from beats_jax.files import whole_file
 from beats_jax.models import registry
 from beats_jax.models.heads import pool
 from beats_jax.objectives.inputs import masking_frontend
@@ -35,7 +36,6 @@ from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.probe_data import plan_folds, targets_of
 from beats_jax.pipelines.workdir import read_json, write_json
-from beats_jax.weights.whole_file import whole_file
 
 FOLDER = "watch"
 START_FIGURES, START_EMBEDDINGS = "start.json", "start.npy"

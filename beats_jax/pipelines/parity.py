@@ -6,7 +6,6 @@ the published implementation gave (golden/README.md). The files lie in the packa
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ import numpy as np
 from beats_jax.audio.filterbank import AST, BEATS, EAT, filterbank
 from beats_jax.config import FilterbankConfig
 from beats_jax.errors import UserError
+from beats_jax.files import sha256_of
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import Model, read_checkpoint
 
@@ -155,7 +155,7 @@ def prove(folder: Path | None = None) -> list[Outcome]:
 def hashes(folder: Path) -> dict[str, str]:
     """Path in the folder → sha256 of every golden file."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (MANIFEST, "README.md"))
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 def _prove_front_end(case: FrontEndCase, numbers: Mapping[str, np.ndarray], device: Device, altered: tuple[str, ...]) -> Outcome:
@@ -254,4 +254,4 @@ def _altered(folder: Path, expected: Mapping[str, str], parts: tuple[str, ...]) 
 
 
 def _has_hash(file: Path, sha256: str) -> bool:
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+    return file.is_file() and sha256_of(file) == sha256

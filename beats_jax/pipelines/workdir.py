@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
 from beats_jax.errors import UserError
+from beats_jax.files import write_text as write_text
 
 EXPERIMENT_FILE = "experiment.json"
 METRICS_FILE = "metrics.json"
@@ -108,10 +108,3 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that the file is either whole or absent."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that the file is either whole or absent."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -2,7 +2,8 @@
 
 Written in the background, two newest and the best kept, read back bit for bit onto whatever mesh the reader has. orbax's
 habits that are handled here: `save` refuses in silence, a full disk is reported by the next wait, a killed write leaves a
-`*.orbax-checkpoint-tmp`, a torn checkpoint is still listed as the newest.
+`*.orbax-checkpoint-tmp`, a torn checkpoint is still listed as the newest, and changed bytes are read without a word: so the
+record carries a hash of all that the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
 KEPT_NEWEST = 2  # the last one, and the one before it in case the last one is torn
 TEMPORARY = ".orbax-checkpoint-tmp"
@@ -25,8 +29,12 @@ ITEMS = ("state", "position", "record")
 OTHER_RUN = ("not compatible with the stored shape", "tree structures do not match")
 
 
-class TornCheckpoint(Exception):
+class TornCheckpoint(UserError):
     """A checkpoint of which something is missing or damaged; the message names its directory."""
+
+
+class OtherRun(UserError):
+    """A checkpoint of another model or optimizer (or one whose list of arrays is damaged)."""
 
 
 class Restored(NamedTuple):
@@ -88,10 +96,11 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self.best_step = best_step
+        record = {**record, "best_step": best_step}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             position=ocp.args.JsonSave(dict(position)),
-            record=ocp.args.JsonSave({**record, "best_step": best_step}),
+            record=ocp.args.JsonSave({**record, HASH: sha256_of_checkpoint(step, state, position, record)}),
         )
         with self._writing():
             if not self._manager.save(step, args=items):
@@ -121,20 +130,22 @@ class Checkpoints:
         Args:
           like: pytree of arrays or `jax.ShapeDtypeStruct` with shardings: the shapes expected and where to put them.
         Raises:
-          UserError: a checkpoint of another model or optimizer; or there are checkpoints, but none can be read.
+          UserError: checkpoints of another model or optimizer; or there are checkpoints, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        torn: list[tuple[int, TornCheckpoint]] = []
+        torn: list[tuple[int, UserError]] = []
         for step in steps:
             try:
-                restored = self.restore(step, like)
-            except TornCheckpoint as error:
+                restored = self._read(step, like)
+            except (TornCheckpoint, OtherRun) as error:  # one of another run among readable ones: its list of arrays is damaged
                 torn.append((step, error))
                 continue
             for other, error in torn:
                 self._put_aside(other, error)
             self.best_step = restored.record.get("best_step")
             return restored
+        if torn and isinstance(torn[0][1], OtherRun):
+            raise torn[0][1]
         if steps:
             raise UserError(
                 f"{torn[0][1]}; no other of the steps {steps} can be read either: move {self.directory} away to start anew"
@@ -145,9 +156,16 @@ class Checkpoints:
         """The checkpoint of one step; `like` as in `restore_latest`.
 
         Raises:
-          UserError: it belongs to another model or optimizer.
-          TornCheckpoint: it cannot be read.
+          UserError: it cannot be read, or belongs to another model or optimizer.
         """
+        try:
+            return self._read(step, like)
+        except TornCheckpoint as error:
+            raise UserError(
+                f"{error}; the other checkpoints do not hold it: copy it back, or train anew in another --workdir"
+            ) from error
+
+    def _read(self, step: int, like: Any) -> Restored:
         import orbax.checkpoint as ocp
 
         place = self._directory_of(step)
@@ -164,14 +182,16 @@ class Checkpoints:
             cause = _root(error)  # orbax wraps some read errors in a plain Exception
             reason = " ".join(str(cause).split())
             if any(text in reason for text in OTHER_RUN):
-                raise UserError(
+                raise OtherRun(
                     f"{place}: written with another model or optimizer ({reason[:160]}); give the settings of that run, "
                     "or another --workdir"
                 ) from error
-            if isinstance(cause, ValueError | KeyError | OSError):
-                raise TornCheckpoint(f"{place}: cannot be read ({reason[:120]})") from error
-            raise
-        return Restored(step, found["state"], found["position"], found["record"])
+            raise TornCheckpoint(f"{place}: cannot be read ({type(cause).__name__}: {reason[:120]})") from error
+        record = found["record"] if isinstance(found["record"], dict) else {}
+        expected = record.pop(HASH, None)
+        if sha256_of_checkpoint(step, found["state"], found["position"], record) != expected:
+            raise TornCheckpoint(f"{place}: cannot be read (its contents have changed since they were written)")
+        return Restored(step, found["state"], found["position"], record)
 
     def _directory_of(self, step: int) -> Path:
         return self.directory / str(step)
@@ -187,7 +207,7 @@ class Checkpoints:
             for leftover in self.directory.glob(f"*{TEMPORARY}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
-    def _put_aside(self, step: int, error: TornCheckpoint) -> None:
+    def _put_aside(self, step: int, error: UserError) -> None:
         """A torn checkpoint must go: `save` of the same step would be refused."""
         place = self._directory_of(step)
         self._say(f"{error}; put aside as {place.name}.torn, going back to the one before")
@@ -210,6 +230,24 @@ class Checkpoints:
             raise UserError(
                 f"{self.directory}: the disk is full, the checkpoint could not be written; {kept}; free some space"
             ) from error
+
+
+def sha256_of_checkpoint(step: int, state: Any, position: Any, record: Any) -> str:
+    """Hash of all that a checkpoint holds and of its step, as hexadecimal text; the same on every mesh."""
+    arrays = {jax.tree_util.keystr(path): _on_host(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
+    return sha256_of_arrays(arrays, [step, position, record])
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """The whole of an array, also of one that lies on several hosts (each must call this, in the same order)."""
+    if isinstance(leaf, jax.Array):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            from jax.experimental import multihost_utils
+
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
 
 
 class _Preserve:

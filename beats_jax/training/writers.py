@@ -7,7 +7,6 @@ same rows as one that was not.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Protocol, TextIO
 
 import jax
 
-from beats_jax.errors import UserError
+from beats_jax.files import cannot_write, write_text
 
 Scalars = Mapping[str, float]
 
@@ -148,13 +147,11 @@ class History:
           UserError: the file cannot be written.
         """
         kept = [line for line in self._lines() if _row_step(line) <= step]
-        temporary = self._path.with_name(self._path.name + ".tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, self._path)
         except OSError as error:
-            raise _cannot_write(self._path, error) from error
+            raise cannot_write(self._path, error) from error
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
@@ -172,7 +169,7 @@ class History:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise _cannot_write(self._path, error) from error
+            raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Every row is already on disk."""
@@ -221,7 +218,3 @@ def _row_step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --workdir")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 import beats_jax
 from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
+from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
 from beats_jax.weights.tree import Params, flatten, unflatten
 
@@ -107,27 +106,16 @@ def _write_folder(path: Path, tensors: bytes, facts: str) -> None:
         if not path.is_dir() or set(os.listdir(path)) - set(names):
             raise UserError(f"{path} exists and is not a model folder; choose another place")
         return _write_pair(path, names, tensors, facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with whole_folder(path) as folder:
         (folder / TENSORS_FILE).write_bytes(tensors)
         (folder / FACTS_FILE).write_text(facts, encoding="utf-8")
-        folder.chmod(0o755)  # mkdtemp makes it private
-        os.replace(folder, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_pair(parent: Path, names: tuple[str, str], tensors: bytes, facts: str) -> None:
     """Both files under temporary names, then renamed: a stop between the two shows as a wrong hash, not as a wrong model."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{names[0]}-", dir=parent))
-    try:
-        (folder / names[0]).write_bytes(tensors)
-        (folder / names[1]).write_text(facts, encoding="utf-8")
-        for name in names:
-            os.replace(folder / name, parent / name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with whole_file(parent / names[1]) as facts_file, whole_file(parent / names[0]) as tensors_file:
+        tensors_file.write(tensors)
+        facts_file.write(facts.encode())
 
 
 def load_bundle(path: str | Path) -> Bundle:

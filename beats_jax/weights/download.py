@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -18,9 +17,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from beats_jax.errors import UserError
+from beats_jax.files import sha256_of, write_text
 from beats_jax.weights import hub
 from beats_jax.weights.published import Published, Source, default_name, find
-from beats_jax.weights.transfer import Remote, SourceError, fetch, sha256_of
+from beats_jax.weights.transfer import Remote, SourceError, fetch
 
 ORIGIN_FILE = "origin.json"
 LOCK_FILE = ".lock"
@@ -157,10 +157,7 @@ def _recorded(folder: Path) -> Obtained | None:
 
 def _record(folder: Path, obtained: Obtained) -> None:
     facts = asdict(obtained) | {"path": obtained.path.name}
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{ORIGIN_FILE}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=2)
-    os.replace(temporary, folder / ORIGIN_FILE)
+    write_text(folder / ORIGIN_FILE, json.dumps(facts, indent=2))
 
 
 def _locked(folder: Path, name: str) -> AbstractContextManager[Any]:

@@ -24,12 +24,12 @@ from jax import export as jax_export
 import beats_jax
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
+from beats_jax.files import whole_file
 from beats_jax.models import registry
 from beats_jax.models.forms import PORTABLE
 from beats_jax.models.heads import pool
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.model import Model
-from beats_jax.weights.whole_file import whole_file
 
 MAGIC = b"BEATSJX1"
 PLATFORMS = ("cpu", "cuda", "tpu")

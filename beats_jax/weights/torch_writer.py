@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.weights.whole_file import whole_file
+from beats_jax.files import whole_file
 
 _STORAGES = {
     np.dtype(kind): name

@@ -7,10 +7,8 @@ servers are none of its business; so bytes of both kinds of source come through 
 from __future__ import annotations
 
 import errno
-import hashlib
 import http.client
 import json
-import os
 import re
 import shutil
 import ssl
@@ -27,6 +25,7 @@ from tqdm import tqdm
 
 import beats_jax
 from beats_jax.errors import UserError
+from beats_jax.files import put_in_place, sha256_of
 
 CHUNK = 1 << 18
 TIMEOUT = 30.0  # seconds without a byte
@@ -75,7 +74,7 @@ def fetch(remote: Remote, target: Path) -> str:
         if remote.sha256 and digest != remote.sha256:
             _discard(part)
             raise SourceError(f"the file has sha256 {digest}, not {remote.sha256}")
-        os.replace(part, target)
+        put_in_place(part, target)
         _note(part).unlink(missing_ok=True)
         return digest
     except OSError as error:
@@ -85,12 +84,6 @@ def fetch(remote: Remote, target: Path) -> str:
                 f"{target.parent}: the disk is full; make room, or choose another folder by BEATS_JAX_CACHE"
             ) from error
         raise
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(remote: Remote, part: Path, label: str) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints: bit-exact, onto other meshes, with torn, missing and impossible ones."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +15,7 @@ from tiny_problem import assert_same_bits
 
 from beats_jax.errors import UserError
 from beats_jax.parallel.mesh import make_mesh, state_shardings
-from beats_jax.training.checkpoint import Checkpoints
+from beats_jax.training.checkpoint import Checkpoints, sha256_of_checkpoint
 
 # orbax leaves coroutines behind when a read fails
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -98,6 +100,87 @@ def test_a_torn_checkpoint_is_passed_over_and_can_be_written_again(filled, tear)
         save(checkpoints, 3, make_state(make_mesh(), 30))
     with Checkpoints(filled) as checkpoints:
         assert_same_bits(checkpoints.restore_latest(make_state(make_mesh())).state, make_state(make_mesh(), 30))
+
+
+def _change_arrays(place):
+    """One bit in the middle of each file of array data."""
+    for file in (place / "state").rglob("d/*"):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+
+def _change_json(item, old, new):
+    def change(place):
+        file = place / item / "metadata"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    return change
+
+
+def _state_of_the_step_before(place):
+    shutil.rmtree(place / "state")
+    shutil.copytree(place.with_name("2") / "state", place / "state")
+
+
+def _whole_step_before(place):
+    shutil.rmtree(place)
+    shutil.copytree(place.with_name("2"), place)
+
+
+CHANGES = {
+    "a bit of the arrays": _change_arrays,
+    "state of another step": _state_of_the_step_before,
+    "all of another step": _whole_step_before,
+    "another position": _change_json("position", "3", "4"),
+    "no position": lambda place: (place / "position" / "metadata").write_text("null"),
+    "an empty position": lambda place: (place / "position" / "metadata").write_text("{}"),
+    "another record": _change_json("record", "0.30000000000000004", "0.3"),
+    "a list for a record": lambda place: (place / "record" / "metadata").write_text("[1, 2]"),
+    "a deep record": lambda place: (place / "record" / "metadata").write_text("[" * 100_000 + "]" * 100_000),
+    "bytes for a record": lambda place: (place / "record" / "metadata").write_bytes(b"\xff\x00\xfe"),
+    "no hash": _change_json("record", '"sha256"', '"sha255"'),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_has_changed_since_it_was_written_is_passed_over(filled, change):
+    CHANGES[change](filled / "3")
+    lines = []
+    with Checkpoints(filled, say=lines.append) as checkpoints:
+        restored = checkpoints.restore_latest(make_state(make_mesh()))
+        assert (restored.step, restored.position) == (2, {"next_step": 2})
+        assert_same_bits(restored.state, make_state(make_mesh(), 2))
+    (line,) = lines
+    assert line.startswith(f"{filled / '3'}: cannot be read")
+    assert line.endswith("put aside as 3.torn, going back to the one before")
+    assert "\n" not in line
+
+
+def test_a_damaged_best_checkpoint_is_the_users_to_know(filled):
+    _change_arrays(filled / "1")
+    with (
+        Checkpoints(filled) as checkpoints,
+        pytest.raises(UserError, match=r"1: cannot be read .*train anew in another --workdir"),
+    ):
+        checkpoints.restore(1, make_state(make_mesh()))
+
+
+def test_the_hash_is_the_same_on_every_mesh_and_sees_type_shape_and_place():
+    """The hash of one array, put together here by hand."""
+    tree = {"w": np.arange(64, dtype=np.float32).reshape(8, 8)}
+    of_bytes = hashlib.sha256(tree["w"].tobytes()).hexdigest()
+    text = json.dumps([[["['w']", "float32", [8, 8], of_bytes]], [7, {}, {}]], sort_keys=True)
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    for mesh in (make_mesh(1, 1, jax.devices()[:1]), make_mesh(2, 4), make_mesh(8, 1)):
+        state = jax.tree.map(jax.device_put, tree, state_shardings(mesh, tree))
+        assert sha256_of_checkpoint(7, state, {}, {}) == expected
+    others = [tree["w"].reshape(4, 16), tree["w"].view(np.int32), tree["w"][::-1], np.asfortranarray(tree["w"]).T]
+    assert all(sha256_of_checkpoint(7, {"w": other}, {}, {}) != expected for other in others)
+    assert sha256_of_checkpoint(8, tree, {}, {}) != expected
+    assert sha256_of_checkpoint(7, {"w": np.asfortranarray(tree["w"])}, {}, {}) == expected
 
 
 def test_when_all_are_torn_the_run_does_not_start_anew_in_silence(filled):

@@ -126,9 +126,12 @@ def test_a_finished_run_is_not_run_again(copied, uninterrupted):
 
 # orbax leaves coroutines behind when a read fails
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(copied, uninterrupted):
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])], ids=["empty", "bit"]
+)
+def test_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(copied, uninterrupted, damage):
     for file in (copied / "checkpoints" / "8" / "state").rglob("d/*"):
-        file.unlink()
+        file.write_bytes(damage(file.read_bytes()))
     result = run(copied)
     assert_same_bits(result.state, uninterrupted.result.state)
     assert rows_of(copied) == uninterrupted.rows

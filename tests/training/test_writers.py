@@ -35,7 +35,7 @@ def test_history_drops_rows_beyond_the_restored_step_and_half_rows(tmp_path):
 
 def test_history_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match=r"history\.jsonl: cannot be written"):
+    with pytest.raises(UserError, match=r"history\.jsonl cannot be written"):
         History(tmp_path / "run" / "history.jsonl").resume(0)
 
 

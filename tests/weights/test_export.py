@@ -10,6 +10,7 @@ import pytest
 
 import beats_jax
 from beats_jax.convert import main
+from beats_jax.files import sha256_of
 from beats_jax.pipelines import conversion
 from beats_jax.pipelines.parity import BUILT_IN
 from beats_jax.weights import export, exported
@@ -86,7 +87,7 @@ def test_the_facts_say_what_the_program_is(program):
     assert (facts["samples"], facts["sample_rate"], facts["seconds"], facts["probabilities"]) == (8000, 16_000, 0.5, "sigmoid")
     assert facts["platforms"] == ["cpu", "cuda", "tpu"]
     assert facts["source"].startswith("beats_fine_tuned.pt")
-    assert facts["source_sha256"] == conversion._sha256(BUILT_IN / "beats_fine_tuned.pt")
+    assert facts["source_sha256"] == sha256_of(BUILT_IN / "beats_fine_tuned.pt")
 
 
 def test_what_is_damaged_or_foreign_is_refused(program, tmp_path):

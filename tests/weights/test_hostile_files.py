@@ -315,9 +315,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     for output in ("out.pt", "out.safetensors", "out"):
         assert main([str(path), str(tmp_path / output)]) == 2
-        assert capsys.readouterr().err == f"error: {tmp_path / output} cannot be written: Permission denied\n"
+        expected = f"error: {tmp_path / output} cannot be written: Permission denied; choose another place\n"
+        assert capsys.readouterr().err == expected
     assert [file.name for file in tmp_path.iterdir()] == ["bad.pt"]

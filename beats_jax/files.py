@@ -1,0 +1,175 @@
+"""Files that appear whole or not at all, their hashes, and the removal of what killed processes left of them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from beats_jax.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+GONE = (errno.ENOENT, errno.ENOTDIR)
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
+_DAY = 24 * 3600.0
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes its name when the block ends well, and is on the disk by then; an old one is replaced.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = Path(path)
+    temporary = _temporary_name(path)
+    with _writing(path, temporary):
+        with temporary.open("xb") as file:
+            yield file
+        put_in_place(temporary, path)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder to fill, which takes its name when the block ends well, and is on the disk by then.
+
+    Raises:
+      UserError: it cannot be written, or there is a folder that is not empty.
+    """
+    path = Path(path)
+    temporary = _temporary_name(path)
+    with _writing(path, temporary):
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        for inside in temporary.rglob("*"):
+            _sync(inside)
+        put_in_place(temporary, path)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file that is either whole or absent. Raises `UserError` when it cannot be written."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all. Raises `UserError` when it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Renames what has been written. It reaches the disk first, so that a power cut leaves no empty file of that name."""
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.absolute().parent)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hash of a file, as hexadecimal text."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cannot_write(path: str | Path, error: OSError) -> UserError:
+    """The user's error for a file that cannot be written, with the remedy that fits."""
+    if error.errno in FULL:
+        return UserError(f"{path} cannot be written: the disk is full; free some space and give the same command again")
+    if error.errno in GONE:
+        return UserError(f"{path} cannot be written: its folder is gone or not a folder; put it back or choose another place")
+    return UserError(f"{path} cannot be written: {error.strerror or error}; choose another place")
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Removes the temporary files and folders that killed processes left in `folder` and in the folders right below it.
+
+    Those of a process that still runs on this machine stay. Whether one runs on another machine cannot be known, so theirs
+    stay for a day.
+
+    Returns:
+      what was removed.
+    """
+    folder = Path(folder)
+    places = [folder, *(place for place in _entries(folder) if place.is_dir() and not place.is_symlink())]
+    removed = [entry for place in places for entry in _entries(place) if _is_left_over(entry)]
+    for entry in removed:
+        _remove(entry)
+    return removed
+
+
+def _temporary_name(path: Path) -> Path:
+    """Hidden, in the same folder (renaming works within one file system only), and naming its writer."""
+    writer = f"{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
+    return path.absolute().with_name(f".{path.name[:40]}.{writer}.part")  # cut: a name may have 255 bytes
+
+
+def _host() -> str:
+    return platform.node().split(".")[0][:40]
+
+
+@contextmanager
+def _writing(path: Path, temporary: Path) -> Iterator[None]:
+    try:
+        try:
+            yield
+        finally:
+            _remove(temporary)
+    except OSError as error:
+        named = None if error.filename is None else Path(os.fsdecode(error.filename)).absolute()
+        if named not in (None, path.absolute(), *path.absolute().parents) and not named.is_relative_to(temporary):
+            raise  # of another file, met while the block ran
+        raise cannot_write(path, error) from error
+
+
+def _sync(place: Path) -> None:
+    """Waits until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not place.is_dir():  # some network disks cannot do it for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK) else []
+
+
+def _is_left_over(entry: Path) -> bool:
+    found = _TEMPORARY.fullmatch(entry.name)
+    if found is None:
+        return False
+    if found["host"] == _host():
+        return not _is_running(int(found["pid"]))
+    try:
+        return time.time() - entry.lstat().st_mtime > _DAY
+    except FileNotFoundError:  # its writer has just finished
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's process; a number too large for one
+        return True
+    return True
