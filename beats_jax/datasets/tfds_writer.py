@@ -21,7 +21,7 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.errors import UserError
 
 DTYPES = {"int16": np.int16, "float32": np.float32}
-NOT_WRITTEN = ("seconds", "content")  # what validation finds out again
+NOT_WRITTEN = ("seconds", "content", "file_hash")  # what validation finds out again
 FEATURES = ("audio", RATE_FEATURE, "label", "labels", "group")
 
 

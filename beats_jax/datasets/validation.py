@@ -59,9 +59,10 @@ def validate(
       min_classes: classes that must be left; 1 for data that is only evaluated.
       progress: called with (files done, files in all).
     Returns:
-      The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file) and `content` (text,
-      hash of the file's bytes, or of those of its first copy at another level, rate or format; "" with "header"). Give
-      `report.manifest` to `splits.assign_splits`, and what comes back to `report.with_splits`.
+      The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file), `file_hash` (text,
+      hash of the file's bytes; "" with "header") and `content` (that hash, or the one of the first copy of the same sound at
+      another level, rate or format). Give `report.manifest` to `splits.assign_splits`, and what comes back to
+      `report.with_splits`.
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
@@ -86,7 +87,8 @@ def validate(
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
     alike, unsought = _copies(found, audio.channel)
     content = _shared_content(found.content, alike)
-    manifest = manifest.with_metadata(seconds=found.seconds[file_of_row], content=content[file_of_row])
+    facts = {"seconds": found.seconds, "content": content, "file_hash": found.content}
+    manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         first = f"; the first error: {errors[0]}" if errors else ""

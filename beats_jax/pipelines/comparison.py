@@ -51,14 +51,14 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
     differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
                  for line in differing_settings(settings[0], settings[1])]  # fmt: skip
-    new_folder(output)
-    if page == "md":
-        write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
-    else:
-        write_comparison(
-            output / PAGE_FILE, found, names, one.class_names, multi_label=multi_label, settings=differing, command=command
-        )
-    write_json(output / NUMBERS_FILE, _numbers(found, names, one.class_names))
+    with new_folder(output):
+        if page == "md":
+            write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
+        else:
+            write_comparison(
+                output / PAGE_FILE, found, names, one.class_names, multi_label=multi_label, settings=differing, command=command
+            )
+        write_json(output / NUMBERS_FILE, _numbers(found, names, one.class_names))
     print("\n".join(sentences))
     print(f"comparison: {output / (MARKDOWN_FILE if page == 'md' else PAGE_FILE)}", flush=True)
     return found

@@ -16,7 +16,7 @@ from beats_jax.pipelines.measurement import Measured, measure
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.results import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training_run import WAYS, train_and_measure
-from beats_jax.pipelines.workdir import METRICS_FILE, is_finished, open_workdir, read_json
+from beats_jax.pipelines.workdir import METRICS_FILE, held_workdir, is_finished, open_workdir, read_json
 
 AVERAGED = ("accuracy", "balanced_accuracy", "f1_macro", "mAP", "auroc")
 
@@ -32,12 +32,13 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
     for name in names:
         part = replace(experiment, data=replace(experiment.data, fold=name))
         place = workdir / f"fold_{name}"
-        open_workdir(place, part)
-        if is_finished(place):
-            print(f"fold {name}: finished before", flush=True)
-        else:
-            print(f"fold {name} of {', '.join(names)}", flush=True)
-            train_and_measure(part, place, data.fold(name, experiment.data), command=command)
+        with held_workdir(place):
+            open_workdir(place, part)
+            if is_finished(place):
+                print(f"fold {name}: finished before", flush=True)
+            else:
+                print(f"fold {name} of {', '.join(names)}", flush=True)
+                train_and_measure(part, place, data.fold(name, experiment.data), command=command)
     parts = [workdir / f"fold_{name}" for name in names]
     rows, probabilities = _pooled(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")

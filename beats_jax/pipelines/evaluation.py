@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from beats_jax.pipelines.prediction import predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
 from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.workdir_lock import hold, others
 from beats_jax.weights.pretrained import load
 
 
@@ -64,14 +67,26 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     return measured
 
 
-def new_folder(output: Path) -> None:
-    """Makes the folder of the results. Raises `UserError` where it exists and is not empty, or cannot be made."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
+@contextmanager
+def new_folder(output: Path) -> Iterator[None]:
+    """Makes the folder of the results and holds it while the block runs.
+
+    Raises:
+      UserError: it exists and is not empty, it cannot be made, or another process holds it.
+    """
+    _require_empty(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output} cannot be made: {error.strerror}; --output takes a new or empty folder") from error
+    with hold(output):
+        _require_empty(output)  # another process may have filled it in between
+        yield
+
+
+def _require_empty(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or others(output)):
+        raise UserError(f"{output} exists and is not empty; --output takes a new or empty folder")
 
 
 def data_of(path: Path, data: DataConfig) -> DataConfig:

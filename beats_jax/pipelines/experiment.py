@@ -12,7 +12,7 @@ from beats_jax.pipelines.preparation import prepare_data
 from beats_jax.pipelines.pretraining_run import pretrain
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.training_run import train_and_measure
-from beats_jax.pipelines.workdir import is_finished, open_workdir
+from beats_jax.pipelines.workdir import held_workdir, is_finished, open_workdir, require_same_run
 from beats_jax.training.preemption import Preempted
 
 
@@ -24,19 +24,25 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
 
     Raises:
-      UserError: see `workdir.open_workdir`, `preparation.prepare_data` and `starting_point`.
+      UserError: another process holds `workdir`; see `workdir.require_same_run`, `preparation.prepare_data`, `starting_point`.
     """
-    labelled = experiment.objective.NEEDS_LABELS
-    if experiment.data.fold == "all" and not labelled:
+    if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
-    open_workdir(workdir, experiment)
-    if is_finished(workdir):
-        print(f"{workdir} holds this experiment, finished: {workdir / REPORT_FILE}")
-        return 0
+    require_same_run(workdir, experiment)
+    if not is_finished(workdir):
+        with held_workdir(workdir):
+            open_workdir(workdir, experiment)
+            if not is_finished(workdir):  # another process may have finished it in between
+                return _train(experiment, workdir, strict=strict, command=command)
+    print(f"{workdir} holds this experiment, finished: {workdir / REPORT_FILE}")
+    return 0
+
+
+def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
     data = prepare_data(experiment, workdir, strict=strict)
     print(data.report.summary(), flush=True)
     try:
-        if not labelled:
+        if not experiment.objective.NEEDS_LABELS:
             pretrain(experiment, workdir, data, command=command)
         elif experiment.data.fold == "all":
             cross_validate(experiment, workdir, data, command=command)

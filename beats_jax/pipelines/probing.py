@@ -73,7 +73,21 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
     kinds = _kinds(settings.kinds, data.multi_label)
     model = load(settings.model)
     encoders = _encoders(settings, model)
-    new_folder(output)
+    with new_folder(output):
+        return _probe(settings, data, kinds, model, encoders, output, strict=strict, command=command)
+
+
+def _probe(
+    settings: ProbeSettings,
+    data: DataConfig,
+    kinds: tuple[str, ...],
+    model: Model,
+    encoders: Mapping[str, Encoder],
+    output: Path,
+    *,
+    strict: bool,
+    command: str,
+) -> dict[str, Any]:
     errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
     found = _embedded(encoders, manifest, data, errors, settings)

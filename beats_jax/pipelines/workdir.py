@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
+from beats_jax.datasets.manifest_file import MANIFEST_FILES
 from beats_jax.errors import UserError
+from beats_jax.files import remove_leftovers
 from beats_jax.files import write_text as write_text
+from beats_jax.pipelines.workdir_lock import hold, others
 
 EXPERIMENT_FILE = "experiment.json"
 METRICS_FILE = "metrics.json"
@@ -24,34 +31,57 @@ MAY_CHANGE = (
 )
 
 
-def open_workdir(workdir: Path, experiment: Experiment) -> None:
-    """Makes the folder of a new run, or checks that an existing one holds this same experiment.
+@contextmanager
+def held_workdir(workdir: Path) -> Iterator[None]:
+    """Makes the folder of a run and holds it while the block runs; of a job of many processes the first one does.
 
     Raises:
-      UserError: the folder holds another experiment's run (every setting that differs is named), or files but no run.
+      UserError: another process holds it, or it cannot be made.
     """
-    settings = to_mapping(experiment)
+    _make_folder(workdir)
+    with hold(workdir) if jax.process_index() == 0 else nullcontext():
+        yield
+
+
+def open_workdir(workdir: Path, experiment: Experiment) -> None:
+    """Records the experiment in its folder, which is new or holds this same experiment; call it within `held_workdir`.
+
+    Raises:
+      UserError: see `require_same_run`.
+    """
+    require_same_run(workdir, experiment)
+    if jax.process_index() > 0:
+        return
+    _make_folder(workdir)
+    remove_leftovers(workdir)
+    if not has_started(workdir):  # it failed before the first step: its settings and rows bind nobody
+        for name in (EXPERIMENT_FILE, ERRORS_FILE, *MANIFEST_FILES):
+            (workdir / name).unlink(missing_ok=True)
+    if not (workdir / EXPERIMENT_FILE).exists():
+        write_json(workdir / EXPERIMENT_FILE, to_mapping(experiment))
+
+
+def _make_folder(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
+
+
+def require_same_run(workdir: Path, experiment: Experiment) -> None:
+    """Raises `UserError` where the folder holds another experiment's run (every setting that differs is named), or no run."""
     record = workdir / EXPERIMENT_FILE
-    if record.exists() and not has_started(workdir):  # it failed before the first step: its settings bind nobody
-        record.unlink()
-        (workdir / ERRORS_FILE).unlink(missing_ok=True)
-    elif record.exists():
-        differences = list(differing_settings(_recorded_settings(record), settings))
+    if workdir.is_file():
+        raise UserError(f"{workdir} is a file; --workdir takes a folder")
+    if record.exists() and has_started(workdir):
+        differences = list(differing_settings(_recorded_settings(record), to_mapping(experiment)))
         if differences:
             raise UserError(
                 f"{workdir} holds the run of another experiment: {'; '.join(differences)}. "
                 "Choose another --workdir or the old settings"
             )
-    elif workdir.is_file():
-        raise UserError(f"{workdir} is a file; --workdir takes a folder")
-    elif workdir.is_dir() and any(workdir.iterdir()):
+    elif not record.exists() and workdir.is_dir() and others(workdir):
         raise UserError(f"{workdir} is not empty and holds no run ({EXPERIMENT_FILE} is missing); choose another --workdir")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not record.exists():
-            write_json(record, settings)
-    except OSError as error:
-        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
 
 
 def _recorded_settings(record: Path) -> dict[str, Any]:
