@@ -124,8 +124,9 @@ def require_same(what: str, value: Any) -> None:
     values = gather_values(value)
     other = [str(index) for index, found in enumerate(values) if found != values[0]]
     if other:
+        here, there = _differing(values[0], values[int(other[0])])
         raise UserError(
-            f"{what}: process {', '.join(other)} differs from process 0 ({values[int(other[0])]} and {values[0]}); "
+            f"{what}: process {', '.join(other)} differs from process 0 ({there} instead of {here}); "
             "give all processes the same command and the same files"
         )
 
@@ -147,6 +148,14 @@ def in_step(batches: Iterable[T], padding: Callable[[], T], expected: int = 0) -
         if step >= agreed and not any_process(batch is not None):
             return
         yield padding() if batch is None else batch
+
+
+def _differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """What differs between two values: of mappings, only the entries that do."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one, other
+    parts = {key: _differing(one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    return {key: part[0] for key, part in parts.items()}, {key: part[1] for key, part in parts.items()}
 
 
 def _gather_bytes(data: bytes) -> list[bytes]:

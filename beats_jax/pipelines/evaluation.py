@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
-from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
@@ -18,11 +17,13 @@ from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.parallel.exchange import call_on_main
+from beats_jax.pipelines.job import end_errors, open_errors
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
 from beats_jax.pipelines.results import write_results
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
 from beats_jax.pipelines.workdir_lock import hold, others
 from beats_jax.weights.pretrained import load
 
@@ -43,7 +44,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     vocabulary = LabelVocabulary.from_json((run / LABELS_FILE).read_text(encoding="utf-8"))
     data_config = experiment.data if data_path is None else data_of(data_path, experiment.data)
     experiment = replace(experiment, data=data_config)
-    errors = ErrorLog(output / ERRORS_FILE, strict)
+    errors = open_errors(output, strict=strict)
     found = load_manifest(data_config, workdir=run)
     report = validate(found, data_config, experiment.audio, error_log=errors, min_classes=1)
     if data_path is None:
@@ -64,16 +65,24 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     point = read_operating_point(run, vocabulary)
     measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
     write_results(output, experiment, data, measured, command=command, page=page)
+    end_errors(errors)
     return measured
 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[None]:
-    """Makes the folder of the results and holds it while the block runs.
+    """Makes the folder of the results and holds it while the block runs; of a job of many processes the first one does.
 
     Raises:
       UserError: it exists and is not empty, it cannot be made, or another process holds it.
     """
+    with ExitStack() as held:
+        call_on_main(lambda: held.enter_context(_held_folder(output)))
+        yield
+
+
+@contextmanager
+def _held_folder(output: Path) -> Iterator[None]:
     _require_empty(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

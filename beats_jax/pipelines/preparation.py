@@ -15,7 +15,7 @@ from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits, fold_manifest
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
-from beats_jax.pipelines.workdir import ERRORS_FILE
+from beats_jax.pipelines.job import open_errors
 
 DATA_REPORT_FILE = "data_report.json"
 LABELS_FILE = "labels.json"
@@ -52,7 +52,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
       UserError: nothing usable, fewer than two classes for an objective with labels, or, with `strict`, the first unusable file.
     """
     data = experiment.data
-    errors = ErrorLog(workdir / ERRORS_FILE, strict)
+    errors = open_errors(workdir, strict=strict)
     classes = 2 if experiment.objective.NEEDS_LABELS else 0
     report = validate(load_manifest(data, workdir=workdir), data, experiment.audio, error_log=errors, min_classes=classes)
     require_apart(report.manifest)

@@ -68,7 +68,9 @@ def test_an_error_of_process_0_is_raised_in_all(found):
 
 def test_different_values_are_refused_by_all(found):
     for part in found:
-        assert part["difference"].startswith("recordings: process 1 differs from process 0 (1 and 0)")
+        assert part["difference"].startswith(
+            "settings: process 1 differs from process 0 ({'training': {'seed': 1}} instead of {'training': {'seed': 0}});"
+        )
 
 
 def test_one_process_exchanges_nothing():
