@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beats_jax.api.extractor import BEATsFeatureExtractor as BEATsFeatureExtractor
     from beats_jax.api.trainer import BEATsTrainer as BEATsTrainer
+    from beats_jax.inference.model import Model as Model
+    from beats_jax.inference.model import load as load
     from beats_jax.weights.download import ensure_checkpoint as ensure_checkpoint
-    from beats_jax.weights.pretrained import Model as Model
-    from beats_jax.weights.pretrained import load as load
     from beats_jax.weights.published import list_available_models as list_available_models
 
 __version__ = "0.1.0"
@@ -31,10 +31,10 @@ __all__ = [
 _PLACES = {
     "BEATsFeatureExtractor": "beats_jax.api.extractor",
     "BEATsTrainer": "beats_jax.api.trainer",
-    "Model": "beats_jax.weights.pretrained",
+    "Model": "beats_jax.inference.model",
     "ensure_checkpoint": "beats_jax.weights.download",
     "list_available_models": "beats_jax.weights.published",
-    "load": "beats_jax.weights.pretrained",
+    "load": "beats_jax.inference.model",
 }
 
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from beats_jax.config.rules import require_one_of
 from beats_jax.errors import UserError
-from beats_jax.pipelines.features import embed_files
-from beats_jax.weights.model import Model
-from beats_jax.weights.pretrained import load
+from beats_jax.inference.files import file_vectors
+from beats_jax.inference.model import Model, load
 from beats_jax.weights.published import default_name
 
 
@@ -32,9 +31,9 @@ class BEATsFeatureExtractor:
         *,
         layer: int = -1,
         batch_size: int = 8,
-        window_seconds: float = 30.0,
+        window_seconds: float | None = None,
         dtype: str = "float32",
-        num_threads: int = 2,
+        num_threads: int = 4,
         on_error: str = "raise",
     ) -> None:
         """Loads the model.
@@ -42,11 +41,12 @@ class BEATsFeatureExtractor:
         Args:
           model_path: a name of `beats_jax.list_available_models()`, a file, a folder, a run, or a loaded `Model`; None =
             BEATs_iter3_plus_AS2M.
-          pooling: mean | max | first | last of the tokens, or cls (AST, EAT).
+          pooling: mean | max | first | last | std of the tokens, or cls (AST, EAT).
           layer: -1 = the last features; else the number of a layer, 0 = before the first block.
-          batch_size, num_threads: clips computed at once, and threads that decode meanwhile.
-          window_seconds: longer files are heard in equal parts of at most this length.
-          dtype: float32, or bfloat16 (faster, close to it).
+          batch_size, num_threads: windows computed at once, and files that are decoded meanwhile.
+          window_seconds: longer files have several windows of this length, the last of which ends where the sound ends; None =
+            as the model was measured, else 10 s. The vector is over all tokens of all windows.
+          dtype: float32, bfloat16 (faster, close to it), or auto (bfloat16 where the machine computes it natively).
           on_error: what a file that cannot be read does: raise, or nan (a row of NaN; the reasons are in `errors`).
         Raises:
           UserError: no such model, pooling, layer or option; no network where the model must be fetched (how to go on is said).
@@ -55,9 +55,16 @@ class BEATsFeatureExtractor:
         self.model = model_path if isinstance(model_path, Model) else load(str(model_path or default_name()), dtype=dtype)
         self.model.require_pooling(pooling, layer)
         self.pooling, self.layer = pooling, layer
-        self.batch_size, self.window_seconds, self.num_threads = batch_size, window_seconds, num_threads
+        if batch_size < 1 or num_threads < 1:
+            raise UserError(f"batch_size is {batch_size} and num_threads {num_threads}; both must be positive")
+        self.grid = self.model.grid(window_seconds)
+        self.batch_size, self.num_threads = batch_size, num_threads
         self.on_error = on_error
         self.errors: dict[str, str] = {}  # file → reason, of the newest call
+
+    def __repr__(self) -> str:
+        windows = f"windows of {self.grid.window_seconds:g} s"
+        return f"<BEATsFeatureExtractor: {self.pooling} of layer {self.layer}, {windows}, {self.model!r}>"
 
     def get_feature_dim(self) -> int:
         """Width D of the vectors."""
@@ -75,20 +82,15 @@ class BEATsFeatureExtractor:
         """
         if isinstance(paths, str | os.PathLike):
             raise UserError(f"extract_from_files takes a list of files; for the one file {paths} use extract_from_file")
-        found = embed_files(
-            self.model,
-            list(paths),
-            pooling=self.pooling,
-            layer=self.layer,
-            batch_size=self.batch_size,
-            window_seconds=self.window_seconds,
-            num_threads=self.num_threads,
-        )
-        self.errors = {str(error.path): error.reason for error in found.errors}
-        if found.errors and self.on_error == "raise":
-            shown = "; ".join(str(error) for error in found.errors[:5])
-            more = f" and {len(found.errors) - 5} more" if len(found.errors) > 5 else ""
+        options = {"grid": self.grid, "batch_size": self.batch_size, "threads": self.num_threads}
+        found = file_vectors(self.model, list(paths), pooling=self.pooling, layer=self.layer, **options)
+        errors = [row.error for row in found if row.error is not None]
+        self.errors = {str(error.path): error.reason for error in errors}
+        if errors and self.on_error == "raise":
+            shown = "; ".join(str(error) for error in errors[:5])
+            more = f" and {len(errors) - 5} more" if len(errors) > 5 else ""
             raise UserError(
-                f"{len(found.errors)} of {len(paths)} files cannot be read: {shown}{more}; mend them, or use on_error='nan'"
+                f"{len(errors)} of {len(paths)} files cannot be read: {shown}{more}; repair them, or use on_error='nan'"
             )
-        return found.vectors
+        nothing = np.full(self.model.num_features, np.nan, np.float32)
+        return np.stack([nothing if row.value is None else row.value for row in found])

@@ -19,11 +19,12 @@ from beats_jax.config.models import MODEL_FAMILIES
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.errors import UserError
+from beats_jax.inference.model import load
 from beats_jax.pipelines.experiment import run_experiment
-from beats_jax.pipelines.inference import predict_files
+from beats_jax.pipelines.file_predictions import predict_files
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.workdir import METRICS_FILE, read_json
-from beats_jax.weights.pretrained import load, read_checkpoint
+from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.published import default_name
 
 if TYPE_CHECKING:

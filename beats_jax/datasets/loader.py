@@ -22,13 +22,12 @@ import numpy as np
 from beats_jax.audio.io import AudioError, read
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.windows import WindowTable, evaluation_windows, row_bounds, training_stretches, training_window
+from beats_jax.datasets.windows import row_bounds, training_stretches, training_window
 from beats_jax.errors import UserError
 
 if TYPE_CHECKING:
     import grain
 
-NO_ROW = -1  # `rows` of the padding that fills the last evaluation batch
 TRIES = 8  # windows drawn for one example before it is left out as silent
 
 
@@ -38,8 +37,8 @@ class Batch:
 
     Attributes:
       arrays: waveforms float32 [b, S] (padded with zeros), lengths int32 [b] in samples, labels int32 [b] or float32 [b, C],
-        positions int32 [b] (place in the global batch), rows int32 [b] (row of the manifest; -1 = padding),
-        example_mask bool [b] (False = not an example: padding, a bad file or silence). Without a vocabulary no labels.
+        positions int32 [b] (place in the global batch), rows int32 [b] (row of the manifest),
+        example_mask bool [b] (False = not an example: a bad file or silence). Without a vocabulary no labels.
       errors: the files that could not be read.
     """
 
@@ -95,34 +94,8 @@ def training_batches(
     return _iterate(grain, batches[start_step:], data)
 
 
-def evaluation_batches(
-    manifest: Manifest,
-    vocabulary: LabelVocabulary | None,
-    data: DataConfig,
-    audio: AudioConfig,
-    *,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Generator[Batch, None, None]:
-    """Every window of `windows.evaluation_windows` once, in order; every host gets the same number of batches.
-
-    The last batch is filled up with rows of zeros: example_mask False, rows -1. Arguments and errors as in `training_batches`.
-    """
-    import grain
-
-    part = _host_part(data, host_index, host_count)
-    windows = evaluation_windows(manifest, data)
-    steps = -(-len(windows) // data.batch_size)
-    if not steps:
-        return (batch for batch in ())
-    examples = Examples(manifest, vocabulary, data, audio, windows=windows)
-    order = grain.MapDataset.range(steps * data.batch_size)
-    batches = order.map(examples.window).batch(part, drop_remainder=True, batch_fn=collate)
-    return _iterate(grain, batches[host_index::host_count], data)
-
-
 class Examples:
-    """What turns the number of a row or window into an example; plain arrays, so that it travels to worker processes."""
+    """What turns the number of a stretch into an example; plain arrays, so that it travels to worker processes."""
 
     def __init__(
         self,
@@ -132,7 +105,6 @@ class Examples:
         audio: AudioConfig,
         *,
         seed: int = 0,
-        windows: WindowTable | None = None,
     ) -> None:
         """Raises `UserError` for a label that is not in the vocabulary or rows without exactly one label (not multi-label)."""
         self._files = manifest.files
@@ -140,16 +112,14 @@ class Examples:
         self._labels = manifest.labels
         self._places = None if vocabulary is None else _label_places(manifest, vocabulary, data.multi_label)
         self._classes = len(vocabulary) if vocabulary is not None and data.multi_label else 0
-        self._stretches = training_stretches(manifest, data) if windows is None else None
+        self._stretches = training_stretches(manifest, data)
         self._data = data
         self._audio = audio
-        self._samples = round((data.window_seconds if windows is None else data.heard_seconds) * audio.sample_rate)
-        self._windows = windows
+        self._samples = round(data.window_seconds * audio.sample_rate)
 
     @property
     def visits(self) -> int:
         """Examples of an epoch."""
-        assert self._stretches is not None
         return len(self._stretches)
 
     def place(self, index: int, visit: int) -> tuple[int, int]:
@@ -158,7 +128,6 @@ class Examples:
 
     def draw(self, placed: tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
         """One training window of a stretch; of its whole row where that one is silent."""
-        assert self._stretches is not None
         position, visit = placed
         row, start = int(self._stretches.row[visit]), float(self._stretches.start_seconds[visit])
         end = start + float(self._stretches.seconds[visit])
@@ -176,17 +145,6 @@ class Examples:
             return False
         deviation = float(np.std(example["waveforms"][: int(example["lengths"])], dtype=np.float64))
         return deviation < 10.0 ** (threshold / 20)
-
-    def window(self, index: int) -> dict[str, Any]:
-        """Evaluation window `index`; behind the last one, padding."""
-        assert self._windows is not None
-        position = index % self._data.batch_size
-        if index >= len(self._windows):
-            return self._masked(position, NO_ROW, None)
-        windows = self._windows
-        return self._example(
-            position, int(windows.row[index]), float(windows.start_seconds[index]), float(windows.seconds[index])
-        )
 
     def _example(self, position: int, row: int, start: float, seconds: float) -> dict[str, Any]:
         path = str(self._files[row])
@@ -209,7 +167,7 @@ class Examples:
         return self._as_example(np.zeros(self._samples, np.float32), 0, position, row, error)
 
     def _as_example(self, waveform: np.ndarray, length: int, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
-        labels = {} if self._places is None else {"labels": self._target(row if length else NO_ROW, self._places)}
+        labels = {} if self._places is None else {"labels": self._target(row if length else None, self._places)}
         return {
             "waveforms": waveform,
             "lengths": np.int32(length),
@@ -220,10 +178,10 @@ class Examples:
             "error": error,
         }
 
-    def _target(self, row: int, places: np.ndarray) -> np.ndarray | np.int32:
-        """What the loss compares with; zeros for `NO_ROW`."""
+    def _target(self, row: int | None, places: np.ndarray) -> np.ndarray | np.int32:
+        """What the loss compares with; zeros for an example that is left out."""
         target = np.zeros(self._classes, np.float32)
-        own = places[self._labels.ids_of(row)] if row != NO_ROW else places[:0]
+        own = places[:0] if row is None else places[self._labels.ids_of(row)]
         if not self._classes:
             return np.int32(own[0] if len(own) else 0)
         target[own] = 1

@@ -1,4 +1,4 @@
-"""Which stretch of a row the model hears: one window per visit in training, a grid of windows in evaluation; in seconds."""
+"""Which stretch of a row training reads: one window per visit; in seconds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 
-# Durations are quotients of sample counts; a window that misses the end of a row by less than this still fits.
-TOLERANCE_SECONDS = 1e-6
-
 
 @dataclass(frozen=True)
 class WindowTable:
@@ -20,7 +17,7 @@ class WindowTable:
     Attributes:
       row: int32 [W], row of the manifest.
       start_seconds: float64 [W], counted from the start of the file.
-      seconds: float64 [W], sound in the window; at most `heard_seconds` (the rest of the window is padding).
+      seconds: float64 [W], sound in it.
     """
 
     row: np.ndarray
@@ -44,25 +41,6 @@ def row_bounds(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     if len(unknown):
         raise ValueError(f"{len(unknown)} rows have no known duration; pass the manifest through validation.validate first")
     return starts, ends
-
-
-def evaluation_windows(manifest: Manifest, data: DataConfig) -> WindowTable:
-    """The windows in which evaluation hears every row, in the order of the rows.
-
-    Windows start every `hop_seconds` from the start of the row. A row shorter than the window has one, padded. Behind the last
-    full window one more is taken, padded, when at least half a window of sound would otherwise be left unheard.
-    """
-    window, hop = data.heard_seconds, data.hop_seconds or data.heard_seconds
-    starts, ends = row_bounds(manifest)
-    spare = ends - starts - window
-    full = np.where(spare >= -TOLERANCE_SECONDS, np.floor((spare + TOLERANCE_SECONDS) / hop) + 1, 0).astype(np.int64)
-    last_heard = np.maximum((full - 1) * hop + window, full * hop)
-    tail = (full > 0) & (ends - starts - last_heard >= window / 2)
-    counts = np.maximum(full + tail, 1)
-    row = np.repeat(np.arange(len(manifest), dtype=np.int32), counts)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = starts[row] + place * hop
-    return WindowTable(row, start, np.minimum(window, ends[row] - start))
 
 
 def training_stretches(manifest: Manifest, data: DataConfig) -> WindowTable:

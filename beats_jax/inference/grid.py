@@ -9,7 +9,6 @@ import numpy as np
 
 from beats_jax.config import AudioConfig, DataConfig
 from beats_jax.config.rules import require, require_one_of
-from beats_jax.models.registry import fixed_frames
 
 TAILS = ("shift", "pad", "drop")
 
@@ -34,9 +33,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         require(0 < self.window_seconds < float("inf"), f"the window is {self.window_seconds} s long; it must be positive")
-        require(
-            0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 for the window"
-        )
+        require(0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 (the window)")
         require_one_of("tail", self.tail, TAILS)
 
     def window_samples(self, sample_rate: int) -> int:
@@ -60,16 +57,15 @@ class Grid:
         return np.array(found, np.int64)
 
 
-def evaluation_grid(data: DataConfig, audio: AudioConfig, model: object | None = None) -> Grid:
+def evaluation_grid(data: DataConfig, audio: AudioConfig) -> Grid:
     """The windows of an experiment: `data.evaluation_window_seconds` (or `window_seconds`) every `data.hop_seconds`."""
-    return cap_window(Grid(data.heard_seconds, data.hop_seconds), audio, model)
+    return cap_window(Grid(data.heard_seconds, data.hop_seconds), audio)
 
 
-def cap_window(grid: Grid, audio: AudioConfig, model: object | None = None) -> Grid:
-    """The grid with windows that a model of a fixed number of frames reads whole; sound beyond it would be cut off unseen."""
+def cap_window(grid: Grid, audio: AudioConfig) -> Grid:
+    """The grid with windows that a front-end of a fixed number of frames reads whole; it would cut off the sound behind them."""
     settings = audio.filterbank
-    frames = settings.target_frames or (0 if model is None else fixed_frames(model))  # type: ignore[arg-type]
-    if not frames:
+    if not settings.target_frames:
         return grid
-    longest = (settings.frame_samples + (frames - 1) * settings.hop_samples) / settings.sample_rate
+    longest = (settings.frame_samples + (settings.target_frames - 1) * settings.hop_samples) / settings.sample_rate
     return grid if grid.window_seconds <= longest else replace(grid, window_seconds=longest)

@@ -246,7 +246,7 @@ def _read_groups(
 def _read_into(
     items: queue.Queue[Any], stopped: threading.Event, group: _Group, recordings: Stretches, grid: Grid, audio: AudioConfig
 ) -> None:
-    """The work of one thread: all that a group gives, then None. A fault of our own is handed over, to be raised by the reader."""
+    """The work of one thread: all that a group gives, then None. A fault of our own is handed to the caller, who raises it."""
 
     def put(item: Any) -> bool:
         while not stopped.is_set():

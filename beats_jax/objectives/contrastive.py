@@ -38,11 +38,11 @@ from beats_jax.objectives.candidates import (
 )
 from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.parallel.layout import over_batch
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.memory_bank import MemoryBank
 from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, followed, with_parameters
 from beats_jax.objectives.views import one_view, two_views
+from beats_jax.parallel.layout import over_batch
 
 Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives

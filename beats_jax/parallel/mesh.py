@@ -91,7 +91,7 @@ def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Arr
     Raises:
       UserError: the rows do not divide over the devices.
     """
-    sharding, hosts = batch_sharding(mesh), jax.process_count()
+    sharding, hosts = batch_sharding(mesh), len({device.process_index for device in mesh.devices.flat})
     check_batch_size(mesh, hosts * len(next(iter(arrays.values()))))
     return {
         name: jax.make_array_from_process_local_data(sharding, array, (hosts * array.shape[0], *array.shape[1:]))

@@ -6,30 +6,27 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from beats_jax.audio.io import AudioError
 from beats_jax.config import DataConfig, to_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
-from beats_jax.datasets.loader import evaluation_batches
-from beats_jax.datasets.manifest import LabelVocabulary, Manifest, text_column
+from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.validation import merge_repeated_rows, require_classes, validate
-from beats_jax.datasets.windows import row_bounds
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.job import answer_rows
+from beats_jax.inference.reduce import Pooled
 from beats_jax.pipelines.encoders import Encoder
 from beats_jax.weights.download import cache_folder
 
-FORMAT = 1  # of the cached files; raise it when what is computed changes
-# Settings that decide what is heard of a file, and which files can be used; others do not touch the embeddings.
-_HEARD = ("window_seconds", "evaluation_window_seconds", "hop_seconds", "trim_below_dbfs", "check", "multi_label")
-
-Embed = Callable[[np.ndarray, np.ndarray], Any]  # waveforms [B, S], lengths [B] → values [L, P, B, D], perhaps still under way
+FORMAT = 2  # of the cached files; raise it when what is computed changes
+# Settings that decide which sound of a file is embedded, and which files can be used; others do not touch the embeddings.
+_READ = ("window_seconds", "evaluation_window_seconds", "hop_seconds", "trim_below_dbfs", "check", "multi_label")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Embeddings:
 
     Attributes:
       manifest: those rows, N, with metadata `seconds` and `content`.
-      values: float32 [L, P, N, D]; a row heard in several windows has their mean.
+      values: float32 [L, P, N, D]; over all tokens of all windows of a row.
       layers, poolings: L and P names.
       cached: the file that holds them. seconds: time they took to compute, 0 where they were at hand.
     """
@@ -93,9 +90,8 @@ def _facts(encoder: Encoder, manifest: Manifest, data: DataConfig) -> dict[str, 
     settings = to_mapping(data)
     return {
         "format": FORMAT,
-        "encoder": encoder.identity(),
-        "audio": to_mapping(encoder.audio),
-        "heard": {name: settings[name] for name in _HEARD},
+        "encoder": encoder.program.identity(),
+        "reading": {name: settings[name] for name in _READ},
         "files": [(str(Path(name).absolute()), *_stamp(name)) for name in map(str, names)],
         "rows_sha256": rows.hexdigest(),
     }
@@ -113,12 +109,17 @@ def _stamp(file: str) -> tuple[int, int]:
 def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: ErrorLog) -> dict[str, Any]:
     """What is kept: rows, their durations and contents, values, errors."""
     numbered = manifest.with_metadata(row=np.arange(len(manifest)))
-    report = validate(numbered, data, encoder.audio, error_log=errors)
+    report = validate(numbered, data, encoder.program.audio, error_log=errors)
     usable = report.manifest
-    batches = evaluation_batches(usable, LabelVocabulary.from_manifest(usable), no_longer(data, usable), encoder.audio)
-    seen, values, unread = row_means(encoder.embed, batches, len(usable))
+    grid = evaluation_grid(data, encoder.program.audio)
+    reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
+    found = answer_rows(encoder.program, usable, grid, Pooled(encoder.pooled), **reading)
+    seen = np.array([row.row for row in found if row.value is not None], np.int64)
     if not len(seen):
         raise UserError(f"none of the {len(usable)} rows could be embedded; {errors.path} lists why")
+    shape = (len(encoder.layers), len(encoder.poolings), -1)
+    values = np.stack([row.value.reshape(shape) for row in found if row.value is not None], axis=2)
+    unread = [row.error for row in found if row.error is not None]
     bad = [(os.fspath(error.path), error.reason) for error in (*report.errors, *unread)]
     return {
         "rows": usable.metadata["row"][seen],
@@ -127,47 +128,6 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
         "values": values,
         "errors": bad,
     }
-
-
-def no_longer(data: DataConfig, manifest: Manifest) -> DataConfig:
-    """Windows that are no longer than the longest row: what they would hold beyond it is padding, which never counts."""
-    starts, ends = row_bounds(manifest)
-    longest = float(np.ceil(np.max(ends - starts) * 100) / 100)
-    return replace(data, evaluation_window_seconds=min(data.heard_seconds, longest))
-
-
-def _embedded(embed: Embed, batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]]:
-    """(rows [b], values [L, P, b, D], errors) of each batch. The next batch is under way while the last one is fetched."""
-    waiting: tuple[Any, Any] | None = None
-    for batch in batches:
-        started = (batch, embed(batch.arrays["waveforms"], batch.arrays["lengths"]))
-        if waiting is not None:
-            yield _fetched(*waiting)
-        waiting = started
-    if waiting is not None:
-        yield _fetched(*waiting)
-
-
-def _fetched(batch: Any, values: Any) -> tuple[np.ndarray, np.ndarray, tuple[AudioError, ...]]:
-    real = batch.arrays["example_mask"]
-    return batch.arrays["rows"][real], np.asarray(values)[:, :, real], batch.errors
-
-
-def row_means(embed: Embed, batches: Iterable[Any], num_rows: int) -> tuple[np.ndarray, np.ndarray, list[AudioError]]:
-    """Rows that were heard int64 [N], the mean over each row's windows float32 [L, P, N, D], files that were not read."""
-    total: np.ndarray | None = None
-    windows, errors = np.zeros(num_rows, np.int64), []
-    for rows, values, unread in _embedded(embed, batches):
-        if total is None:
-            total = np.zeros((*values.shape[:2], num_rows, values.shape[3]), np.float32)
-        np.add.at(windows, rows, 1)
-        for row, value in zip(rows.tolist(), values.swapaxes(0, 2).swapaxes(1, 2), strict=True):
-            total[:, :, row] += value
-        errors += unread
-    seen = np.flatnonzero(windows)
-    if total is None:
-        return seen, np.zeros((0, 0, 0, 0), np.float32), errors
-    return seen, total[:, :, seen] / windows[seen][None, None, :, None].astype(np.float32), errors
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.config import DataConfig, Experiment, TokenizerConfig
-from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.validation import validate
@@ -27,11 +24,11 @@ from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.probes.kinds import usable_settings
 from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, study
 from beats_jax.files import whole_file
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.job import answer_rows
+from beats_jax.inference.program import Architecture, ModelProgram, Outputs
+from beats_jax.inference.reduce import Pooled
 from beats_jax.models import registry
-from beats_jax.models.heads import pool
-from beats_jax.objectives.inputs import masking_frontend
-from beats_jax.parallel.mesh import put_batch, replicated
-from beats_jax.pipelines.embeddings import no_longer, row_means
 from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.probe_data import plan_folds, targets_of
@@ -58,7 +55,8 @@ class EncoderWatch:
         self._errors = data.errors
         self.probe = _Probe(experiment, data) if experiment.evaluation.probe_data else None
         self._clips = _some(data.manifest.split("val"), experiment.evaluation.watch_clips)
-        self._embed = jax.jit(partial(_embeddings, experiment), out_shardings=replicated(mesh))
+        model = replace(experiment.model, predictor_class=0, checkpoint="")
+        self._architecture = Architecture(model, experiment.audio, experiment.training.precision)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,19 +113,17 @@ class EncoderWatch:
 
     def _embedded(self, weights: Any) -> np.ndarray:
         """float32 [N, D]; a row that cannot be read is zeros, and noted."""
-        rows, batches = self._rows, evaluation_batches(self._rows, None, self._data, self._experiment.audio)
-
-        def embed(waveforms: np.ndarray, lengths: np.ndarray) -> Any:
-            arrays = {"waveforms": waveforms, "lengths": lengths, "example_mask": np.ones(len(lengths), bool)}
-            with jax.set_mesh(self._mesh):
-                return self._embed(weights["model"], put_batch(self._mesh, arrays))
-
-        seen, values, unread = row_means(embed, batches, len(rows))
-        for error in unread:
-            self._errors.add(error.path, error.reason)
-        result = np.zeros((len(rows), values.shape[-1]), np.float32)
-        result[seen] = values[0, 0]
-        return result
+        program = ModelProgram(self._architecture, weights["model"], Outputs(("mean",)))
+        data, audio = self._data, self._experiment.audio
+        reading = {"batch_size": self._experiment.data.batch_size, "threads": max(1, data.num_workers), "mesh": self._mesh}
+        found = answer_rows(program, self._rows, evaluation_grid(data, audio), Pooled(("mean",)), **reading)
+        embeddings = np.zeros((len(self._rows), registry.num_features(self._architecture.config)), np.float32)
+        for row in found:
+            if row.error is not None:
+                self._errors.add(row.error.path, row.error.reason)
+            if row.value is not None:
+                embeddings[row.row] = row.value[0, 0]
+        return embeddings
 
 
 def watch_of(experiment: Experiment, mesh: jax.sharding.Mesh, data: PreparedData, workdir: Path) -> EncoderWatch | None:
@@ -174,7 +170,7 @@ class _Probe:
         self.multi_label = counts != {1}
         settings = replace(settings, multi_label=self.multi_label)
         self.rows = validate(manifest, settings, experiment.audio, error_log=data.errors, min_classes=2).manifest
-        self.data = no_longer(settings, self.rows)
+        self.data = settings
         self._plan = plan_folds(self.rows, 5, experiment.training.seed)
         self._names = LabelVocabulary.from_manifest(self.rows)
         self._targets = targets_of(self.rows, self._names, self.multi_label)
@@ -196,13 +192,3 @@ def _some(rows: Manifest, count: int) -> Manifest:
     if len(rows) <= count:
         return rows
     return rows.take(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))
-
-
-def _embeddings(experiment: Experiment, params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Means over the real tokens of the last layer, float32 [1, 1, B, D] (one layer, one pooling)."""
-    model = replace(experiment.model, predictor_class=0)
-    fbank, token_mask = masking_frontend(experiment, model).evaluation(batch)
-    assert token_mask is not None
-    module = registry.build(model, jnp.dtype(experiment.training.precision))
-    output: Any = module.apply({"params": params}, fbank, registry.attention_mask(model, token_mask))
-    return pool(output.features, token_mask, "mean", registry.num_special(model))[None, None]

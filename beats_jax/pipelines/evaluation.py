@@ -7,16 +7,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from beats_jax.config import DataConfig, Experiment, experiment_from_mapping
 from beats_jax.datasets.folds import with_folds
-from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.model import load
+from beats_jax.inference.program import Outputs
 from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.job import end_errors, open_errors
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
@@ -25,7 +25,6 @@ from beats_jax.pipelines.preparation import LABELS_FILE, PreparedData
 from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
 from beats_jax.pipelines.workdir_lock import hold, others
-from beats_jax.weights.pretrained import load
 
 
 def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
@@ -52,18 +51,15 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     data = PreparedData(report, vocabulary, errors)
     rows = _rows_to_measure(report.manifest, own=data_path is None)
     model = load(run)
-    predictions = predict_rows(
-        lambda arrays: np.asarray(model.logits(arrays["waveforms"], lengths=arrays["lengths"])),
-        evaluation_batches(rows, vocabulary, data_config, experiment.audio),
-        len(rows),
-        len(vocabulary),
-    )
+    grid = evaluation_grid(data_config, model.audio)
+    reading = {"batch_size": data_config.batch_size, "threads": max(1, data_config.num_workers)}
+    predictions = predict_rows(model.program(Outputs(logits=True)), rows, grid, len(vocabulary), **reading)
     for error in predictions.errors:
         errors.add(error.path, error.reason)
     probabilities = predictions.probabilities(data_config.multi_label)
     title = f"{experiment.name} on {'its own test recordings' if data_path is None else data_path}"
     point = read_operating_point(run, vocabulary)
-    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point)
+    measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point, predictions.peaks)
     write_results(output, experiment, data, measured, command=command, page=page)
     end_errors(errors)
     return measured

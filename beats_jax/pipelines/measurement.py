@@ -38,6 +38,7 @@ class Measured:
       metrics: what metrics.json will hold.
       title: heading of the report.
       folds: metrics of each fold of a cross-validation.
+      peaks: float64 [N, C], where the window with the largest logit of each class starts, in seconds; None = not known.
     """
 
     rows: Manifest
@@ -47,6 +48,7 @@ class Measured:
     metrics: dict[str, Any]
     title: str
     folds: tuple[Mapping[str, Any], ...] = ()
+    peaks: np.ndarray | None = None
 
 
 def measure(
@@ -56,12 +58,14 @@ def measure(
     probabilities: np.ndarray,
     title: str,
     point: OperatingPoint | None = None,
+    peaks: np.ndarray | None = None,
 ) -> Measured:
     """Measures the predictions for `rows`; intervals draw whole groups (rows of one recording or group name).
 
     Args:
       probabilities: float64 [N, C], one row for each of `rows`.
       point: temperature and thresholds, chosen on other rows.
+      peaks: see `Measured`.
     Raises:
       UserError: there is nothing to measure; see `groupings`.
     """
@@ -75,7 +79,7 @@ def measure(
         labels, probabilities, vocabulary.names, recordings, groupings(evaluation.class_groups, vocabulary.names), point,
         multi_label=multi_label, config=evaluation, seed=seed,
     )  # fmt: skip
-    return Measured(rows, probabilities, result, analysis, {**result.flat(), **analysis.flat()}, title)
+    return Measured(rows, probabilities, result, analysis, {**result.flat(), **analysis.flat()}, title, peaks=peaks)
 
 
 def operating_point(

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from beats_jax.inference.model import Model
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.pretrained import Model
 
 SECONDS = 10.0
 SHORT_SECONDS = 6.0

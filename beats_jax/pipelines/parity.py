@@ -20,8 +20,9 @@ from beats_jax.audio.filterbank import AST, BEATS, EAT, filterbank
 from beats_jax.config import FilterbankConfig
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of
+from beats_jax.inference.model import Model
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.pretrained import Model, read_checkpoint
+from beats_jax.weights.pretrained import read_checkpoint
 
 Device = Any  # jax.Device, in which type checkers see a variable
 

@@ -1,61 +1,58 @@
-"""From windows to one answer a row: the mean of the logits of a row's windows, then the model's own rule."""
+"""What a model predicts for the rows of a manifest, and the loss of that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from beats_jax.audio.io import AudioError
-from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-
-# (arrays of a batch) -> float32 [B, C], rows that could not be read included
-LogitsFunction = Callable[[dict[str, np.ndarray]], np.ndarray]
+from beats_jax.inference.files import probabilities
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.job import answer_rows
+from beats_jax.inference.program import Program
+from beats_jax.inference.reduce import MeanLogits
 
 
 @dataclass(frozen=True)
 class RowPredictions:
-    """What the model says of the rows that could be read.
+    """What the model predicts for the rows that could be read.
 
     Attributes:
       rows: int64 [N], indices into the manifest, ascending.
       logits: float64 [N, C], mean over the row's windows.
+      peaks: float64 [N, C], where the window with the largest logit of each class starts, in seconds of the file.
       errors: files that could not be read.
     """
 
     rows: np.ndarray
     logits: np.ndarray
+    peaks: np.ndarray
     errors: tuple[AudioError, ...]
 
     def probabilities(self, multi_label: bool) -> np.ndarray:
         """float64 [N, C]: sigmoid for several labels a row, softmax for one."""
-        if multi_label:
-            return 0.5 * (1 + np.tanh(0.5 * self.logits))
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return probabilities(self.logits, multi_label)
 
 
-def predict_rows(logits_of: LogitsFunction, batches: Iterable[Batch], num_rows: int, num_classes: int) -> RowPredictions:
-    """Runs a model over every window once.
+def predict_rows(program: Program, manifest: Manifest, grid: Grid, num_classes: int, **options: Any) -> RowPredictions:
+    """Runs a program that gives `logits` over the windows of every row.
 
     Args:
-      logits_of: the model; called with the arrays of each batch.
-      batches: from `datasets.loader.evaluation_batches`.
-      num_rows: rows of the manifest.
+      num_classes: C, for a manifest of which nothing can be read.
+      options: of `inference.job.answer_rows`.
     """
-    total = np.zeros((num_rows, num_classes))
-    windows = np.zeros(num_rows, np.int64)
-    errors: list[AudioError] = []
-    for batch in batches:
-        real = batch.arrays["example_mask"]
-        rows = batch.arrays["rows"][real]
-        np.add.at(total, rows, np.asarray(logits_of(batch.arrays), np.float64)[real])
-        np.add.at(windows, rows, 1)
-        errors += batch.errors
-    seen = np.flatnonzero(windows)
-    return RowPredictions(seen, total[seen] / windows[seen, None], tuple(errors))
+    found = answer_rows(program, manifest, grid, MeanLogits(), **options)
+    good = [row for row in found if row.value is not None]
+    shape = (len(good), num_classes)
+    return RowPredictions(
+        np.array([row.row for row in good], np.int64),
+        np.array([row.value.logits for row in good], np.float64).reshape(shape),
+        np.array([row.value.peaks for row in good], np.float64).reshape(shape),
+        tuple(row.error for row in found if row.error is not None),
+    )
 
 
 def encoded_labels(manifest: Manifest, vocabulary: LabelVocabulary, rows: np.ndarray, multi_label: bool) -> np.ndarray:

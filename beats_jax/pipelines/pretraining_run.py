@@ -16,16 +16,19 @@ import jax
 import numpy as np
 
 from beats_jax.config import Experiment, to_mapping
-from beats_jax.datasets.loader import Batch, evaluation_batches
+from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.roles import LABELED
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
-from beats_jax.parallel.mesh import put_batch, replicated
+from beats_jax.inference.program import ObjectiveProgram
+from beats_jax.inference.run import run
+from beats_jax.inference.stream import window_batches
+from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.encoder_watch import start_row, watch_of, watched_points
-from beats_jax.pipelines.prediction import encoded_labels, predict_rows
+from beats_jax.pipelines.prediction import encoded_labels
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
 from beats_jax.pipelines.results import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.run import Run, reported_step
@@ -33,7 +36,7 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training_run import VALIDATION_METRICS
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
-from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.bundle import Bundle, Reading, save_bundle
 
 SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from
 
@@ -54,7 +57,8 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
     model = jax.device_get(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
-    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, licence=start.licence)
+    reading = Reading(experiment.data.heard_seconds, experiment.data.hop_seconds, experiment.data.trim_below_dbfs)
+    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, licence=start.licence, reading=reading)
     save_bundle(workdir / "model", bundle)
     return _write_results(workdir, experiment, data, fitted, command=command)
 
@@ -66,10 +70,10 @@ class _Run(Run):
 
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
         super().__init__(experiment, workdir, data)
-        self._evaluate = jax.jit(self.objective.evaluate, out_shardings=replicated(self.mesh))
+        self._evaluate = jax.jit(self.objective.evaluate)
         self._watch = watch_of(experiment, self.mesh, data, workdir)
         if self.vocabulary is not None:
-            self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
+            self._predict = jax.jit(self.objective.predict)
 
     @property
     def watches(self) -> bool:
@@ -113,14 +117,15 @@ class _Run(Run):
 
     def evaluation_of(self, rows: Manifest) -> Evaluate:
         """The loop's evaluation on recordings that are held out, and of a joint run's labels among them."""
+        batch_size = self.experiment.data.batch_size
 
         def evaluate(weights: Any, step: int) -> dict[str, float]:
             sums: dict[str, list[float]] = {}
-            for batch in evaluation_batches(rows, None, self.experiment.data, self.experiment.audio):
-                self.note_errors(batch.errors)
-                with jax.set_mesh(self.mesh):
-                    metrics = jax.device_get(self._evaluate(weights, put_batch(self.mesh, batch.arrays)))
-                for name, (total, count) in metrics.items():
+            program = ObjectiveProgram(self._evaluate, weights, self.experiment.audio)
+            batches = window_batches(rows, self.grid, self.experiment.audio, batch_size, threads=self.reading["threads"])
+            for found in run(program, batches, mesh=self.mesh):
+                self.note_errors(tuple(error for _, error in found.errors))
+                for name, (total, count) in found.values.items():
                     pair = sums.setdefault(name, [0.0, 0.0])
                     pair[0] += float(total)
                     pair[1] += float(count)
@@ -136,13 +141,7 @@ class _Run(Run):
         if self.vocabulary is None or not len(labelled):
             return {}
         experiment, vocabulary = self.experiment, self.vocabulary
-
-        def logits(arrays: dict[str, np.ndarray]) -> np.ndarray:
-            with jax.set_mesh(self.mesh):
-                return np.asarray(self._predict(weights, put_batch(self.mesh, arrays))["logits"])
-
-        batches = evaluation_batches(labelled, vocabulary, experiment.data, experiment.audio)
-        predictions = predict_rows(logits, batches, len(labelled), len(vocabulary))
+        predictions = self.predict_rows(self._predict, weights, labelled, len(vocabulary))
         multi_label, threshold = experiment.data.multi_label, experiment.evaluation.threshold
         labels = encoded_labels(labelled, vocabulary, predictions.rows, multi_label)
         found = compute_metrics(labels, predictions.probabilities(multi_label), multi_label=multi_label, threshold=threshold)

@@ -22,15 +22,14 @@ from beats_jax.evaluation.probes.choice import Averages, best, best_of
 from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
 from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, Probe, Study, probabilities, study
 from beats_jax.evaluation.result import EvaluationResult, evaluate_predictions
+from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.embeddings import Embeddings, embed_manifest
-from beats_jax.pipelines.encoders import Encoder, FilterbankEncoder, ModelEncoder, untrained
+from beats_jax.pipelines.encoders import Encoder, filterbank_encoder, model_encoder, untrained
 from beats_jax.pipelines.evaluation import data_of, new_folder
 from beats_jax.pipelines.probe_data import FoldPlan, base_data, enough_folds, fold_notes, known_to_the_run, plan_folds, targets_of
 from beats_jax.pipelines.probe_results import Probed, write_probe
 from beats_jax.pipelines.tokens import read_tokens, without_facts
 from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE
-from beats_jax.weights.model import Model
-from beats_jax.weights.pretrained import load
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
@@ -138,12 +137,12 @@ def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
         if not -count <= layer < count:
             raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}")
     poolings = settings.poolings or model.poolings
-    encoders: dict[str, Encoder] = {MODEL: ModelEncoder(model, poolings)}
+    encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings)}
     for name in settings.baselines:
         if name not in BASELINES:
             raise UserError(f"baseline {name!r} is not known; {nearest(name, list(BASELINES))}")
         random = name == RANDOM
-        encoders[name] = ModelEncoder(untrained(model, settings.seed), poolings) if random else FilterbankEncoder(model.audio)
+        encoders[name] = model_encoder(untrained(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
     return encoders
 
 
@@ -174,7 +173,7 @@ def _embedded(
         how = f"in {embeddings.seconds:.1f} s, kept in" if embeddings.seconds else "read from"
         print(f"{name}: {len(embeddings.manifest)} embeddings {how} {embeddings.cached}", flush=True)
         manifest = without_facts(embeddings.manifest)  # the next encoder gets what this one could read
-        if settings.layers and isinstance(encoder, ModelEncoder):
+        if settings.layers and len(encoder.layers) > 1:
             wanted = [layer % len(embeddings.layers) for layer in settings.layers]
             layers = tuple(embeddings.layers[layer] for layer in wanted)
             embeddings = replace(embeddings, values=embeddings.values[wanted], layers=layers)

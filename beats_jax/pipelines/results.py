@@ -73,7 +73,7 @@ def _write_results(
         )  # fmt: skip
         write_text(report, markdown)
     else:
-        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment)
+        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
         write_report(
             report,
             title=measured.title,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ import numpy as np
 
 from beats_jax.config import Experiment, to_mapping
 from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
-from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, joined_batches, rows_by_role
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid, evaluation_grid
+from beats_jax.inference.job import batch_samples
+from beats_jax.inference.program import Architecture, ObjectiveProgram
 from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
+from beats_jax.pipelines.prediction import RowPredictions, predict_rows
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.starting_point import StartingPoint
 from beats_jax.training import optimizer as optimizers
@@ -119,6 +124,31 @@ class Run:
         }
         return joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
 
+    def predict_rows(self, predict: Any, weights: Any, rows: Manifest, num_classes: int) -> RowPredictions:
+        """What `predict`, the objective's compiled function, gives for every row with these weights."""
+        program = ObjectiveProgram(predict, weights, self.experiment.audio, self._patch_samples)
+        return predict_rows(program, rows, self.grid, num_classes, samples=self.samples, **self.reading)
+
+    @property
+    def grid(self) -> Grid:
+        """The windows in which rows are evaluated."""
+        return evaluation_grid(self.experiment.data, self.experiment.audio)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How windows are read and computed: options of `inference.job.answer_rows`."""
+        data = self.experiment.data
+        return {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "mesh": self.mesh}
+
+    @cached_property
+    def samples(self) -> int:
+        """Length of the batches of every evaluation of the run, so that they share one compiled program."""
+        return batch_samples(self.data.manifest, self.grid, self.experiment.audio.sample_rate)
+
+    @property
+    def _patch_samples(self) -> int:
+        return Architecture(self.experiment.model, self.experiment.audio).min_samples
+
     def note_errors(self, errors: tuple[Any, ...]) -> None:
         """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""
         for error in errors:
@@ -132,11 +162,10 @@ class Run:
 
 def require_a_patch(experiment: Experiment) -> None:
     """Raises `UserError` when a training window is shorter than the encoder's first patch."""
-    settings = experiment.audio.filterbank
-    samples = settings.frame_samples + (min_frames(experiment.model) - 1) * settings.hop_samples
-    if round(experiment.data.window_seconds * settings.sample_rate) < samples:
+    rate, samples = experiment.audio.sample_rate, Architecture(experiment.model, experiment.audio).min_samples
+    if round(experiment.data.window_seconds * rate) < samples:
         raise UserError(
-            f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / settings.sample_rate:g} s "
+            f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / rate:g} s "
             f"at least (one patch of {min_frames(experiment.model)} frames)"
         )
 

@@ -22,11 +22,19 @@ class Clips:
     """What can be shown of measured rows.
 
     Attributes:
-      rows: the rows, [N]. result: what was found. probabilities: float64 [N, C]. experiment: how the model hears.
+      rows: the rows, [N]. result: the metrics. probabilities: float64 [N, C]. experiment: how recordings are read.
+      peaks: float64 [N, C], where the window with the largest logit of each class starts; None = rows are one window long.
     """
 
-    def __init__(self, rows: Manifest, result: EvaluationResult, probabilities: np.ndarray, experiment: Experiment) -> None:
-        self.rows, self.result, self.probabilities, self.experiment = rows, result, probabilities, experiment
+    def __init__(
+        self,
+        rows: Manifest,
+        result: EvaluationResult,
+        probabilities: np.ndarray,
+        experiment: Experiment,
+        peaks: np.ndarray | None = None,
+    ) -> None:
+        self.rows, self.result, self.probabilities, self.experiment, self.peaks = rows, result, probabilities, experiment, peaks
 
     def worst_errors(self) -> list[Example]:
         """The most confident mistakes, as many as `evaluation.worst_errors`."""
@@ -52,14 +60,14 @@ class Clips:
 
     def gallery(self) -> list[Example]:
         """The clip of every class that the model is surest of, with the model's own input."""
-        hear = self._model_input()
+        model_input = self._model_input()
         examples = []
         for column, name in enumerate(self.result.class_names):
             own = [i for i in range(len(self.rows)) if self._is(i, name)]
             if own:
                 best = max(own, key=lambda i, column=column: float(self.probabilities[i, column]))
                 example = self._example(best, name, float(self.probabilities[best, column]))
-                fbank = None if example.waveform is None else hear(example.waveform)
+                fbank = None if example.waveform is None else model_input(example.waveform)
                 examples.append(example._replace(label=name, fbank=fbank))
         return examples
 
@@ -67,8 +75,11 @@ class Clips:
         return name in self.rows.labels[row]
 
     def _example(self, i: int, prediction: str, probability: float) -> Example:
+        """The window in which the model is surest of the prediction: the one by which a long row was judged most."""
         rows, audio, seconds = self.rows, self.experiment.audio, self.experiment.data.heard_seconds
         start = float(np.nan_to_num(rows.starts[i]))
+        if self.peaks is not None and prediction in self.result.class_names:
+            start = float(self.peaks[i, self.result.class_names.index(prediction)])
         length = min(seconds, float(rows.ends[i]) - start) if np.isfinite(rows.ends[i]) else seconds
         file, label = str(rows.files[i]), ", ".join(rows.labels[i]) or "(none)"
         try:
@@ -83,11 +94,11 @@ class Clips:
         samples = max(round(self.experiment.data.heard_seconds * settings.sample_rate), settings.frame_samples)
         compute = jax.jit(lambda waveforms, lengths: filterbank(waveforms, lengths, settings))
 
-        def hear(waveform: np.ndarray) -> np.ndarray:
+        def read_input(waveform: np.ndarray) -> np.ndarray:
             padded = np.zeros((1, samples), np.float32)
             padded[0, : len(waveform)] = waveform[:samples]
             fbank, frame_mask = compute(padded, np.array([min(len(waveform), samples)], np.int32))
             real = np.asarray(fbank)[0][np.asarray(frame_mask)[0]]
             return real if len(real) else np.asarray(fbank)[0][:1]
 
-        return hear
+        return read_input

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from beats_jax.config import Experiment
-from beats_jax.datasets.loader import evaluation_batches
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.objectives.state import with_parameters
-from beats_jax.parallel.mesh import put_batch, replicated
 from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
-from beats_jax.pipelines.prediction import LogitsFunction, RowPredictions, cross_entropy, encoded_labels, predict_rows
+from beats_jax.pipelines.prediction import RowPredictions, cross_entropy, encoded_labels
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
 from beats_jax.pipelines.results import read_history, write_results
 from beats_jax.pipelines.run import Run, reported_step
@@ -26,7 +23,7 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.statistics import with_statistics
 from beats_jax.pipelines.workdir import write_text
 from beats_jax.training.loop import FitResult
-from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.bundle import Bundle, Reading, save_bundle
 
 WAYS = ("last_epoch", "selected")  # of choosing the weights: keys of metrics.json begin with these where both were measured
 VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop evaluates; training.monitor may name any, or loss
@@ -44,7 +41,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
-    chosen = weights[experiment.training.select]
+    chosen, data_config = weights[experiment.training.select], experiment.data
     trained = Bundle(
         jax.device_get(run.objective.exported(chosen)),
         start.model,
@@ -53,6 +50,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
         experiment.data.multi_label,
         f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}",
         licence=start.licence,
+        reading=Reading(data_config.heard_seconds, data_config.hop_seconds, data_config.trim_below_dbfs),
     )
     save_bundle(workdir / "model", trained)
     measured = run.measure_weights(weights, fitted)
@@ -77,26 +75,15 @@ class _Run(Run):
 
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
         super().__init__(experiment, workdir, data)
-        self._predict = jax.jit(self.objective.predict, out_shardings=replicated(self.mesh))
+        self._predict = jax.jit(self.objective.predict)
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
         """With the parameters of the checkpoint, if there is one."""
         return state if start.params is None else with_parameters(state, start.params)
 
-    def logits_of(self, weights: Any) -> LogitsFunction:
-        """The model with these weights, as a function of a batch's arrays."""
-
-        def logits(arrays: dict[str, np.ndarray]) -> np.ndarray:
-            with jax.set_mesh(self.mesh):  # without it every device would compute the whole batch's filterbank
-                return np.asarray(self._predict(weights, put_batch(self.mesh, arrays))["logits"])
-
-        return logits
-
     def predict(self, weights: Any, rows: Manifest) -> RowPredictions:
-        """What the model with these weights says of every row."""
-        vocabulary = self.data.vocabulary
-        batches = evaluation_batches(rows, vocabulary, self.experiment.data, self.experiment.audio)
-        return predict_rows(self.logits_of(weights), batches, len(rows), len(vocabulary))
+        """What the model with these weights predicts for every row."""
+        return self.predict_rows(self._predict, weights, rows, len(self.data.vocabulary))
 
     def measure_weights(self, weights: Mapping[str, Any], fitted: FitResult) -> Measured:
         """What the chosen weights do on the test rows, or on the validation rows where there is no test.
@@ -125,7 +112,7 @@ class _Run(Run):
         found = self.predict(weights, rows)
         self.note_errors(found.errors)
         probabilities = found.probabilities(self.experiment.data.multi_label)
-        return measure(self.experiment, rows.take(found.rows), self.data.vocabulary, probabilities, title, point)
+        return measure(self.experiment, rows.take(found.rows), self.data.vocabulary, probabilities, title, point, found.peaks)
 
     def evaluation_of(self, rows: Manifest) -> Callable[[Any, int], dict[str, float]]:
         """The loop's evaluation on validation rows: loss and `VALIDATION_METRICS`, without intervals."""

@@ -29,6 +29,20 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Reading:
+    """The windows of recordings in which a trained model was measured, so that it predicts in the same ones.
+
+    Attributes:
+      window_seconds, hop_seconds: of `inference.grid.Grid`; a window of 0 = not known.
+      trim_below_dbfs: level below which both ends of a file were cut off; 0 = nothing was cut.
+    """
+
+    window_seconds: float = 0.0
+    hop_seconds: float = 0.0
+    trim_below_dbfs: float = 0.0
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A model at rest.
 
@@ -40,6 +54,7 @@ class Bundle:
       source: where the weights came from, free text.
       source_sha256: hash of the file they were read from; empty where they were trained here.
       licence: of the weights, as an SPDX name or free text; empty = not known.
+      reading: windows of recordings.
     """
 
     params: Params
@@ -50,6 +65,7 @@ class Bundle:
     source: str
     source_sha256: str = ""
     licence: str = ""
+    reading: Reading = Reading()
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -95,6 +111,7 @@ def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
         "source": bundle.source,
         "source_sha256": bundle.source_sha256,
         "licence": bundle.licence,
+        "reading": to_mapping(bundle.reading),
         "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
@@ -156,6 +173,7 @@ def load_bundle(path: str | Path) -> Bundle:
         source=facts["source"],
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
+        reading=from_mapping(Reading, facts.get("reading", {}), f"{facts_file}: reading"),
     )
 
 

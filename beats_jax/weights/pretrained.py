@@ -1,4 +1,4 @@
-"""From a name or a path to a ready `Model`: published checkpoints, our own model folders, runs of `python -m beats_jax.train`."""
+"""From a name or a path to a model at rest: published checkpoints, our own model folders, runs of `python -m beats_jax.train`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,14 @@ from beats_jax.errors import LicenceWarning, UserError
 from beats_jax.weights import formats
 from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle
 from beats_jax.weights.download import ensure
-from beats_jax.weights.model import Encoding, Model
 from beats_jax.weights.published import check_architecture, find, registry, stated_settings, suggestion
 from beats_jax.weights.raw import read_raw
-
-__all__ = ["Encoding", "Model", "load", "read_checkpoint"]
 
 RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
 
-def load(source: str | Path, dtype: str = "float32") -> Model:
-    """Loads a model.
-
-    Args:
-      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder (ours, or
-        one of the Hugging Face hub) or the `model.safetensors` in it; or the folder of a training run. A path that exists goes
-        before a name.
-      dtype: compute precision, float32 or bfloat16; parameters and results are float32.
-    Raises:
-      UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.
-    Warns:
-      LicenceWarning: the weights are for non-commercial use only; once in a process for each licence.
-    """
-    return Model(read_checkpoint(source), dtype)
-
-
 def read_checkpoint(source: str | Path) -> Bundle:
-    """What `load` reads, at rest: parameters as numpy arrays, configuration, labels. Arguments and errors as `load`."""
+    """A model at rest: numpy parameters, configuration, labels. Source, errors and warning as `inference.model.load`."""
     path = Path(source).expanduser()
     if path.exists():
         bundle = _read_path(path)

@@ -86,7 +86,9 @@ def test_stretches_of_one_file_are_cut_from_one_pass(tmp_path, monkeypatch):
     opened = []
     from beats_jax.inference import stream
 
-    monkeypatch.setattr(stream, "blocks", lambda *args, _blocks=stream.blocks, **options: (opened.append(1), _blocks(*args, **options))[1])
+    monkeypatch.setattr(
+        stream, "blocks", lambda *args, _blocks=stream.blocks, **options: (opened.append(1), _blocks(*args, **options))[1]
+    )
     batches = list(window_batches(recordings, Grid(1.0), AUDIO, 2))
     found = windows_of(batches)
     assert len(opened) == 3  # rows 0 to 2, the whole file, rows 4 and 5
@@ -147,7 +149,9 @@ def test_a_reader_that_stops_early_leaves_no_thread(tmp_path):
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("wrong", [{"window_seconds": 0}, {"window_seconds": 1, "hop_seconds": -1}, {"window_seconds": 1, "tail": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"window_seconds": 0}, {"window_seconds": 1, "hop_seconds": -1}, {"window_seconds": 1, "tail": "x"}]
+)
 def test_a_grid_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(UserError):
         Grid(**wrong)

@@ -25,11 +25,12 @@ import beats_jax
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file
+from beats_jax.inference.model import Model
+from beats_jax.inference.program import forward
 from beats_jax.models import registry
 from beats_jax.models.forms import PORTABLE
 from beats_jax.models.heads import pool
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.model import Model
 
 MAGIC = b"BEATSJX1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -95,7 +96,8 @@ def program_of(model: Model, samples: int) -> jax_export.Exported:
     special = registry.num_special(model.config)
 
     def program(weights: Sequence[jax.Array], waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
-        out = model.trace(jax.tree.unflatten(structure, weights), waveforms, lengths)
+        inputs = {"waveforms": waveforms, "lengths": lengths}
+        out = forward(model.architecture, jax.tree.unflatten(structure, weights), inputs)
         results = {"embedding": pool(out.features, out.token_mask, "mean", special)}
         if out.codes is not None:
             results["codes"] = out.codes

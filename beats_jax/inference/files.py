@@ -1,0 +1,235 @@
+"""A loaded model over audio files: embeddings and probabilities as arrays or tables."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from beats_jax.audio.io import AudioError, find_audio
+from beats_jax.audio.survey import survey
+from beats_jax.config import AudioConfig
+from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.job import answer_rows
+from beats_jax.inference.program import Outputs, Program
+from beats_jax.inference.reduce import EachWindow, MeanLogits, OnError, Pooled, Reducer, Row, Window, pool_window
+from beats_jax.inference.stream import Recordings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from beats_jax.inference.model import Files, Model
+
+PathLike = str | os.PathLike[str]
+THREADS = 4  # recordings that are decoded at once
+
+
+def file_rows(
+    program: Program,
+    files: Sequence[PathLike],
+    grid: Grid,
+    reducer: Reducer,
+    *,
+    trim_below_dbfs: float = 0.0,
+    on_error: OnError = "nan",
+    batch_size: int = 16,
+    threads: int = THREADS,
+) -> list[Row]:
+    """The answer for every file, in their order.
+
+    Args:
+      trim_below_dbfs: level below which both ends of a file do not count; 0 = all of it counts.
+    Raises:
+      UserError: no files. AudioError: the first bad file, with `on_error` raise.
+    """
+    if not len(files):
+        raise UserError("the list of files is empty; give at least one audio file")
+    recordings, silent = Recordings.of_files(files), {}
+    if trim_below_dbfs:
+        recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
+        if silent and on_error == "raise":
+            raise next(iter(silent.values()))
+    heard = answer_rows(
+        program, recordings, grid, reducer, batch_size=batch_size, threads=threads, on_error=on_error, skip=silent
+    )
+    unusable = [Row(row, None, error, math.nan, math.nan) for row, error in silent.items()]
+    return sorted([*heard, *unusable], key=lambda row: row.row)
+
+
+def trim(
+    recordings: Recordings, audio: AudioConfig, below_dbfs: float, threads: int = THREADS
+) -> tuple[Recordings, dict[int, AudioError]]:
+    """Whole files without the quiet at both ends, as `datasets.validation` finds it, and those without any sound, by row."""
+
+    def sound(file: str) -> tuple[float, float] | AudioError:
+        try:
+            found = survey(file, channel=audio.channel, below_dbfs=below_dbfs).sound
+        except AudioError as error:
+            return error
+        assert found is not None
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(sound, map(str, recordings.files.tolist())))
+    bounds = np.array([(math.nan, math.nan) if isinstance(one, AudioError) else one for one in found], np.float64)
+    silent = {row: one for row, one in enumerate(found) if isinstance(one, AudioError)}
+    return Recordings(recordings.files, bounds[:, 0], bounds[:, 1]), silent
+
+
+def file_vectors(
+    model: Model, files: Sequence[PathLike], *, pooling: str = "mean", layer: int = -1, grid: Grid | None = None, **options: Any
+) -> list[Row]:
+    """One vector a file, float32 [D], from all tokens of all its windows; options as in `file_rows`.
+
+    Args:
+      pooling, layer: as in `Model.embed`. grid: windows; None = `Model.grid`.
+    Raises:
+      UserError: no files, or an unknown pooling or layer.
+    """
+    model.require_pooling(pooling, layer)
+    program = model.program(Outputs((pooling,), (layer,)))
+    found = file_rows(program, files, grid or model.grid(), Pooled((pooling,)), **options)
+    return [row if row.value is None else row._replace(value=row.value[0, 0]) for row in found]
+
+
+def file_scores(model: Model, files: Sequence[PathLike], *, grid: Grid | None = None, **options: Any) -> list[Row]:
+    """Probabilities of every file, float64 [C], by the model's own rule from the mean of its windows' logits.
+
+    Options as in `file_rows`; the quiet ends do not count where the model was measured without them.
+
+    Raises:
+      UserError: no files, or a model without a head. AudioError: the first bad file, with `on_error` raise.
+    """
+    model.require_head()
+    options = {"trim_below_dbfs": model.reading.trim_below_dbfs, **options}
+    found = file_rows(model.program(Outputs(logits=True)), files, grid or model.grid(), MeanLogits(), **options)
+    rule = model.multi_label
+    return [row if row.value is None else row._replace(value=probabilities(row.value.logits, rule)) for row in found]
+
+
+def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """float64 [..., C] from logits: sigmoid for several labels a row, softmax for one."""
+    from scipy.special import expit, softmax
+
+    logits = np.asarray(logits, np.float64)
+    return expit(logits) if multi_label else softmax(logits, axis=-1)
+
+
+def embed_files(
+    model: Model,
+    files: Files,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    pooling: str = "mean",
+    layer: int = -1,
+    batch_size: int = 16,
+) -> pd.DataFrame:
+    """Embeddings of recordings.
+
+    Args:
+      files: a file, a folder (all recordings below it), or a list of files.
+      window_seconds: a row for each window of this length; None = a row a file, from all of its windows (`Model.grid`).
+      hop_seconds: from one window to the next; None = the length of a window.
+      pooling, layer: as in `Model.embed`.
+    Returns:
+      columns file, start, end (seconds; the last window ends where the sound ends), embedding (float32 [D]). A file that
+      cannot be read to its end has a row of NaN that starts where reading stopped; `attrs["errors"]` holds the reasons by file.
+    Raises:
+      UserError: no recordings, or an unknown pooling or layer.
+    """
+    import pandas as pd
+
+    model.require_pooling(pooling, layer)
+    names, unusable = recordings_of(files)
+    grid = model.grid(window_seconds, hop_seconds)
+    if window_seconds is None:
+        found = file_vectors(model, names, pooling=pooling, layer=layer, grid=grid, batch_size=batch_size)
+        pieces = _whole
+    else:
+        program = model.program(Outputs((pooling,), (layer,)))
+        found = file_rows(program, names, grid, EachWindow(), on_error="rest", batch_size=batch_size)
+        pieces = _each(lambda window: pool_window(window.values, (pooling,))[0, 0])
+    nothing = np.full(model.num_features, np.nan, np.float32)
+    rows = list(_table_rows(names, found, pieces, nothing))
+    table = pd.DataFrame(rows, columns=["file", "start", "end", "embedding"])
+    table.attrs["errors"] = unusable | {names[row.row]: row.error.reason for row in found if row.error}
+    return table
+
+
+def predict_files(
+    model: Model, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int = 16
+) -> pd.DataFrame:
+    """Class probabilities of recordings; arguments, rows and errors as in `embed_files`.
+
+    Returns:
+      columns file, start, end and one a class, float64.
+    Raises:
+      UserError: no recordings, or a model without a head.
+    """
+    import pandas as pd
+
+    model.require_head()
+    names, unusable = recordings_of(files)
+    grid = model.grid(window_seconds, hop_seconds)
+    if window_seconds is None:
+        found, pieces = file_scores(model, names, grid=grid, batch_size=batch_size), _whole
+    else:
+        found = file_rows(model.program(Outputs(logits=True)), names, grid, EachWindow(), on_error="rest", batch_size=batch_size)
+        pieces = _each(lambda window: probabilities(window.values["logits"], model.multi_label))
+    rows = list(_table_rows(names, found, pieces, np.full(len(model.labels), np.nan)))
+    places = pd.DataFrame([row[:3] for row in rows], columns=["file", "start", "end"])
+    scores = pd.DataFrame(np.stack([row[3] for row in rows]), columns=list(model.labels))
+    table = pd.concat([places, scores], axis=1)
+    table.attrs["errors"] = unusable | {names[row.row]: row.error.reason for row in found if row.error}
+    return table
+
+
+Pieces = Callable[[Row], Iterable[tuple[float, float, np.ndarray]]]
+
+
+def _whole(row: Row) -> Iterable[tuple[float, float, np.ndarray]]:
+    yield row.start, row.end, row.value
+
+
+def _each(value: Callable[[Window], np.ndarray]) -> Pieces:
+    return lambda row: ((window.start, window.start + window.seconds, value(window)) for window in row.value)
+
+
+def _table_rows(
+    names: Sequence[str], found: Iterable[Row], pieces: Pieces, nothing: np.ndarray
+) -> Iterable[tuple[str, float, float, np.ndarray]]:
+    """(file, start, end, value) of everything that was found, and of what could not be read."""
+    for row in found:
+        name = names[row.row]
+        if row.value is not None:
+            yield from ((name, *piece) for piece in pieces(row))
+        if row.error is not None:
+            yield name, (row.end if row.value is not None else 0.0), math.nan, nothing
+
+
+def recordings_of(files: Files) -> tuple[list[str], dict[str, str]]:
+    """The names of the recordings that a caller means: a file, all below a folder, or a list of files; and those left out, why.
+
+    Raises:
+      UserError: there are none, or it is something else.
+    """
+    if isinstance(files, str | os.PathLike):
+        path = Path(files)
+        if not path.is_dir():
+            return [str(path)], {}
+        paths, errors = find_audio(path)
+        if not paths:
+            raise UserError(f"{path} holds no recordings")
+        return [str(found) for found in paths], {str(error.path): error.reason for error in errors}
+    wrong = next((file for file in files if not isinstance(file, str | os.PathLike)), None)
+    if wrong is not None:
+        raise UserError(f"the list of files holds a {type(wrong).__name__}; give names of files, or a folder")
+    if not len(files):
+        raise UserError("the list of files is empty; give at least one audio file")
+    return [os.fspath(file) for file in files], {}

@@ -1,0 +1,87 @@
+"""One job: a program over recordings, one answer a recording, on one process or several."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from beats_jax.audio.io import AudioError, audio_info
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.program import Program
+from beats_jax.inference.reduce import OnError, Reducer, Row, reduce_rows
+from beats_jax.inference.run import run
+from beats_jax.inference.stream import Stretches, window_batches
+
+HEADER_THREADS = 8
+
+
+def iterate_rows(
+    program: Program,
+    recordings: Stretches,
+    grid: Grid,
+    reducer: Reducer,
+    *,
+    batch_size: int,
+    threads: int = 2,
+    mesh: jax.sharding.Mesh | None = None,
+    on_error: OnError = "nan",
+    samples: int = 0,
+    skip: Container[int] = (),
+) -> Iterator[Row]:
+    """Runs the program over every window of every row and reduces them to one answer a row, given as soon as it is known.
+
+    The windows are those of `grid`; where all rows are shorter than a window, batches are no longer than the longest row, so that
+    no padding is computed.
+
+    Args:
+      batch_size: windows at once. threads: recordings that are decoded at once. mesh: see `run.run`. skip: rows to leave out.
+      samples: length of the batches, where several jobs shall share one compiled program; 0 = what these rows need.
+    Raises:
+      AudioError: the first bad row, with `on_error` raise.
+    """
+    samples = max(program.min_samples, samples or batch_samples(recordings, grid, program.audio.sample_rate))
+    batches = window_batches(recordings, grid, program.audio, batch_size, samples=samples, threads=threads, skip=skip)
+    return reduce_rows(run(program, batches, mesh=mesh), reducer, on_error)
+
+
+def answer_rows(program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, **options: Any) -> list[Row]:
+    """All of `iterate_rows`, in the order of the rows."""
+    return sorted(iterate_rows(program, recordings, grid, reducer, **options), key=lambda row: row.row)
+
+
+def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:
+    """Samples of the longest window that the rows are known to have: of a short row, its own length.
+
+    Lengths are those that validation found (`metadata["seconds"]` of a manifest), else what headers state; a file that turns out
+    to be longer makes its batch longer (`stream.window_batches`), so a wrong header costs time and changes nothing.
+    """
+    window = grid.window_samples(sample_rate)
+    starts, ends = np.nan_to_num(np.asarray(recordings.starts, np.float64)), np.asarray(recordings.ends, np.float64)
+    unknown = np.isnan(ends)
+    ends = ends.copy()
+    known = getattr(recordings, "metadata", {}).get("seconds")
+    if known is not None:
+        ends[unknown] = known[unknown]
+    elif unknown.any():
+        ends[unknown] = header_seconds([str(file) for file in recordings.files[unknown].tolist()])
+    longest = np.nanmax(ends - starts, initial=0.0)
+    return min(window, math.ceil(longest * 100) * sample_rate // 100) if longest > 0 else window
+
+
+def header_seconds(files: Sequence[str | os.PathLike[str]]) -> np.ndarray:
+    """float64 [N], durations as headers state them; NaN where a file cannot be opened."""
+
+    def seconds(file: str | os.PathLike[str]) -> float:
+        try:
+            return audio_info(file).seconds
+        except (AudioError, OSError):
+            return math.nan  # listed when it is read
+
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        return np.array(list(pool.map(seconds, files)), np.float64)

@@ -1,0 +1,328 @@
+"""A loaded model: waveforms or files in; features, embeddings, logits and probabilities out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.config import AudioConfig, ModelConfig
+from beats_jax.config.validation import nearest
+from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid, cap_window
+from beats_jax.inference.inputs import Array, checked_lengths, checked_mask, checked_waveforms, ends_of
+from beats_jax.inference.program import Architecture, ModelProgram, Outputs, compiled_forward
+from beats_jax.models import registry
+from beats_jax.models.forms import AUTO, Forms
+from beats_jax.models.heads import POOLINGS
+from beats_jax.parallel.devices import native_dtype
+from beats_jax.weights.audioset import readable_names
+from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.mapped import release
+from beats_jax.weights.pretrained import read_checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WINDOW_SECONDS = 10.0  # of recordings, where the model does not know how it was measured: the clips of AudioSet
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class Encoding(NamedTuple):
+    """Features of a batch; values at tokens whose mask is False are finite and without meaning."""
+
+    features: jax.Array  # float32 [B, T, D]
+    token_mask: jax.Array  # bool [B, T], True = real
+    layers: jax.Array | None  # float32 [L+1, B, T, D]: input of layer 1, then each layer's output, before any final norm
+    num_special: int  # special tokens that lead the features: BEATs 0, EAT 1 (CLS), AST 2 (CLS, DIST)
+    logits: jax.Array | None  # float32 [B, C] where the model has a head, else None
+    codes: jax.Array | None = None  # int32 [B, T] where the model is a tokenizer, else None
+
+
+class Model:
+    """An encoder with its front-end, and its head where it has one. Made by `beats_jax.load`.
+
+    Two ways to say where the sound ends. `lengths` (samples) follows our rule: only frames wholly inside the sound count, and a
+    clip in a batch gives what it gives alone. `padding_mask` (True = padding) follows the published code, edge effects included;
+    a front-end of fixed length (AST, EAT) has no such code, there a mask over samples says where each clip ends, as `lengths` do.
+    Clips too short for one token (2800 samples for BEATs) are padded with zeros and count as one time patch.
+
+    Attributes:
+      config: architecture. audio: front-end. params: nested float32 parameters. labels: class names in the order of the logits.
+      architecture: what its programs are compiled for. min_samples: samples that give one token.
+      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from. licence: of the
+      weights; empty = not known. reading: windows in which it was measured, where it was trained here.
+    """
+
+    def __init__(self, bundle: Bundle, dtype: str = "float32", forms: Forms = AUTO) -> None:
+        dtype = native_dtype() if dtype == "auto" else dtype
+        if dtype not in ("float32", "bfloat16"):
+            raise UserError(f"dtype is {dtype!r}; allowed: float32, bfloat16, auto")
+        self.config: ModelConfig = bundle.model
+        self.audio: AudioConfig = bundle.audio
+        self.labels: tuple[str, ...] = bundle.labels
+        self.multi_label: bool = bundle.multi_label
+        self.source: str = bundle.source
+        self.source_sha256: str = bundle.source_sha256
+        self.licence: str = bundle.licence
+        self.reading = bundle.reading
+        self._bundle = replace(bundle, params={})  # all but the tensors
+        self.params = _on_devices(bundle.params)
+        self.architecture = Architecture(replace(self.config, checkpoint=""), self.audio, dtype, forms)
+        self.min_samples = self.architecture.min_samples
+
+    def __repr__(self) -> str:
+        head = f", {len(self.labels)} classes" if self.labels else ""
+        dtype = self.architecture.dtype
+        return (
+            f"<{self.config.family} of {self.num_layers} layers x {self.num_features}{head}, {self.sample_rate} Hz, {dtype}, "
+            f"from {self.source or 'no named source'}>"
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the waveforms it reads, in Hz."""
+        return self.audio.sample_rate
+
+    @property
+    def num_features(self) -> int:
+        """Width D of features and embeddings."""
+        return registry.num_features(self.config)
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of blocks; `encode(..., layers=True)` gives L + 1 states."""
+        return registry.num_layers(self.config)
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """Names that `embed` takes: `cls` only where there are special tokens."""
+        return POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
+
+    def encode(self, waveforms: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
+        """Token features.
+
+        Args:
+          waveforms: floating point [B, samples] at `sample_rate`, full scale +-1.
+          padding_mask: bool [B, samples], True = padding, reduced to tokens as the published code does; None = all is sound.
+          layers: also return the state before the first and after every block.
+        Raises:
+          UserError: wrong shape, type or values.
+        """
+        return self._encoded(self._inputs(waveforms, padding_mask, None), layers)
+
+    def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
+        """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
+        return self._encoded(self._fbank_inputs(fbank, padding_mask), layers)
+
+    def embed(
+        self,
+        waveforms: Array | list[Any],
+        lengths: Array | None = None,
+        pooling: str = "mean",
+        layer: int = -1,
+        sample_rate: int | None = None,
+    ) -> jax.Array:
+        """One vector per clip, float32 [B, D], from its real tokens only.
+
+        Args:
+          waveforms: floating point [B, samples], or a list of clips of any lengths, float [samples] each.
+          lengths: int [B], samples of sound in each clip, 0 to S; None = all. A clip of length 0 gives zeros.
+          pooling: mean | max | first | last | std of the tokens that are not special; cls: the special ones (AST, EAT).
+          layer: -1 = the features; else an index into `encode(..., layers=True).layers`.
+          sample_rate: of the waveforms in Hz; another than the model's is resampled. None = the model's.
+        Raises:
+          UserError: wrong shape, type, values, pooling or layer.
+        """
+        self.require_pooling(pooling, layer)
+        program = self.program(Outputs((pooling,), (layer,)))
+        values = program(self.params, self._sound(waveforms, lengths, sample_rate))
+        if pooling == "std":
+            return jnp.sqrt(values["m2"][:, 0] / jnp.maximum(values["count"], 1)[:, None])
+        return values[pooling][:, 0]
+
+    def require_pooling(self, pooling: str, layer: int = -1) -> None:
+        """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""
+        if pooling not in self.poolings:
+            raise UserError(f"pooling is {pooling!r}; {nearest(pooling, list(self.poolings))}")
+        count = self.num_layers + 1
+        if not -count <= layer < count:
+            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
+
+    def logits(
+        self,
+        waveforms: Array | list[Any],
+        padding_mask: Array | None = None,
+        lengths: Array | None = None,
+        sample_rate: int | None = None,
+    ) -> jax.Array:
+        """Class logits of each clip, float32 [B, C], in the order of `labels`; give `padding_mask` or `lengths` or neither.
+
+        Raises:
+          UserError: the model has no head; wrong shape, type or values; both a mask and lengths.
+        """
+        self.require_head()
+        if padding_mask is not None:
+            if lengths is not None:
+                raise UserError("padding_mask and lengths are both given; give one of them")
+            out = self._encoded(self._inputs(waveforms, padding_mask, sample_rate), layers=False)
+            assert out.logits is not None
+            return out.logits
+        return self.program(Outputs(logits=True))(self.params, self._sound(waveforms, lengths, sample_rate))["logits"]
+
+    def predict(
+        self,
+        waveforms: Array | list[Any],
+        padding_mask: Array | None = None,
+        lengths: Array | None = None,
+        sample_rate: int | None = None,
+    ) -> jax.Array:
+        """Class probabilities by the model's own rule, float32 [B, C]: sigmoid where `multi_label`, else softmax.
+
+        Arguments and errors as `logits`.
+        """
+        logits = self.logits(waveforms, padding_mask, lengths, sample_rate)
+        return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits, axis=-1)
+
+    def embed_files(
+        self,
+        files: Files,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        pooling: str = "mean",
+        layer: int = -1,
+        batch_size: int = 16,
+    ) -> pd.DataFrame:
+        """Embeddings of recordings of any length, rate and format; see `inference.files.embed_files`."""
+        from beats_jax.inference.files import embed_files
+
+        return embed_files(self, files, window_seconds, hop_seconds, pooling, layer, batch_size)
+
+    def predict_files(
+        self,
+        files: Files,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        batch_size: int = 16,
+    ) -> pd.DataFrame:
+        """Class probabilities of recordings of any length, rate and format; see `inference.files.predict_files`."""
+        from beats_jax.inference.files import predict_files
+
+        return predict_files(self, files, window_seconds, hop_seconds, batch_size)
+
+    def top(self, file: str | os.PathLike[str], count: int = 5) -> list[tuple[str, float]]:
+        """The likeliest labels of a recording with their probabilities; AudioSet's identifiers by their names.
+
+        Raises:
+          UserError: the model has no head, or the file cannot be read.
+        """
+        from beats_jax.inference.files import file_scores
+
+        self.require_head()
+        scores = file_scores(self, [file], on_error="raise")[0].value
+        best = np.argsort(-scores)[:count]
+        return [(name, float(scores[k])) for k, name in zip(best, readable_names(self.labels[k] for k in best), strict=True)]
+
+    def require_head(self) -> None:
+        """Raises `UserError` where there are no classes to predict."""
+        if not self.labels:
+            raise UserError(f"the model {self.source or self.config.family} has no classification head; use embed or encode")
+
+    def program(self, outputs: Outputs) -> ModelProgram:
+        """What `inference.run` computes with this model; see `inference.program.Outputs`."""
+        return ModelProgram(self.architecture, self.params, outputs)
+
+    def grid(self, window_seconds: float | None = None, hop_seconds: float | None = None) -> Grid:
+        """The windows of recordings: those that are given, else those in which the model was measured, else 10 s; a model of one
+        number of frames takes no longer ones.
+        """
+        window = window_seconds or self.reading.window_seconds or WINDOW_SECONDS
+        hop = hop_seconds if hop_seconds is not None else (0.0 if window_seconds else self.reading.hop_seconds)
+        return cap_window(Grid(window, hop), self.audio)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
+        return save_bundle(path, replace(self._bundle, params=self.params))
+
+    def _encoded(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
+        out = compiled_forward(self.architecture, self.params, inputs, layers=layers)
+        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
+
+    def _sound(self, waveforms: Array | list[Any], lengths: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
+        """Checked waveforms, padded to one token at least, and where each clip ends."""
+        sound = checked_waveforms(waveforms, self.sample_rate, sample_rate)
+        ends = sound.lengths if lengths is None else checked_lengths(lengths, sound)
+        return {"waveforms": jnp.asarray(sound.padded(self.min_samples)), "lengths": jnp.asarray(ends)}
+
+    def _inputs(self, waveforms: Array | list[Any], padding_mask: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
+        """As `_sound`, with a mask in place of lengths; a clip too short for a token is told from its zeros by its length."""
+        sound = checked_waveforms(waveforms, self.sample_rate, sample_rate)
+        batch, samples = sound.waveforms.shape
+        missing = max(0, self.min_samples - samples)
+        inputs: dict[str, jax.Array] = {"waveforms": jnp.asarray(sound.padded(self.min_samples))}
+        if padding_mask is None:
+            uneven = missing or not sound.is_full
+            return {**inputs, "lengths": jnp.asarray(sound.lengths)} if uneven else inputs
+        mask = checked_mask(padding_mask, (batch, samples))
+        if self.audio.filterbank.target_frames:  # its frames are no equal runs of the samples, as the published rule has it
+            return {**inputs, "lengths": ends_of(mask)}
+        return {**inputs, "padding_mask": jnp.pad(mask, ((0, 0), (0, missing)), constant_values=True)}
+
+    def _fbank_inputs(self, fbank: Array, padding_mask: Array | None) -> dict[str, jax.Array]:
+        bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
+        fixed = registry.fixed_frames(self.config)
+        shape = np.shape(fbank)
+        if len(shape) != 3 or shape[2] != bins or shape[1] < least or (fixed and shape[1] != fixed):
+            frames = f"exactly {fixed}" if fixed else f"at least {least}"
+            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
+        inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
+        if padding_mask is not None:
+            inputs["padding_mask"] = checked_mask(padding_mask, shape[:2])
+        return inputs
+
+
+def _on_devices(params: Any) -> Any:
+    """`_on_device` of every leaf, in two threads: most are transposed on the way, which takes half of the time of loading."""
+    # Of this thread: new ones begin without the caller's.
+    default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+    def move(leaf: Array) -> jax.Array:
+        with jax.default_device(default):
+            return _on_device(leaf)
+
+    leaves, structure = jax.tree.flatten(params)
+    with ThreadPoolExecutor(2) as threads:
+        return jax.tree.unflatten(structure, list(threads.map(move, leaves)))
+
+
+def _on_device(leaf: Array) -> jax.Array:
+    """A copy even where a view would do: views are of a file that may be replaced. What is copied leaves the memory."""
+    copied = jax.device_put(leaf, may_alias=False)
+    if isinstance(leaf, np.ndarray):
+        copied.block_until_ready()
+        release(leaf)
+    return copied
+
+
+def load(source: str | Path, dtype: str = "float32") -> Model:
+    """Loads a model.
+
+    Args:
+      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder (ours, or
+        one of the Hugging Face hub) or the `model.safetensors` in it; or the folder of a training run. A path that exists goes
+        before a name.
+      dtype: compute precision: float32, bfloat16, or auto (bfloat16 where the machine computes it natively); parameters and
+        results are float32.
+    Raises:
+      UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.
+    Warns:
+      LicenceWarning: the weights are for non-commercial use only; once in a process for each licence.
+    """
+    return Model(read_checkpoint(source), dtype)

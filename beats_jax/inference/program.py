@@ -1,0 +1,272 @@
+"""What is computed from a batch of windows: pure functions with an identity, compiled once for each architecture and output.
+
+A program gives sums over tokens, not averages: what `reduce` makes of a recording then does not depend on how it was cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beats_jax.audio.filterbank import filterbank
+from beats_jax.config import AudioConfig, ModelConfig, to_mapping
+from beats_jax.models import registry
+from beats_jax.models.forms import AUTO, Forms
+from beats_jax.models.heads import masked_mean, pool
+from beats_jax.models.output import EncoderOutput
+from beats_jax.parallel.layout import over_batch, per_device
+from beats_jax.weights.tree import flatten
+
+Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, positions int32 [B], example_mask bool [B]
+
+
+class Program(Protocol):
+    """A computation over windows."""
+
+    @property
+    def audio(self) -> AudioConfig:
+        """How recordings become the waveforms that it reads."""
+        ...
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest S of a batch."""
+        ...
+
+    @property
+    def params(self) -> Any:
+        """Pytree of arrays; the first argument of the call."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """All that its results depend on, fit for JSON: equal identities give equal results. The key of caches and resumption."""
+        ...
+
+    def __call__(self, params: Any, batch: Batch) -> Any:
+        """A dict of arrays [B, ...], or of (sum, count) over the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that a forward pass is compiled for, besides shapes.
+
+    Attributes:
+      config: the model's settings. audio: its front-end. dtype: float32 | bfloat16, of the computation. forms: of its layers.
+    """
+
+    config: ModelConfig
+    audio: AudioConfig
+    dtype: str = "float32"
+    forms: Forms = AUTO
+
+    @property
+    def min_samples(self) -> int:
+        """Samples that give one token."""
+        settings = self.audio.filterbank
+        return settings.frame_samples + (registry.min_frames(self.config) - 1) * settings.hop_samples
+
+
+def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Array], layers: bool = False) -> EncoderOutput:
+    """The model as a pure function, neither checked nor compiled.
+
+    Args:
+      inputs: `waveforms` float32 [B, S] and, where not all of it is sound, `lengths` int32 [B] or `padding_mask` bool [B, S];
+        or `fbank` float32 [B, F, M] and perhaps `padding_mask` bool [B, F]. A padding mask is reduced as the published code does.
+      layers: with the state before the first and after every block.
+    """
+    config, settings = architecture.config, architecture.audio.filterbank
+    real = None  # tokens that count when features are pooled; None = all
+    if "fbank" in inputs:
+        fbank = inputs["fbank"]
+    else:
+        waveforms, lengths = inputs["waveforms"], inputs.get("lengths")
+        if lengths is None:
+            fbank, frame_mask = per_device(lambda sound: filterbank(sound, None, settings))(waveforms)
+        else:
+            sound = _at_least_one_frame(waveforms, lengths, architecture.audio)
+            fbank, frame_mask = over_batch(per_device(partial(filterbank, config=settings))(*over_batch(sound)))
+        if lengths is not None or settings.target_frames:
+            real = registry.token_mask(config, frame_mask, settings.num_mel_bins)
+    attended = registry.attention_mask(config, real)
+    if "padding_mask" in inputs:
+        real = registry.reference_token_mask(config, inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
+        attended = real
+    module = registry.build(config, architecture.dtype, architecture.forms)
+    out: Any = module.apply({"params": params}, fbank, attended, layers=layers)
+    return out if real is None else out._replace(token_mask=real)
+
+
+compiled_forward = jax.jit(forward, static_argnums=0, static_argnames="layers")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gives of every window.
+
+    Attributes:
+      poolings: names of `models.heads.POOLINGS` that shall be possible afterwards.
+      layers: where: -1 = the features, else an index into the states before the first and after every block.
+      logits: the scores of the head. tokens: the tokens of the only layer that is named.
+    """
+
+    poolings: tuple[str, ...] = ()
+    layers: tuple[int, ...] = (-1,)
+    logits: bool = False
+    tokens: bool = False
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _compute(architecture: Architecture, outputs: Outputs, params: Any, waveforms: jax.Array, lengths: jax.Array) -> Any:
+    """Compiled as a whole, so that no layer is stored longer than what is asked of it takes."""
+    deep = outputs.layers != (-1,)
+    out = forward(architecture, params, {"waveforms": waveforms, "lengths": lengths}, layers=deep)
+    special = registry.num_special(architecture.config)
+    features = [_layer(out, layer) for layer in outputs.layers]
+    results: dict[str, jax.Array] = {}
+    if outputs.poolings:
+        results = token_statistics(features, out.token_mask, outputs.poolings, special)
+    if outputs.tokens:
+        results |= {"tokens": features[0][:, special:], "token_mask": out.token_mask[:, special:]}
+    if outputs.logits:
+        assert out.logits is not None
+        results["logits"] = out.logits.astype(jnp.float32)
+    return results
+
+
+def _layer(out: EncoderOutput, layer: int) -> jax.Array:
+    if layer == -1:
+        return out.features
+    assert out.layers is not None
+    return out.layers[layer]
+
+
+def token_statistics(
+    features: list[jax.Array], token_mask: jax.Array, poolings: tuple[str, ...], num_special: int = 0
+) -> dict[str, jax.Array]:
+    """From L states [B, T, D] and bool [B, T] what `reduce.Pooled` puts together.
+
+    Returns:
+      `count` float32 [B], real tokens; `mean` [B, L, D] over them, `m2` (sum of the squared deviations from it), `max`, `first`,
+      `last`, `cls` (mean of the special tokens), those that `poolings` need.
+    """
+    real = token_mask[:, num_special:]
+    results = {"count": jnp.sum(real, axis=1).astype(jnp.float32)}
+    wanted = set(poolings) - {"std"} | ({"mean"} if "std" in poolings else set())
+    for name in sorted(wanted):
+        results[name] = jnp.stack([pool(layer, token_mask, name, num_special) for layer in features], axis=1)
+    if "std" in poolings:
+        sums = [_squared_deviations(layer[:, num_special:], real) for layer in features]
+        results["m2"] = jnp.stack(sums, axis=1)
+    return results
+
+
+def _squared_deviations(features: jax.Array, token_mask: jax.Array) -> jax.Array:
+    """[B, T, D], bool [B, T] → [B, D]: sum over real tokens of the squared distance from their mean; no cancellation."""
+    centred = features - masked_mean(features, token_mask)[:, None]
+    return jnp.sum(jnp.where(token_mask[:, :, None], jnp.square(centred), 0.0), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelProgram:
+    """A model with the outputs that are wanted; programs of one architecture and outputs share what is compiled."""
+
+    architecture: Architecture
+    params: Any
+    outputs: Outputs
+
+    @property
+    def audio(self) -> AudioConfig:
+        """See `Program`."""
+        return self.architecture.audio
+
+    @property
+    def min_samples(self) -> int:
+        """See `Program`."""
+        return self.architecture.min_samples
+
+    def identity(self) -> dict[str, Any]:
+        """See `Program`."""
+        return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs)}
+
+    @cached_property
+    def _weights(self) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for path, leaf in flatten(self.params).items():
+            digest.update(path.encode())
+            digest.update(np.asarray(leaf).tobytes())
+        settings = to_mapping(replace(self.architecture.config, checkpoint=""))
+        return {"model": settings, "params_sha256": digest.hexdigest(), "audio": to_mapping(self.audio)}
+
+    def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """See `Outputs`."""
+        return _compute(self.architecture, self.outputs, params, batch["waveforms"], batch["lengths"])
+
+
+@dataclass(frozen=True, eq=False)
+class FilterbankProgram:
+    """Statistics of mel bands over the frames with sound: what needs no model. One layer, D = M mel bins.
+
+    Attributes:
+      centre: taken off every value before sums are taken, so that squares of raw log energies lose no digits.
+    """
+
+    audio: AudioConfig
+    centre: float = 0.0
+    params: None = None
+
+    @property
+    def min_samples(self) -> int:
+        """See `Program`."""
+        return self.audio.filterbank.frame_samples
+
+    def identity(self) -> dict[str, Any]:
+        """See `Program`."""
+        return {"model": "filterbank", "audio": to_mapping(self.audio), "centre": self.centre}
+
+    def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """`count`, `mean` and `m2` of `token_statistics`, frames in place of tokens."""
+        return _band_statistics(self.audio, self.centre, batch["waveforms"], batch["lengths"])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
+    sound = _at_least_one_frame(waveforms, lengths, audio)
+    fbank, frame_mask = over_batch(per_device(partial(filterbank, config=audio.filterbank))(*over_batch(sound)))
+    return token_statistics([fbank - centre], frame_mask, ("mean", "std"))
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectiveProgram:
+    """An objective's `predict` or `evaluate` on its weights, as training evaluates them.
+
+    Attributes:
+      compute: (weights, batch) → dict; compiled by its owner, so that every evaluation of a run uses one program.
+    """
+
+    compute: Callable[[Any, Batch], Any]
+    params: Any
+    audio: AudioConfig
+    min_samples: int = 1
+
+    def identity(self) -> dict[str, Any]:
+        """Never kept: the weights are of one moment of a run. Raises `TypeError`."""
+        raise TypeError("the weights of a run under way have no identity")
+
+    def __call__(self, params: Any, batch: Batch) -> Any:
+        """What `compute` gives."""
+        return self.compute(params, batch)
+
+
+def _at_least_one_frame(waveforms: jax.Array, lengths: jax.Array, audio: AudioConfig) -> tuple[jax.Array, jax.Array]:
+    """Sound shorter than a frame counts as one frame that ends in zeros; no sound stays none."""
+    frame = audio.filterbank.frame_samples
+    inside = jnp.arange(waveforms.shape[1])[None, :] < lengths[:, None]
+    return jnp.where(inside, waveforms, 0.0), jnp.where(lengths > 0, jnp.maximum(lengths, frame), 0)
