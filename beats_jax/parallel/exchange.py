@@ -6,9 +6,8 @@ for the others. With one process they return at once and touch no device.
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -53,25 +52,16 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
-def gather(array: np.ndarray) -> list[np.ndarray]:
-    """The arrays of all processes, in their order; shapes may differ, and every dtype but object keeps its values."""
+def gather_values(value: T) -> list[T]:
+    """A value of every process, in their order; anything that pickle takes, of any size."""
     if process_count() == 1:
-        return [array]
-    packed = io.BytesIO()
-    np.save(packed, array, allow_pickle=False)
-    return [np.load(io.BytesIO(part), allow_pickle=False) for part in _gather_bytes(packed.getvalue())]
+        return [value]
+    return [pickle.loads(part) for part in _gather_bytes(pickle.dumps(value))]
 
 
 def gather_rows(array: np.ndarray) -> np.ndarray:
     """The rows of all processes, one process after the other; a process may have none, but all have the same trailing shape."""
-    return np.concatenate(gather(array))
-
-
-def gather_values(value: T) -> list[T]:
-    """A value of every process, in their order; it must survive JSON unchanged (no tuples)."""
-    if process_count() == 1:
-        return [value]
-    return [json.loads(part) for part in _gather_bytes(json.dumps(value).encode())]
+    return np.concatenate(gather_values(array))
 
 
 def any_process(flag: bool) -> bool:
@@ -85,7 +75,7 @@ def barrier() -> None:
 
 
 def call_on_main(work: Callable[[], T]) -> T:
-    """Process 0 calls `work`, the others wait; all get what it returned (a value that survives JSON), or its error.
+    """Process 0 calls `work`, the others wait; all get what it returned (a value that pickle takes), or its error.
 
     Raises:
       UserError: `work` raised it, in process 0.
@@ -94,8 +84,7 @@ def call_on_main(work: Callable[[], T]) -> T:
     if process_count() == 1:
         return work()
     if not is_main():
-        outcome = gather_values(None)[0]
-        assert isinstance(outcome, dict)
+        outcome: Any = gather_values(None)[0]
         if "error" in outcome:
             raise (UserError if outcome["user"] else RuntimeError)(outcome["error"])
         return outcome["value"]
@@ -116,7 +105,7 @@ def main_first(work: Callable[[], T]) -> T:
 
 
 def require_same(what: str, value: Any) -> None:
-    """Checks that all processes have the same value (for JSON); no process could train on what others do not have.
+    """Checks that all processes have the same value; no process could train on what others do not have.
 
     Raises:
       UserError: in all of them, naming those that differ from process 0.

@@ -30,7 +30,7 @@ def open_errors(folder: Path, *, strict: bool) -> ErrorLog:
 
 def merge_errors(errors: ErrorLog) -> None:
     """Adds what the other processes have listed to errors.csv; all processes call it, as often as they like."""
-    for rows in gather_values([list(row) for row in errors.rows()])[1:]:
+    for rows in gather_values(errors.rows())[1:]:
         if is_main():
             _add(errors, rows)
 
@@ -57,7 +57,7 @@ def _own_list(folder: Path, index: int | str) -> Path:
     return folder / f"{name.stem}.process-{index}{name.suffix}"
 
 
-def _add(errors: ErrorLog, rows: list[tuple[str, str]] | list[list[str]]) -> None:
+def _add(errors: ErrorLog, rows: list[tuple[str, str]]) -> None:
     """Not `errors.add`, which stops a strict run: what is taken over has been met by its process, which has stopped."""
     log = ErrorLog(errors.path) if errors.strict else errors
     for file, reason in rows:

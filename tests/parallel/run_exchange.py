@@ -9,7 +9,7 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.parallel import exchange, processes
-from beats_jax.parallel.mesh import batch_sharding, make_mesh, put_batch, replicated, state_shardings
+from beats_jax.parallel.mesh import batch_sharding, local_mesh, make_mesh, put_batch, replicated, state_shardings, to_local
 
 
 def main() -> None:
@@ -48,6 +48,9 @@ def arrays(index: int) -> dict[str, object]:
     shardings = state_shardings(mesh, params)
     split = jax.tree.map(lambda x, where: jax.make_array_from_callback(x.shape, where, lambda part: x[part]), params, shardings)
     found["split"] = not split["kernel"].is_fully_addressable
+    found["local"] = own_computation(mesh, split, own)
+    within = jax.sharding.Mesh(devices.reshape(2, 2), ("data", "fsdp"))
+    found["local_fsdp"] = own_computation(within, jax.device_put(params, state_shardings(within, params)), own)
     found["fetched"] = {name: value.tolist() for name, value in exchange.fetch(split).items()}
     try:
         exchange.local_rows(jax.device_put(np.ones(4), replicated(mesh)))
@@ -55,9 +58,18 @@ def arrays(index: int) -> dict[str, object]:
         found["replicated"] = str(error)
     counted = np.full((2 * index, 2), 2**40 + index, np.int64)
     found["gathered"] = exchange.gather_rows(counted).tolist()
-    found["precise"] = [part.tolist() for part in exchange.gather(np.array([1 / 3 + index]))]
+    found["precise"] = [part.tolist() for part in exchange.gather_values(np.array([1 / 3 + index]))]
     found["names"] = exchange.gather_rows(np.array(["é" * 300] if index else ["a", "b"])).tolist()
     return found
+
+
+def own_computation(mesh, params, rows) -> object:
+    """Each process computes with its own rows alone, on weights that lie on both."""
+    own = local_mesh(mesh)
+    weights = to_local(own, params)
+    batch = put_batch(own, {"x": rows})["x"]
+    found = jax.jit(lambda weights, x: (x @ weights["kernel"][:2]).sum() + weights["bias"].sum())(weights, batch)
+    return [dict(own.shape), list(weights["kernel"].sharding.spec), float(found)]
 
 
 def values(index: int) -> dict[str, object]:
@@ -68,7 +80,7 @@ def values(index: int) -> dict[str, object]:
     }
     exchange.barrier()
     return {
-        "values": exchange.gather_values([index]),
+        "values": [list(pair) for pair in exchange.gather_values((index, index + 1))],
         "any": [exchange.any_process(index == 1), exchange.any_process(False)],
         "from_main": exchange.call_on_main(lambda: {"of": index}),
         **steps,

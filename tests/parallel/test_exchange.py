@@ -39,6 +39,15 @@ def test_parts_on_other_processes_are_fetched(found):
         assert "replicated" in part["replicated"]
 
 
+def test_each_process_computes_alone_with_weights_of_both(found):
+    kernel = np.arange(32.0).reshape(8, 4)[:2]
+    for index, part in enumerate(found):
+        rows = np.arange(8.0).reshape(4, 2) + 100 * index
+        expected = float((rows @ kernel).sum() + 3)
+        assert part["local"] == [{"data": 2, "fsdp": 1}, [], expected]
+        assert part["local_fsdp"] == [{"data": 1, "fsdp": 2}, ["fsdp"], expected]
+
+
 def test_rows_of_any_number_and_dtype_are_gathered(found):
     for part in found:
         assert part["gathered"] == [[2**40 + 1] * 2] * 2
@@ -48,7 +57,7 @@ def test_rows_of_any_number_and_dtype_are_gathered(found):
 
 def test_values_reach_all(found):
     for part in found:
-        assert part["values"] == [[0], [1]]
+        assert part["values"] == [[0, 1], [1, 2]]
         assert part["any"] == [True, False]
         assert part["from_main"] == {"of": 0}
     assert [part["own"] for part in found] == [0, 1]
