@@ -96,7 +96,7 @@ def local_mesh(mesh: Mesh) -> Mesh:
 
 
 def to_local(own: Mesh, tree: Any) -> Any:
-    """Weights (global arrays that are not split over "data") as arrays on the `local_mesh` of this process; all processes call it.
+    """Weights (global arrays that are not split over "data") as arrays on the `local_mesh` of this process; all must call it.
 
     Nothing is copied but what lies on other processes' devices alone.
     """
