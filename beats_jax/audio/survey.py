@@ -7,7 +7,7 @@ The run of levels tells recordings apart that are not the same sound; whether tw
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo
 SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
 LEVELS = 128
 SAMPLES_A_LEVEL = 16  # fewer tell nothing: such a short recording has no levels
+OVERLOAD = 16.0  # times full scale (24 dB): a mean level, or whole numbers, beyond it are no overload of floats but another scale
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
       channel: as in `io.read`.
       below_dbfs: level in dB relative to full scale; what is quieter at both ends does not count as sound.
     Raises:
-      AudioError: what `io.audio_info` raises; shorter than 25 ms; fewer samples than the header says; cannot be decoded; NaN or
-        infinite samples; digitally silent (all samples equal); no sample reaches `below_dbfs`; no such channel.
+      AudioError: what `io.audio_info` raises; shorter than 25 ms; ends before its container's promise; cannot be decoded; NaN,
+        infinite or absurd samples; floats in the scale of integers; digitally silent (all samples equal); no sample reaches
+        `below_dbfs`; no such channel.
       UserError: a channel that is neither "mean" nor a number.
     """
     path = Path(path)
@@ -55,23 +57,32 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
                 path, f"too short: {info.frames} samples, at least {shortest} needed (25 ms at {info.sample_rate} Hz)"
             )
         level = math.inf if below_dbfs is None else 10.0 ** (below_dbfs / 20)
-        low, high, first, last, position = math.inf, -math.inf, -1, -1, 0
-        sums = np.zeros((2, LEVELS))
+        low, high, first, last, position, whole_numbers = math.inf, -math.inf, -1, -1, 0, True
+        divisor = info.channels if channel == "mean" else 1
+        sums, counted = np.zeros((2, LEVELS)), info.frames
         for block in blocks:
             lowest, highest = float(block.min()), float(block.max())
             low, high = min(low, lowest), max(high, highest)
+            if max(-low, high) > OVERLOAD and whole_numbers:
+                scaled = block * divisor
+                whole_numbers = bool((np.abs(scaled - np.rint(scaled)) <= 1e-6 * np.abs(scaled)).all())
             if max(-lowest, highest) >= level:
                 loud = np.flatnonzero(np.abs(block) >= level)
                 first = position + int(loud[0]) if first < 0 else first
                 last = position + int(loud[-1]) + 1
-            _add(sums, block, position, info.frames)
+            _add(sums, block, position, counted)
             position += len(block)
+    info = replace(info, frames=position, exact_length=True)
+    if max(-low, high) > OVERLOAD and (whole_numbers or math.sqrt(sums[1].sum() / position) > OVERLOAD):
+        raise AudioError(
+            path, f"samples reach {max(-low, high):g}, where full scale is 1: floats in the scale of integers; divide them by 32768"
+        )
     if low == high:
         raise AudioError(path, f"silent: every sample is {low:g}")
     if below_dbfs is not None and first < 0:
         raise AudioError(path, f"too quiet: no sample reaches {below_dbfs:g} dB of full scale")
     sound = None if below_dbfs is None else (first / info.sample_rate, last / info.sample_rate)
-    return Survey(info, sound, _decibels(sums, info.frames))
+    return Survey(info, sound, _decibels(sums, counted))
 
 
 def _bounds(frames: int) -> np.ndarray:

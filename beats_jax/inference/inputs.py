@@ -76,7 +76,7 @@ def _whole(waveforms: Any) -> np.ndarray:
             f"waveforms have shape {shape} and type {kind}; they must be floating point [clips, samples] within +-1, at least "
             f"one of each{integers}{one}"
         )
-    if shape[1] <= MOST_CHANNELS:
+    if shape[1] <= MOST_CHANNELS and shape[0] > shape[1]:
         raise UserError(
             f"waveforms have shape {shape}: clips of {shape[1]} samples. If this is [samples, channels] as soundfile gives it, "
             "average the channels: waveform.mean(axis=1)[None]"

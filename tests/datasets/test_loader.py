@@ -11,11 +11,12 @@ from coded_audio import CLASSES, RATE, coded_waveform, decode_window
 
 from beats_jax.audio.io import write_wav
 from beats_jax.config.schema import AudioConfig, DataConfig
-from beats_jax.datasets.loader import Batch, evaluation_batches, steps_per_epoch, training_batches
+from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.validation import validate
-from beats_jax.datasets.windows import evaluation_windows
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.stream import NO_ROW, window_batches
 
 AUDIO = AudioConfig()
 SAMPLES = RATE // 2  # of the 0.5 s window
@@ -110,29 +111,24 @@ def test_hosts_together_are_one_host(
     assert whole[0].arrays["positions"].tolist() == list(range(8))
 
 
-def test_evaluation_of_hosts_together_is_that_of_one(manifest: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> None:
-    whole = list(evaluation_batches(manifest, vocabulary, data, AUDIO))
-    parts = [list(evaluation_batches(manifest, vocabulary, data, AUDIO, host_index=h, host_count=2)) for h in range(2)]
-    assert len(parts[0]) == len(parts[1]) == len(whole)
-    for step, batch in enumerate(whole):
-        for name, array in batch.arrays.items():
-            np.testing.assert_array_equal(np.concatenate([part[step].arrays[name] for part in parts]), array, err_msg=name)
-
-
-def test_evaluation_hears_every_window_once(manifest: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> None:
-    batches = list(evaluation_batches(manifest, vocabulary, data, AUDIO))
-    arrays = {name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays}
-    real = arrays["example_mask"]
-    windows = evaluation_windows(manifest, data)
-    assert len(real) == -(-len(windows) // 8) * 8
-    assert real.sum() == len(windows)
-    np.testing.assert_array_equal(arrays["rows"][real], windows.row)
-    starts = [decode_window(waveform)[1] for waveform in arrays["waveforms"][real]]
-    np.testing.assert_array_equal(starts, np.round(windows.start_seconds * RATE))
-    np.testing.assert_array_equal(arrays["lengths"][real], np.round(windows.seconds * RATE))
-    assert (arrays["rows"][~real] == -1).all()
-    assert (arrays["waveforms"][~real] == 0).all()
-    assert list(evaluation_batches(manifest.take([]), vocabulary, data, AUDIO)) == []
+def test_evaluation_reads_every_window_once(manifest: Manifest, data: DataConfig) -> None:
+    """Each sample of the recordings holds the file's number and its own place, so that windows can be compared to the sample."""
+    grid = evaluation_grid(data, AUDIO)
+    batches = list(window_batches(manifest, grid, AUDIO, data.batch_size))
+    found: dict[int, list[tuple[int, int]]] = {}
+    for batch in batches:
+        for place in np.flatnonzero(batch.row != NO_ROW):
+            number, start = decode_window(batch.waveforms[place])
+            assert number == batch.row[place]
+            assert start == round(float(batch.start[place]) * RATE)
+            found.setdefault(number, []).append((start, int(batch.lengths[place])))
+    samples = np.rint(manifest.metadata["seconds"] * RATE).astype(int)
+    for row, total in enumerate(samples.tolist()):
+        starts = grid.starts(total, RATE).tolist()
+        assert found[row] == [(start, min(SAMPLES, total)) for start in starts]
+        assert found[row][-1][0] + found[row][-1][1] == total
+    assert sorted(row for batch in batches for row in batch.finished) == list(range(len(manifest)))
+    assert list(window_batches(manifest.take([]), grid, AUDIO, 8)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -169,8 +165,9 @@ def test_a_bad_file_is_a_masked_row_and_no_batch_is_lost(
         assert len(bad.errors) == wrong.sum()
         seen += [error.path.name for error in bad.errors]
     assert Counter(seen) == {"gone.wav": 4, "cut.wav": 4}
-    masked = [b for b in evaluation_batches(broken, vocabulary, data, AUDIO) for _ in b.errors]
-    assert masked != []
+    grid = evaluation_grid(data, AUDIO)
+    errors = [error for batch in window_batches(broken, grid, AUDIO, 8) for error in batch.errors]
+    assert [row for row, _ in errors] == [4, 9]
 
 
 def test_balanced_draws_classes_evenly(recordings: list[Path], vocabulary: LabelVocabulary, data: DataConfig) -> None:

@@ -17,7 +17,7 @@ from beats_jax.audio.survey import survey
 from beats_jax.audio.tfds_records import Address, RecordDecoder, is_record, open_folder, parse_address
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.frames import frame_from_manifest, write_frame
-from beats_jax.datasets.loader import evaluation_batches, training_batches
+from beats_jax.datasets.loader import Examples, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest, source_at
 from beats_jax.datasets.splits import assign_splits, leakage
@@ -155,8 +155,9 @@ def test_several_labels(tmp_path: Path, files: list[Path]) -> None:
     back = load_folder(write_tfds(rows, data, AUDIO, tmp_path, "scenes"), multi_label=True)
     assert [back.labels[row] for row in range(3)] == [("owl", "rain, heavy"), (), ("owl",)]
     report = validate(back, data, AUDIO)
-    batch = next(evaluation_batches(report.manifest, LabelVocabulary(("owl", "rain, heavy")), data, AUDIO))
-    np.testing.assert_array_equal(batch.arrays["labels"][:3], [[1, 1], [0, 0], [1, 0]])
+    examples = Examples(report.manifest, LabelVocabulary(("owl", "rain, heavy")), data, AUDIO)
+    drawn = [examples.draw((row, row), np.random.default_rng(0)) for row in range(3)]
+    np.testing.assert_array_equal([example["labels"] for example in drawn], [[1, 1], [0, 0], [1, 0]])
     with pytest.raises(UserError, match=r"has 2 labels; set data\.multi_label=True"):
         write_tfds(rows, DATA, AUDIO, tmp_path, "refused")
 

@@ -8,10 +8,11 @@ import pytest
 from beats_jax.audio.io import AudioError, write_wav
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig, DataConfig
-from beats_jax.datasets.loader import evaluation_batches
-from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import evaluation_grid
+from beats_jax.inference.stream import window_batches
 
 RATE = 8_000
 
@@ -44,9 +45,9 @@ def test_rows_are_cut_and_quiet_files_listed(manifest):
     assert [error.path.name for error in report.errors] == ["quiet.wav"]
     np.testing.assert_allclose(report.manifest.starts, 1.0, atol=2 / RATE)
     np.testing.assert_allclose(report.manifest.ends, 1.5, atol=2 / RATE)
-    (batch,) = evaluation_batches(report.manifest, LabelVocabulary.from_manifest(report.manifest), data, AudioConfig())
-    assert batch.arrays["waveforms"].shape == (2, 2 * 16_000)
-    np.testing.assert_allclose(batch.arrays["lengths"], 8_000, atol=4)
+    (batch,) = window_batches(report.manifest, evaluation_grid(data, AudioConfig()), AudioConfig(), 2)
+    assert batch.waveforms.shape == (2, 2 * 16_000)
+    np.testing.assert_allclose(batch.lengths, 8_000, atol=4)
     untouched = validate(manifest, replace(data, trim_below_dbfs=0.0), AudioConfig())
     assert np.isnan(untouched.manifest.ends).all()
 

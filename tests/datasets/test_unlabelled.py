@@ -12,7 +12,7 @@ from scipy import stats
 
 from beats_jax.audio.io import write_wav
 from beats_jax.config.schema import AudioConfig, DataConfig
-from beats_jax.datasets.loader import Batch, evaluation_batches, steps_per_epoch, training_batches
+from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits
@@ -72,7 +72,6 @@ def test_an_empty_folder_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
 def test_batches_have_no_labels(manifest: Manifest) -> None:
     (batch,) = draw(manifest, DATA, 1)
     assert set(batch.arrays) == {"waveforms", "lengths", "positions", "rows", "example_mask"}
-    assert sum(len(b.arrays["rows"]) for b in evaluation_batches(manifest, None, DATA, AUDIO)) == 24  # 1 + 16 + 4 windows
 
 
 def test_an_epoch_hears_recordings_by_their_length(manifest: Manifest) -> None:

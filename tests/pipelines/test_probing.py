@@ -16,14 +16,13 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.errors import UserError
 from beats_jax.evaluate import main as evaluate
+from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.embeddings import embed_manifest
-from beats_jax.pipelines.encoders import FilterbankEncoder, ModelEncoder, untrained
+from beats_jax.pipelines.encoders import filterbank_encoder, model_encoder, untrained
 from beats_jax.pipelines.probe_data import fold_notes, known_to_the_run, plan_folds
 from beats_jax.pipelines.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.model import Model
-from beats_jax.weights.pretrained import load
 from beats_jax.weights.tree import flatten, unflatten
 
 RATE = 16_000
@@ -112,16 +111,16 @@ def test_embeddings_are_the_models_and_the_key_knows_what_changed(place, tmp_pat
     def embed(encoder, data=data):
         return embed_manifest(encoder, manifest, data, errors, tmp_path / "cache")
 
-    found = embed(ModelEncoder(model, ("max",)))
+    found = embed(model_encoder(model, ("max",)))
     waveform = read(str(found.manifest.files[3]), sample_rate=RATE)
     out = model.encode(waveform[None], layers=True)
     np.testing.assert_allclose(found.values[:, 0, 3], np.asarray(out.layers)[:, 0].max(axis=1), atol=2e-5)
     assert found.seconds > 0
-    assert embed(ModelEncoder(model, ("max",))).seconds == 0
-    paths = {found.cached, embed(FilterbankEncoder(model.audio)).cached}
-    windows = embed(FilterbankEncoder(model.audio), DataConfig(source="folder", root=str(root), window_seconds=0.2))
+    assert embed(model_encoder(model, ("max",))).seconds == 0
+    paths = {found.cached, embed(filterbank_encoder(model.audio)).cached}
+    windows = embed(filterbank_encoder(model.audio), DataConfig(source="folder", root=str(root), window_seconds=0.2))
     os.utime(root / "high" / "0.wav", (1, 1))
-    paths |= {windows.cached, embed(FilterbankEncoder(model.audio)).cached}
+    paths |= {windows.cached, embed(filterbank_encoder(model.audio)).cached}
     assert len(paths) == 4
     tokens, mask = read_tokens(model, found.manifest, data, 1)
     mean = np.where(mask[:, :, None], tokens, -np.inf).max(axis=1)
@@ -130,7 +129,7 @@ def test_embeddings_are_the_models_and_the_key_knows_what_changed(place, tmp_pat
 
 def test_a_damaged_cache_is_made_again(place, tmp_path, capsys):
     data = DataConfig(source="folder", root=str(place / "sounds"))
-    manifest, encoder = load_manifest(data, workdir=tmp_path), FilterbankEncoder(AudioConfig())
+    manifest, encoder = load_manifest(data, workdir=tmp_path), filterbank_encoder(AudioConfig())
     first = embed_manifest(encoder, manifest, data, ErrorLog(tmp_path / "a.csv"), tmp_path / "cache")
     first.cached.write_bytes(b"torn")
     again = embed_manifest(encoder, manifest, data, ErrorLog(tmp_path / "b.csv"), tmp_path / "cache")
@@ -148,8 +147,8 @@ def test_an_untrained_model_has_the_shape_and_nothing_else(place):
     flat, plain = flatten(other.params), flatten(model.params)
     assert {path: leaf.shape for path, leaf in flat.items()} == {path: leaf.shape for path, leaf in plain.items()}
     assert not np.allclose(flat["encoder/layers_0/fc1/kernel"], plain["encoder/layers_0/fc1/kernel"])
-    assert ModelEncoder(other, ("max",)).identity() != ModelEncoder(model, ("max",)).identity()
-    assert ModelEncoder(model, ("max",)).identity() == ModelEncoder(load(place / "encoder"), ("max",)).identity()
+    assert model_encoder(other, ("max",)).program.identity() != model_encoder(model, ("max",)).program.identity()
+    assert model_encoder(model, ("max",)).identity() == model_encoder(load(place / "encoder"), ("max",)).identity()
 
 
 @pytest.mark.parametrize(

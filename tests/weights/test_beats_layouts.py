@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 from beats_jax.audio.filterbank import mel_matrix
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
 from beats_jax.errors import UserError
+from beats_jax.inference.model import Model
 from beats_jax.weights import beats, formats, pretrained, published
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.download import Obtained
-from beats_jax.weights.model import Model
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_writer import write_torch_file
 from beats_jax.weights.tree import flatten, unflatten

@@ -10,10 +10,11 @@ import pytest
 import beats_jax
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
 from beats_jax.errors import UserError
+from beats_jax.inference.model import Model
+from beats_jax.inference.program import Outputs
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.beats_files import front_end
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.model import Model
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.tree import flatten, unflatten
@@ -117,23 +118,17 @@ def test_short_clips_count_as_one_time_patch(model, noise, samples):
 
 
 def test_all_layers_in_one_pass_are_each_layer_alone(model, noise):
-    lengths = np.array([12_000, 9_000, 5_000])
-    both = model.embed_layers(noise, lengths, poolings=("max", "std"))
-    assert both.shape == (model.num_layers + 1, 2, 3, model.num_features)
-    for layer in range(model.num_layers + 1):
-        for place, pooling in enumerate(("max", "std")):
-            alone = model.embed(noise, lengths, pooling=pooling, layer=layer)
-            np.testing.assert_allclose(both[layer, place], alone, atol=1e-5)
-        features, mask = model.tokens(noise, lengths, layer=layer)
-        for row, real, expected in zip(features, mask, both[layer, 0], strict=True):
-            np.testing.assert_allclose(row[real].max(axis=0), expected, atol=1e-5)
-    features, mask = model.tokens(noise, lengths)
-    mean = np.where(mask[:, :, None], features, 0).sum(axis=1) / mask.sum(axis=1)[:, None]
-    np.testing.assert_allclose(mean, model.embed(noise, lengths), atol=1e-5)
-    with pytest.raises(UserError, match="pooling is 'median'"):
-        model.embed_layers(noise, poolings=("mean", "median"))
-    with pytest.raises(UserError, match="layer is 7"):
-        model.tokens(noise, layer=7)
+    lengths = np.array([12_000, 9_000, 5_000], np.int32)
+    layers = tuple(range(model.num_layers + 1))
+    batch = {"waveforms": jnp.asarray(noise), "lengths": jnp.asarray(lengths)}
+    both = model.program(Outputs(("max", "std"), layers))(model.params, batch)
+    for layer in layers:
+        np.testing.assert_allclose(both["max"][:, layer], model.embed(noise, lengths, "max", layer), atol=1e-5)
+        deviation = np.sqrt(np.asarray(both["m2"])[:, layer] / np.asarray(both["count"])[:, None])
+        np.testing.assert_allclose(deviation, model.embed(noise, lengths, "std", layer), atol=1e-5)
+        tokens = model.program(Outputs(layers=(layer,), tokens=True))(model.params, batch)
+        for row, real, largest in zip(tokens["tokens"], tokens["token_mask"], both["max"][:, layer], strict=True):
+            np.testing.assert_allclose(row[real].max(axis=0), largest, atol=1e-5)
 
 
 def test_embeddings_pool_the_chosen_layer(model, noise):
