@@ -1,5 +1,8 @@
-"""Kept thin for tools that still ask for it; everything is in pyproject.toml."""
+"""All settings are in pyproject.toml, which cannot name packages both by search and by hand: `configs/` is one by hand."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["beats_jax*"]), "beats_jax.configs"],
+    package_dir={"beats_jax.configs": "configs"},  # `--config quickstart` finds the recipes wherever the package is installed
+)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from beats_jax.command_line import run_verb
+
 VERBS = {
     "train": "train a model on labelled audio, resumable; writes metrics, predictions and a report",
     "evaluate": "measure a trained run on its test recordings or on other data",
@@ -29,9 +31,9 @@ def usage() -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def verb(argv: Sequence[str]) -> int:
     """Runs the verb named first in `argv`; returns its exit status (2 for an unknown verb)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -43,7 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in VERBS:
         print(f"error: unknown verb {arguments[0]!r}\n{usage()}", file=sys.stderr)
         return 2
-    return import_module(f"beats_jax.{arguments[0]}").main(arguments[1:])
+    return import_module(f"beats_jax.{arguments[0]}").verb(arguments[1:])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of all verbs; exit statuses as of `run_verb`."""
+    return run_verb(verb, argv)
 
 
 if __name__ == "__main__":

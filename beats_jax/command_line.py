@@ -9,12 +9,14 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
+from beats_jax.config.files import config_path
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+from beats_jax.files import FULL, cannot_write
+from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_gone, write_nowhere
 
 # Settings that choose the kind of their group, with the settings of the group that all kinds share.
 KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", ObjectiveConfig, "name", ("augment",)))
@@ -55,9 +57,11 @@ def start_processes(arguments: argparse.Namespace) -> None:
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
-    A `UserError` becomes one line on standard error and status 2; any other exception keeps its traceback and gives status 1.
+    A `UserError` becomes one line on standard error and status 2, and so does a full disk wherever it is met; any other
+    exception keeps its traceback and gives status 1. When the reader of our output has enough, the status is 141.
     A process of a job of several does not return from an error, so that the others end as well.
     """
+    prepare_streams()
     status = _status(verb, argv)
     processes = sys.modules.get("beats_jax.parallel.processes")  # not loaded: no job was joined
     if status and processes is not None and processes.process_count() > 1:
@@ -67,26 +71,37 @@ def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
 
 def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     try:
-        return verb(sys.argv[1:] if argv is None else argv)
+        try:
+            return verb(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()  # here, where a failure has a handler, and not when Python ends
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _failed(error)
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception:  # noqa: BLE001 - the outermost frame: the traceback is what our own mistakes need
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the traceback is what our own mistakes need
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            write_nowhere(1)
+            return 141
+        if isinstance(error, OSError) and error.errno in FULL:
+            drop_failing_output()
+            return _failed(cannot_write(error.filename or "standard output or a file", error))
         traceback.print_exc()
         return 1
+
+
+def _failed(error: UserError) -> int:
+    """One line for the user; standard output may be what failed, and is not tried again."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
     """The experiment that a config file describes, changed by `--config.key=value` arguments.
 
     Args:
-      config: path of a Python file with `get_config()`, or `path:argument` for `get_config(argument)`.
+      config: name of a recipe or path of a Python file with `get_config()`; `path:argument` for `get_config(argument)`.
       overrides: arguments such as `--config.data.root=recordings`.
     Raises:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
@@ -96,15 +111,14 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
-    path, separator, argument = config.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"config file {path!r} does not exist; --config takes a Python file such as configs/quickstart.py")
+    name, separator, argument = config.partition(":")
+    path = str(config_path(name))
     try:
         names = runpy.run_path(path)
     except SyntaxError as error:
         raise UserError(f"config file {path!r} is not valid Python: {error}") from error
     if "get_config" not in names:
-        raise UserError(f"config file {path!r} has no function get_config(); see configs/quickstart.py")
+        raise UserError(f"config file {path!r} has no function get_config(); see {config_path('quickstart')}")
     try:
         settings = names["get_config"](argument) if separator else names["get_config"]()
     except ValueError as error:  # how a config refuses its argument

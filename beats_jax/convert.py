@@ -62,12 +62,14 @@ def verb(argv: Sequence[str]) -> int:
         raise UserError(f"unrecognized arguments: {' '.join(overrides)} (python -m beats_jax.convert --help shows how)")
 
     from beats_jax.pipelines import conversion
+    from beats_jax.weights.description import describe
     from beats_jax.weights.pretrained import read_checkpoint
+    from beats_jax.weights.published import list_available_models
 
     if arguments.list:
-        print(conversion.registry_table())
+        print(list_available_models())
     elif arguments.inspect:
-        print("\n".join(conversion.describe(read_checkpoint(arguments.inspect))))
+        print("\n".join(describe(read_checkpoint(arguments.inspect))))
     elif arguments.export:
         if arguments.input is None or arguments.output or arguments.published_keys:
             raise UserError("--export FILE goes with INPUT alone (and --seconds, --force)")

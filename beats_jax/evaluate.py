@@ -112,7 +112,8 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, evaluates and returns the exit status."""
     arguments = parser().parse_args(argv)
     command = "python -m beats_jax.evaluate " + shlex.join(argv)
-    if arguments.run is None and (arguments.coordinator or arguments.num_processes or arguments.process_id is not None):
+    place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if (arguments.compare or arguments.probe) and place != (None, None, None):
         raise UserError("--coordinator, --num-processes and --process-id are for --run; the others run as one process")
     if arguments.probe is not None:
         return _probe(arguments, command)

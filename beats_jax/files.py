@@ -67,6 +67,23 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def read_text(path: str | Path, *, remedy: str) -> str:
+    """A UTF-8 file.
+
+    Raises:
+      UserError: it is missing, no file, cannot be read or is not UTF-8; names it, and `remedy`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}; {remedy}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged (byte {error.start} is not UTF-8); {remedy}") from error
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Renames what has been written. It reaches the disk first, so that a power cut leaves no empty file of that name."""
     _sync(temporary)

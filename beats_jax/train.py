@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +14,14 @@ from beats_jax.command_line import ArgumentParser, add_process_arguments, read_e
 
 EXAMPLES = """
 examples:
-  python -m beats_jax.train --config configs/quickstart.py
-  python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --workdir runs/owls
-  python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=recordings
-  python -m beats_jax.train --config configs/esc50.py --config.data.root=ESC-50-master --config.data.fold=all
-  srun --ntasks=4 python -m beats_jax.train --config configs/pretrain_beats.py:iter1 --config.data.root=/shared/recordings
+  python -m beats_jax.train --config quickstart
+  python -m beats_jax.train --config finetune --config.data.root=recordings --workdir runs/owls
+  python -m beats_jax.train --config small --config.data.root=recordings --workdir runs/owls_small
+  python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=recordings
+  python -m beats_jax.train --config esc50 --config.data.root=ESC-50-master --config.data.fold=all
+  srun --ntasks=4 python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=/shared/recordings
+
+finetune starts from BEATs_iter3_plus_AS2M; --config.model.checkpoint=NAME_OR_FILE takes another, none takes random weights.
 
 Any setting is changed by --config.group.key=value; docs/settings.md lists them all. A workdir that already holds this
 experiment is gone on with; one that holds another experiment is refused.
@@ -32,7 +37,12 @@ def parser() -> ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="Python file with get_config(), see configs/")
+    result.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME_OR_FILE[:ARGUMENT]",
+        help="a recipe (see configs/), or a Python file with get_config()",
+    )
     result.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME of the experiment)")
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
@@ -56,7 +66,12 @@ def verb(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: exit status 0, 2 for a mistake of the user's, 1 for ours."""
-    return run_verb(verb, argv)
+    status = run_verb(verb, argv)
+    if any(thread.name == "compile" for thread in threading.enumerate()):  # stopped meanwhile; Python would wait for XLA
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

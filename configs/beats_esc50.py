@@ -32,7 +32,7 @@ def get_config(words: str = "") -> ConfigDict:
             },
             "model": {
                 "family": "beats",
-                "checkpoint": "" if "random" in chosen else "BEATs_iter3",
+                "checkpoint": "none" if "random" in chosen else "BEATs_iter3",
                 "encoder_layerdrop": 0.1,
                 "predictor_dropout": 0.1,
             },

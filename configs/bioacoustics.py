@@ -6,6 +6,8 @@ Command:  python -m beats_jax.train --config configs/bioacoustics.py --config.da
               --config configs/bioacoustics.py:data_dir=data/unlabeled,positive_dir=data/positive,epochs=10,checkpoint_freq=2
           With labeled_dir=..., or with the option joint where data/ has a folder labeled/, it learns the labels too; with the
           option small it fits two cores (:small, :joint,small).
+Start:    model_path=NAME_OR_FILE, by default BEATs_iter3_plus_AS2M. small, and other encoder_layers or encoder_embed_dim than
+          the published ones, start from random weights.
 Data:     data/unlabeled, data/labeled (labels.csv and audio/), data/positive, data/negative; or any folder of audio.
 Options:  docs/seed_flags.md says what became of each.
 Recipe:   that of the old trainer (cautious AdamW 0.9/0.999, epsilon 1e-6, no decay, 1e-5 throughout, temperature 0.1, bank of
@@ -21,6 +23,7 @@ from ml_collections import ConfigDict
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 
+START = "BEATs_iter3_plus_AS2M"
 OPTIONS: dict[str, Any] = {
     "data_dir": "",
     "model_path": "",
@@ -93,15 +96,16 @@ def _is_true(value: str) -> bool:
 
 
 def _data(given: dict[str, Any]) -> dict[str, Any]:
+    batch = given["batch_size"] * given["gradient_accumulation_steps"]
     return {
         "source": "bioacoustics",
         "root": given["data_dir"],
         **{name: given[name] for name in ("positive_dir", "negative_dir", "labeled_dir")},
-        "labeled_batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
+        **({"labeled_batch_size": batch} if given["joint"] or given["labeled_dir"] else {}),
         "multi_label": True,
         "draw": "time",
         "window_seconds": given["segment_duration"],
-        "batch_size": given["batch_size"] * given["gradient_accumulation_steps"],
+        "batch_size": batch,
         "train_split": 0.9,
         "val_split": 0.1,
         "test_split": 0.0,
@@ -109,10 +113,14 @@ def _data(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(given: dict[str, Any]) -> dict[str, Any]:
+    published = all(given[name] == OPTIONS[name] for name in ("encoder_layers", "encoder_embed_dim"))
+    if given["model_path"] and not (published or given["small"]):
+        raise UserError("options encoder_layers and encoder_embed_dim are for random weights; those of model_path have their own")
+    if given["model_path"] or published:
+        return {"checkpoint": given["model_path"] or START}
     width = given["encoder_embed_dim"]
     return {
-        "family": "beats",
-        "checkpoint": given["model_path"],
+        "checkpoint": "none" if given["small"] else "",
         "encoder_layers": given["encoder_layers"],
         "encoder_embed_dim": width,
         "encoder_ffn_embed_dim": 4 * width,
@@ -146,6 +154,7 @@ def _small(settings: dict[str, Any]) -> dict[str, Any]:
         "conv_pos": 32,
         "conv_pos_groups": 4,
     }
+    model = {} if settings["model"]["checkpoint"] != "none" else model
     training = {
         "optimizer": "adamw",
         "min_learning_rate": 1e-5,

@@ -1,7 +1,8 @@
 """Fine-tune a BEATs checkpoint on your own labelled recordings.
 
-Command:  python -m beats_jax.train --config configs/finetune.py --config.model.checkpoint=BEATs_iter3_plus_AS2M.pt \
-              --config.data.root=recordings --workdir runs/owls
+Command:  python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --workdir runs/owls
+Start:    BEATs_iter3_plus_AS2M (361 MB, fetched when there is a network); --config.model.checkpoint=FILE takes another name, a
+          file or a run. Without weights at hand, or without an accelerator: configs/small.py, which starts at random.
 Data:     a folder with one folder per class; for a table add
               --config.data.source=csv --config.data.metadata_file=labels.csv --config.data.label_column=species
 Recipe:   the BEATs fine-tuning figures for ESC-50 as ESPnet publishes them (AdamW 0.9/0.98, 5e-5 to 5e-6, cosine after 5 %
@@ -18,8 +19,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "name": "finetune",
-            "data": {"source": "folder", "window_seconds": 10.0, "batch_size": 16},
-            "model": {"family": "beats", "encoder_layerdrop": 0.1, "predictor_dropout": 0.1},
+            "model": {"checkpoint": "BEATs_iter3_plus_AS2M", "encoder_layerdrop": 0.1, "predictor_dropout": 0.1},
             "objective": {"label_smoothing": 0.1, "augment": {"roll": True, "time_masks": 1, "time_mask_fraction": 0.06}},
             "training": {
                 "max_steps": 6000,

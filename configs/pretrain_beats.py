@@ -21,6 +21,7 @@ from beats_jax.errors import UserError
 
 STAGES = ("iter1", "tokenizer", "iter2", "tokenizer_finetuned", "iter3")
 SMALL = "_small"
+RANDOM = {"checkpoint": "none"}  # pre-training begins with nothing, on purpose
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1}
 
 
@@ -39,7 +40,7 @@ def _encoder(name: str, size: str) -> dict[str, Any]:
     before = {"iter2": f"runs/tokenizer{size}", "iter3": f"runs/tokenizer_finetuned{size}"}
     return {
         "data": _data(560),
-        "model": {"family": "beats", "encoder_layerdrop": 0.05, "dropout_input": 0.1, **DROPOUTS},
+        "model": {**RANDOM, "family": "beats", "encoder_layerdrop": 0.05, "dropout_input": 0.1, **DROPOUTS},
         "objective": {"name": "masked_prediction", "tokenizer": before.get(name, "")},
         "training": _training(400_000, 5e-4, 40_000),
     }
@@ -50,7 +51,7 @@ def _tokenizer(name: str, size: str) -> dict[str, Any]:
     teacher = f"runs/{'finetuned' if finetuned else 'iter1'}{size}"
     return {
         "data": _data(140),
-        "model": {"family": "beats_tokenizer", **DROPOUTS},
+        "model": {**RANDOM, "family": "beats_tokenizer", **DROPOUTS},
         "objective": {"name": "tokenizer", "teacher": teacher, "target": "logits" if finetuned else "features"},
         "training": _training(400_000, 5e-4 if finetuned else 5e-5, 32_000),
     }

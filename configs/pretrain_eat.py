@@ -44,7 +44,7 @@ def _base() -> dict[str, Any]:
             "test_split": 0.0,
             "num_workers": 8,
         },
-        "model": {"family": "eat"},
+        "model": {"family": "eat", "checkpoint": "none"},  # pre-training begins with nothing, on purpose
         "objective": {"name": "eat", "augment": {"roll": True, "gain_db": 2.0}},
         "training": {
             "max_steps": 400_000,

@@ -29,7 +29,7 @@ The names to begin with; every room has a page of its own.
 
 ::: beats_jax.weights.pretrained.load
 
-::: beats_jax.weights.model.Model
+::: beats_jax.inference.model.Model
 """
 
 

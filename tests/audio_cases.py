@@ -91,7 +91,7 @@ def _write_truncated(root: Path) -> dict[str, str]:
         content[middle : middle + 2000] = bytes(2000)
         (root / name).write_bytes(content)
         expected[name] = "decoded"
-    return expected | {"truncated.m4a": "not readable", "truncated.wma": "decoded", "half_header.wma": "not readable"}
+    return expected | {"truncated.m4a": "not readable", "truncated.wma": "truncated", "half_header.wma": "not readable"}
 
 
 def _write_bad_headers(root: Path) -> dict[str, str]:
@@ -100,24 +100,15 @@ def _write_bad_headers(root: Path) -> dict[str, str]:
     wav = (root / "whole.wav").read_bytes()
     (root / "whole.wav").unlink()
     (root / "half_header.wav").write_bytes(wav[:30])
-    (root / "recorder_cut_off.wav").write_bytes(wav[:40] + struct.pack("<I", 0) + wav[44:])  # data size never filled in
     (root / "unknown_codec.wav").write_bytes(wav[:20] + struct.pack("<H", 0x1234) + wav[22:])
     write_pyav(root / "unknown_codec.m4a", sweep(), RATE, "aac")
     m4a = (root / "unknown_codec.m4a").read_bytes()
     (root / "unknown_codec.m4a").write_bytes(m4a.replace(b"mp4a", b"xxxx").replace(b"esds", b"xxxx"))
-    growing = root / "no_length.flac"
-    soundfile.write(growing, sweep(), RATE)
-    content = bytearray(growing.read_bytes())
-    content[21] &= 0xF0  # STREAMINFO: the 36 bits of the number of samples
-    content[22:26] = bytes(4)
-    growing.write_bytes(content)
     return {
         "header_only.wav": "no samples",
         "half_header.wav": "no samples",
-        "recorder_cut_off.wav": "0 bytes",
         "unknown_codec.wav": "not readable",
         "unknown_codec.m4a": "unknown codec",
-        "no_length.flac": "no length",
     }
 
 
@@ -171,7 +162,17 @@ def write_odd_but_good_files(root: Path, seconds: float = 1.0) -> list[Path]:
     write_pyav(root / "alac 12:30.M4A", mono, RATE, "alac", container="ipod")
     write_pyav(root / "raw.aac", mono, RATE, "aac", container="adts")
     write_pyav(root / "media.wma", mono, RATE, "wmav2")
-    streamed = bytearray((root / "UPPER.WAV").read_bytes())
-    streamed[40:44] = b"\xff\xff\xff\xff"  # a recorder that streams: the sound goes on to the end of the file
-    (root / "streamed.wav").write_bytes(streamed)
+    wav = (root / "UPPER.WAV").read_bytes()
+    (root / "streamed.wav").write_bytes(wav[:40] + b"\xff\xff\xff\xff" + wav[44:])  # the sound goes on to the end of the file
+    (root / "recorder_cut_off.wav").write_bytes(wav[:40] + bytes(4) + wav[44:])  # a size that was never filled in
+    write_flac_length(root / "no_length.flac", mono, 0)
     return sorted(root.iterdir())
+
+
+def write_flac_length(path: Path, waveform: np.ndarray, frames: int) -> None:
+    """Writes 16 bit FLAC whose STREAMINFO counts `frames`, whatever there are."""
+    soundfile.write(path, waveform, RATE, format="FLAC")
+    content = bytearray(path.read_bytes())
+    content[21] = content[21] & 0xF0 | frames >> 32  # the number has 36 bits
+    content[22:26] = struct.pack(">I", frames & 0xFFFFFFFF)
+    path.write_bytes(content)

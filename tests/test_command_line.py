@@ -57,7 +57,7 @@ def test_a_wrong_setting_is_named(config, override, message):
 
 
 def test_missing_config_file_and_missing_function(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist; known: ast_esc50, beats_esc50"):
         read_experiment(str(tmp_path / "none.py"), [])
     (tmp_path / "empty.py").write_text("x = 1\n")
     with pytest.raises(UserError, match="no function get_config"):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from beats_jax.command_line import read_experiment
+from beats_jax.command_line import _config_from_file, read_experiment
+from beats_jax.config import BEATsConfig
 from beats_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,8 @@ def test_the_ast_recipe_is_the_published_one():
     assert whole.audio.filterbank == AST_ESC50
     assert (whole.training.max_epochs, short.training.max_epochs) == (25.0, 2.0)
     assert (whole.data.fold_val_split, short.data.fold_val_split) == (0.0, 0.1)
-    assert (bool(whole.model.checkpoint), bool(short.model.checkpoint)) == (True, False)
+    assert (whole.model.checkpoint, short.model.checkpoint) == ("ast-finetuned-audioset-10-10-0.4593", "none")
+    assert whole.audio.filterbank.target_frames == short.model.max_length == 512
 
 
 @pytest.mark.parametrize("name", ["ast_esc50", "beats_esc50"])
@@ -69,6 +71,10 @@ def test_old_options_keep_their_names():
     small, shorter = (read_experiment(f"{path}:{options}", []) for options in ("joint,small=true", "small,epochs=5,lr=1e-4"))
     assert (small.objective.base.bank_size, small.objective.base.views, small.model.encoder_layers) == (512, "crops", 4)
     assert read_experiment(f"{path}:small=false", []).model.encoder_layers == 12
+    starts = [read_experiment(f"{path}:{options}", []).model.checkpoint for options in ("", "small", "encoder_layers=2")]
+    assert starts == ["BEATs_iter3_plus_AS2M", "none", ""]
+    with pytest.raises(UserError, match="encoder_layers and encoder_embed_dim are for random weights"):
+        read_experiment(f"{path}:model_path=m.pt,encoder_layers=2", [])
     assert (shorter.training.max_epochs, shorter.training.learning_rate, shorter.data.window_seconds) == (5.0, 1e-4, 5.0)
     with pytest.raises(UserError, match="no option 'epoch'; did you mean 'epochs'"):
         read_experiment(f"{path}:epoch=3", [])
@@ -83,6 +89,58 @@ def test_eat_comes_in_three_sizes():
     assert (large.objective.decoder_kernel, large.objective.clones, small.objective.clones) == (5, 16, 4)
     with pytest.raises(UserError, match="no size 'tiny'"):
         read_experiment(f"{path}:tiny", [])
+
+
+WORDS = {
+    "ast_esc50": ("", "two_epochs,held_out,random"),
+    "beats_esc50": ("", "held_out,random"),
+    "bioacoustics": ("", "small", "joint,small", "encoder_layers=2"),
+    "pretrain_beats": (*STAGES, *(f"{stage}_small" for stage in STAGES)),
+    "pretrain_eat": ("base", "large", "small"),
+    "low_frequency": ("", "500"),
+    "ultrasound": ("", "384000"),
+}
+# Settings that only count beside others: path, and when it is read.
+READ_WHEN = {
+    "objective.augment.time_mask_fraction": lambda e: e.objective.augment.time_masks,
+    "objective.augment.frequency_mask_fraction": lambda e: e.objective.augment.frequency_masks,
+    "objective.augment.mixup_alpha": lambda e: e.objective.augment.mixup_probability,
+    "objective.augment.mixup_domain": lambda e: e.objective.augment.mixup_probability,
+    "training.decay_start_epochs": lambda e: e.training.schedule == "step",
+    "training.decay_every_epochs": lambda e: e.training.schedule == "step",
+    "training.decay_factor": lambda e: e.training.schedule == "step",
+    "training.min_learning_rate": lambda e: e.training.schedule == "cosine",
+    "training.max_epochs": lambda e: not e.training.max_steps,
+    "data.fold_val_split": lambda e: e.data.fold,
+    "data.labeled_batch_size": lambda e: "labeled" in e.objective.roles,
+    "data.synthetic": lambda e: e.data.source == "synthetic",
+    "audio.filterbank.mean": lambda e: e.data.statistics == "given",
+    "audio.filterbank.std": lambda e: e.data.statistics == "given",
+    # a checkpoint has an architecture of its own
+    "model": lambda e: e.model.starts_at_random,
+    **{f"model.{name}": lambda e: True for name in ("family", "checkpoint", "head", *BEATsConfig.TRAINING_FIELDS)},
+}
+
+
+@pytest.mark.parametrize(
+    "config", [f"{path.stem}:{word}".rstrip(":") for path in CONFIGS for word in WORDS.get(path.stem, ("",))], ids=str
+)
+def test_every_key_of_a_config_has_an_effect(config):
+    """It is a setting of the schema (`read_experiment` refuses others), and what makes that setting count stands beside it."""
+    experiment = read_experiment(config, [])
+    for path in leaves(_config_from_file(config)):
+        parts = path.split(".")
+        known = [READ_WHEN[name] for name in (".".join(parts[:n]) for n in range(len(parts), 0, -1)) if name in READ_WHEN]
+        assert not known or known[0](experiment), f"{config}: {path} has no effect"
+
+
+def leaves(settings, prefix=""):
+    """Dotted paths of all values."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def test_the_stages_of_pretraining_follow_each_other():

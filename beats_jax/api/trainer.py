@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,13 @@ from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.config import DataConfig, Experiment, ModelConfig, TrainingConfig, experiment_from_mapping, to_mapping
 from beats_jax.config.models import MODEL_FAMILIES
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.frames import csv_text
 from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources.columns import find_label_column
+from beats_jax.datasets.sources.frame import require_frame
+from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.errors import UserError
+from beats_jax.files import write_text
 from beats_jax.inference.model import load
 from beats_jax.pipelines.experiment import run_experiment
 from beats_jax.pipelines.file_predictions import predict_files
@@ -30,6 +35,7 @@ from beats_jax.weights.published import default_name
 if TYPE_CHECKING:
     import pandas as pd
 
+AnyPath = str | os.PathLike[str]
 RUNS = Path("runs")
 COMMAND = "BEATsTrainer.train()"
 
@@ -92,48 +98,44 @@ class BEATsTrainer:
     def from_csv(
         cls,
         csv_path: str | os.PathLike[str],
-        audio_column: str = "filename",
-        label_column: str = "category",
+        audio_column: str | None = None,
+        label_column: str | None = None,
         data_dir: str | os.PathLike[str] = "",
         config: TrainingConfig | None = None,
         **options: Any,
     ) -> BEATsTrainer:
-        """From a table; file names are relative to `data_dir`, by default the table's folder."""
-        columns = {"audio_column": audio_column, "label_column": label_column}
-        data = _data(options, source="csv", metadata_file=str(csv_path), root=str(data_dir), **columns)
+        """From a table; file names are relative to `data_dir`, by default the table's folder.
+
+        Without names the columns are those of `data_config`: by default `filename`, and `label` or `category`. Columns of times,
+        splits and groups are found as `beats_jax.datasets.sources.columns` says, and named in the run; a `data_config` names
+        others, or none.
+        """
+        path = _table_path(csv_path, data_dir)
+        columns = _columns(options, audio_column, label_column, list(read_table(path)))
+        data = _data(options, source="csv", metadata_file=str(path), root=str(data_dir), **columns)
         return cls(data, config, **options)
 
     @classmethod
     def from_dataframe(
         cls,
         df: pd.DataFrame,
-        audio_column: str = "filename",
-        label_column: str = "category",
+        audio_column: str | None = None,
+        label_column: str | None = None,
         data_dir: str | os.PathLike[str] = "",
         config: TrainingConfig | None = None,
         **options: Any,
     ) -> BEATsTrainer:
         """From a data frame, which is kept as a table beside the runs so that a run can be resumed and repeated.
 
-        File names are relative to `data_dir`, by default the current folder. Columns start, end (seconds), split, group (clips of
-        one group stay in one split) and fold are used where they are there, as the loaders of `beats_jax.datasets` make them.
+        File names are relative to `data_dir`, by default the current folder. Columns are found as in a table (`from_csv`).
         """
-        for name in (audio_column, label_column):
-            if name not in df.columns:
-                raise UserError(f"the data frame has no column {name!r}; {nearest(name, [str(column) for column in df.columns])}")
-        if not len(df):
-            raise UserError("the data frame has no rows; give at least two classes with recordings")
-        blank = np.flatnonzero(np.asarray(df[[audio_column, label_column]].isna()).any(axis=1))
-        if len(blank):
-            raise UserError(f"{len(blank)} rows of the data frame have no file or no label, first row {blank[0]}; drop them")
-        text = df.to_csv(index=False)
+        require_frame(df)
+        columns = _columns(options, audio_column, label_column, [str(name) for name in df.columns])
+        _require_rows(df, **columns)
+        text = csv_text(df)
         table = RUNS / f"table-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(text, encoding="utf-8")
-        given = options.get("data_config") or DataConfig()
-        columns = {f"{name}_column": name for name in ("start", "end", "split", "group") if name in df}
-        columns = {name: getattr(given, name) or column for name, column in columns.items()}
-        columns |= {"audio_column": audio_column, "label_column": label_column}
+        write_text(table, text)
         data = _data(options, source="csv", metadata_file=str(table), root=str(Path(data_dir).resolve()), **columns)
         return cls(data, config, **options)
 
@@ -153,15 +155,22 @@ class BEATsTrainer:
         paths = {"workdir": self.workdir, "report": self.workdir / REPORT_FILE, "model": self._run() / "model"}
         return {**read_json(self.workdir / METRICS_FILE), **{name: str(path) for name, path in paths.items()}}
 
-    def extract_features(self, paths: Sequence[str | os.PathLike[str]], pooling: str = "mean") -> np.ndarray:
-        """float32 [N, D] by the trained encoder; see `BEATsFeatureExtractor.extract_from_files`."""
+    def extract_features(self, paths: AnyPath | Iterable[AnyPath], pooling: str = "mean") -> np.ndarray:
+        """float32 [N, D] by the trained encoder, for one file or several; see `BEATsFeatureExtractor.extract_from_files`."""
+        paths = list_of_files(paths)
         return BEATsFeatureExtractor(self._trained(), pooling).extract_from_files(paths)
 
-    def predict(self, paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
-        """What the trained model says of files: columns file, prediction, one `p:<class>` each, and error (empty, or the reason).
+    def predict(self, paths: AnyPath | Iterable[AnyPath]) -> pd.DataFrame:
+        """Predictions of the trained model: columns file, prediction, one `p:<class>` each, and error (empty, or the reason).
 
-        A file longer than the training window is heard as in evaluation: the mean of the logits of its windows.
+        The logits of a file longer than the training window are the mean over its windows, as in evaluation.
+
+        Args:
+          paths: one file or several.
+        Raises:
+          UserError: no files, something else than files, or no trained model yet.
         """
+        paths = list_of_files(paths)
         model = load(self._trained())
         return predict_files(model, paths, self.experiment.data, threshold=self.experiment.evaluation.threshold)
 
@@ -173,6 +182,46 @@ class BEATsTrainer:
         if not (self._run() / "model").is_dir():
             raise UserError(f"{self.workdir} holds no trained model yet; call train() first")
         return self._run()
+
+
+def list_of_files(paths: Any) -> list[AnyPath]:
+    """One file or several as a list. Raises `UserError` naming what is no path; waveforms among it."""
+    remedy = "give file names: a text, a pathlib.Path, or a list of them"
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    kind = type(paths).__name__
+    if isinstance(paths, bytes | Mapping) or not isinstance(paths, Iterable) or hasattr(paths, "columns"):
+        raise UserError(f"files are given as {kind}; {remedy}")
+    files: list[Any] = list(paths)
+    for place, path in enumerate(files):
+        if not isinstance(path, str | os.PathLike):
+            sound = "; Model.predict takes waveforms" if hasattr(paths, "dtype") or hasattr(path, "dtype") else ""
+            raise UserError(f"file {place} of the {kind} is of type {type(path).__name__}; {remedy}{sound}")
+        if not os.fspath(path) or "\0" in os.fsdecode(path):
+            raise UserError(f"file {place} of the {kind} is {os.fspath(path)!r:.60}, which is no file name; {remedy}")
+    if not files:
+        raise UserError("the list of files is empty; give at least one audio file")
+    return files
+
+
+def _columns(options: Mapping[str, Any], audio_column: str | None, label_column: str | None, names: list[str]) -> dict[str, str]:
+    """Names of the columns with files and labels in a table with the columns `names`: those given, else as `data_config` says."""
+    data = options.get("data_config") or DataConfig()
+    labels = find_label_column(names, label_column or data.label_column)
+    return {"audio_column": audio_column or data.audio_column, "label_column": labels}
+
+
+def _require_rows(df: Any, audio_column: str, label_column: str) -> None:
+    """Raises `UserError` unless the frame has rows, all with a file and a label."""
+    columns = [audio_column, label_column]
+    for name in columns:
+        if name not in df.columns:
+            raise UserError(f"the data frame has no column {name!r}; {nearest(name, [str(column) for column in df.columns])}")
+    if not len(df):
+        raise UserError("the data frame has no rows; give at least two classes with recordings")
+    blank = np.flatnonzero(np.asarray(df[columns].isna()).any(axis=1))
+    if len(blank):
+        raise UserError(f"{len(blank)} rows of the data frame have no file or no label, first row {blank[0]}; drop them")
 
 
 def _data(options: dict[str, Any], **changes: str) -> DataConfig:
@@ -199,15 +248,20 @@ def _with_source(data: DataConfig) -> DataConfig:
     """The data with its table found (in `root` where it is not in the current folder), and read as a table."""
     if not data.metadata_file:
         return data
-    inside = Path(data.root) / data.metadata_file
-    path = inside if data.root and not Path(data.metadata_file).is_file() and inside.is_file() else Path(data.metadata_file)
-    return replace(data, source="csv", metadata_file=str(path))
+    return replace(data, source="csv", metadata_file=str(_table_path(data.metadata_file, data.root)))
+
+
+def _table_path(name: AnyPath, folder: AnyPath) -> Path:
+    """The table, in `folder` where it is there and not in the current folder."""
+    path = Path(name).expanduser()
+    inside = Path(folder) / path
+    return inside if os.fspath(folder) and not path.is_file() and inside.is_file() else path
 
 
 def _start(model_path: str | os.PathLike[str] | None, model_config: ModelConfig | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of model and audio."""
-    if model_path is None and model_config is not None and not model_config.checkpoint:
-        return to_mapping(model_config), {}
+    if model_path is None and model_config is not None and model_config.starts_at_random:
+        return {**to_mapping(model_config), "checkpoint": "none"}, {}  # an architecture without a start asks for random weights
     checkpoint = str(model_path or (model_config.checkpoint if model_config else "") or default_name())
     bundle = read_checkpoint(checkpoint)
     model = model_config or MODEL_FAMILIES[bundle.model.family]()

@@ -1,98 +1,102 @@
-"""What a file's name, size and first bytes tell before any decoder is asked.
+"""What a file's size and bytes tell before any decoder is asked: which decoder reads it, and whether its container is whole.
 
-libsndfile shortens a truncated WAV, AIFF or OGG in silence and believes the wrapped length of a plain RIFF above 4 GB; the
-promises of the headers are therefore compared with the size of the file here. Formats: RIFF/WAVE and RF64 (EBU Tech 3306), AIFF,
-Ogg (RFC 3533).
+The content decides, not the suffix. What is neither uncompressed, Ogg, MP3, ADTS nor WMA passes to the decoders unseen.
 """
 
 from __future__ import annotations
 
 import stat
-import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from beats_jax.audio.recording import AudioError
+from beats_jax.audio.byte_ranges import Range
+from beats_jax.audio.chunks import counts_nothing
+from beats_jax.audio.mpeg_frames import after_id3, looks_like_mpeg, mpeg_sound
+from beats_jax.audio.ogg_pages import ogg_streams
+from beats_jax.audio.recording import AudioError, surprises_named
 
-UNKNOWN_SIZE = 0xFFFFFFFF  # a recorder that streams leaves the size open; the sound then goes on to the end of the file
-LARGEST_OGG_PAGE = 65_307  # RFC 3533
+ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # WMA
+COMPRESSED = (b"fLaC", b"OggS", b"\x1aE\xdf\xa3", ASF[:4])  # FLAC, Ogg, Matroska and WebM, WMA
 
 
-def require_sound_container(path: Path) -> None:
-    """Raises `AudioError` unless `path` is a readable file whose container holds all the bytes that it promises.
+@dataclass(frozen=True)
+class SoundStream:
+    """Bytes that PyAV shall see as one file.
 
-    Looked at: existence, kind, permission, size; WAV, RF64, AIFF and Ogg structure. Nothing is decoded; other formats pass.
+    Attributes:
+      ranges: stretches of the file.
+      promise: Ogg: granule of the last page; MP3: MPEG frames behind the first; None where nothing is promised.
+    """
+
+    ranges: tuple[Range, ...]
+    promise: int | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file turned out to hold.
+
+    Attributes:
+      uncompressed: whether libsndfile is asked first.
+      streams: for PyAV; several where files were joined that each have a header.
+    """
+
+    uncompressed: bool
+    streams: tuple[SoundStream, ...]
+
+
+def inspect(path: Path) -> Contents:
+    """Looks at the bytes; nothing is decoded.
+
+    Raises:
+      AudioError: missing, no file, no permission, empty; a WAV, RF64, AIFF or Ogg that holds less than it promises.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError(path, "is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioError(path, "is not a regular file")
-        if status.st_size == 0:
-            raise AudioError(path, "empty file (0 bytes)")
-        with path.open("rb") as file:
-            _require_whole(path, file, status.st_size)
-    except FileNotFoundError as error:
-        raise AudioError(path, "no such file") from error
-    except PermissionError as error:
-        raise AudioError(path, "no permission to read it") from error
-    except OSError as error:
-        raise AudioError(path, f"cannot be read: {error.strerror or error}") from error
+        with surprises_named(path, "read"):
+            return _inspect(path)
+    except AudioError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise AudioError(path, "no such file") from error
+        if isinstance(error.__cause__, PermissionError):
+            raise AudioError(path, "no permission to read it") from error
+        raise
 
 
-def _require_whole(path: Path, file: BinaryIO, size: int) -> None:
-    head = file.read(12)
-    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:] == b"WAVE":
-        _require_whole_chunk(path, file, size, data_id=b"data", order="<")
-    elif head[:4] == b"RIFX" and head[8:] == b"WAVE":
-        _require_whole_chunk(path, file, size, data_id=b"data", order=">")
-    elif head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        _require_whole_chunk(path, file, size, data_id=b"SSND", order=">")
-    elif head[:4] == b"OggS":
-        _require_last_ogg_page(path, file, size)
+def _inspect(path: Path) -> Contents:
+    status = path.stat()
+    size = status.st_size
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(path, "is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(path, "is not a regular file")
+    if size == 0:
+        raise AudioError(path, "empty file (0 bytes)")
+    with path.open("rb") as file:
+        start = after_id3(file)
+        file.seek(start)
+        head = file.read(16)
+        if head[:4] == b"OggS" and start == 0:
+            return Contents(False, tuple(SoundStream((link.range,), link.last_granule) for link in ogg_streams(path, file, size)))
+        known = head[:4] in COMPRESSED or head[:4] == b"RIFF" or head[4:8] == b"ftyp"
+        if looks_like_mpeg(head) or (start and not known):  # zeros may fill the place between a tag and the first frame
+            sound = mpeg_sound(file, start, size)
+            return Contents(False, (SoundStream(sound.ranges, sound.frames),))
+        if head[:8] == ASF:
+            _require_whole_asf(path, file, size)
+        uncompressed = start == 0 and head[:4] not in COMPRESSED and not counts_nothing(path, file, size, head)
+        return Contents(uncompressed, (SoundStream(((start, size),)),))
 
 
-def _require_whole_chunk(path: Path, file: BinaryIO, size: int, data_id: bytes, order: str) -> None:
-    """Walks the chunks from byte 12 to the one with the sound and compares its length with what the file holds."""
-    frame_bytes, long_size = 1, None
-    while len(header := file.read(8)) == 8:
-        name, length = header[:4], struct.unpack(order + "I", header[4:])[0]
-        start = file.tell()
-        if name == data_id:
-            promised = long_size if long_size is not None and length == UNKNOWN_SIZE else length
-            _compare(path, promised, held=size - start, frame_bytes=frame_bytes)
-            return
-        if name == b"fmt ":
-            block_align = file.read(14)[12:]
-            frame_bytes = max(1, struct.unpack(order + "H", block_align)[0]) if len(block_align) == 2 else 1
-        if name == b"ds64":
-            sizes = file.read(16)
-            long_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
-        file.seek(start + length + length % 2)  # chunks are padded to even lengths
-    raise AudioError(path, "no samples: the file ends within its header")
+def _require_whole_asf(path: Path, file: BinaryIO, size: int) -> None:
+    """The data object of a WMA, which follows the header object, promises its bytes; FFmpeg shortens the duration in silence."""
+    start = _asf_size(file, 0)
+    promised = _asf_size(file, start)
+    if 0 < start <= size and promised > size - start:
+        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {size - start}")
 
 
-def _compare(path: Path, promised: int, held: int, frame_bytes: int) -> None:
-    if promised == 0:
-        raise AudioError(path, f"no samples: the header gives 0 bytes of sound ({held} bytes follow it)")
-    if promised == UNKNOWN_SIZE:
-        return
-    if promised - held >= frame_bytes:
-        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {held}")
-    if held - promised >= 1 << 31:
-        raise AudioError(
-            path, f"header counts {promised} of {held} bytes: too long for plain RIFF (over 4 GB); convert it to RF64 or FLAC"
-        )
-
-
-def _require_last_ogg_page(path: Path, file: BinaryIO, size: int) -> None:
-    """The last page must be whole and marked as the end of its stream (flag 4)."""
-    file.seek(max(0, size - LARGEST_OGG_PAGE))
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    segments = page[26] if len(page) > 26 else 0
-    if len(page) < 27 + segments or len(page) < 27 + segments + sum(page[27 : 27 + segments]):
-        raise AudioError(path, "truncated: the last Ogg page is incomplete")
-    if not page[5] & 4:
-        raise AudioError(path, "truncated: the Ogg stream has no last page")
+def _asf_size(file: BinaryIO, place: int) -> int:
+    """Bytes of the object at `place`, its GUID and size included."""
+    file.seek(place + 16)
+    return int.from_bytes(file.read(8), "little")

@@ -1,60 +1,244 @@
-"""Which files of a folder are recordings."""
+"""Which files of a folder are recordings, and what becomes of all the others: nothing below a folder vanishes.
+
+A file whose suffix is that of a recording is one (`AUDIO_SUFFIXES`; whether it can be decoded is for validation to say). One
+whose suffix is that of something else is counted. Of any other the content decides: what a decoder opens is a recording, what
+looks like sound and cannot be opened is an error, and the rest is counted. Hidden files and folders are counted.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from beats_jax.audio.file_kinds import (
+    AUDIO_SUFFIXES,
+    HEAD_BYTES,
+    MEDIA_SUFFIXES,
+    OTHER_SUFFIXES,
+    PYAV_SUFFIXES,
+    UNFINISHED_SUFFIXES,
+    is_hidden,
+    looks_like_sound,
+)
 from beats_jax.audio.recording import AnyPath, AudioError
 from beats_jax.errors import UserError
 
-SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
-PYAV_SUFFIXES = frozenset({".m4a", ".aac", ".wma"})
-AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | PYAV_SUFFIXES
-"""Suffixes of recordings: lower case, with the dot. Files are matched whatever the case of theirs."""
+__all__ = ["AUDIO_SUFFIXES", "PYAV_SUFFIXES", "Listing", "find_audio", "search_folder"]
+
+DEEPEST = 100  # folders within folders; no data set is deeper, but a broken disk or a loop of mounts may be
+SHOWN = 10  # names in a note
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder.
+
+    Attributes:
+      paths: recordings, sorted, starting with the folder's path; every file once.
+      errors: what looks like a recording and is left out, sorted.
+      repeats: (link, path) of links to recordings that are among `paths`.
+      notes: a sentence each on what is hidden, of another kind, or reached twice.
+    """
+
+    paths: list[Path]
+    errors: list[AudioError]
+    repeats: list[tuple[Path, Path]]
+    notes: list[str]
 
 
 def find_audio(root: AnyPath) -> tuple[list[Path], list[AudioError]]:
-    """Finds the recordings under `root`, in all its folders; links to folders are followed, each folder once.
+    """`paths` and `errors` of `search_folder`, for callers that have no place for its notes."""
+    found = search_folder(root)
+    return found.paths, found.errors
 
-    Returns:
-      Sorted paths (starting with `root`), and sorted errors for what looks like a recording but is left out: hidden files and
-      files in hidden folders, folders with the name of a recording, folders that cannot be listed. An empty folder gives none.
+
+def search_folder(root: AnyPath) -> Listing:
+    """Finds the recordings under `root`, in all its folders.
+
+    Links to folders are followed, but not to a folder that is searched anyway or that holds `root`: a file belongs to the folder
+    it lies in, whatever leads there. So a link to a file among the recordings is no further recording.
+
     Raises:
       UserError: `root` does not exist or is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is {'not a folder' if root.exists() else 'missing'}; give a folder of audio files")
-    paths: list[Path] = []
-    errors: list[AudioError] = []
-    seen: set[str] = set()
+    search = _Search(str(root))
+    search.walk(search.root, search.real_root)
+    search.follow_folder_links()
+    search.resolve_file_links()
+    search.try_unknown_files()
+    return Listing(
+        sorted(map(Path, search.recordings)),
+        sorted(search.errors, key=lambda error: error.path),
+        search.repeats,
+        search.notes(),
+    )
 
-    def note_unreadable(error: OSError) -> None:
-        errors.append(AudioError(error.filename or root, f"folder cannot be listed: {error.strerror}"))
 
-    for place, folders, names in os.walk(root, followlinks=True, onerror=note_unreadable):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in folders:
-            if is_audio_name(name):
-                errors.append(AudioError(Path(place, name), "is a folder, not a file"))
-        for path in (Path(place, name) for name in names if is_audio_name(name)):
-            if _is_hidden_below(root, path):
-                errors.append(AudioError(path, "hidden file, left out"))
+class _Search:
+    """What has been found so far. Real folders come first and links last, so that files keep the places where they lie."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.real_root = root, os.path.realpath(root)
+        self.recordings: list[str] = []
+        self.errors: list[AudioError] = []
+        self.repeats: list[tuple[Path, Path]] = []
+        self._unknown: list[str] = []  # their content decides
+        self._folder_links: list[str] = []
+        self._file_links: list[str] = []
+        self._walked: dict[str, str] = {}  # real folder → path by which it was searched
+        self._same_folders: list[tuple[str, str]] = []
+        self._hidden_files = 0
+        self._hidden_folders: list[str] = []
+        self._others: Counter[str] = Counter()  # suffix → files of another kind
+
+    def walk(self, folder: str, real: str) -> None:
+        """Sorts in everything below a folder, links left for later. Without recursion: folders may be nested thousands deep."""
+        pending = [(folder, real, 0)]
+        while pending:
+            folder, real, depth = pending.pop()
+            if real in self._walked:
+                self._same_folders.append((folder, self._walked[real]))
+                continue
+            if depth > DEEPEST:
+                self.errors.append(AudioError(folder, f"lies more than {DEEPEST} folders deep and is not searched"))
+                continue
+            self._walked[real] = folder
+            try:
+                with os.scandir(folder) as entries:
+                    below = [entry.name for entry in entries if self._add(entry)]
+            except OSError as error:
+                self.errors.append(AudioError(folder, f"folder cannot be listed: {error.strerror or error}"))
+                continue
+            pending += [(os.path.join(folder, name), os.path.join(real, name), depth + 1) for name in below]
+
+    def _add(self, entry: os.DirEntry[str]) -> bool:
+        """Sorts in one entry of a folder; returns whether it is a folder to be searched."""
+        if is_hidden(entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                self._hidden_folders.append(entry.path)
             else:
-                paths.append(path)
-    return sorted(paths), sorted(errors, key=lambda error: error.path)
+                self._hidden_files += 1
+        elif entry.is_symlink():
+            (self._folder_links if os.path.isdir(entry.path) else self._file_links).append(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            if _suffix(entry.name) in AUDIO_SUFFIXES:
+                self.errors.append(AudioError(entry.path, "is a folder, not a file"))
+            return True
+        elif not entry.is_file(follow_symlinks=False):
+            self.errors.append(AudioError(entry.path, "is not a regular file"))
+        else:
+            self._add_file(entry.path)
+        return False
+
+    def _add_file(self, path: str) -> None:
+        suffix = _suffix(path)
+        if suffix in AUDIO_SUFFIXES:
+            self.recordings.append(path)
+        elif suffix in OTHER_SUFFIXES:
+            self._others[suffix] += 1
+        else:
+            self._unknown.append(path)
+
+    def follow_folder_links(self) -> None:
+        """Searches the folders that links lead to, in the order of their names, until there are no more."""
+        while self._folder_links:
+            links, self._folder_links = sorted(self._folder_links), []
+            for link in links:
+                real = os.path.realpath(link)
+                above = os.path.join(self.real_root, "").startswith(os.path.join(real, ""))
+                if above or real in self._walked:
+                    self._same_folders.append((link, self._walked.get(real, real)))
+                else:
+                    self.walk(link, real)
+
+    def resolve_file_links(self) -> None:
+        """Sorts in links to files that are found in no other way; the others become `repeats`."""
+        known = {*self.recordings, *self._unknown} if self._file_links else set()
+        first: dict[str, str] = {}
+        for link in sorted(self._file_links):
+            real = os.path.realpath(link)
+            folder, name = os.path.split(real)
+            inside = os.path.join(self._walked[folder], name) if folder in self._walked else ""
+            same = inside if inside in known else first.setdefault(real, link)
+            if _suffix(link) in OTHER_SUFFIXES:
+                self._add_file(link)
+            elif not os.path.isfile(link):
+                what = "is not a regular file" if os.path.exists(link) else "is a link to a file that is not there"
+                self.errors.append(AudioError(link, what))
+            elif same != link:
+                self.repeats.append((Path(link), Path(same)))
+            else:
+                self._add_file(link)
+
+    def try_unknown_files(self) -> None:
+        """Opens what may be sound."""
+        for path in self._unknown:
+            suffix = _suffix(path)
+            try:
+                with open(path, "rb") as file:
+                    sound = suffix in MEDIA_SUFFIXES or looks_like_sound(file.read(HEAD_BYTES))
+            except OSError as error:
+                self.errors.append(AudioError(path, f"cannot be read: {error.strerror or error}"))
+                continue
+            if not sound:
+                self._others[suffix] += 1
+            elif (fault := _fault(path, suffix)) is not None:
+                self.errors.append(fault)
+            else:
+                self.recordings.append(path)
+
+    def notes(self) -> list[str]:
+        """A sentence on each kind of what is not used."""
+        notes = []
+        if self._hidden_files or self._hidden_folders:
+            folders = some_names(self._names(self._hidden_folders))
+            folders = f" and {len(self._hidden_folders)} hidden folders ({folders})" if self._hidden_folders else ""
+            notes.append(f"{self.root}: {self._hidden_files} hidden files{folders} are left out")
+        if self._others:
+            kinds = [f"{number} {suffix or 'without a suffix'}" for suffix, number in sorted(self._others.items())]
+            notes.append(f"{self.root}: {self._others.total()} files are no recordings: {some_names(kinds)}")
+        if self._same_folders:
+            pairs = [f"{self._names([link])[0]} → {place}" for link, place in sorted(self._same_folders)]
+            notes.append(f"{self.root}: {len(pairs)} folders are reached in two ways and searched once: {some_names(pairs)}")
+        return notes
+
+    def _names(self, paths: Sequence[str]) -> list[str]:
+        return sorted(os.path.relpath(path, self.root) for path in paths)
 
 
-def is_audio_name(name: AnyPath) -> bool:
-    """Whether the suffix is one of `AUDIO_SUFFIXES`, in any case. A hidden "._call.wav" counts; a bare ".wav" has no suffix."""
-    return Path(name).suffix.lower() in AUDIO_SUFFIXES
+def some_names(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _is_hidden_below(root: Path, path: Path) -> bool:
-    """Whether a part of `path` below `root` starts with a dot ("._x.wav" is what macOS leaves beside files)."""
-    return any(part.startswith(".") for part in Path(os.path.relpath(path, root)).parts)
+def repeated_links_note(listing: Listing, root: AnyPath) -> list[str]:
+    """A sentence on the links to recordings that are used in their own places, where there are any."""
+    if not listing.repeats:
+        return []
+    pairs = [f"{link} → {path}" for link, path in listing.repeats]
+    return [f"{root}: {len(pairs)} links lead to recordings that are used already: {some_names(pairs)}"]
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _fault(path: str, suffix: str) -> AudioError | None:
+    """Why a file with an unusual suffix cannot be used; None where a decoder opens it."""
+    from beats_jax.audio.io import audio_info  # which imports this file
+
+    if suffix in UNFINISHED_SUFFIXES:
+        return AudioError(path, f"its name says that it is not finished ({suffix}); rename it to use it")
+    try:
+        audio_info(path)
+    except AudioError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a decoder's surprise at one file, whatever its type, must not end the search
+        return AudioError(path, f"cannot be opened: {type(error).__name__}: {error}")
+    return None

@@ -1,6 +1,6 @@
 """Recordings as waveforms: read a window, stream hours, decode a stretch in blocks, look at a header, write a WAV.
 
-    file -> decoder (soundfile or PyAV): float32 [n, channels] at the file's own rate
+    file -> decoder (libsndfile for WAV and AIFF, PyAV for the rest; the content decides): float32 [n, channels] at its own rate
          -> channel: mean or one of them -> soxr, from the file's own rate -> waveform float32 [samples] at `sample_rate`
 
 Times are seconds of sound, whatever the rate of the file: sample k of the result lies at k / sample_rate seconds. A window is
@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from beats_jax.audio.containers import require_sound_container
-from beats_jax.audio.files import AUDIO_SUFFIXES, PYAV_SUFFIXES, find_audio
+from beats_jax.audio.chain import ChainDecoder
+from beats_jax.audio.containers import inspect
+from beats_jax.audio.files import AUDIO_SUFFIXES, find_audio
 from beats_jax.audio.pyav_decoder import open_pyav
-from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo, Decoder
+from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
 from beats_jax.audio.soundfile_decoder import open_soundfile
 from beats_jax.audio.tfds_records import is_present, is_record, open_record, record_bytes
 from beats_jax.errors import UserError
@@ -43,19 +44,27 @@ __all__ = [
     "write_wav",
 ]
 
-INEXACT_SECONDS = 0.25  # how much a container that only estimates its length (WMA) may be off
+NO_SAMPLES = "no samples: there is a header but no sound"
+LARGEST_SAMPLE = 2.0**16  # full scale is 1; floats in the scale of 16 bit integers pass here and are named by `survey`
 RAW_BLOCK_BYTES = 1 << 20
 RESAMPLER_MARGIN = 256  # samples at the lower of both rates; measured: from 128 on the difference is below 2e-6
 
 
 def audio_info(path: AnyPath) -> AudioInfo:
-    """Reads the header of a recording; nothing is decoded.
+    """Rate, channels, and the length that decoding gives, which of compressed files is asked of their end and not of the header.
+
+    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek and their last frames (milliseconds; MP3 and AAC are gone
+    through without decoding, Ogg is searched for joined streams). WMA, Matroska and MP3 files joined behind a header that counts
+    only the first: all is decoded, about 1 s for 20 minutes.
 
     Raises:
-      AudioError: missing, empty, unreadable, no samples, or a WAV, AIFF or Ogg that holds less than its header promises.
+      AudioError: missing, empty, unreadable, no samples, or a container that holds less than it promises, where that shows.
     """
-    with _open(path) as decoder:
-        return decoder.info
+    with _open(path) as decoder, surprises_named(path, "decoded"):
+        info = decoder.counted()
+        if info.frames <= 0:
+            raise AudioError(path, NO_SAMPLES)
+        return info
 
 
 def read(
@@ -78,21 +87,19 @@ def read(
     """
     _require_request(sample_rate, start_seconds=start_seconds, window_seconds=seconds, channel=channel)
     path = Path(path)
+    first = round(start_seconds * sample_rate)
+    last = END if seconds is None else first + round(seconds * sample_rate)
     with _open(path) as decoder:
-        info = decoder.info
-        first = round(start_seconds * sample_rate)
-        total = resampled_length(info.frames, info.sample_rate, sample_rate)
-        if first >= total:
-            raise AudioError(path, f"window starts at {start_seconds:g} s, past the end at {info.seconds:g} s")
-        last = total if seconds is None else min(total, first + round(seconds * sample_rate))
-        start, stop = _native_range(first, last, info, sample_rate)
+        native_rate = decoder.info.sample_rate
+        start, stop = _native_range(first, last, native_rate, sample_rate)
         blocks = list(_mono_blocks(path, decoder, start, stop, channel))
-    native = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    offset = start * sample_rate // info.sample_rate  # whole, see _native_range
-    window = _resample(native, info.sample_rate, sample_rate)[first - offset : last - offset]
-    if not len(window):  # only where the length was an estimate
-        raise AudioError(path, f"window starts at {start_seconds:g} s, past the last sound")
-    return window
+        native = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        if len(native) < stop - start:  # the end of the sound
+            last = min(last, resampled_length(start + len(native), native_rate, sample_rate) if len(native) else 0)
+        if first >= last:
+            raise _past_the_end(path, decoder, start_seconds)
+    offset = start * sample_rate // native_rate  # whole, see _native_range
+    return _resample(native, native_rate, sample_rate)[first - offset : last - offset]
 
 
 def stream(
@@ -134,7 +141,7 @@ def blocks(
     """
     length = None if end_seconds is None else end_seconds - start_seconds
     _require_request(sample_rate, start_seconds=start_seconds, window_seconds=length, channel=channel)
-    last = None if end_seconds is None else round(end_seconds * sample_rate)
+    last = END if end_seconds is None else round(end_seconds * sample_rate)
     return _resampled_blocks(Path(path), sample_rate, channel, round(start_seconds * sample_rate), last)
 
 
@@ -149,7 +156,9 @@ def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInf
     _require_request(1, channel=channel)
     path = Path(path)
     with _open(path) as decoder:
-        yield decoder.info, _mono_blocks(path, decoder, 0, decoder.info.frames, channel)
+        with surprises_named(path, "decoded"):
+            info = decoder.counted()
+        yield info, _mono_blocks(path, decoder, 0, END, channel)
 
 
 def raw_blocks(path: AnyPath) -> Iterator[bytes]:
@@ -202,77 +211,100 @@ def resampled_length(frames: int, native_rate: int, sample_rate: int) -> int:
 def _open(path: AnyPath) -> Iterator[Decoder]:
     """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
     path = Path(path)
-    opened: AbstractContextManager[Decoder]
-    if is_record(path):
-        opened = open_record(path)
-    else:
-        require_sound_container(path)
-        opened = open_pyav(path) if path.suffix.lower() in PYAV_SUFFIXES else open_soundfile(path)
-    with opened as decoder:
-        if decoder.info.frames <= 0:
-            raise AudioError(path, "no samples: there is a header but no sound")
+    with ExitStack() as stack:
+        with surprises_named(path, "opened"):
+            decoder = _decoder(path, stack)
+        if decoder.info.exact_length and decoder.info.frames <= 0:
+            raise AudioError(path, NO_SAMPLES)
         yield decoder
 
 
+def _decoder(path: Path, stack: ExitStack) -> Decoder:
+    if is_record(path):
+        return stack.enter_context(open_record(path))
+    contents = inspect(path)
+    first, *others = contents.streams
+    if others:
+        return ChainDecoder(path, contents.streams)
+    if contents.uncompressed:
+        try:
+            return stack.enter_context(open_soundfile(path))
+        except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
+            pass
+    return stack.enter_context(open_pyav(path, first))
+
+
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
-    """Yields float32 [n] of native frames start..stop; raises `AudioError` for what is not finite or missing at the end."""
+    """Yields float32 [n] of native frames start..stop, or to the end; raises `AudioError` for what is no number of a sound."""
     info = decoder.info
     if channel != "mean" and int(channel) >= info.channels:
         raise AudioError(path, f"channel {channel} asked for, the file has {info.channels} (counted from 0)")
     position = start
-    for block in decoder.blocks(start, stop):
+    decoded = decoder.blocks(start, stop)
+    while True:
+        with surprises_named(path, "decoded"):
+            block = next(decoded, None)
+        if block is None:
+            return
         with np.errstate(invalid="ignore", over="ignore"):  # reported below
             mono = block.mean(axis=1, dtype=np.float32) if channel == "mean" else block[:, int(channel)]
-        finite = np.isfinite(mono)
-        if not finite.all():
-            bad = position + int(np.argmin(finite))
-            raise AudioError(path, f"NaN or infinite samples, first at {bad / info.sample_rate:.3f} s")
+            largest = np.abs(mono).max(initial=0)  # NaN where one is
+        if not largest <= LARGEST_SAMPLE:
+            raise AudioError(path, _unusable(mono, position, info.sample_rate))
         position += len(mono)
         yield np.ascontiguousarray(mono)
-    allowed = 0 if info.exact_length else round(INEXACT_SECONDS * info.sample_rate)
-    if stop - position > allowed:
-        raise AudioError(path, f"truncated: {position - start} of {stop - start} samples could be decoded")
 
 
-def _native_range(first: int, last: int, info: AudioInfo, sample_rate: int) -> tuple[int, int]:
-    """Native frames needed for samples first..last of the resampled file.
+def _unusable(mono: np.ndarray, position: int, rate: int) -> str:
+    """The reason for the first sample that no sound can have."""
+    bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
+    seconds = (position + bad) / rate
+    if not np.isfinite(mono[bad]):
+        return f"NaN or infinite samples, first at {seconds:.3f} s"
+    return (
+        f"sample {mono[bad]:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
+    )
+
+
+def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioError:
+    with surprises_named(path, "decoded"):
+        info = decoder.counted()
+    if info.frames <= 0:
+        return AudioError(path, NO_SAMPLES)
+    return AudioError(path, f"window starts at {start_seconds:g} s, past the end at {info.seconds:g} s")
+
+
+def _native_range(first: int, last: int, native_rate: int, sample_rate: int) -> tuple[int, int]:
+    """Native frames needed for samples first..last of the resampled file; `END` to its end.
 
     The start is a multiple of native_rate / gcd, where a native frame and a resampled one coincide: there the resampler's phase
-    is that of the whole file. Both sides get the length of the resampler's filter more, as far as the file goes.
+    is that of the whole file. Both sides get the length of the resampler's filter more.
     """
-    native_rate = info.sample_rate
     if native_rate == sample_rate:
         return first, last
     step = native_rate // math.gcd(native_rate, sample_rate)
     margin = math.ceil(RESAMPLER_MARGIN * max(1.0, native_rate / sample_rate))
     start = max(0, first * native_rate // sample_rate - margin) // step * step
-    stop = -(-last * native_rate // sample_rate) + margin
-    return start, min(info.frames, stop)
+    return start, END if last == END else -(-last * native_rate // sample_rate) + margin
 
 
 def _resample(waveform: np.ndarray, native_rate: int, sample_rate: int) -> np.ndarray:
     return waveform if native_rate == sample_rate else soxr.resample(waveform, native_rate, sample_rate)
 
 
-def _resampled_blocks(
-    path: Path, sample_rate: int, channel: str, first: int = 0, last: int | None = None
-) -> Iterator[np.ndarray]:
+def _resampled_blocks(path: Path, sample_rate: int, channel: str, first: int = 0, last: int = END) -> Iterator[np.ndarray]:
     """Yields samples first..last of the file at `sample_rate`, block by block; equal to resampling the whole in one call."""
     with _open(path) as decoder:
-        info = decoder.info
-        total = resampled_length(info.frames, info.sample_rate, sample_rate)
-        if first >= total:
-            raise AudioError(path, f"starts at {first / sample_rate:g} s, past the end at {info.seconds:g} s")
-        last = total if last is None else min(last, total)
-        start, stop = _native_range(first, last, info, sample_rate)
-        position = start * sample_rate // info.sample_rate  # whole, see _native_range
-        for block in _resample_stream(_mono_blocks(path, decoder, start, stop, channel), info.sample_rate, sample_rate):
+        native_rate = decoder.info.sample_rate
+        start, stop = _native_range(first, last, native_rate, sample_rate)
+        position = start * sample_rate // native_rate  # whole, see _native_range
+        for block in _resample_stream(_mono_blocks(path, decoder, start, stop, channel), native_rate, sample_rate):
             kept = block[max(0, first - position) : max(0, last - position)]
             position += len(block)
             if len(kept):
                 yield kept
-    if position <= first:  # only where the length was an estimate
-        raise AudioError(path, f"starts at {first / sample_rate:g} s, past the last sound")
+        if position <= first:
+            raise _past_the_end(path, decoder, first / sample_rate)
 
 
 def _resample_stream(blocks: Iterator[np.ndarray], native_rate: int, sample_rate: int) -> Iterator[np.ndarray]:

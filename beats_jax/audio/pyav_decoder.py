@@ -1,101 +1,248 @@
-"""M4A, AAC and WMA through PyAV (FFmpeg's libraries).
+"""Compressed sound through PyAV (FFmpeg's libraries): MP3, FLAC, Ogg (Vorbis, Opus, FLAC), M4A, AAC, WMA, and what else it knows.
 
 Facts handled here:
-- Samples come as int16, int32 or float, planar or interleaved, by codec: all become float32 of full scale +-1.
-- The edit list of an M4A trims the encoder's priming but not its tail: what goes beyond the track's duration is cut.
-- Raw AAC has no edit list (its first 1,024 samples are priming) and no duration: its packets are counted. It and WMA cannot be
-  sought to the sample, so they are decoded from the start. WMA gives its duration in milliseconds: an estimate.
-- A decoder that fails may give fewer samples in silence: the caller compares.
+- Samples come as integers or floats, planar or interleaved, by codec: all become float32 of full scale +-1.
+- The length in a header is a hint (MP3 without Xing header, FLAC whose STREAMINFO gives none or a wrong one): decoding goes on to
+  the end, and what the container promises is compared there. The edit list of an M4A trims the encoder's priming but not its
+  tail: what goes beyond the track's duration is cut.
+- A seek is exact where time stamps count samples and the codec's memory fades within `SEEK_MARGIN_SECONDS`. AAC is decoded from
+  its start: it fills bands with noise from a generator whose state goes back to there (up to 0.17 off after a seek). So is
+  what has time stamps of milliseconds (WMA, Matroska).
+- Sound that was lost from the middle shows in the time stamps of FLAC and Ogg, in nothing else.
+- Behind the end of a raw MP3 or AAC may lie a part of a frame: nothing promised it, so it is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.recording import AudioError, AudioInfo
+from beats_jax.audio.byte_ranges import ByteRanges
+from beats_jax.audio.containers import SoundStream
+from beats_jax.audio.recording import BLOCK_FRAMES, END, AudioError, AudioInfo
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import InputContainer
 
-SEEK_MARGIN_SECONDS = 0.2  # decoded before the wanted sample, so that overlapping AAC frames have settled
+FORMATS = "mp3,aac,mov,flac,ogg,asf,matroska,wav,w64,caf,aiff,au,amr,wv,tta,ape,nistsphere"  # no playlists: they open other files
+SEEK_MARGIN_SECONDS = 5.0  # Opus at 8 kbit/s: 1e-4 off after 1 s, 0 after 5; MP3 at 8 kbit/s: 0 after 1 s; the others: less
+FAR = 1 << 60  # time stamp behind any end: a seek to it gives the last frame
+SOUGHT = {  # codecs whose windows are those of the whole, by container
+    "mp3": ("mp3", "mp3float"),
+    "flac": ("flac",),
+    "ogg": ("vorbis", "opus", "flac"),
+    "mov": ("alac", "flac", "opus", "mp3float", "pcm"),
+    "wav": ("pcm",),
+    "w64": ("pcm",),
+    "caf": ("pcm", "alac"),
+    "aiff": ("pcm",),
+}
+RAW = ("mp3", "aac")  # frames without a container
+LARGEST_PADDING = 3 * 1_152  # samples of silence that an MP3 encoder adds at the end
+PROMISE_SLACK = {
+    "asf": 0.25,
+    "matroska": 0.25,
+    "mov": 0.0,
+}  # seconds by which a duration may be off; other durations promise nothing
+HOLE_SECONDS = {"flac": 0.0, "ogg": 0.02}  # more than this between two frames is missing sound
 
 
 class PyAVDecoder:
-    """An open PyAV container (a `recording.Decoder`)."""
+    """A sound file of FFmpeg (a `recording.Decoder`)."""
 
-    def __init__(self, path: Path, container: InputContainer) -> None:
-        if not container.streams.audio:
-            raise AudioError(path, "has no audio track")
+    def __init__(self, path: Path, reopen: Callable[[], InputContainer], promise: int | None) -> None:
+        """Takes a function that opens the file anew: every pass begins in a fresh container, and so with the priming."""
         self._path = path
-        self._container = container
-        self._stream: Any = container.streams.audio[0]
-        if self._stream.codec_context is None:
-            raise AudioError(path, "not readable as audio: unknown codec")
-        if not self._stream.rate or not self._stream.channels:
-            raise AudioError(path, "the header of its audio track is incomplete")
-        self._rate = int(self._stream.rate)
-        self._sample_exact = self._stream.time_base * self._rate == 1  # time stamps count samples: M4A
-        frames, exact = self._length()
-        encoding = f"{container.format.name.split(',')[0]} {self._stream.codec_context.name}".upper()
-        self.info = AudioInfo(frames, self._rate, int(self._stream.channels), encoding, exact)
+        self._reopen = reopen
+        self._unused: InputContainer | None = reopen()
+        stream = self._audio(self._unused)
+        self._format = self._unused.format.name.split(",")[0]
+        self._codec = stream.codec_context.name
+        self._rate = int(stream.rate)
+        self._tick = stream.time_base * self._rate  # samples in one tick of the time stamps
+        self._origin = int(stream.start_time or 0)
+        known = stream.duration is not None
+        self._duration = round(stream.duration * self._tick if known else (self._unused.duration or 0) * self._rate / 1_000_000)
+        self._promise = promise
+        codecs = SOUGHT.get(self._format, ())
+        self._sought = (1 / self._tick).denominator == 1 and (self._codec in codecs or self._codec.split("_")[0] in codecs)
+        encoding = f"{self._format} {self._codec.removesuffix('float')}".upper()
+        self.info = AudioInfo(self._duration, self._rate, int(stream.channels), encoding, exact_length=False)
+        self._require_last_page(stream)
 
-    def _length(self) -> tuple[int, bool]:
-        """Frames of the track, and whether that is exact."""
-        if self._container.format.name == "aac":
-            ticks = sum(packet.duration or 0 for packet in self._container.demux(self._stream))
-            self._container.seek(0)
-            return round(ticks * self._stream.time_base * self._rate), True
-        ticks = self._stream.duration or 0
-        return round(ticks * self._stream.time_base * self._rate), self._sample_exact
+    def counted(self) -> AudioInfo:
+        """See `recording.Decoder.counted`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
+        if self._format == "mov" and self._duration and self._tick == 1:
+            return replace(self.info, frames=self._duration, exact_length=True)
+        frames = self._last_end() if self._sought or self._format in RAW else 0
+        return replace(self.info, frames=frames or sum(map(len, self.blocks(0, END))), exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """See `recording.Decoder.blocks`."""
+        if self._format == "mov" and self._duration:
+            stop = min(stop, self._duration)
+        held: list[np.ndarray] = []
+        frames = 0
+        for position, values in self._decode(start - round(SEEK_MARGIN_SECONDS * self._rate)):
+            part = values[max(0, start - position) : max(0, stop - position)]
+            if len(part):
+                held.append(part)
+                frames += len(part)
+            if frames >= BLOCK_FRAMES:
+                yield _float32(held)
+                held, frames = [], 0
+            if position + len(values) >= stop:
+                break
+        if held:
+            yield _float32(held)
+
+    def _decode(self, target: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (position, samples [n, channels]) of every frame from `target` or before it to the end, which is checked."""
         from av.error import FFmpegError
 
-        origin = int(self._stream.start_time or 0)
-        position, placed = 0, not self._sample_exact
-        try:
-            target = start - round(SEEK_MARGIN_SECONDS * self._rate)
-            if self._sample_exact and target > 0:  # a seek to 0 would leave out the priming and so spoil the first 1,024 samples
-                self._container.seek(target + origin, stream=self._stream)
-            for frame in self._container.decode(self._stream):
-                if not placed:
-                    position, placed = (frame.pts or 0) - origin, True
-                block = self._samples(frame)
-                first, last = max(0, start - position), min(len(block), stop - position)
-                position += len(block)
-                if first < last:
-                    yield block[first:last]
-                if position >= stop:
-                    return
-        except FFmpegError as error:
-            seconds = position / self._rate
-            raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
+        with self._container() as container:
+            stream = self._audio(container)
+            seeks = self._sought and target > 0 and not self._joined(target)  # a seek to 0 would leave out the priming
+            position = None if seeks else 0
+            try:
+                if seeks:
+                    container.seek(round(target / self._tick) + self._origin, stream=stream)
+                for frame in self._frames(container, stream):
+                    position = self._placed(frame, position)
+                    yield position, self._samples(frame)
+                    position += frame.samples
+            except FFmpegError as error:
+                seconds = (position or 0) / self._rate
+                raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
+            self._require_promised(position or 0)
+
+    def _frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
+        """Decoded frames; in a raw stream what cannot be decoded is an error only if sound follows it."""
+        from av.error import FFmpegError
+
+        failed: FFmpegError | None = None
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except FFmpegError as error:
+                if self._format not in RAW:
+                    raise
+                failed = failed or error
+                continue
+            if failed is not None and frames:
+                raise failed
+            yield from frames
+
+    def _placed(self, frame: AudioFrame, position: int | None) -> int:
+        """Where a frame begins. Raises `AudioError` where there is sound missing before it."""
+        if frame.pts is None and position is None:
+            raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
+        if frame.pts is None or (position is not None and self._format not in HOLE_SECONDS):
+            return position or 0
+        stamped = round((frame.pts - self._origin) * self._tick)
+        if position is None:
+            return stamped
+        if stamped - position > HOLE_SECONDS[self._format] * self._rate:
+            hole = f"{position / self._rate:.2f} to {stamped / self._rate:.2f} s"
+            raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
+        return position
+
+    def _xing_end(self) -> int | None:
+        """Where the first frame of an MP3 says that the sound ends, without the encoder's padding.
+
+        FFmpeg does not believe a header that counts much less than the file (joined files); its duration then is a guess.
+        """
+        if self._format != "mp3" or self._promise is None:
+            return None
+        padded = self._promise * (1_152 if self._rate >= 32_000 else 576) - round(self._origin * self._tick)
+        return self._duration if 0 <= padded - self._duration < LARGEST_PADDING else None
+
+    def _joined(self, target: int) -> bool:
+        """Whether `target` lies behind the end of the first of joined MP3 files, where time stamps count its padding too."""
+        end = self._xing_end()
+        return end is not None and target >= end
+
+    def _last_end(self) -> int:
+        """Frames to the end of the last one, found by a seek; 0 where that fails."""
+        from av.error import FFmpegError
+
+        with self._container() as container:
+            stream = self._audio(container)
+            try:
+                container.seek(FAR, stream=stream)
+            except FFmpegError:
+                return 0
+            end = 0
+            for frame in self._frames(container, stream):
+                if not end and frame.pts is None:
+                    return 0
+                end = (end or round(((frame.pts or 0) - self._origin) * self._tick)) + frame.samples
+        if end and self._joined(end - 1):
+            return 0
+        self._require_promised(end)
+        return end
+
+    def _require_last_page(self, stream: Any) -> None:
+        """FFmpeg passes over an Ogg page whose checksum is wrong; of the last one only the duration shows it."""
+        if self._format != "ogg" or self._promise is None or self._codec not in SOUGHT["ogg"] or stream.duration is None:
+            return
+        lost = self._promise - self._origin - stream.duration
+        if lost > HOLE_SECONDS["ogg"] * self._rate:
+            raise AudioError(self._path, f"truncated or damaged: the last {lost / self._rate:.2f} s cannot be decoded")
+
+    def _require_promised(self, position: int) -> None:
+        slack = PROMISE_SLACK.get(self._format)
+        if self._xing_end() is not None:
+            slack = 1_152 / self._rate  # some encoders count the first frame, which holds no sound
+        if slack is not None and self._duration - position > slack * self._rate:
+            raise AudioError(self._path, f"truncated: {position} of {self._duration} samples could be decoded")
+
+    @contextmanager
+    def _container(self) -> Iterator[InputContainer]:
+        container, self._unused = self._unused or self._reopen(), None
+        with container:
+            yield container
+
+    def _audio(self, container: InputContainer) -> Any:
+        if not container.streams.audio:
+            raise AudioError(self._path, "has no audio track")
+        stream: Any = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise AudioError(self._path, "not readable as audio: unknown codec")
+        if not stream.rate or not stream.channels:
+            raise AudioError(self._path, "the header of its audio track is incomplete")
+        if stream.codec_context.name == "flac":
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        return stream
 
     def _samples(self, frame: AudioFrame) -> np.ndarray:
-        """float32 [n, channels] of one decoded frame."""
+        """[n, channels] of one decoded frame, of the codec's own type."""
         channels = len(frame.layout.channels)
         if frame.sample_rate != self._rate or channels != self.info.channels:
             found = f"{frame.sample_rate} Hz and {channels} channels"
             raise AudioError(self._path, f"header says {self._rate} Hz and {self.info.channels} channels, the sound has {found}")
         values = frame.to_ndarray()
-        values = values.T if frame.format.is_planar else values.reshape(-1, channels)
-        if values.dtype == np.uint8:
-            return (values.astype(np.float32) - 128) / 128
-        if np.issubdtype(values.dtype, np.integer):
-            return (values / float(1 << (8 * values.itemsize - 1))).astype(np.float32)
-        return values.astype(np.float32)
+        return values.T if frame.format.is_planar else values.reshape(-1, channels)
+
+
+def _float32(parts: list[np.ndarray]) -> np.ndarray:
+    values = np.concatenate(parts)
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if np.issubdtype(values.dtype, np.integer):
+        return (values / float(1 << (8 * values.itemsize - 1))).astype(np.float32)
+    return values.astype(np.float32)
 
 
 @contextmanager
-def open_pyav(path: Path) -> Iterator[PyAVDecoder]:
-    """Opens `path`, which must exist.
+def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
+    """Opens the bytes of `path`, which must exist, that `stream` names.
 
     Raises:
       AudioError: FFmpeg does not know the format, or the file has no audio track.
@@ -103,10 +250,15 @@ def open_pyav(path: Path) -> Iterator[PyAVDecoder]:
     import av
     from av.error import FFmpegError
 
-    with path.open("rb") as file:  # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
-        try:
-            container = av.open(file, mode="r")
-        except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
-            raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
-        with container:
-            yield PyAVDecoder(path, container)
+    with ExitStack() as stack:
+
+        def reopen() -> InputContainer:
+            # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
+            file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
+            try:
+                opened = av.open(file, mode="r", metadata_errors="replace", options={"format_whitelist": FORMATS})
+            except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
+                raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
+            return stack.enter_context(opened)
+
+        yield PyAVDecoder(path, reopen, stream.promise)

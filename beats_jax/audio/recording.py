@@ -1,9 +1,10 @@
-"""What every reader of recordings speaks of: the error of one bad file, the facts of its header, and the face of a decoder."""
+"""What every reader of recordings speaks of: the error of one bad file, the facts of its sound, and the face of a decoder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from beats_jax.errors import UserError
 
 AnyPath = str | os.PathLike[str]
 BLOCK_FRAMES = 1 << 16  # frames decoded at a time: 0.5 MB of stereo float32
+END = 1 << 62  # as the last frame asked for: go on to the end of the sound
 
 
 class AudioError(UserError):
@@ -28,16 +30,32 @@ class AudioError(UserError):
         return (type(self), (self.path, self.reason))  # so that worker processes can hand it over
 
 
+@contextmanager
+def surprises_named(path: AnyPath, doing: str) -> Iterator[None]:
+    """Whatever a decoder raises on one file becomes that file's `AudioError`: bad input reaches any line of a codec.
+
+    Raises:
+      AudioError: "cannot be {doing}: ..." for every `Exception` but a `UserError`, which passes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise AudioError(path, f"cannot be {doing}: {reason}") from error
+
+
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a recording says.
+    """What a recording is.
 
     Attributes:
       frames: samples per channel at the file's own rate.
       sample_rate: the file's own rate in Hz.
       channels: at least 1.
       encoding: container and codec, such as "WAV PCM_16" or "MOV AAC".
-      exact_length: False where the container gives a duration only in milliseconds (WMA), so that `frames` is an estimate.
+      exact_length: False where `frames` is only a header's hint. `io.audio_info` always gives the exact length.
     """
 
     frames: int
@@ -57,13 +75,17 @@ class Decoder(Protocol):
 
     @property
     def info(self) -> AudioInfo:
-        """The header."""
+        """The header; nothing is decoded."""
+        ...
+
+    def counted(self) -> AudioInfo:
+        """`info` with the length that decoding gives. Raises `AudioError` as `blocks`, for what is decoded to count."""
         ...
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yields float32 [n, channels] of frames `start` to `stop`, full scale +-1; fewer where the file ends early.
+        """Yields float32 [n, channels] of frames `start` to `stop`, full scale +-1; fewer where the sound ends before.
 
         Raises:
-          AudioError: the sound cannot be decoded.
+          AudioError: the sound cannot be decoded, or ends before its container's promise.
         """
         ...

@@ -1,7 +1,8 @@
-"""WAV, FLAC, OGG, OPUS, MP3 and AIFF through libsndfile.
+"""WAV, AIFF and other uncompressed sound through libsndfile.
 
-Facts handled here: its errors are RuntimeErrors; a short read is no error; a FLAC without a length reports 2**63 - 1 frames; OPUS
-is up to 2e-3 off after a seek, so it is always decoded from its start.
+Facts handled here: its errors are RuntimeErrors; a short read is no error; GSM 6.10 and G.72x cannot be sought, not even to their
+start. What it does badly is PyAV's: OPUS is 2e-3 off after a seek, Vorbis shifted in the last page, of chained Ogg only the first
+stream is read, MP3 and FLAC end where their header says, and libmpg123 writes its warnings to the terminal.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import soundfile
 
 from beats_jax.audio.recording import BLOCK_FRAMES, AudioError, AudioInfo
 
-LARGEST_LENGTH = 1 << 48  # more than 20 years at 384 kHz: a header that says more does not know its length
-
 
 class SoundfileDecoder:
     """An open `soundfile.SoundFile` (a `recording.Decoder`)."""
@@ -25,15 +24,18 @@ class SoundfileDecoder:
     def __init__(self, path: Path, sound: soundfile.SoundFile) -> None:
         self._path = path
         self._sound = sound
-        if sound.frames > LARGEST_LENGTH:
-            raise AudioError(path, "its header gives no length: still being written, or cut off while recording")
         self.info = AudioInfo(sound.frames, sound.samplerate, sound.channels, f"{sound.format} {sound.subtype}")
+
+    def counted(self) -> AudioInfo:
+        """See `recording.Decoder.counted`: libsndfile counts from the bytes of the file."""
+        return self.info
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """See `recording.Decoder.blocks`."""
-        position = 0 if self._sound.subtype == "OPUS" else start
+        position, stop = 0, min(stop, self.info.frames)
         try:
-            self._sound.seek(position)
+            if self._sound.seekable() and start < stop:
+                position = self._sound.seek(start)
             while position < stop:
                 wanted = min(BLOCK_FRAMES, stop - position)
                 block = self._sound.read(wanted, dtype="float32", always_2d=True)
@@ -41,7 +43,7 @@ class SoundfileDecoder:
                 if position > start:
                     yield block[max(0, start - (position - len(block))) :]
                 if len(block) < wanted:
-                    return
+                    raise AudioError(self._path, f"truncated: {position} of {self.info.frames} samples could be decoded")
         except soundfile.LibsndfileError as error:
             seconds = position / self.info.sample_rate
             raise AudioError(self._path, f"cannot be decoded: {_plain(error)} (in the block from {seconds:.2f} s)") from error
@@ -52,7 +54,7 @@ def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
     """Opens `path`, which must exist.
 
     Raises:
-      AudioError: libsndfile does not know the format, or the header cannot be read or gives no length.
+      AudioError: libsndfile does not know the format, or the header cannot be read.
     """
     try:
         # bytes, which its annotation lacks, let through any file name that the system allows
@@ -60,10 +62,11 @@ def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"not readable as audio: {_plain(error)}") from error
     with sound:
+        if sound.subtype.startswith("MPEG"):
+            raise AudioError(path, "MPEG audio, which is PyAV's")
         yield SoundfileDecoder(path, sound)
 
 
 def _plain(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's words without its ornaments; of a very short MP3 it says, wrongly, that the file does not exist."""
-    text = error.error_string.removeprefix("Error :").strip().rstrip(".")
-    return "Format not recognised" if "does not exist" in text else text
+    """libsndfile's words without its ornaments."""
+    return error.error_string.removeprefix("Error :").strip().rstrip(".")

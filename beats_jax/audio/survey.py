@@ -26,7 +26,7 @@ class Survey:
     """What a recording is.
 
     Attributes:
-      info: what its header says.
+      info: rate, channels, encoding, and the length that was decoded.
       sound: (start, end) in seconds of what reaches `below_dbfs`, end exclusive; None where that was not asked.
       levels: float32 [LEVELS], power in dB around the mean of each of as many equal parts; NaN for a recording of fewer than
         LEVELS * SAMPLES_A_LEVEL samples.
@@ -50,39 +50,57 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
       UserError: a channel that is neither "mean" nor a number.
     """
     path = Path(path)
+    run = _Run(math.inf if below_dbfs is None else 10.0 ** (below_dbfs / 20))
     with mono_blocks(path, channel) as (info, blocks):
         shortest = math.ceil(SHORTEST_SECONDS * info.sample_rate)
         if info.frames < shortest:
-            raise AudioError(
-                path, f"too short: {info.frames} samples, at least {shortest} needed (25 ms at {info.sample_rate} Hz)"
-            )
-        level = math.inf if below_dbfs is None else 10.0 ** (below_dbfs / 20)
-        low, high, first, last, position, whole_numbers = math.inf, -math.inf, -1, -1, 0, True
-        divisor = info.channels if channel == "mean" else 1
-        sums, counted = np.zeros((2, LEVELS)), info.frames
+            reason = f"too short: {info.frames} samples, at least {shortest} needed (25 ms at {info.sample_rate} Hz)"
+            raise AudioError(path, reason)
+        sums = np.zeros((2, LEVELS))
         for block in blocks:
-            lowest, highest = float(block.min()), float(block.max())
-            low, high = min(low, lowest), max(high, highest)
-            if max(-low, high) > OVERLOAD and whole_numbers:
-                scaled = block * divisor
-                whole_numbers = bool((np.abs(scaled - np.rint(scaled)) <= 1e-6 * np.abs(scaled)).all())
-            if max(-lowest, highest) >= level:
-                loud = np.flatnonzero(np.abs(block) >= level)
-                first = position + int(loud[0]) if first < 0 else first
-                last = position + int(loud[-1]) + 1
-            _add(sums, block, position, counted)
-            position += len(block)
-    info = replace(info, frames=position, exact_length=True)
-    if max(-low, high) > OVERLOAD and (whole_numbers or math.sqrt(sums[1].sum() / position) > OVERLOAD):
-        raise AudioError(
-            path, f"samples reach {max(-low, high):g}, where full scale is 1: floats in the scale of integers; divide them by 32768"
-        )
-    if low == high:
-        raise AudioError(path, f"silent: every sample is {low:g}")
-    if below_dbfs is not None and first < 0:
+            _add(sums, block, run.position, info.frames)
+            run.add(block, info.channels if channel == "mean" else 1)
+    levels = _decibels(sums, info.frames)
+    info = replace(info, frames=run.position, exact_length=True)
+    if run.low == run.high:
+        raise AudioError(path, f"silent: every sample is {run.low:g}")
+    if run.peak > OVERLOAD and (run.whole_numbers or math.sqrt(sums[1].sum() / run.position) > OVERLOAD):
+        scale = f"samples reach {run.peak:g}, where full scale is 1: floats in the scale of integers"
+        raise AudioError(path, f"{scale}; divide them by 32768 (16 bit) and write the file again")
+    if below_dbfs is not None and run.first < 0:
         raise AudioError(path, f"too quiet: no sample reaches {below_dbfs:g} dB of full scale")
-    sound = None if below_dbfs is None else (first / info.sample_rate, last / info.sample_rate)
-    return Survey(info, sound, _decibels(sums, counted))
+    sound = None if below_dbfs is None else (run.first / info.sample_rate, run.last / info.sample_rate)
+    return Survey(info, sound, levels)
+
+
+@dataclass
+class _Run:
+    """What is known of the samples so far: extremes, first and one behind the last that reach `level`, and their number."""
+
+    level: float
+    low: float = math.inf
+    high: float = -math.inf
+    first: int = -1
+    last: int = -1
+    position: int = 0
+    whole_numbers: bool = True
+
+    @property
+    def peak(self) -> float:
+        return max(-self.low, self.high)
+
+    def add(self, block: np.ndarray, channels: int) -> None:
+        """Takes the next samples, a mean of `channels`."""
+        lowest, highest = float(block.min()), float(block.max())
+        self.low, self.high = min(self.low, lowest), max(self.high, highest)
+        if self.whole_numbers:
+            added = block * channels
+            self.whole_numbers = bool((np.abs(added - np.rint(added)) <= 1e-6 * np.abs(added)).all())
+        if max(-lowest, highest) >= self.level:
+            loud = np.flatnonzero(np.abs(block) >= self.level)
+            self.first = self.position + int(loud[0]) if self.first < 0 else self.first
+            self.last = self.position + int(loud[-1]) + 1
+        self.position += len(block)
 
 
 def _bounds(frames: int) -> np.ndarray:

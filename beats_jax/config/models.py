@@ -16,7 +16,7 @@ class ModelConfig:
     TRAINING_FIELDS: ClassVar[tuple[str, ...]] = ()
 
     family: str = "beats"  # chooses the dataclass below: MODEL_FAMILIES
-    checkpoint: str = ""  # weights to start from: a name of the registry, a file or a run directory; empty = random
+    checkpoint: str = ""  # start: a name of the registry, a file, a run; none = random weights; empty = random if it is small
     predictor_class: int = 0  # classes of the head; 0 = no head
     head: str = "own"  # own (the family's) | attentive (learnt attention over the tokens, then linear)
 
@@ -24,6 +24,11 @@ class ModelConfig:
         require_one_of("model.head", self.head, ("own", "attentive"))
         require(self.predictor_class >= 0, f"model.predictor_class is {self.predictor_class}; it must not be negative")
         require(self.predictor_class <= LARGEST_SIZE, f"model.predictor_class is {self.predictor_class}, above {LARGEST_SIZE}")
+
+    @property
+    def starts_at_random(self) -> bool:
+        """Whether there is no checkpoint to start from, left out or refused by the word `none`."""
+        return self.checkpoint.lower() in ("", "none")
 
 
 @dataclass(frozen=True)

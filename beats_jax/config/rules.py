@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from beats_jax.errors import UserError
@@ -17,8 +18,10 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises `UserError` naming the allowed values unless `value` is one of them."""
-    require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    """Raises `UserError` naming the allowed values, and the nearest of them, unless `value` is one of them."""
+    close = get_close_matches(value, allowed, n=1, cutoff=0.6) if isinstance(value, str) else []
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}{hint}")
 
 
 def require_sizes(config: Any, *names: str, most: int = LARGEST_SIZE) -> None:

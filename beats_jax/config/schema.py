@@ -119,7 +119,7 @@ class DataConfig:
     split_seed: int = 0
     window_seconds: float = 10.0
     evaluation_window_seconds: float = 0.0  # 0 = window_seconds
-    hop_seconds: float = 0.0  # evaluation windows of one row start this far apart; 0 = one window
+    hop_seconds: float = 0.0  # evaluation windows of one row start this far apart; 0 = their length, side by side
     trim_below_dbfs: float = 0.0  # cut what is quieter than this (say -74) at both ends of every file; 0 = keep all
     crop: str = "random"  # training window of a longer row: random | start
     batch_size: int = 16
@@ -260,7 +260,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("bootstrap_resamples", "watch_clips"):
-            require(getattr(self, name) >= 0, f"evaluation.{name} is {getattr(self, name)}; it must not be negative")
+            most = 100_000  # minutes, and memory for each
+            value = getattr(self, name)
+            require(0 <= value <= most, f"evaluation.{name} is {value}; it must lie between 0 and {most}")
         require_one_of("evaluation.threshold_goal", self.threshold_goal, ("f1", "precision", "recall"))
         wanted = self.threshold_wanted
         require(0 < wanted <= 1, f"evaluation.threshold_wanted is {wanted}; it must be above 0 and at most 1")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from beats_jax.errors import UserError
 from beats_jax.files import write_text
+from beats_jax.spreadsheets import original_cell, safe_cell
 
 HEADER = ("file", "reason")
 
@@ -44,7 +45,8 @@ class ErrorLog:
     def rows(self) -> list[tuple[str, str]]:
         """(file, reason) of every file listed so far, in the order found."""
         with self._lock:
-            return [(row[0], row[1]) for row in csv.reader(io.StringIO(self.path.read_text(encoding="utf-8")))][1:]
+            table = csv.reader(io.StringIO(self.path.read_text(encoding="utf-8")))
+            return [(original_cell(row[0]), original_cell(row[1])) for row in table][1:]
 
     def add(self, path: str | os.PathLike[str], reason: str) -> bool:
         """Lists a file with the reason; returns False when it is listed already. Raises `UserError` when strict."""
@@ -70,7 +72,7 @@ class ErrorLog:
         rows = list(csv.reader(io.StringIO(text)))
         if not rows or tuple(rows[0]) != HEADER:
             raise UserError(f"{self.path}: not a list of bad files (its first line is not 'file,reason'); move it away")
-        return {row[0] for row in rows[1:] if row}
+        return {original_cell(row[0]) for row in rows[1:] if row}
 
     def _append(self, row: tuple[str, str]) -> None:
         place = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -82,5 +84,5 @@ class ErrorLog:
 
 def _line(row: tuple[str, str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(row)
+    csv.writer(text, lineterminator="\n").writerow(map(safe_cell, row))
     return text.getvalue()

@@ -15,10 +15,14 @@ from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.report import ValidationReport
 from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources.columns import NOT_USED, find_label_column
 from beats_jax.datasets.sources.frame import manifest_from_frame, require_frame
-from beats_jax.datasets.sources.table import Origin, read_table, require_columns, resolved_files
+from beats_jax.datasets.sources.table import Origin, require_columns, resolved_files
+from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.validation import require_classes, validate
 from beats_jax.errors import UserError
+from beats_jax.files import write_text
+from beats_jax.spreadsheets import safe_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +70,10 @@ def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str =
 
     Args:
       csv: comma-, semicolon- or tab-separated text; file names are absolute or start from its folder (or `audio` in it).
+      label_col: "category" stands for "label" too, where there is no column category.
     Returns:
-      columns filename (absolute) and category, then the others of the table; all of them texts.
+      columns filename (absolute) and category, then the others of the table; all of them texts. Times, splits and groups among
+      them are found by whatever reads the frame (`sources.columns`).
     Raises:
       UserError: no such table or column (the nearest one is named), a blank file name, or no file exists.
     """
@@ -75,8 +81,9 @@ def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str =
 
     path = Path(csv).expanduser()
     table = read_table(path)
+    label_col = find_label_column(list(table), label_col)
     require_columns(table, (audio_col, label_col), path)
-    files = [os.path.abspath(name) for name in resolved_files(table[audio_col], path.parent, Origin(str(path)))]
+    files = [os.path.abspath(name) for name in resolved_files(table[audio_col], path.parent, Origin(str(path), table.lines))]
     taken = (audio_col, label_col, "filename", "category")
     others = {name: cells for name, cells in table.items() if name not in taken}
     return pd.DataFrame({"filename": files, "category": table[label_col], **others})
@@ -93,7 +100,7 @@ def validate_dataset(
 ) -> dict[str, Any]:
     """Makes the checks that training makes (`validation.validate`) and tells what they found, whatever it is, without raising.
 
-    Columns `split`, `group` and `fold` are used where they are there.
+    Columns with times, splits, groups and `fold` are used where they are there (`sources.columns`); a warning names them.
 
     Args:
       data_dir: where relative file names start; "" = the working directory.
@@ -113,15 +120,15 @@ def validate_dataset(
         label_column=label_column,
         multi_label=multi_label,
         check=check,
-        split_column="split" if "split" in df else "",
-        group_column="group" if "group" in df else "",
     )
-    found: dict[str, Any] = {"errors": [], "warnings": [], "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
+    before = {"errors": list(df.attrs.get("errors", [])), "warnings": list(df.attrs.get("notes", []))}
+    found: dict[str, Any] = {**before, "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
     manifest = report = None
     try:
         manifest = manifest_from_frame(df, data)
         report = validate(manifest, data, AudioConfig(), min_classes=0)
-        found |= _findings(report)
+        findings = _findings(report)
+        found |= {**findings, **{name: [*before[name], *findings[name]] for name in before}}
         require_classes(report.manifest, multi_label, 2)
     except UserError as error:
         found["errors"].append(str(error))
@@ -133,7 +140,8 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
 
     Returns:
       filename (absolute, so that it means the same with any `data_dir`) and category (with several labels in a row, a JSON list),
-      then start, end (seconds), split, group and the metadata, each where any row has it.
+      then start, end (seconds), split, group and the metadata, each where any row has it. `attrs` hold what is not in the rows:
+      `errors` (files that are left out, and why) and `notes`; `validate_dataset` passes both on.
     """
     import pandas as pd
 
@@ -147,7 +155,9 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
     columns |= {name: column for name, column in times.items() if not np.isnan(column).all()}
     texts = {"split": manifest.splits, "group": manifest.groups}
     columns |= {name: column.tolist() for name, column in texts.items() if (column != "").any()}
-    return pd.DataFrame(columns | {name: column.tolist() for name, column in manifest.metadata.items()})
+    frame = pd.DataFrame(columns | {name: column.tolist() for name, column in manifest.metadata.items()})
+    frame.attrs |= {"errors": [str(error) for error in manifest.errors], "notes": list(manifest.notes)}
+    return frame
 
 
 def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig:
@@ -155,8 +165,8 @@ def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig
 
     So recordings that were found in memory become part of a run, which can then be resumed and evaluated again.
     """
-    frame.to_csv(path, index=False)
-    there = {name: name if name in frame else "" for name in ("start", "end", "split", "group")}
+    write_text(path, csv_text(frame))
+    there = {name: name if name in frame else NOT_USED for name in ("start", "end", "split", "group")}
     return replace(
         data,
         source="csv",
@@ -169,6 +179,18 @@ def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig
         split_column=there["split"],
         group_column=there["group"],
     )
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV, without its index; texts that a spreadsheet would run are written so that `read_table` gives them back."""
+    from pandas.api.types import is_numeric_dtype
+
+    safe = frame.apply(lambda column: column if is_numeric_dtype(column) else column.map(_safe))
+    return safe.to_csv(index=False, header=[_safe(name) for name in frame.columns])
+
+
+def _safe(cell: Any) -> Any:
+    return safe_cell(cell) if isinstance(cell, str) else cell
 
 
 def _frame_of_source(source: str, path: AnyPath) -> pd.DataFrame:

@@ -146,6 +146,14 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.files)
 
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end of every row in its file, float64 [N] seconds: 0 for the start of the file; NaN for an end not known.
+
+        The end of the file is known (metadata `seconds`) once validation has seen it. This is how rows are written and compared.
+        """
+        seconds = self.metadata.get("seconds", np.full(len(self), np.nan))
+        return np.nan_to_num(self.starts), np.fmin(self.ends, seconds)
+
     def take(self, rows: np.ndarray | Sequence[int]) -> Manifest:
         """The given rows (int [R], or bool [N]) as a manifest."""
         chosen = np.asarray(rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from beats_jax.audio.recording import AudioError
-from beats_jax.datasets.manifest import SPLITS, Manifest
+from beats_jax.datasets.manifest import SPLITS, Manifest, text_column
 from beats_jax.datasets.splits import Leak, leakage
 
 SHOWN = 10  # items of a list in the page of text; the JSON has all
@@ -95,6 +95,18 @@ class ValidationReport:
         return {name: labels for name, labels in absent.items() if labels}
 
     @property
+    def disputed_files(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+        """Groups of files with the same bytes and different labels, and those labels."""
+        members = {file for group in self.duplicate_files for file in group}
+        labels: dict[str, set[str]] = {file: set() for file in members}
+        for row in np.flatnonzero(np.isin(self.manifest.files, text_column(sorted(members)))).tolist() if members else []:
+            labels[str(self.manifest.files[row])] |= set(self.manifest.labels[row])
+        groups = [(group, [labels[file] for file in group]) for group in self.duplicate_files]
+        return tuple(
+            (group, tuple(sorted(set().union(*found)))) for group, found in groups if any(one != found[0] for one in found)
+        )
+
+    @property
     def similar_labels(self) -> tuple[tuple[str, ...], ...]:
         """Labels that are the same but for case, spaces and the composition of accents, as groups."""
         groups: dict[str, list[str]] = {}
@@ -118,6 +130,9 @@ class ValidationReport:
         if self.duplicate_files:
             same = [" = ".join(group) for group in self.duplicate_files]
             lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
+        if self.disputed_files:
+            named = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
+            lines.append(f"{len(named)} groups of files have the same bytes and different labels: {some(named)}")
         if self.copied_files:
             same = [" ~ ".join(pair) for pair in self.copied_files]
             lines.append(f"{len(same)} pairs of files are one sound at another level, rate or format: {some(same)}")

@@ -6,19 +6,21 @@ Files are read in a pool of threads, a few at a time, so that memory does not gr
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from beats_jax.audio.band import band_warnings
 from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
 from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
-from beats_jax.datasets.report import Found, ValidationReport, describe
+from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
 
 FILES_AT_A_TIME = 256  # futures held at once
@@ -93,7 +95,12 @@ def validate(
     if not good.any():
         first = f"; the first error: {errors[0]}" if errors else ""
         raise UserError(f"none of the {len(files)} files can be used{first}")
-    manifest = replace(manifest.take(good), errors=(), notes=(*manifest.notes, *unsought))
+    given = manifest.labels.counts()
+    rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
+    notes = (*manifest.notes, *unsought, *band_warnings(rates, audio.filterbank))
+    manifest = replace(manifest.take(good), errors=(), notes=notes)
+    if lost := sorted(given.keys() - manifest.labels.counts().keys()):
+        manifest = manifest.with_notes(f"{len(lost)} classes have no usable recording and are gone: {some(lost)}")
     require_classes(manifest, data.multi_label, min_classes)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
@@ -221,8 +228,12 @@ def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) 
         return Checked(whole.info, content_hash(path), None, whole.sound, whole.levels)
     except AudioError as error:
         return Checked(None, "", error)
+    except UserError:
+        raise
     except OSError as error:
         return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
+    except Exception as error:  # noqa: BLE001 - a decoder's surprise at one file, whatever its type, must not end the run
+        return Checked(None, "", AudioError(path, f"cannot be read: {type(error).__name__}: {error}"))
 
 
 def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[str, ...]]:

@@ -259,20 +259,21 @@ def model_input(fbank: np.ndarray) -> str:
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> str:
     """Mel spectrogram in dB below its peak against seconds and Hz, as PNG. waveform: float [samples].
 
-    Made for the eye (librosa, 1024-sample window, 80 dB range); the model's own input is `audio.filterbank`.
+    Made for the eye (librosa, 80 dB range); the model's own input is `audio.filterbank`. Windows are shorter at low rates, and at
+    rates of ultrasound the picture starts at 10 kHz: else its lowest bands would hold no bin of the FFT.
     """
     import librosa
     import matplotlib
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    window = 1024
+    window, lowest_hz = 1024 if sample_rate >= 8000 else 256, 20 if sample_rate <= 100_000 else 10_000
     waveform = np.pad(np.asarray(waveform, np.float32), (0, max(0, window - len(waveform))))
-    hop = max(128, len(waveform) // 800)
+    hop = max(window // 8, len(waveform) // 800)
     bands = 96 if sample_rate >= 16_000 else 64
-    mel = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, n_fft=window, hop_length=hop, n_mels=bands, fmin=20)
+    mel = librosa.feature.melspectrogram(y=waveform, sr=sample_rate, n_fft=window, hop_length=hop, n_mels=bands, fmin=lowest_hz)
     decibels = librosa.power_to_db(mel, ref=max(float(mel.max()), 1e-10), top_db=80)
-    ticks_hz = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000, 32000, 64000) if hz <= sample_rate / 2]
-    lowest, highest = (float(librosa.hz_to_mel(hz)) for hz in (20, sample_rate / 2))
+    ticks_hz = [hz for hz in (100, 200, *(500 * 2**n for n in range(9))) if lowest_hz <= hz <= sample_rate / 2]
+    lowest, highest = (float(librosa.hz_to_mel(hz)) for hz in (lowest_hz, sample_rate / 2))
     with matplotlib.rc_context(STYLE):
         figure = new_figure(3.6, 1.9)
         axes = figure.add_subplot()

@@ -10,8 +10,15 @@ import numpy as np
 
 from beats_jax.config.schema import EvaluationConfig
 from beats_jax.errors import UserError
-from beats_jax.evaluation.calibration import fit_temperature, logits_of
+from beats_jax.evaluation.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_temperature, logits_of
 from beats_jax.evaluation.thresholds import choose_thresholds
+from beats_jax.json_files import checked
+
+REMEDY = "restore it from a copy, or train the run again"
+SHAPE = {
+    **{"class_names": [str], "goal": str, "wanted": (float, None), "thresholds": [(float, None)], "reasons": [str]},
+    **{"temperature": float, "at_limit": bool, "n": int},
+}
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,21 @@ class OperatingPoint:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], class_names: Sequence[str]) -> OperatingPoint:
-        """From what `to_mapping` gave. Raises `UserError` where it is another thing, or of other classes."""
-        if set(settings) != set(cls.__dataclass_fields__) or list(settings["class_names"]) != list(class_names):
-            raise UserError("the operating point is of other classes than the model, or damaged; train the run again")
-        lists = ("class_names", "thresholds", "reasons")
-        values: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in settings.items()}
-        return cls(**values)
+        """From what `to_mapping` gave. Raises `UserError` where it is another thing, of other classes, or impossible."""
+        found = checked(settings, SHAPE, "the operating point", remedy=REMEDY)
+        lists: dict[str, Any] = {name: tuple(found[name]) for name in ("class_names", "thresholds", "reasons")}
+        point = cls(**{name: found[name] for name in SHAPE if name not in lists}, **lists)
+        limits = [0 <= value <= 1 for value in point.thresholds if value is not None]
+        if (
+            point.class_names != tuple(class_names)
+            or {len(point.thresholds), len(point.reasons)} != {len(class_names)}
+            or point.goal not in ("f1", "precision", "recall")
+            or not LOWEST_TEMPERATURE <= point.temperature <= HIGHEST_TEMPERATURE
+            or point.n < 1
+            or not all(limits)
+        ):
+            raise UserError(f"the operating point is of other classes than the model, or damaged; {REMEDY}")
+        return point
 
 
 def choose_operating_point(

@@ -1,9 +1,10 @@
 """The files that hold numbers: predictions.csv and metrics.json.
 
 predictions.csv has the columns `file,start,end,label,prediction` and one `p:<class>` per class; seconds; an empty `end` is the
-end of the file; several labels are joined by `;`. Probabilities are written with as many digits as tell their values apart, so
-that metrics computed from the table are those of metrics.json. Neither file holds a time of day: the same run writes the same
-bytes.
+end of the file; several labels are joined by `;`. Texts that a spreadsheet would run have an apostrophe before them, which
+`read_predictions` takes off (`beats_jax.spreadsheets`). Probabilities are written with as many digits as tell their values
+apart, so that metrics computed from the table are those of metrics.json. Neither file holds a time of day: the same run writes
+the same bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import predicted_matrix
 from beats_jax.files import whole_file, write_text
+from beats_jax.spreadsheets import original_cell, safe_cell
 
 COLUMNS = ("file", "start", "end", "label", "prediction")
 PROBABILITY_PREFIX = "p:"
@@ -62,7 +64,7 @@ def build_predictions(
     """The table of predictions.
 
     Args:
-      files, starts, ends: [N]; seconds, an end of NaN is the end of the file.
+      files, starts, ends: [N]; seconds, a start of NaN is the start of the file (written as 0), an end of NaN its end.
       labels: [N] true labels: a name, or the names of a multi-label row; "" or () = none known.
       probabilities: float [N, C].
     Raises:
@@ -82,7 +84,7 @@ def build_predictions(
             )
     return PredictionTable(
         files=tuple(str(file) for file in files),
-        starts=np.asarray(starts, np.float64),
+        starts=np.nan_to_num(np.asarray(starts, np.float64)),
         ends=np.asarray(ends, np.float64),
         labels=tuple(label if isinstance(label, str) else SEPARATOR.join(label) for label in labels),
         predictions=predicted_names(probabilities, class_names, multi_label=multi_label, threshold=threshold),
@@ -96,11 +98,13 @@ def write_predictions(path: str | Path, table: PredictionTable) -> None:
     with whole_file(path) as file, io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *(PROBABILITY_PREFIX + name for name in table.class_names)])
-        for i, name in enumerate(table.files):
+        texts = zip(table.files, table.labels, table.predictions, strict=True)
+        for i, cells in enumerate(texts):
+            name, label, prediction = map(safe_cell, cells)
             end = float(table.ends[i])
             seconds = (str(float(table.starts[i])), "" if math.isnan(end) else str(end))
             row = table.probabilities[i]
-            writer.writerow([name, *seconds, table.labels[i], table.predictions[i], *(str(value) for value in row)])
+            writer.writerow([name, *seconds, label, prediction, *(str(value) for value in row)])
 
 
 def read_predictions(path: str | Path) -> PredictionTable:
@@ -129,11 +133,11 @@ def read_predictions(path: str | Path) -> PredictionTable:
         raise UserError(f"{path}: a cell of start, end or {PROBABILITY_PREFIX}<class> is not a number: {error}") from error
     numbers = numbers.reshape(len(body), 2 + len(names))
     return PredictionTable(
-        files=tuple(row[0] for row in body),
-        starts=numbers[:, 0],
+        files=tuple(original_cell(row[0]) for row in body),
+        starts=np.nan_to_num(numbers[:, 0]),  # earlier versions wrote "nan" for the start of the file
         ends=numbers[:, 1],
-        labels=tuple(row[3] for row in body),
-        predictions=tuple(row[4] for row in body),
+        labels=tuple(original_cell(row[3]) for row in body),
+        predictions=tuple(original_cell(row[4]) for row in body),
         class_names=tuple(name.removeprefix(PROBABILITY_PREFIX) for name in names),
         probabilities=numbers[:, 2:],
     )

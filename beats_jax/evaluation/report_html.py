@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import unicodedata
 import wave
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
@@ -102,9 +103,19 @@ figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; max-width: 78
 """
 
 
+# Characters that start or end an embedding, override or isolate (Unicode Annex 9): a name with one could turn what follows it.
+BIDI_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
 def text(value: object) -> str:
-    """The value as HTML text. Bytes of a file name that are not UTF-8 are shown as escapes."""
-    return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"))
+    """The value as HTML text. Bytes of a file name that are not UTF-8, and controls of writing direction, are shown as escapes.
+
+    A text with letters that run from right to left is isolated (U+2068, U+2069), so that what stands beside it keeps its place.
+    """
+    shown = str(value).encode("utf-8", "backslashreplace").decode("utf-8").translate(BIDI_CONTROLS)
+    if not shown.isascii() and any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in shown):
+        shown = f"\u2068{shown}\u2069"
+    return html.escape(shown)
 
 
 def page(title: str, body: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.io import AudioError, find_audio
+from beats_jax.audio.band import rate_warnings
+from beats_jax.audio.io import AudioError, audio_info, find_audio
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 THREADS = 4  # recordings that are decoded at once
+HEADERS = 32  # files whose sample rates are looked at: folders hold recordings of one or two recorders
 
 
 def file_rows(
@@ -50,6 +54,7 @@ def file_rows(
     """
     if not len(files):
         raise UserError("the list of files is empty; give at least one audio file")
+    warn_of_rates(files, program.audio)
     recordings, silent = Recordings.of_files(files), {}
     if trim_below_dbfs:
         recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
@@ -60,6 +65,18 @@ def file_rows(
     )
     unusable = [Row(row, None, error, math.nan, math.nan) for row, error in silent.items()]
     return sorted([*heard, *unusable], key=lambda row: row.row)
+
+
+def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
+    """A `UserWarning` where the front-end does not read what the recordings hold, by the headers of the first files."""
+    rates: Counter[int] = Counter()
+    for file in files[:HEADERS]:
+        try:
+            rates[audio_info(file).sample_rate] += 1
+        except (AudioError, OSError):
+            continue  # listed when it is read
+    for line in rate_warnings(rates, audio.filterbank):
+        warnings.warn(line, stacklevel=2)
 
 
 def trim(

@@ -25,6 +25,7 @@ from beats_jax.models.heads import POOLINGS
 from beats_jax.parallel.devices import native_dtype
 from beats_jax.weights.audioset import readable_names
 from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.description import describe
 from beats_jax.weights.mapped import release
 from beats_jax.weights.pretrained import read_checkpoint
 
@@ -85,6 +86,9 @@ class Model:
             f"<{self.config.family} of {self.num_layers} layers x {self.num_features}{head}, {self.sample_rate} Hz, {dtype}, "
             f"from {self.source or 'no named source'}>"
         )
+
+    def __str__(self) -> str:
+        return "\n".join(describe(self._bundle))
 
     @property
     def sample_rate(self) -> int:

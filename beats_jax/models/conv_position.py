@@ -106,7 +106,7 @@ class ConvPosition(nn.Module):
         weight_g = self.param("weight_g", lambda key, shape: jnp.sqrt(jnp.sum(jnp.square(weight_v), axis=(1, 2))), (taps,))
         bias = self.param("bias", nn.initializers.zeros_init(), (width,))
         # XLA has no fast bfloat16 convolution on CPU: there it stays float32, 5 % of a forward pass.
-        dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
+        dtype = jnp.float32 if self.forms.on_cpu else self.dtype
         kernel = normalised_kernel(weight_v, weight_g)
         form = self.forms.conv_position_here()
         return jax.nn.gelu(conv_position(x, kernel, bias, groups=groups, form=form, dtype=dtype), approximate=False)

@@ -10,6 +10,7 @@ runs on several platforms and for any batch, `portable` puts both forms in; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -21,10 +22,20 @@ HEADWISE_FROM_TOKENS = 800
 
 @dataclass(frozen=True)
 class Forms:
-    """Formulation of each layer that has more than one; `auto` chooses by backend and shape while tracing."""
+    """Formulation of each layer that has more than one; `auto` chooses by platform and shape while tracing.
 
-    attention: str = "auto"  # auto | direct (whole batch at once) | clips (one clip after another) | portable
-    conv_position: str = "auto"  # auto | grouped (one grouped convolution) | split (one dense convolution per group) | portable
+    Attributes:
+      attention: auto | direct (whole batch at once) | clips (one clip after another) | portable.
+      conv_position: auto | grouped (one grouped convolution) | split (one dense convolution per group) | portable.
+      platform: of the devices that will compute, as `jax.Device.platform`; empty = `default_platform` while tracing.
+      clips_from, heads_from: batch size and tokens from which `auto` takes the loops on a CPU.
+    """
+
+    attention: str = "auto"
+    conv_position: str = "auto"
+    platform: str = ""
+    clips_from: int = CLIPWISE_FROM_BATCH
+    heads_from: int = HEADWISE_FROM_TOKENS
 
     def __post_init__(self) -> None:
         require_one_of("forms.attention", self.attention, ("auto", "direct", "clips", "portable"))
@@ -40,16 +51,29 @@ class Forms:
         """
         if self.attention != "auto":
             return self.attention
-        one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-        if one_cpu and tokens >= HEADWISE_FROM_TOKENS:
+        one_cpu = self.on_cpu and jax.device_count("cpu") == 1
+        if one_cpu and tokens >= self.heads_from:
             return "heads"
-        return "clips" if one_cpu and batch_size >= CLIPWISE_FROM_BATCH else "direct"
+        return "clips" if one_cpu and batch_size >= self.clips_from else "direct"
 
     def conv_position_here(self) -> str:
-        """`grouped` or `split` on the current backend, or `portable`."""
+        """`grouped` or `split` on the platform that will compute, or `portable`."""
         if self.conv_position != "auto":
             return self.conv_position
-        return "split" if jax.default_backend() == "cpu" else "grouped"
+        return "split" if self.on_cpu else "grouped"
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether CPUs will compute."""
+        return (self.platform or default_platform()) == "cpu"
+
+
+def default_platform() -> str:
+    """Where what is being traced will run: on `jax.default_device` where one is set, else on the default backend."""
+    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  a device, a platform's name or None
+    if chosen is None:
+        return jax.default_backend()
+    return chosen if isinstance(chosen, str) else chosen.platform
 
 
 AUTO = Forms()

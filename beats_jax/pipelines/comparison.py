@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from beats_jax.config import Experiment, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.evaluation.comparison import Comparison, compare_predictions, require_same_examples
 from beats_jax.evaluation.comparison_report import (
@@ -18,9 +19,10 @@ from beats_jax.evaluation.comparison_report import (
     write_comparison,
 )
 from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_predictions
+from beats_jax.files import read_text, write_text
 from beats_jax.pipelines.evaluation import new_folder
 from beats_jax.pipelines.results import PREDICTIONS_FILE, RECORDINGS_FILE
-from beats_jax.pipelines.workdir import EXPERIMENT_FILE, differing_settings, read_json, write_json, write_text
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, differing_settings, recorded_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
 
@@ -41,12 +43,16 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
         raise UserError(f"{first} and {second} cannot be compared: {error}") from error
     settings = [_settings(run) for run in (first, second)]
     multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
-    threshold = float(settings[0].get("evaluation", {}).get("threshold", 0.5))
-    resamples = int(settings[0].get("evaluation", {}).get("bootstrap_resamples", 10_000))
-    found = compare_predictions(
-        _labels(one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
-        multi_label=multi_label, threshold=threshold, resamples=resamples,
-    )  # fmt: skip
+    how = Experiment().evaluation if not settings[0] else recorded_experiment(first).evaluation
+    try:
+        found = compare_predictions(
+            _labels(first, one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
+            multi_label=multi_label, threshold=how.threshold, resamples=how.bootstrap_resamples,
+        )  # fmt: skip
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{first} and {second} cannot be compared: {error}; measure them again") from error
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
     differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
@@ -102,13 +108,16 @@ def _identity(table: PredictionTable) -> Mapping[str, Any]:
     return {"classes": table.class_names, "files": table.files, "labels": table.labels}
 
 
-def _labels(table: PredictionTable, multi_label: bool) -> np.ndarray:
+def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
     place = {name: number for number, name in enumerate(table.class_names)}
+    names = [[name for name in label.split(SEPARATOR) if name] if multi_label else [label] for label in table.labels]
+    if unknown := sorted({name for row in names for name in row} - place.keys()):
+        raise UserError(f"{run / PREDICTIONS_FILE} has the label {unknown[0]!r} but no column for it; measure the run again")
     if not multi_label:
-        return np.array([place[label] for label in table.labels])
+        return np.array([place[name] for (name,) in names], np.int64)
     marks = np.zeros(table.probabilities.shape, np.int64)
-    for row, label in enumerate(table.labels):
-        marks[row, [place[name] for name in label.split(SEPARATOR) if name]] = 1
+    for row, found in enumerate(names):
+        marks[row, [place[name] for name in found]] = 1
     return marks
 
 
@@ -117,7 +126,7 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
     path = run / RECORDINGS_FILE
     if not path.is_file():
         return list(table.files)
-    codes = path.read_text(encoding="utf-8").split()[1:]
+    codes = read_text(path, remedy="measure the run again").split()[1:]
     if len(codes) != len(table.files):
         raise UserError(f"{path} has {len(codes)} rows and {PREDICTIONS_FILE} {len(table.files)}; measure the run again")
     return codes
@@ -125,7 +134,7 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
 
 def _settings(run: Path) -> dict[str, Any]:
     """Settings of the run; of an output of `evaluate`, which has none, nothing."""
-    return read_json(run / EXPERIMENT_FILE) if (run / EXPERIMENT_FILE).is_file() else {}
+    return to_mapping(recorded_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
 
 
 def _markdown(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from beats_jax.errors import UserError
 from beats_jax.files import sha256_of, write_bytes, write_text
 from beats_jax.inference.export import export_model
 from beats_jax.inference.model import Model
-from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.description import describe
 from beats_jax.weights.exported import load_exported
 from beats_jax.weights.formats import WRITERS
 from beats_jax.weights.pretrained import read_checkpoint
@@ -51,7 +50,7 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
 
 
 def export(source: str, output: Path, *, seconds: float | None = None, force: bool = False) -> list[str]:
-    """Writes a model as one program file (`weights.export`), opens it again and runs it beside the model.
+    """Writes a model as one program file (`inference.export`), opens it again and runs it beside the model.
 
     Args:
       source, force: as for `convert`.
@@ -110,31 +109,6 @@ def _read(source: str) -> Bundle:
     return bundle
 
 
-def describe(bundle: Bundle) -> list[str]:
-    """What a model is, a line each."""
-    audio = bundle.audio.filterbank
-    shapes = param_shapes(bundle.model)
-    head = ", ".join(bundle.labels[:5]) + (", ..." if len(bundle.labels) > 5 else "")
-    return [
-        f"family       {bundle.model.family}",
-        f"source       {bundle.source or 'not noted'}",
-        f"licence      {bundle.licence or 'not noted'}",
-        f"parameters   {sum(int(np.prod(shape)) for shape in shapes.values()):,} in {len(shapes)} tensors",
-        f"labels       {len(bundle.labels)}: {head}" if bundle.labels else "labels       none: the model has no head",
-        f"probability  {'sigmoid' if bundle.multi_label else 'softmax'}" if bundle.labels else "probability  none",
-        f"front-end    {audio.sample_rate} Hz, {audio.num_mel_bins} mel bins, {audio.window} window, mean {audio.mean:g}, "
-        f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
-        "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
-    ]
-
-
-def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
-    plain = type(bundle.model)()
-    for name in vars(plain):
-        if name not in ("family", "checkpoint") and getattr(bundle.model, name) != getattr(plain, name):
-            yield name, getattr(bundle.model, name)
-
-
 def _upstream(bundle: Bundle):
     writer = WRITERS.get(bundle.model.family)
     if writer is None:
@@ -162,16 +136,3 @@ def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
         write_bytes(output, save(upstream.state_dict, metadata={"format": "pt"}))
     layout = "the published layout, for torch.load(weights_only=True)" if torch else "published keys"
     return [f"wrote {', '.join(map(str, [output, *beside]))}: {layout}"]
-
-
-def registry_table() -> str:
-    """The registered checkpoints as an aligned table."""
-    from beats_jax.weights.published import list_available_models
-
-    rows: list[tuple[str, ...]] = [("name", "architecture", "Hz", "width", "classes", "MB", "licence of the weights")]
-    for name, facts in list_available_models().items():
-        size = facts["bytes"]
-        cells = (facts["architecture"], facts["sample_rate"], facts["feature_size"], facts["classes"], size and round(size / 1e6))
-        rows.append((name, *("?" if cell is None else str(cell) for cell in (*cells, facts["licence"]))))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

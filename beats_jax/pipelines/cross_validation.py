@@ -10,10 +10,10 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.splits import folds
+from beats_jax.datasets.splits import fold_manifest, folds
 from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.pipelines.measurement import Measured, measure
-from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.preparation import PreparedData, record_rows
 from beats_jax.pipelines.results import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training_run import WAYS, train_and_measure
 from beats_jax.pipelines.workdir import METRICS_FILE, held_workdir, is_finished, open_workdir, read_json
@@ -38,7 +38,9 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
                 print(f"fold {name}: finished before", flush=True)
             else:
                 print(f"fold {name} of {', '.join(names)}", flush=True)
-                train_and_measure(part, place, data.fold(name, experiment.data), command=command)
+                rows = fold_manifest(data.manifest, name, experiment.data)
+                record_rows(place, rows)
+                train_and_measure(part, place, data.with_splits(rows), command=command)
     parts = [workdir / f"fold_{name}" for name in names]
     rows, probabilities = _pooled(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")
@@ -66,9 +68,7 @@ def fold_lines(fold_metrics: tuple[dict[str, Any], ...]) -> list[str]:
 
 def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray]:
     """The rows that the folds predicted and their probabilities, read back from the folds' predictions.csv."""
-    place = {
-        key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(manifest.starts, manifest.ends), strict=True))
-    }
+    place = {key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(*manifest.bounds()), strict=True))}
     rows: list[int] = []
     probabilities: list[np.ndarray] = []
     for part in parts:
@@ -79,7 +79,7 @@ def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray
 
 
 def _bounds(starts: np.ndarray, ends: np.ndarray) -> tuple[list[float], list[float]]:
-    """Starts and ends as values that can be compared (NaN, the end of the file, as -1)."""
+    """Starts and ends as values that can be compared (NaN, an end that is not known, as -1)."""
     return np.nan_to_num(starts, nan=-1.0).tolist(), np.nan_to_num(ends, nan=-1.0).tolist()
 
 

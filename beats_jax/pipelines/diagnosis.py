@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beats_jax.pipelines import environment, parity
-from beats_jax.pipelines.conversion import describe
 from beats_jax.pipelines.model_check import ModelCheck, check_model
+from beats_jax.weights.description import describe
 from beats_jax.weights.pretrained import read_checkpoint
 
 

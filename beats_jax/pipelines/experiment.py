@@ -12,6 +12,7 @@ from beats_jax.pipelines.cross_validation import cross_validate
 from beats_jax.pipelines.job import end_errors, require_same_rows
 from beats_jax.pipelines.preparation import prepare_data
 from beats_jax.pipelines.pretraining_run import pretrain
+from beats_jax.pipelines.random_start import require_start
 from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.training_run import train_and_measure
 from beats_jax.pipelines.workdir import held_workdir, is_finished, open_workdir, require_same_run
@@ -26,11 +27,13 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
 
     Raises:
-      UserError: another process holds `workdir`; see `workdir.require_same_run`, `preparation.prepare_data`, `starting_point`.
+      UserError: another process holds `workdir`; see `random_start.require_start`, `workdir.require_same_run`,
+        `preparation.prepare_data`, `starting_point`.
     """
     if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
     require_same("settings", to_mapping(experiment))
+    require_start(experiment)
     require_same_run(workdir, experiment)
     if not is_finished(workdir):
         with held_workdir(workdir):

@@ -11,7 +11,8 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources.table import read_table, require_columns
+from beats_jax.datasets.sources.table import require_columns
+from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.analysis import Analysis, analyse
@@ -103,7 +104,13 @@ def write_operating_point(workdir: Path, point: OperatingPoint | None) -> None:
 def read_operating_point(run: Path, vocabulary: LabelVocabulary) -> OperatingPoint | None:
     """What the run has kept; None where it had no validation rows. Raises `UserError` where the file is damaged."""
     path = run / OPERATING_POINT_FILE
-    return OperatingPoint.from_mapping(read_json(path), vocabulary.names) if path.is_file() else None
+    if not path.is_file():
+        return None
+    settings = read_json(path)
+    try:
+        return OperatingPoint.from_mapping(settings, vocabulary.names)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def groupings(names: tuple[str, ...], class_names: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -50,7 +50,6 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     labels = data.vocabulary.names if LABELED in experiment.objective.roles else ()
     start = starting_point(experiment.model, experiment.audio, labels)
-    print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) or run.watches else None)
@@ -58,7 +57,8 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     model = jax.device_get(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
     reading = Reading(experiment.data.heard_seconds, experiment.data.hop_seconds, experiment.data.trim_below_dbfs)
-    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, licence=start.licence, reading=reading)
+    about = {"licence": start.licence, "reading": reading, "seen": data.seen}
+    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, **about)
     save_bundle(workdir / "model", bundle)
     return _write_results(workdir, experiment, data, fitted, command=command)
 

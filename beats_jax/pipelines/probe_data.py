@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.config import DataConfig, experiment_from_mapping
+from beats_jax.config import DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import draw_folds, folds, group_codes
 from beats_jax.errors import UserError
-from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.evaluation.probes.nested import TEST
-from beats_jax.pipelines.workdir import EXPERIMENT_FILE, read_json
+from beats_jax.pipelines.seen_rows import known_to
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, recorded_experiment
+from beats_jax.weights.pretrained import remembered
 
 LEAST_FOLDS = 3
-ON_DISK = ("folder", "csv", "esc50")  # sources whose files are recordings of the user
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,10 @@ def base_data(model: str) -> DataConfig:
 
     Whether a clip may have several labels is a matter of the run's own labels; a run without labels says nothing of it.
     """
-    record = Path(model).expanduser() / EXPERIMENT_FILE
-    if not record.is_file():
+    run = Path(model).expanduser()
+    if not (run / EXPERIMENT_FILE).is_file():
         return DataConfig()
-    experiment = experiment_from_mapping(read_json(record))
+    experiment = recorded_experiment(run)
     labelled = experiment.objective.NEEDS_LABELS
     return replace(experiment.data, multi_label=experiment.data.multi_label and labelled)
 
@@ -111,29 +110,14 @@ def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: boo
 
 
 def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
-    """bool [N]: rows whose file a run has trained on or chosen by: of its data, and not among the files that it was tested on.
+    """bool [N]: rows that a model was trained on or chosen by, by the content of their files.
 
-    False for every row where the model is no run, or its data were generated. None where the run's recordings are not found at
-    the place that it states (relative to where it was started), so that nobody can tell.
+    False for every row where the model is no run of ours. None where it is one that has no record of its rows.
     """
-    run = Path(model).expanduser()
-    unknown = np.zeros(len(manifest), bool)
-    if not (run / EXPERIMENT_FILE).is_file() or not (run / "predictions.csv").is_file():
-        return unknown
-    data = experiment_from_mapping(read_json(run / EXPERIMENT_FILE)).data
-    if data.source not in ON_DISK:
-        return unknown
-    try:
-        own = load_manifest(replace(data, fold=""), workdir=run)
-    except UserError:  # the caller says so
-        return None
-    tested = {_place(file) for file in read_predictions(run / "predictions.csv").files}
-    known = {_place(file) for file in own.files.tolist()} - tested
-    return np.array([_place(file) in known for file in manifest.files.tolist()], bool)
-
-
-def _place(file: str) -> Path:
-    return Path(file).absolute()
+    seen = remembered(model)
+    if seen is not None:
+        return known_to(seen, manifest)
+    return None if (Path(model).expanduser() / EXPERIMENT_FILE).is_file() else np.zeros(len(manifest), bool)
 
 
 def fold_notes(targets: np.ndarray, plan: FoldPlan, names: tuple[str, ...]) -> list[str]:

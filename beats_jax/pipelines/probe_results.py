@@ -19,7 +19,9 @@ from beats_jax.evaluation.probes.nested import probabilities
 from beats_jax.evaluation.result import summary_lines
 from beats_jax.pipelines.probe_data import FoldPlan
 from beats_jax.pipelines.results import PREDICTIONS_FILE, REPORT_FILE, versions
+from beats_jax.pipelines.seen_rows import seen_figures
 from beats_jax.pipelines.workdir import METRICS_FILE, write_json
+from beats_jax.weights.pretrained import remembered
 
 PROBE_FILE = "probe.json"
 
@@ -47,7 +49,7 @@ def write_probe(
 ) -> dict[str, Any]:
     """Writes all files, metrics.json last, prints the figures and returns the metrics."""
     found = [one.findings for one in probed]
-    metrics = flat_metrics(found, len(plan.names))
+    metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(remembered(settings.model), rows)}
     _write_predictions(output, probed[0].logits, rows, vocabulary, data.multi_label)
     write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_plain(one) for one in found]})
     facts = {
@@ -99,8 +101,7 @@ def _write_predictions(output: Path, logits: np.ndarray, rows: Manifest, vocabul
     shown = rows.take(tested)
     table = build_predictions(
         shown.files.tolist(),
-        np.nan_to_num(shown.starts),
-        shown.ends,
+        *shown.bounds(),
         [shown.labels[i] for i in range(len(shown))],
         probabilities(logits[tested], multi_label),
         vocabulary.names,

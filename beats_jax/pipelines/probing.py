@@ -28,8 +28,10 @@ from beats_jax.pipelines.encoders import Encoder, filterbank_encoder, model_enco
 from beats_jax.pipelines.evaluation import data_of, new_folder
 from beats_jax.pipelines.probe_data import FoldPlan, base_data, enough_folds, fold_notes, known_to_the_run, plan_folds, targets_of
 from beats_jax.pipelines.probe_results import Probed, write_probe
+from beats_jax.pipelines.seen_rows import with_hashes
 from beats_jax.pipelines.tokens import read_tokens, without_facts
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE
+from beats_jax.pipelines.workdir import ERRORS_FILE
+from beats_jax.weights.pretrained import remembered
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
@@ -90,7 +92,7 @@ def _probe(
     errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
     found = _embedded(encoders, manifest, data, errors, settings)
-    rows = found[MODEL].manifest
+    rows = _hashed(settings.model, found[MODEL].manifest)
     vocabulary = LabelVocabulary.from_manifest(rows)
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
@@ -150,17 +152,19 @@ def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manife
     manifest = load_manifest(data, workdir=output)
     if not settings.unseen:
         return manifest
-    known = known_to_the_run(settings.model, manifest)
+    known = known_to_the_run(settings.model, _hashed(settings.model, manifest))
     if known is None:
-        raise UserError(
-            f"--unseen cannot tell what {settings.model} was trained on: its recordings are not where its {EXPERIMENT_FILE} "
-            "says; give this command from the folder in which it was trained"
-        )
+        raise UserError(f"--unseen cannot know what {settings.model} was trained on: the run has no record of it")
     kept = manifest.take(~known)
     if not len(kept):
         raise UserError(f"--unseen leaves nothing: {settings.model} has been trained on every row of {settings.data}")
     print(f"{len(kept)} of {len(manifest)} rows are new to the run", flush=True)
     return kept
+
+
+def _hashed(model: str, manifest: Manifest) -> Manifest:
+    """The rows with the hashes by which a model knows them, where it remembers any."""
+    return manifest if remembered(model) is None else with_hashes(manifest)
 
 
 def _embedded(
@@ -251,10 +255,7 @@ def _findings(
 
 def _known_note(known: np.ndarray | None) -> list[str]:
     if known is None:
-        return [
-            f"The recordings of this run are not where its {EXPERIMENT_FILE} says, seen from here, so that nobody can tell which "
-            "of these it was trained on; on those the figures are too good."
-        ]
+        return ["The run has no record of what it was trained on; where these examples are among it, the figures are too good."]
     if not known.any():
         return []
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +21,10 @@ from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measurement import Measured
 from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.seen_rows import seen_figures
 from beats_jax.pipelines.shown_clips import Clips
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
+from beats_jax.training.writers import read_rows
 
 REPORT_FILE = "report.html"
 MARKDOWN_FILE = "RESULTS.md"
@@ -62,13 +63,14 @@ def _write_results(
     history: Sequence[Mapping[str, Any]],
     page: str,
 ) -> None:
+    metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
     write_tables(output, experiment, data.vocabulary, measured)
     errors = data.errors.rows()
     report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
     if page == "md":
         facts = {**versions(), **provenance()}
         markdown = markdown_report(
-            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=measured.metrics, history=history,
+            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=metrics, history=history,
             errors=errors, folds=measured.folds or None, facts=facts, command=command,
         )  # fmt: skip
         write_text(report, markdown)
@@ -87,13 +89,13 @@ def _write_results(
             gallery=clips.gallery(),
             provenance=provenance(),
             analysis=measured.analysis,
-            metrics=measured.metrics,
+            metrics=metrics,
             versions=versions(),
             command=command,
             folds=measured.folds or None,
             class_counts=data.report.splits or None,
         )
-    write_metrics(output / METRICS_FILE, measured.metrics)
+    write_metrics(output / METRICS_FILE, metrics)
     print("\n".join(summary_lines(measured.result)))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
@@ -105,8 +107,7 @@ def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabula
     rows = measured.rows
     table = build_predictions(
         rows.files.tolist(),
-        rows.starts,
-        rows.ends,
+        *rows.bounds(),
         [rows.labels[i] for i in range(len(rows))],
         measured.probabilities,
         vocabulary.names,
@@ -136,13 +137,9 @@ def data_facts(data: PreparedData) -> dict[str, str]:
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:
     """The learning curves of a run as rows {"step": 10, "train/loss": 1.2, ...}; empty where there are none."""
-    path = workdir / "history.jsonl"
-    if not path.is_file():
-        return []
     short = {"train": "train", "validation": "val"}
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_rows(workdir / "history.jsonl"):
         values = {
             f"{short[row['split']]}/{name}": value for name, value in row.items() if name not in ("step", "split", "timing")
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.pipelines.prediction import RowPredictions, predict_rows
 from beats_jax.pipelines.preparation import PreparedData
+from beats_jax.pipelines.start_report import start_report
 from beats_jax.pipelines.starting_point import StartingPoint
 from beats_jax.training import optimizer as optimizers
 from beats_jax.training.checkpoint import Checkpoints
@@ -78,6 +80,7 @@ class Run:
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
+        self.frozen = learnt.freeze
         optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
@@ -96,10 +99,20 @@ class Run:
     def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[dict[str, Any], FitResult]:
         """Trains to the end, or goes on; returns the weights, `last` and `best` (on validation), and how it went."""
         training = self.experiment.training
+        if training.select == "best" and evaluate is None:
+            raise UserError(
+                "training.select is 'best', but nothing is evaluated; hold recordings out (data.val_split) or take select='last'"
+            )
+
+        def begin(state: Any) -> Any:
+            print(start.note, flush=True)  # not of a resumed run, which starts from its checkpoint
+            return self.begin(state, start)
+
         hooks = Hooks(
-            start=lambda state: self.begin(state, start),
+            start=begin,
             on_errors=self.note_errors,
             describe_rows=self.describe_rows,
+            describe_start=self.describe_start,
             schedules={"learning_rate": optimizers.learning_rate(training, self.settings.total_steps, self.epoch)},
         )
         with (
@@ -107,10 +120,16 @@ class Run:
             for_run(self.workdir, self.settings.total_steps) as writers,
         ):
             fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
+            if training.select == "best":
+                require_best(fitted, training.monitor)
             last = best = fitted.state.weights
             if fitted.best_step is not None and fitted.best_step != fitted.steps:
                 best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
             return {"last": last, "best": best}, fitted
+
+    def describe_start(self, state: Any) -> list[str]:
+        """What is about to be trained, for whoever watches."""
+        return start_report(self.experiment, state, self.frozen, self.train_rows, self.settings.total_steps, self.epoch)
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
         """The training batches from `start_step` on."""
@@ -122,7 +141,9 @@ class Run:
             "host_index": jax.process_index(),
             "host_count": jax.process_count(),
         }
-        return joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
+        stream = joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
+        changed = self.data.has_changed(self.train_rows)
+        return without_rows(stream, changed) if changed.any() else stream
 
     def predict_rows(self, predict: Any, weights: Any, rows: Manifest, num_classes: int) -> RowPredictions:
         """What `predict`, the objective's compiled function, gives for every row with these weights."""
@@ -160,6 +181,20 @@ class Run:
         return ", ".join(names) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
 
 
+def without_rows(batches: Generator[Batch, None, None], left_out: np.ndarray) -> Generator[Batch, None, None]:
+    """The batches with the examples of some rows (bool [N]) masked like those of unreadable files; all others stay in place."""
+    with closing(batches):
+        for batch in batches:
+            arrays = dict(batch.arrays)
+            for name in [name for name in arrays if name.endswith("rows")]:
+                role, dropped = name.removesuffix("rows"), left_out[arrays[name]]
+                for part in (role + suffix for suffix in ("waveforms", "lengths", "labels", "example_mask")):
+                    if part in arrays:
+                        arrays[part] = arrays[part].copy()
+                        arrays[part][dropped] = 0
+            yield Batch(arrays, batch.errors)
+
+
 def require_a_patch(experiment: Experiment) -> None:
     """Raises `UserError` when a training window is shorter than the encoder's first patch."""
     rate, samples = experiment.audio.sample_rate, Architecture(experiment.model, experiment.audio).min_samples
@@ -167,6 +202,16 @@ def require_a_patch(experiment: Experiment) -> None:
         raise UserError(
             f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / rate:g} s "
             f"at least (one patch of {min_frames(experiment.model)} frames)"
+        )
+
+
+def require_best(fitted: FitResult, monitor: str) -> None:
+    """Raises `UserError` where no evaluation gave a figure to choose the weights by."""
+    if fitted.best_step is None:
+        raise UserError(
+            f"training.select is 'best', but training.monitor {monitor!r} was not a finite number in any evaluation (the last: "
+            f"{fitted.last.get(monitor)}), so that no weights can be chosen; start anew with another training.monitor, or with "
+            "training.select='last'"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from beats_jax.config import AudioConfig, ModelConfig
@@ -44,14 +45,17 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
     """
-    if not model.checkpoint:
+    if model.starts_at_random:
         _require_its_length(model, audio)
         return StartingPoint(replace(model, predictor_class=len(labels)), None, "starting from random weights")
     loaded = read_checkpoint(model.checkpoint)
     if loaded.model.family != model.family:
-        raise UserError(f"{model.checkpoint} is of the family {loaded.model.family!r}; set config.model.family to it")
+        raise UserError(
+            f"{model.checkpoint} is of the family {loaded.model.family!r} and config.model.family is {model.family!r}; "
+            "set config.model.family to the first, or name another config.model.checkpoint"
+        )
     changed = front_end_changes(loaded.audio, audio)
-    architecture, tensors, resized = loaded.model, loaded.params, ""
+    architecture, tensors, resized = loaded.model, loaded.params, _not_taken(loaded.model, model)
     if registry.resizes(architecture):
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
         architecture, tensors, resized = _resized(loaded, model, audio)
@@ -61,7 +65,18 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     same_head = tuple(loaded.labels) == labels and loaded.model.head == model.head
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
-    return StartingPoint(config, params, f"starting from {model.checkpoint} {head}{resized}", loaded.licence)
+    read = loaded.source.removeprefix(Path(model.checkpoint).name)  # how a file was read: what was left out or taken by rule
+    notes = read if read.startswith(" (") else ""
+    return StartingPoint(config, params, f"starting from {model.checkpoint}{notes} {head}{resized}", loaded.licence)
+
+
+def _not_taken(loaded: ModelConfig, wanted: ModelConfig) -> str:
+    """Sizes that the experiment sets and the checkpoint decides, as the end of a sentence; empty where they agree."""
+    ours = ("checkpoint", "predictor_class", "head", *wanted.TRAINING_FIELDS)
+    names = [field.name for field in fields(wanted) if field.name not in ours and getattr(wanted, field.name) != field.default]
+    pairs = {name: (getattr(loaded, name), getattr(wanted, name)) for name in names}
+    said = [f"{name} {theirs!r} instead of {given!r}" for name, (theirs, given) in pairs.items() if theirs != given]
+    return f"; the checkpoint decides: {', '.join(said)}" if said else ""
 
 
 def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:

@@ -37,7 +37,6 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     groupings(experiment.evaluation.class_groups, data.vocabulary.names)  # a mistake in them is told before hours of training
     experiment = with_statistics(experiment, data, workdir)
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
-    print(start.note, flush=True)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
@@ -51,6 +50,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
         f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}",
         licence=start.licence,
         reading=Reading(data_config.heard_seconds, data_config.hop_seconds, data_config.trim_below_dbfs),
+        seen=data.seen,
     )
     save_bundle(workdir / "model", trained)
     measured = run.measure_weights(weights, fitted)

@@ -13,6 +13,7 @@ from beats_jax.datasets.manifest_file import MANIFEST_FILES
 from beats_jax.errors import UserError
 from beats_jax.files import remove_leftovers
 from beats_jax.files import write_text as write_text
+from beats_jax.json_files import read_json as read_json
 from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.workdir_lock import hold, others
 
@@ -80,7 +81,7 @@ def _require_same_run(workdir: Path, experiment: Experiment) -> None:
     if workdir.is_file():
         raise UserError(f"{workdir} is a file; --workdir takes a folder")
     if record.exists() and has_started(workdir):
-        differences = list(differing_settings(_recorded_settings(record), to_mapping(experiment)))
+        differences = list(differing_settings(to_mapping(recorded_experiment(workdir)), to_mapping(experiment)))
         if differences:
             raise UserError(
                 f"{workdir} holds the run of another experiment: {'; '.join(differences)}. "
@@ -90,14 +91,16 @@ def _require_same_run(workdir: Path, experiment: Experiment) -> None:
         raise UserError(f"{workdir} is not empty and holds no run ({EXPERIMENT_FILE} is missing); choose another --workdir")
 
 
-def _recorded_settings(record: Path) -> dict[str, Any]:
-    """The settings of a run; those that its version did not know yet have their defaults.
+def recorded_experiment(workdir: Path) -> Experiment:
+    """The experiment of a run; settings that its version did not know yet have their defaults.
 
     Raises:
-      UserError: the file is damaged, or names a setting that this version does not know.
+      UserError: experiment.json is missing or damaged, or names a setting that this version does not know.
     """
+    record = workdir / EXPERIMENT_FILE
+    settings = read_json(record)
     try:
-        return to_mapping(experiment_from_mapping(read_json(record)))
+        return experiment_from_mapping(settings)
     except UserError as error:
         raise UserError(f"{record}: {error}") from error
 
@@ -123,22 +126,6 @@ def differing_settings(old: dict[str, Any], new: dict[str, Any], prefix: str = "
 def is_finished(workdir: Path) -> bool:
     """True when the run's last file, metrics.json, has been written."""
     return call_on_main(lambda: (workdir / METRICS_FILE).is_file())
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); if the run cannot be spared, restore it from a copy, else delete it"
-        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,6 +22,8 @@ from beats_jax.objectives.registry import Objective
 from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
+from beats_jax.training.compilation import compile_step, megabytes
+from beats_jax.training.pace import Pace
 from beats_jax.training.preemption import StopSignals
 from beats_jax.training.progress import Meter, NonFinite, Progress
 from beats_jax.training.writers import Writers
@@ -91,12 +93,14 @@ class Hooks:
       on_errors: receives the errors of every batch that has any.
       describe_rows: row numbers of a batch -> text that names them, for the message of a failed step.
       schedules: name -> function of the update's number, written with every row (the learning rate).
+      describe_start: the state before the first step of this process -> lines that say what is about to be trained.
     """
 
     start: Callable[[Any], Any] = lambda state: state
     on_errors: Callable[[tuple[Any, ...]], None] = lambda errors: None
     describe_rows: Callable[[np.ndarray], str] = lambda rows: ", ".join(str(row) for row in rows.tolist())
     schedules: Mapping[str, Callable[[int], Any]] = field(default_factory=dict)
+    describe_start: Callable[[Any], Sequence[str]] = lambda state: ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,10 @@ def fit(
             if batch.errors:
                 hooks.on_errors(batch.errors)
             with jax.set_mesh(mesh):
-                state, metrics = update(state, put_batch(mesh, batch.arrays))
+                arrays = put_batch(mesh, batch.arrays)
+                if not run.compiled:
+                    run.compile(update, mesh, state, arrays, stop)
+                state, metrics = update(state, arrays)
             run.after_update(state, metrics, batch)
             if stop.requested(progress.step):
                 run.save(state)
@@ -221,7 +228,22 @@ class _Run:
         self.writers, self.checkpoints, self.evaluate = writers, checkpoints, evaluate
         self.meter = Meter(progress, hooks.describe_rows, self.write_row_if_due)
         self.saved_step = progress.step
+        self.pace, self.compiled = Pace(settings.total_steps), False
         self.clock, self.clips = time.monotonic(), 0
+
+    def compile(self, update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> None:
+        """Says what is about to be trained, and compiles it. Raises `Preempted` when asked to stop meanwhile."""
+        for line in self.hooks.describe_start(state):
+            self.writers.note(line)
+        self.writers.note("compiling the training step ...")
+        found = compile_step(update, mesh, state, arrays, stop)
+        if found is None:
+            raise stop.preempted_early()
+        work = (
+            "" if found.work_bytes is None else f"; it works in {megabytes(found.work_bytes)} besides (activations and the like)"
+        )
+        self.writers.note(f"compiled in {found.seconds:.3g} s{work}")
+        self.compiled, self.clock = True, time.monotonic()
 
     def after_update(self, state: Any, metrics: Any, batch: HostBatch) -> None:
         """Everything that is due after an update was sent to the devices."""
@@ -229,6 +251,7 @@ class _Run:
         self.meter.add(self.progress.step, metrics, batch.arrays["rows"])
         self.clips += len(batch.arrays["rows"]) * jax.process_count()
         self.writers.advance(self.progress.step)
+        self.writers.note(self.pace.report(self.progress.step))
         self.evaluate_and_save_if_due(state)
 
     def evaluate_and_save_if_due(self, state: Any) -> None:
@@ -262,6 +285,7 @@ class _Run:
         seconds = time.monotonic() - begun
         self.writers.write(self.progress.step, "validation", self.progress.last, {"seconds": seconds})
         self.clock += seconds  # training rates are those of training
+        self.pace.pause(seconds)
         return improved
 
     def save(self, state: Any) -> None:

@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT as a wish to stop: the first one lets the step finish and the state be saved, the second one kills."""
+"""SIGTERM, SIGINT and SIGHUP as a wish to stop: the first lets the step finish and the state be saved, the second kills."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -9,11 +10,13 @@ from typing import Any
 
 import jax
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from beats_jax.streams import write_nowhere
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Preempted(Exception):
-    """The run was asked to stop, has saved its state and can be resumed; `status` is the shell's 128 + signal (143, 130)."""
+    """The run was asked to stop, has saved its state and can be resumed; `status` is the shell's 128 + signal (143, 130, 129)."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -21,7 +24,10 @@ class Preempted(Exception):
 
 
 class StopSignals:
-    """Context in which a first SIGTERM or SIGINT only sets `received`; the handlers before it are back for the second.
+    """Context in which a first signal only sets `received`; the handlers before it are back for the second.
+
+    A signal that the caller has ignored stays ignored (`nohup` for SIGHUP). SIGHUP comes when the terminal goes: nothing can
+    be written to it any more, so what is still said goes nowhere.
 
     With several processes all of them must stop at the same step, so there jax's preemption service decides
     (`jax.distributed.initialize` has taken over SIGTERM), and SIGINT is left alone. Outside the main thread, where Python
@@ -31,11 +37,14 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> StopSignals:
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._terminals = [number for number in (1, 2) if os.isatty(number)]
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -57,9 +66,19 @@ class StopSignals:
             f"stopped by {number.name} after step {step}; saved in {place}: give the same command again to go on", 128 + number
         )
 
+    def preempted_early(self) -> Preempted:
+        """The exception to raise before this process has done a step: there is nothing to save."""
+        number = self.received or signal.SIGTERM
+        return Preempted(
+            f"stopped by {number.name} while the training step was compiled; nothing is lost: give the same command again",
+            128 + number,
+        )
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = signal.Signals(number)
+        if number == signal.SIGHUP:
+            write_nowhere(*self._terminals)
         self._restore()
 
     def _restore(self) -> None:

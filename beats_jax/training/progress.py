@@ -52,7 +52,7 @@ class Progress:
         return averages
 
     def observe(self, values: Mapping[str, float], monitor: str, patience: int) -> bool:
-        """Notes an evaluation at the present step and returns whether it is the best so far. NaN is never the best.
+        """Notes an evaluation at the present step and returns whether it is the best so far. NaN and infinity never are.
 
         Raises:
           UserError: `monitor` is not among the values.
@@ -64,7 +64,7 @@ class Progress:
         self.last = {name: float(value) for name, value in values.items()}
         value = self.last[monitor]
         sign = -1 if smaller_is_better(monitor) else 1
-        better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best)
+        better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
         if better:
             self.best, self.best_step, self.waited = value, self.step, 0
         else:

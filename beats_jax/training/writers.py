@@ -7,16 +7,23 @@ same rows as one that was not.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import jax
 
-from beats_jax.files import cannot_write, write_text
+from beats_jax.errors import UserError
+from beats_jax.files import cannot_write, read_text, write_text
+from beats_jax.json_files import parse_json
 
 Scalars = Mapping[str, float]
+SPLITS = ("train", "validation")
+ROW = {"step": int, "split": str}
 
 
 class Writer(Protocol):
@@ -33,6 +40,9 @@ class Writer(Protocol):
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """A row; `split` is "train", "validation" ...; `timing` holds seconds and rates."""
         ...
+
+    def note(self, text: str) -> None:
+        """A sentence for whoever watches; only the terminal shows it."""
 
     def close(self) -> None:
         """No more rows."""
@@ -65,6 +75,11 @@ class Writers:
         """See `Writer`."""
         for writer in self._writers:
             writer.write(step, split, scalars, timing or {})
+
+    def note(self, text: str) -> None:
+        """See `Writer`; an empty text is nothing to say."""
+        for writer in self._writers if text else ():
+            writer.note(text)
 
     def close(self) -> None:
         """See `Writer`."""
@@ -99,6 +114,10 @@ class Lines:
         """Prints the row."""
         print(f"step {step}/{self._total_steps}  {_text(split, scalars, timing)}", file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """Prints the sentence."""
+        print(text, file=self._stream, flush=True)
+
     def close(self) -> None:
         """The stream is not ours."""
 
@@ -107,16 +126,22 @@ class Bar:
     """tqdm's bar with the time that is left; rows of other splits than "train" stay as lines above it."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total_steps, file=stream, unit="step", dynamic_ncols=True)
+        self._stream, self._total_steps = stream, total_steps
+        self._bar = self._at(0)
 
     def resume(self, step: int) -> None:
-        """Starts the bar at `step`, so that the time left is that of the steps to come."""
-        self._bar.initial = step
-        self._bar.reset()
-        self._bar.n = step
-        self._bar.refresh()
+        """Says where the run goes on, and starts the bar there: steps done before it count for no rate."""
+        if not step:
+            return
+        self._bar.leave = False
+        self._bar.close()
+        print(f"resumed at step {step}/{self._total_steps}", file=self._stream, flush=True)
+        self._bar = self._at(step)
+
+    def _at(self, step: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self._total_steps, initial=step, file=self._stream, unit="step", dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
@@ -128,6 +153,10 @@ class Bar:
             self._bar.set_postfix_str(_text(split, scalars, timing), refresh=True)
         else:
             self._bar.write(f"step {step}  {_text(split, scalars, timing)}", file=self._bar.fp)
+
+    def note(self, text: str) -> None:
+        """The sentence stands above the bar."""
+        self._bar.write(text, file=self._bar.fp)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -144,14 +173,14 @@ class History:
         """Drops rows beyond `step`, and the half row that a killed run may have left.
 
         Raises:
-          UserError: the file cannot be written.
+          UserError: the file is damaged, or cannot be written.
         """
-        kept = [line for line in self._lines() if _row_step(line) <= step]
+        kept = [row for row in read_rows(self._path) if row["step"] <= step]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        write_text(self._path, "".join(f"{json.dumps(row)}\n" for row in kept))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
@@ -168,14 +197,16 @@ class History:
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint of this step, which is about to be written, must not outlive the row
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
+    def note(self, text: str) -> None:
+        """Not a row."""
+
     def close(self) -> None:
         """Every row is already on disk."""
-
-    def _lines(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
 
 
 class TensorBoard:
@@ -186,23 +217,48 @@ class TensorBoard:
         self._writer: Any = None
 
     def resume(self, step: int) -> None:
-        """Opens a new event file that overrides older ones beyond `step`."""
-        from tensorboardX import SummaryWriter
+        """Opens a new event file that overrides older ones beyond `step`. Raises `UserError` where it cannot be written."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
-        self._writer = SummaryWriter(str(self._directory), purge_step=step + 1, write_to_disk=True)
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(self._directory / "events"))
+        self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def advance(self, step: int) -> None:
         """Nothing between rows."""
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
-        """One point a scalar."""
-        for name, value in {**scalars, **timing}.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
+        """One point a scalar. Raises `UserError` where it cannot be written."""
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in {**scalars, **timing}.items()]
+        self._add(step=step, summary=Summary(value=values))
+
+    def note(self, text: str) -> None:
+        """Not a row."""
 
     def close(self) -> None:
-        """Flushes."""
+        """Closes the file; every row has been flushed."""
         if self._writer is not None:
-            self._writer.close()
+            with self._writing():
+                self._writer.close()
+
+    def _add(self, **event: Any) -> None:
+        """Here and now: in tensorboardX's own thread a full disk would be a traceback, and then a queue that nobody empties."""
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+        with self._writing():
+            self._writer.write_event(Event(wall_time=time.time(), **event))
+            self._writer.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._directory, error) from error
 
 
 def _text(split: str, scalars: Scalars, timing: Scalars) -> str:
@@ -212,9 +268,34 @@ def _text(split: str, scalars: Scalars, timing: Scalars) -> str:
     return f"{split}  {numbers}"
 
 
-def _row_step(line: str) -> float:
-    """The step of a row; infinity for a line that is no whole row."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history.jsonl, without the half row that a killed run may have left at its end; none where there is no file.
+
+    Raises:
+      UserError: a row is damaged.
+    """
+    if not path.exists():
+        return []
+    remedy = "delete it to go on without the figures up to now"
+    *lines, cut = read_text(path, remedy=remedy).split("\n")
+    lines += [cut] if _is_json(cut) else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = parse_json(line, ROW, f"{path}, line {number}", remedy=remedy)
+        if row["split"] not in SPLITS or not all(_is_figure(value) for name, value in row.items() if name not in ROW):
+            raise UserError(f"{path}, line {number} is damaged (an unknown split, or a figure that is no number); {remedy}")
+        rows.append(row)
+    return rows
+
+
+def _is_figure(value: Any) -> bool:
+    """A number, NaN too, or the timing's group of them."""
+    return all(map(_is_figure, value.values())) if isinstance(value, dict) else isinstance(value, int | float)
+
+
+def _is_json(line: str) -> bool:
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

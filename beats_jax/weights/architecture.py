@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import jax
@@ -13,6 +13,9 @@ from beats_jax.config import ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.weights.tree import flatten
+
+MOST_LISTED = 12  # problems of one kind
+LONGEST = 300  # characters of one problem
 
 
 def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -31,14 +34,25 @@ def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str) -> None:
-    """Raises `UserError` naming every parameter that is missing, unknown or of the wrong shape or type for `model`."""
+    """Raises `UserError` naming the parameters that are missing, unknown or of the wrong shape or type for `model`."""
     shapes = param_shapes(model)
-    problems = [f"missing {path}" for path in sorted(set(shapes) - set(flat))]
-    problems += [f"unknown {path}" for path in sorted(set(flat) - set(shapes))]
+    missing = [f"missing {path}" for path in sorted(set(shapes) - set(flat))]
+    unknown = [f"unknown {path}" for path in sorted(set(flat) - set(shapes))]
+    problems = []
     for path in sorted(set(flat) & set(shapes)):
         if flat[path].shape != shapes[path]:
             problems.append(f"{path} has shape {list(flat[path].shape)}, not {list(shapes[path])}")
         elif flat[path].dtype != np.float32:
             problems.append(f"{path} is {flat[path].dtype}, not float32")
-    if problems:
-        raise UserError(f"{where}: the parameters do not fit the architecture: {'; '.join(problems)}")
+    if missing or unknown or problems:
+        raise UserError(f"{where}: the parameters do not fit the architecture: {listed(missing, unknown, problems)}")
+
+
+def listed(*kinds: Sequence[str]) -> str:
+    """Problems of several kinds as a text that is never longer than a line can be: the first of each, and how many more."""
+    parts = []
+    for problems in kinds:
+        parts += [problem if problem.isprintable() else ascii(problem)[1:-1] for problem in problems[:MOST_LISTED]]
+        if len(problems) > MOST_LISTED:
+            parts.append(f"and {len(problems) - MOST_LISTED} more")
+    return "; ".join(part[:LONGEST] for part in parts)

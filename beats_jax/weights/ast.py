@@ -112,7 +112,7 @@ def split_qkv(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Fused projections `….attn.qkv.weight` [3 D, D] as `….attn.qkv.weight[query]` and so on; what is no third stays whole."""
     result: dict[str, Any] = {}
     for key, value in state_dict.items():
-        if ".attn.qkv." in str(key) and np.ndim(value) and len(value) % 3 == 0:
+        if ".attn.qkv." in str(key) and isinstance(value, np.ndarray) and value.ndim and len(value) % 3 == 0:
             result |= {f"{key}[{part}]": rows for part, rows in zip(PARTS, np.split(value, 3), strict=True)}
         else:
             result[str(key)] = value

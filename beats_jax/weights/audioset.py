@@ -1,6 +1,6 @@
 """Names of the AudioSet classes, whose published tags are identifiers such as `/m/09x0r` (Speech).
 
-`class_labels_indices.csv` is the list that AudioSet publishes (research.google.com/audioset, Google Inc., CC BY 4.0), unchanged.
+`class_labels_indices.csv` is the list that Google publishes with AudioSet (research.google.com/audioset, CC BY 4.0), unchanged.
 """
 
 from __future__ import annotations

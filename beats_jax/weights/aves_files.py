@@ -32,11 +32,11 @@ RATE = "model_spec.audio_config.sample_rate"
 
 
 def is_aves(raw: RawCheckpoint) -> bool:
-    """An encoder under `backbone.`, or a bare one that neither `model` nor a cfg.json goes with."""
-    bare = raw.has("patch_embedding.weight") and not raw.has_prefix("quantize")
-    return raw.has(f"{BACKBONE}patch_embedding.weight") or (
-        bare and raw.wrapper in ("", "model_state_dict") and not is_official(raw)
-    )
+    """An encoder under `backbone.`, or a bare one that is not of the released layout; neither has a cfg."""
+    if raw.has(f"{BACKBONE}patch_embedding.weight"):
+        alone = all(str(key).startswith(BACKBONE) for key in raw.state_dict)
+        return not (alone and raw.has_cfg and raw.beside("config.yaml") is None)
+    return raw.has("patch_embedding.weight") and not raw.has_prefix("quantize") and not is_official(raw)
 
 
 def read_aves(raw: RawCheckpoint) -> Bundle:

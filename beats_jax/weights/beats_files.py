@@ -38,7 +38,8 @@ def is_tokenizer(raw: RawCheckpoint) -> bool:
 
 
 def _is_released(raw: RawCheckpoint) -> bool:
-    return raw.wrapper == "model" or (not raw.wrapper and (raw.path.parent / "cfg.json").is_file())
+    """A cfg goes with it, or the wrapper of the released files, so that the message can say that the cfg is missing."""
+    return raw.has_cfg or raw.wrapper not in ("", "model_state_dict")
 
 
 def read_official(raw: RawCheckpoint) -> Bundle:
@@ -46,7 +47,7 @@ def read_official(raw: RawCheckpoint) -> Bundle:
 
     Tensors alone have their `cfg.json` (and `label_dict.json`) beside them.
     """
-    cfg = _cfg(raw)
+    cfg = raw.cfg()
     config, params = beats.from_torch(raw.state_dict, cfg)
     labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
     source = _source(raw, beats.config_from_cfg(cfg, raw.state_dict)[1])
@@ -57,19 +58,10 @@ def read_official(raw: RawCheckpoint) -> Bundle:
 
 def read_tokenizer(raw: RawCheckpoint) -> Bundle:
     """The released tokenizers, in the same layout."""
-    cfg = _cfg(raw)
+    cfg = raw.cfg()
     config, params = tokenizer.from_torch(raw.state_dict, cfg)
     source = _source(raw, tokenizer.config_from_cfg(cfg, raw.state_dict)[1])
     return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), (), False, source)
-
-
-def _cfg(raw: RawCheckpoint) -> Mapping[str, Any]:
-    cfg = raw.content.get("cfg", raw.beside("cfg.json"))
-    if cfg is None:
-        raise UserError("the architecture is missing: there is neither an entry 'cfg' in it nor a file cfg.json beside it")
-    if not isinstance(cfg, Mapping):
-        raise UserError(f"'cfg' is a {type(cfg).__name__}, not a mapping of settings")
-    return cfg
 
 
 def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:

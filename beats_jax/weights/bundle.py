@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, whole_folder
 from beats_jax.weights.architecture import check_params
+from beats_jax.weights.seen import Seen, seen_from_mapping
 from beats_jax.weights.tree import Params, flatten, unflatten
+
+T = TypeVar("T")
 
 TENSORS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
@@ -55,6 +58,7 @@ class Bundle:
       source_sha256: hash of the file they were read from; empty where they were trained here.
       licence: of the weights, as an SPDX name or free text; empty = not known.
       reading: windows of recordings.
+      seen: recordings that it was trained on; None = not known, as with published weights.
     """
 
     params: Params
@@ -66,6 +70,7 @@ class Bundle:
     source_sha256: str = ""
     licence: str = ""
     reading: Reading = Reading()
+    seen: Seen | None = None
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -114,6 +119,9 @@ def _facts_text(bundle: Bundle, tensors_name: str, tensors: bytes) -> str:
         "reading": to_mapping(bundle.reading),
         "sha256": {tensors_name: hashlib.sha256(tensors).hexdigest()},
     }
+    if bundle.seen is not None:
+        facts["recordings"] = bundle.seen.to_mapping()
+        facts["sha256"]["recordings"] = bundle.seen.sha256
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -159,11 +167,11 @@ def load_bundle(path: str | Path) -> Bundle:
         flat = load(data)
     except SafetensorError as error:
         raise UserError(f"{tensors_file} is damaged: {error}") from error
-    model = from_mapping(ModelConfig, facts["model"], f"{facts_file}: model")
+    model = _settings(ModelConfig, facts["model"], f"{facts_file}: model")
     check_params(flat, model, str(tensors_file))
     labels = tuple(facts["labels"])
     _check_labels(labels, model, str(facts_file))
-    audio = from_mapping(AudioConfig, facts["audio"], f"{facts_file}: audio")
+    audio = _settings(AudioConfig, facts["audio"], f"{facts_file}: audio")
     return Bundle(
         params=unflatten(flat),
         model=model,
@@ -174,7 +182,27 @@ def load_bundle(path: str | Path) -> Bundle:
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
         reading=from_mapping(Reading, facts.get("reading", {}), f"{facts_file}: reading"),
+        seen=_seen(facts, facts_file),
     )
+
+
+def read_seen(facts_file: Path) -> Seen | None:
+    """The recordings that a model remembers, without its weights; None where it remembers none. Raises `UserError` if damaged."""
+    return _seen(_read_facts(facts_file), facts_file)
+
+
+def _seen(facts: dict[str, Any], file: Path) -> Seen | None:
+    if "recordings" not in facts:
+        return None
+    return seen_from_mapping(facts["recordings"], facts["sha256"].get("recordings"), str(file))
+
+
+def _settings(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """`from_mapping`, whose messages about values out of bounds do not say `where`."""
+    try:
+        return from_mapping(cls, settings, where)
+    except UserError as error:
+        raise error if where in str(error) else UserError(f"{where}: {error}") from error
 
 
 def _read_facts(file: Path) -> dict[str, Any]:

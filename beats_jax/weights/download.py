@@ -181,6 +181,5 @@ def _is_offline(offline: bool | None) -> bool:
 
 def _by_hand(model: Published, folder: Path) -> str:
     files = " and ".join(str(folder / name) for name in _missing(model, folder))
-    return (
-        f"get it from {model.page} and put it at {files}, or give the path of a local file (model_path=, config.model.checkpoint)"
-    )
+    page = model.sources[0].page if model.sources else model.page  # that of the authors often has no files
+    return f"get it from {page} and put it at {files}, or give the path of a local file (model_path=, config.model.checkpoint)"

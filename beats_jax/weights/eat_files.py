@@ -16,7 +16,7 @@ from beats_jax.weights import eat
 from beats_jax.weights.beats_files import labels_of
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.key_map import to_params
-from beats_jax.weights.raw import RawCheckpoint
+from beats_jax.weights.raw import RawCheckpoint, group
 
 OURS = "beats_jax"  # entry with what the published layouts have no place for
 OUR_FIELDS = ("prediction_mode", "fc_norm_eps", "mask_padding", "drop_path_rate")
@@ -32,12 +32,16 @@ HUGGING_FACE_SETTINGS = {**ENCODER_SETTINGS, "in_chans": 1, "mel_bins": eat.MEL_
 
 def is_pretraining(raw: RawCheckpoint) -> bool:
     """A fairseq pre-training checkpoint: the encoder's keys bare."""
-    return raw.wrapper == "model" and raw.has("modality_encoders.IMAGE.extra_tokens")
+    return raw.has("modality_encoders.IMAGE.extra_tokens")
 
 
 def is_fine_tuned(raw: RawCheckpoint) -> bool:
-    """A fairseq fine-tuned checkpoint: the encoder under `model.`, a head beside it."""
-    return raw.wrapper == "model" and raw.has("model.modality_encoders.IMAGE.extra_tokens")
+    """A fairseq fine-tuned checkpoint: the encoder under `model.`, a head beside it; the cfg is not that of pre-training."""
+    if not raw.has("model.modality_encoders.IMAGE.extra_tokens"):
+        return False
+    cfg = raw.content.get("cfg", raw.beside("cfg.json"))
+    model = cfg.get("model") if isinstance(cfg, Mapping) else None
+    return not (isinstance(model, Mapping) and "modalities" in model)
 
 
 def is_hugging_face(raw: RawCheckpoint) -> bool:
@@ -51,7 +55,7 @@ def read_pretraining(raw: RawCheckpoint, teacher: bool = False) -> Bundle:
     Raises:
       UserError: no `cfg`, another architecture, tensors that do not fit, no teacher.
     """
-    cfg = _group(raw.content, "cfg")
+    cfg = raw.cfg()
     tensors = eat.teacher(raw.state_dict) if teacher else eat.student(raw.state_dict)
     settings = _encoder_settings(_group(cfg, "model")) | _own_model(raw.content)
     config = eat.config_of(tensors, eat.PRETRAINING, settings, classes=0)
@@ -69,7 +73,7 @@ def read_fine_tuned(raw: RawCheckpoint) -> Bundle:
     Raises:
       UserError: as `read_pretraining`.
     """
-    cfg = _group(raw.content, "cfg")
+    cfg = raw.cfg()
     model = _group(cfg, "model")
     settings = _encoder_settings(_group(_group(model, "pretrained_model_args"), "model"))
     settings["prediction_mode"] = str(model.get("prediction_mode", "CLS_TOKEN")).rpartition(".")[2]
@@ -119,9 +123,9 @@ def our_entry(bundle: Bundle) -> dict[str, Any]:
 
 
 def _own(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = content.get(OURS, {})
-    if not isinstance(found, Mapping) or not isinstance(found.get("multi_label", True), bool):
-        raise UserError(f"its entry {OURS!r} is damaged: {str(found)[:80]}")
+    found = group(content.get(OURS), OURS)
+    if not isinstance(found.get("multi_label", True), bool):
+        raise UserError(f"its entry {OURS!r} is damaged: multi_label is no truth value")
     return found
 
 

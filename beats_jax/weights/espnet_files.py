@@ -39,8 +39,9 @@ REMEDY = (
 
 
 def is_espnet(raw: RawCheckpoint) -> bool:
-    """An encoder under `encoder.`, whatever wraps it."""
-    return raw.has(f"{ENCODER}patch_embedding.weight")
+    """An encoder under `encoder.`, whatever wraps it; with a `cfg` in the file it is a released one, kept under this name."""
+    alone = all(str(key).startswith(ENCODER) for key in raw.state_dict)
+    return raw.has(f"{ENCODER}patch_embedding.weight") and not (alone and "cfg" in raw.content)
 
 
 def read_espnet(raw: RawCheckpoint) -> Bundle:

@@ -5,12 +5,16 @@ A new layout is one function in its family's file and one entry here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from beats_jax.errors import UserError
 from beats_jax.weights import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
+from beats_jax.weights.beats_shapes import without_prefix
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.pickle_machine import shown
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
@@ -44,6 +48,10 @@ WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
 }
 
 
+INNER_WRAPPINGS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+MOST_WRAPPINGS = 8
+
+
 def identify(raw: RawCheckpoint) -> Format:
     """The one format that recognises the checkpoint.
 
@@ -54,20 +62,75 @@ def identify(raw: RawCheckpoint) -> Format:
     if len(found) > 1:
         raise UserError(f"{raw.path} looks like several kinds at once: {'; '.join(item.name for item in found)}")
     if not found:
-        keys = ", ".join(map(str, list(raw.state_dict)[:4])) or "none"
+        keys = ", ".join(shown(str(key)) for key in list(raw.state_dict)[:4]) or "none"
         known = "; ".join(item.name for item in FORMATS)
-        raise UserError(f"{raw.path} is of no known family: its first keys are {keys}; known: {known}")
+        raise UserError(f"{raw.path} is of no known family: its first keys are {keys}{_part(raw)}; known: {known}")
     return found[0]
 
 
 def read(raw: RawCheckpoint) -> Bundle:
-    """The model in a checkpoint of any known format.
+    """The model in a checkpoint of any known format; what wraps its keys is left out, and `source` says so.
 
     Raises:
       UserError: unknown format, or the tensors do not fit it; the message names the file and the format.
     """
+    raw, wrapping = unwrapped(raw)
     kind = identify(raw)
     try:
-        return kind.read(raw)
+        bundle = kind.read(raw)
     except UserError as error:
         raise UserError(f"{raw.path} ({kind.name}): {error}") from error
+    return replace(bundle, source=f"{bundle.source} (keys read without {wrapping})") if wrapping else bundle
+
+
+def unwrapped(raw: RawCheckpoint) -> tuple[RawCheckpoint, str]:
+    """The checkpoint without names that training code puts around a model's own, and these names; unchanged where none help.
+
+    Names that begin every key (`module.` of DataParallel, `model.` of Lightning, any other) go one by one until a format
+    recognises the rest, which must then fit it exactly as ever. Those of torch.compile and FSDP may stand anywhere in a key.
+
+    Raises:
+      UserError: a tensor is there with and without such a name.
+    """
+    keys = {str(key): plain_key(str(key)) for key in raw.state_dict}
+    if len(set(keys.values())) < len(keys):
+        twice = next(key for key, plain in keys.items() if plain != key and plain in keys)
+        raise UserError(f"{raw.path} holds {shown(plain_key(twice))} twice, also as {shown(twice)}")
+    tensors = {keys[str(key)]: value for key, value in raw.state_dict.items()}
+    inner = sorted({name for key in keys for name in INNER_WRAPPINGS if name in key})
+    prefix, names = "", list(inner)
+    for _ in range(MOST_WRAPPINGS):
+        found = replace(raw, state_dict=without_prefix(tensors, prefix))
+        if any(item.recognise(found) for item in FORMATS):
+            return (found, " and ".join(names)) if names else (raw, "")
+        first = next(iter(found.state_dict), "").partition(".")[0] + "."
+        if first == "." or not all(key.startswith(first) for key in found.state_dict):
+            break
+        prefix += first
+        names = [prefix, *inner]
+    return raw, ""
+
+
+def plain_key(key: str) -> str:
+    """A key without the names of `INNER_WRAPPINGS`."""
+    for name in INNER_WRAPPINGS:
+        key = key.replace(name, "")
+    return key
+
+
+def _part(raw: RawCheckpoint) -> str:
+    """Names the place of a known model among tensors of something else, which is never guessed at."""
+    prefix, tensors = "", {str(key): value for key, value in raw.state_dict.items()}
+    for _ in range(MOST_WRAPPINGS if tensors else 0):
+        ((first, _),) = Counter(key.partition(".")[0] + "." for key in tensors).most_common(1)
+        prefix, tensors = prefix + first, without_prefix(tensors, first)
+        if not tensors:
+            break
+        names = [item.name for item in FORMATS if item.recognise(replace(raw, state_dict=tensors))]
+        if names:
+            others = [shown(str(key)) for key in raw.state_dict if not str(key).startswith(prefix)]
+            return (
+                f"; under {shown(prefix)!r} it looks like {' or '.join(names)}, but tensors of something else are beside it "
+                f"({len(others)}, such as {', '.join(others[:3])}): save the state dict of that part alone"
+            )
+    return ""

@@ -6,10 +6,8 @@ import os
 from fnmatch import fnmatchcase
 from typing import Any
 
-from beats_jax.weights.published import Source
+from beats_jax.weights.published import HUB, Source
 from beats_jax.weights.transfer import TIMEOUT, Remote, SourceError
-
-DEFAULT_ENDPOINT = "https://huggingface.co"
 
 
 def locate(source: Source, names: tuple[str, ...]) -> dict[str, Remote]:
@@ -27,7 +25,7 @@ def locate(source: Source, names: tuple[str, ...]) -> dict[str, Remote]:
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  the client's own, whichever it is
     from huggingface_hub.utils import build_hf_headers
 
-    endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     try:
         info: Any = HfApi(endpoint=endpoint, library_name="beats_jax").repo_info(
             source.repository, repo_type=source.kind, revision=source.revision, files_metadata=True, timeout=TIMEOUT

@@ -15,7 +15,7 @@ import numpy as np
 
 from beats_jax.config import ModelConfig
 from beats_jax.errors import UserError
-from beats_jax.weights.architecture import check_params, param_shapes
+from beats_jax.weights.architecture import check_params, listed, param_shapes
 from beats_jax.weights.tree import Params, flatten, unflatten
 
 
@@ -78,7 +78,7 @@ def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
 def require_known(unknown: Sequence[str]) -> None:
     """Raises `UserError` naming these keys, which nothing uses."""
     if unknown:
-        raise UserError(f"the weights do not fit their configuration: {'; '.join(f'unknown {key}' for key in unknown)}")
+        raise UserError(f"the weights do not fit their configuration: {listed([f'unknown {key}' for key in unknown])}")
 
 
 def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> Params:
@@ -91,20 +91,21 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
       nested float32 numpy parameters, views of `state_dict` where they can be.
     Raises:
       UserError: keys missing, unknown, of the wrong shape or type, values that are not finite, or copies of a shared tensor that
-        differ; all are named.
+        differ; the first of each kind are named.
     """
     given = {str(key): value for key, value in state_dict.items()}
-    problems = [f"missing {key}" for key in table if key not in given]
-    if len(problems) > max(len(given), MANY):  # of another size altogether, whose shapes could take minutes to trace
-        raise UserError(f"the weights do not fit their configuration: {'; '.join(problems[:3])}; and {len(problems) - 3} more")
+    missing = [f"missing {key}" for key in table if key not in given]
+    if len(missing) > max(len(given), MANY):  # of another size altogether, whose shapes could take minutes to trace
+        raise UserError(f"the weights do not fit their configuration: {listed(missing)}")
     shapes = param_shapes(config)
-    problems += [f"unknown {key}" for key in given if key not in table]
+    unknown = [f"unknown {key}" for key in given if key not in table]
+    problems: list[str] = []
     flat: dict[str, np.ndarray] = {}
     for key, (path, rule) in table.items():
         if key in given:
             problems += _place(flat, key, given[key], path, rule, shapes[path])
-    if problems:
-        raise UserError(f"the weights do not fit their configuration: {'; '.join(problems)}")
+    if missing or unknown or problems:
+        raise UserError(f"the weights do not fit their configuration: {listed(missing, unknown, problems)}")
     return unflatten(flat)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from beats_jax.errors import LicenceWarning, UserError
 from beats_jax.weights import formats
-from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle
+from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle, read_seen
 from beats_jax.weights.download import ensure
 from beats_jax.weights.published import check_architecture, find, registry, stated_settings, suggestion
 from beats_jax.weights.raw import read_raw
+from beats_jax.weights.seen import Seen
+from beats_jax.weights.torch_file import is_safetensors, is_torch, read_head
 
 RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
@@ -33,6 +35,23 @@ def read_checkpoint(source: str | Path) -> Bundle:
     if "-NC" in bundle.licence.upper():
         _warn_of_licence(bundle.licence)
     return bundle
+
+
+def remembered(source: str | Path) -> Seen | None:
+    """The recordings that a model of ours remembers, without its weights; None for all others.
+
+    Args:
+      source: as in `load`.
+    Raises:
+      UserError: its description is damaged.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        places = [path / FACTS_FILE, path / RUN_MODEL_FOLDER / FACTS_FILE]
+    else:
+        places = [path if path.name == FACTS_FILE else path.with_suffix(".json")]
+        places = places if path.suffix.lower() in (".safetensors", ".json") else []
+    return next((read_seen(place) for place in places if place.is_file()), None)
 
 
 def _read_published(name: str) -> Bundle:
@@ -59,8 +78,10 @@ def _read_path(path: Path) -> Bundle:
         return formats.read(read_raw(folder / TENSORS_FILE)) if hub else load_bundle(folder)
     if path.name == FACTS_FILE:
         return load_bundle(path.parent)
-    if path.suffix.lower() == ".safetensors" and path.with_suffix(".json").is_file():
-        return load_bundle(path)
+    if path.with_suffix(".json").is_file():  # perhaps our description, as `NAME.json` of `NAME.safetensors`
+        head, named = read_head(path), path.suffix.lower() == ".safetensors"
+        if is_safetensors(head) or (named and not is_torch(head)):
+            return load_bundle(path)
     return formats.read(read_raw(path))
 
 

@@ -12,6 +12,8 @@ from beats_jax.config import ModelConfig
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 
+HUB = "https://huggingface.co"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -34,6 +36,11 @@ class Source:
 
     def __str__(self) -> str:
         return self.url or f"{self.repository}@{self.revision or 'default branch'}"
+
+    @property
+    def page(self) -> str:
+        """Where a browser finds the file."""
+        return self.url or f"{HUB}/{'datasets/' if self.kind == 'dataset' else ''}{self.repository}"
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,22 @@ class Published:
     alias_of: str = ""
 
 
-def list_available_models() -> dict[str, dict[str, Any]]:
+class ModelTable(dict[str, dict[str, Any]]):
+    """Name → facts of a checkpoint (see `Published`); printed, a table with a line for each."""
+
+    def __repr__(self) -> str:
+        rows: list[tuple[str, ...]] = [("name", "architecture", "Hz", "width", "classes", "MB", "licence of the weights")]
+        for name, facts in self.items():
+            size = facts["bytes"] and round(facts["bytes"] / 1e6)
+            cells = (*(facts[key] for key in ("architecture", "sample_rate", "feature_size", "classes")), size, facts["licence"])
+            rows.append((name, *("?" if cell is None else str(cell) for cell in cells)))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def list_available_models() -> ModelTable:
     """Every checkpoint that `beats_jax.load` and `ensure_checkpoint` know by name, with its facts (see `Published`)."""
-    return {name: asdict(model) for name, model in registry().items()}
+    return ModelTable({name: asdict(model) for name, model in registry().items()})
 
 
 @cache

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.weights.torch_file import read_torch_file
+from beats_jax.weights.pickle_machine import shown
+from beats_jax.weights.torch_file import is_safetensors, is_torch, read_head, read_torch_file
 
 WRAPPERS = ("model", "module", "model_state_dict", "state_dict")  # entries under which frameworks keep the state dict
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SETTINGS = "hyper_parameters"  # entry under which Lightning keeps what the model was made with
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class RawCheckpoint:
     Attributes:
       path: the file of the tensors.
       state_dict: the tensors under the file's own keys (values that are no tensors are kept: a format says what to do with them).
-      content: all other entries of the file's top level ("cfg", "label_dict", "epoch" ...); empty for safetensors.
+      content: all other entries of the file's top level ("cfg", "label_dict", "epoch" ...), and those of Lightning's
+        hyper_parameters; empty for safetensors.
       wrapper: name of the entry that held the state dict; empty where the file is the state dict.
       metadata: the metadata of a safetensors file.
       stated: what the registry says of a file that was asked for by name: by the names of a released cfg, and `sample_rate`.
@@ -56,6 +58,22 @@ class RawCheckpoint:
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
 
+    @property
+    def has_cfg(self) -> bool:
+        """Whether the file has an entry `cfg`, or a cfg.json beside it."""
+        return "cfg" in self.content or (self.path.parent / "cfg.json").is_file()
+
+    def cfg(self) -> Mapping[str, Any]:
+        """The settings of the architecture, as the published code calls them: an entry of the file, or cfg.json beside it.
+
+        Raises:
+          UserError: there are none, or they are no settings.
+        """
+        cfg = self.content.get("cfg", self.beside("cfg.json"))
+        if cfg is None:
+            raise UserError("the architecture is missing: there is neither an entry 'cfg' in it nor a file cfg.json beside it")
+        return group(cfg, "'cfg'")
+
     def has(self, *keys: str) -> bool:
         """Whether the state dict holds all of these keys."""
         return all(key in self.state_dict for key in keys)
@@ -75,28 +93,49 @@ def group(settings: Any, name: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(settings, Mapping):
         raise UserError(f"{name} is a {type(settings).__name__}, not a mapping of settings")
-    return settings
+    return {str(key): _setting(value, f"{name}.{str(key)[:40]}") for key, value in settings.items()}
+
+
+def _setting(value: Any, name: str) -> Any:
+    """A value as settings have it: a tensor of one number becomes the number, others are refused."""
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise UserError(f"{shown(name)} is a tensor of shape {list(value.shape)}, not a setting")
+        return value.item()
+    if isinstance(value, list | tuple):
+        return type(value)(_setting(item, name) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _setting(item, f"{name}.{str(key)[:40]}") for key, item in value.items()}
+    return value
 
 
 def read_raw(path: Path) -> RawCheckpoint:
-    """Reads a PyTorch file or a safetensors file; arrays are views of the mapped file.
+    """Reads a PyTorch file or a safetensors file, whatever its name; arrays are views of the mapped file.
 
     Raises:
       UserError: the file is missing, damaged, hostile or no checkpoint.
     """
-    if path.suffix.lower() == ".safetensors":
+    head = read_head(path)
+    if is_safetensors(head) or (path.suffix.lower() == ".safetensors" and not is_torch(head)):
         return _read_safetensors(path)
     content = read_torch_file(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint with tensors")
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            others = {str(key): value for key, value in content.items() if key != wrapper}
-            return RawCheckpoint(path, content[wrapper], others, wrapper)
-    if not any(isinstance(value, np.ndarray) for value in content.values()):
-        found = ", ".join(map(str, list(content)[:5])) or "nothing"
+    wrappers = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+    wrappers.sort(key=lambda name: not _has_tensors(content[name]))  # one with tensors goes before one of settings
+    if wrappers:
+        others = {str(key): value for key, value in content.items() if key != wrappers[0]}
+        settings = others.get(SETTINGS)
+        given = {str(key): value for key, value in settings.items()} if isinstance(settings, Mapping) else {}
+        return RawCheckpoint(path, content[wrappers[0]], {**given, **others}, wrappers[0])
+    if not _has_tensors(content):
+        found = ", ".join(shown(str(key)) for key in list(content)[:5]) or "nothing"
         raise UserError(f"{path} holds no tensors: it has {found}")
     return RawCheckpoint(path, content)
+
+
+def _has_tensors(entries: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, np.ndarray) for value in entries.values())
 
 
 def _read_safetensors(path: Path) -> RawCheckpoint:

@@ -6,6 +6,8 @@ five pickles followed by the storages. The pickles may only name the few things 
 
 from __future__ import annotations
 
+import errno
+import io
 import mmap
 import re
 import struct
@@ -18,11 +20,20 @@ from typing import Any
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.weights.torch_pickle import Damage, Refused, Storage, StorageType, skip_pickle, unpickle
+from beats_jax.weights.pickle_machine import Damage, Refused, shown
+from beats_jax.weights.torch_pickle import unpickle
 
+ZIP_START = b"PK"
+PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-MAX_PICKLE_BYTES = 256 * 2**20
+MAX_PICKLE_BYTES = 64 * 2**20
 MAX_EXPANSION = 8  # a compressed archive may unpack to this many times its size (plus 64 MiB); weights hardly compress
+
+# Of the archive's directory: names that are no text, places beyond the file, kinds of compression that do not exist.
+_ZIP_ERRORS = (
+    Damage, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError,
+    LookupError,
+)  # fmt: skip
 
 _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
@@ -46,20 +57,47 @@ def read_torch_file(path: str | Path) -> Any:
         its pickle names anything but tensors and plain containers.
     """
     path = Path(path)
+    head = read_head(path)
+    try:
+        if head.startswith(ZIP_START):
+            return _read_zip(path)
+        if head.startswith(PICKLE_STARTS):
+            with path.open("rb") as file:
+                return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except Refused as error:
+        raise UserError(f"{path}: {error}; only tensors and plain containers are read") from error
+    except _ZIP_ERRORS as error:
+        raise UserError(f"{path} is truncated or damaged ({shown(str(error))}); get the file again") from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the start of the file, by a damaged directory
+            raise UserError(f"{path} is truncated or damaged ({error.strerror}); get the file again") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    raise UserError(f"{path} is not a PyTorch file: it looks like {_looks_like(head)}")
+
+
+def read_head(path: Path) -> bytes:
+    """The first 512 bytes of a file, by which its kind is known.
+
+    Raises:
+      UserError: it is not a file, or cannot be read.
+    """
     if not path.is_file():
         raise UserError(f"{path} is not a file")
-    with path.open("rb") as file:
-        head = file.read(512)
-        try:
-            if head.startswith(b"PK"):
-                return _read_zip(path)
-            if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-                return _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except Refused as error:
-            raise UserError(f"{path}: {error}; only tensors and plain containers are read") from error
-        except (Damage, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"{path} is truncated or damaged ({error}); get the file again") from error
-    raise UserError(f"{path} is not a PyTorch file: it looks like {_looks_like(head)}")
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def is_torch(head: bytes) -> bool:
+    """Whether a file that begins like this was written by `torch.save`, if it is whole."""
+    return head.startswith((ZIP_START, *PICKLE_STARTS)) and not is_safetensors(head)
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file begins with the length of a JSON header and the header, as safetensors files do."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**30
 
 
 def _looks_like(head: bytes) -> str:
@@ -68,8 +106,8 @@ def _looks_like(head: bytes) -> str:
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page (HTML), perhaps a log-in or error page saved in place of the download"
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**30:
-        return "a safetensors file; give it its .safetensors name"
+    if is_safetensors(head):
+        return "a safetensors file"
     for magic, kind in _OTHER_KINDS:
         if start.startswith(magic.lower()) or head.startswith(magic):
             return kind
@@ -94,18 +132,18 @@ def _read_zip(path: Path) -> Any:
         order = archive.read(f"{prefix}byteorder").decode("ascii", "replace") if f"{prefix}byteorder" in entries else "little"
         if order not in ("little", "big"):
             raise Damage(f"byte order {order[:20]!r}")
-        storages: dict[str, Storage] = {}
+        storages: dict[str, np.ndarray] = {}
         used: dict[str, np.ndarray] = {}  # stored entries, whose checksums are compared when all are known
 
-        def load_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
+        def load_storage(kind: np.dtype, key: str, numel: int, view: Any) -> np.ndarray:
             if view is not None:
                 raise Damage("a storage view in a zip archive")
             if key not in storages:
                 raw = _entry(archive, entries, mapped, f"{prefix}data/{key}", used)
-                storages[key] = Storage(_typed(raw, kind.dtype, numel, key, order))
+                storages[key] = _typed(raw, kind, numel, key, order)
             return storages[key]
 
-        content = unpickle(archive.read(pickles[0]), load_storage)
+        content = unpickle(io.BytesIO(archive.read(pickles[0])), load_storage)
         _check_sums(entries, used)
         return content
 
@@ -158,46 +196,57 @@ def _typed(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str = 
 
 def _read_legacy(file: mmap.mmap) -> Any:
     """Pickles of magic number, protocol, system facts, the object, storage keys; then per key an int64 count and the values."""
-    parts: list[bytes] = []
-    for _ in range(5):
-        start = file.tell()
-        parts.append(file[start : skip_pickle(file, len(file))])
-        if len(parts) == 1 and unpickle(parts[0], None) != LEGACY_MAGIC:
-            raise Refused("this is a bare pickle, not a PyTorch checkpoint")
-    protocol, facts, keys = (unpickle(parts[i], None) for i in (1, 2, 4))
-    if protocol != 1001 or not isinstance(facts, dict) or not isinstance(keys, list):
+    if not _is(unpickle(file), LEGACY_MAGIC):
+        raise Refused("this is a bare pickle, not a PyTorch checkpoint")
+    protocol, facts = unpickle(file), unpickle(file)
+    if not _is(protocol, 1001) or not isinstance(facts, dict):
         raise Damage("legacy header")
-    if not facts.get("little_endian", True):
+    if facts.get("little_endian") is False:
         raise Refused("this legacy file was written on a big-endian machine")
 
     wanted: dict[str, tuple[np.dtype, int]] = {}  # first pass: which storages there are; their values come after the pickles
 
-    def note_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
-        wanted[key] = (kind.dtype, numel)
-        return Storage(None)
+    def note_storage(kind: np.dtype, key: str, numel: int, view: Any) -> None:
+        wanted[key] = (kind, numel)
 
-    unpickle(parts[3], note_storage)
+    start = file.tell()
+    unpickle(file, note_storage)
+    roots = _legacy_storages(file, unpickle(file), wanted)
+
+    def load_storage(kind: np.dtype, key: str, numel: int, view: Any) -> np.ndarray:
+        if key not in roots:
+            raise Damage(f"no storage {key[:40]!r}")
+        if view is None:
+            return roots[key]
+        if not isinstance(view, tuple) or len(view) != 3 or not all(isinstance(number, int) for number in view[1:]):
+            raise Damage(f"view of storage {key[:40]!r}")
+        _, offset, length = view
+        if offset < 0 or length < 0 or offset + length > numel:
+            raise Damage(f"view of storage {key[:40]!r}")
+        return roots[key][offset : offset + length]
+
+    file.seek(start)
+    return unpickle(file, load_storage)
+
+
+def _legacy_storages(file: mmap.mmap, keys: Any, wanted: dict[str, tuple[np.dtype, int]]) -> dict[str, np.ndarray]:
+    """The storages from the position of `file` on, in the order of `keys`."""
+    if not isinstance(keys, list):
+        raise Damage("legacy header")
     position, mapped = file.tell(), np.frombuffer(file, np.uint8)
     roots: dict[str, np.ndarray] = {}
     for key in keys:
         if not isinstance(key, str) or key not in wanted:
-            raise Damage(f"storage key {str(key)[:40]!r}")
+            raise Damage(f"storage key {key[:40]!r}" if isinstance(key, str) else "storage key")
         dtype, numel = wanted[key]
         count = int.from_bytes(mapped[position : position + 8].tobytes(), "little", signed=True)
         size = numel * dtype.itemsize
         if count not in (numel, size):  # untyped storages count bytes
-            raise Damage(f"storage {key} has {count} values, its header says {numel}")
+            raise Damage(f"storage {key[:40]!r} has {count} values, its header says {numel}")
         roots[key] = _typed(mapped[position + 8 : position + 8 + size], dtype, numel, key)
         position += 8 + size
+    return roots
 
-    def load_storage(kind: StorageType, key: str, numel: int, view: Any) -> Storage:
-        if key not in roots:
-            raise Damage(f"no storage {key[:40]!r}")
-        if view is None:
-            return Storage(roots[key])
-        _, offset, length = view
-        if offset < 0 or length < 0 or offset + length > numel:
-            raise Damage(f"view of storage {key[:40]!r}")
-        return Storage(roots[key][offset : offset + length])
 
-    return unpickle(parts[3], load_storage)
+def _is(value: Any, number: int) -> bool:
+    return isinstance(value, int) and value == number

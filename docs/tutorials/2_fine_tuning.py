@@ -58,3 +58,5 @@ print(trainer.extract_features(files).shape)
 # ```
 # python -m beats_jax.train --config configs/finetune.py --config.data.root=recordings --config.training.mode=lora
 # ```
+# It starts from BEATs_iter3_plus_AS2M, or from `--config.model.checkpoint=NAME_OR_FILE`. Without a checkpoint `lora` and `probe`
+# are refused: an encoder that has learnt nothing would stay as it began.

@@ -9,7 +9,9 @@ import pytest
 
 import beats_jax
 from beats_jax import BEATsFeatureExtractor, BEATsTrainer
+from beats_jax.api.trainer import list_of_files
 from beats_jax.config import BEATsConfig, DataConfig, TrainingConfig, experiment_from_mapping
+from beats_jax.datasets.sources import load_manifest
 from beats_jax.errors import UserError
 
 SHORT = TrainingConfig(learning_rate=1e-3, max_epochs=1, batch_size=8)
@@ -69,7 +71,7 @@ def test_a_table_and_a_frame_are_the_same_experiment_but_for_the_place(table, cl
     frame = pd.read_csv(table).assign(group=lambda rows: rows.index // 2)
     from_frame = BEATsTrainer.from_dataframe(frame, data_dir=table.parent, model_path=tiny_model).experiment.data
     assert (from_csv.source, from_csv.label_column) == (from_frame.source, from_frame.label_column) == ("csv", "category")
-    assert (from_csv.group_column, from_frame.group_column) == ("", "group")
+    assert (from_csv.group_column, from_frame.group_column) == ("", "")  # found when the table is read
     assert pd.read_csv(from_frame.metadata_file).equals(frame)
     assert from_csv.window_seconds == from_frame.window_seconds == 0.5
 
@@ -111,6 +113,66 @@ def test_a_mode_leaves_the_encoder_or_changes_it_a_little(class_folders, tiny_mo
 def test_mistakes_are_told(table, call, message):
     with pytest.raises(UserError, match=message):
         call(table)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("a.wav", ["a.wav"]),
+        (Path("a.wav"), [Path("a.wav")]),
+        (("a.wav", Path("b")), ["a.wav", Path("b")]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (pd.Series(["a", "b"], index=[4, 4]), ["a", "b"]),
+        ((name for name in "ab"), ["a", "b"]),
+    ],
+)
+def test_one_file_or_several(given, names):
+    assert list_of_files(given) == names
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "files are given as NoneType"),
+        (3, "files are given as int"),
+        (b"a.wav", "files are given as bytes"),
+        ({"a.wav": 1}, "files are given as dict"),
+        (pd.DataFrame({"file": ["a.wav"]}), "files are given as DataFrame"),
+        ([], "the list of files is empty"),
+        (np.zeros(3), "file 0 of the ndarray is of type float64; give file names: .*; Model.predict takes waveforms"),
+        (np.zeros((2, 3)), "of type ndarray; give file names"),
+        ([np.zeros(3)], "file 0 of the list is of type ndarray"),
+        (["a.wav", None], "file 1 of the list is of type NoneType"),
+        (["a.wav", float("nan")], "file 1 of the list is of type float"),
+        (["a.wav", b"b.wav"], "file 1 of the list is of type bytes"),
+        ([""], "which is no file name"),
+        (["a\0.wav"], "which is no file name"),
+    ],
+)
+@pytest.mark.parametrize("method", ["predict", "extract_features"])
+def test_what_is_no_file_is_refused_by_name(given, message, method):
+    trainer = BEATsTrainer(DataConfig(root="a"), model_config=BEATsConfig())
+    with pytest.raises(UserError, match=message):
+        getattr(trainer, method)(given)
+
+
+def test_settings_of_columns_are_not_overruled_by_defaults(table):
+    text = table.read_text()
+    table.write_text(text.replace("category", "species"))
+    data = DataConfig(label_column="species", group_column="none")
+    for trainer in (
+        BEATsTrainer.from_csv(table, data_config=data, model_config=BEATsConfig()),
+        BEATsTrainer.from_dataframe(pd.read_csv(table), data_config=data, model_config=BEATsConfig()),
+    ):
+        assert (trainer.experiment.data.label_column, trainer.experiment.data.group_column) == ("species", "none")
+    table.write_text(text)
+
+
+def test_a_frame_whose_labels_are_formulas_comes_back(table, class_folders):
+    frame = pd.read_csv(table).replace("trill", "=trill()")
+    data = BEATsTrainer.from_dataframe(frame, data_dir=table.parent, model_config=BEATsConfig()).experiment.data
+    assert "'=trill()" in Path(data.metadata_file).read_text()
+    assert set(load_manifest(data, workdir=Path()).labels.counts()) == {"=trill()", "harmonic"}
 
 
 def test_settings_from_json_know_the_new_names():

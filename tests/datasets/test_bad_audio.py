@@ -35,6 +35,15 @@ def test_a_line_cut_by_a_crash_is_dropped(tmp_path: Path) -> None:
     assert rows(path) == [["file", "reason"], ["a.wav", "silent"], ["b.wav", "truncated"]]
 
 
+def test_a_name_that_a_spreadsheet_would_run_is_text_and_comes_back(tmp_path: Path) -> None:
+    log = ErrorLog(tmp_path / "errors.csv")
+    for name in ("=HYPERLINK(1).wav", "-1.wav", "'@x.wav"):
+        assert log.add(name, "=silent")
+    assert rows(log.path)[1:] == [["'=HYPERLINK(1).wav", "'=silent"], ["'-1.wav", "'=silent"], ["''@x.wav", "'=silent"]]
+    assert log.rows() == [("=HYPERLINK(1).wav", "=silent"), ("-1.wav", "=silent"), ("'@x.wav", "=silent")]
+    assert not ErrorLog(log.path).add("-1.wav", "again")
+
+
 def test_threads_do_not_mix_lines(tmp_path: Path) -> None:
     log = ErrorLog(tmp_path / "errors.csv")
     threads = [threading.Thread(target=lambda: [log.add(f"{i}.wav", "x" * 50) for i in range(100)]) for _ in range(4)]

@@ -12,6 +12,7 @@ import pytest
 
 from beats_jax.audio.io import write_wav
 from beats_jax.config.schema import AudioConfig, DataConfig
+from beats_jax.datasets import validation
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import assign_splits
@@ -217,3 +218,40 @@ def test_the_number_of_workers_changes_nothing(clips: list[str]) -> None:
     manifest = Manifest.from_columns([*clips, "gone.wav", "away.wav"], [["xy"[k % 2]] for k in range(8)])
     one, four = (validate(manifest, replace(DataConfig(), num_workers=n), AUDIO) for n in (0, 4))
     assert one.to_json() == four.to_json()
+
+
+def test_a_class_that_is_lost_is_named(tmp_path: Path, clips: list[str]) -> None:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    manifest = Manifest.from_columns([*clips[:3], str(tmp_path / "a.wav")], [["x"], ["y"], ["x"], ["bat"]])
+    warnings = validate(manifest, DataConfig(), AUDIO).warnings
+    assert "1 classes have no usable recording and are gone: bat" in warnings
+
+
+def test_the_same_bytes_under_two_labels_are_named(clips: list[str]) -> None:
+    labels = [["x"], ["y"], ["x"], ["y"], ["x"], ["y"]]
+    report = validate(Manifest.from_columns(clips, labels), DataConfig(), AUDIO)
+    assert report.disputed_files == (((clips[4], clips[5]), ("x", "y")),)
+    assert f"1 groups of files have the same bytes and different labels: {clips[4]} = {clips[5]} (x and y)" in report.warnings
+    labels[5] = ["x"]
+    assert validate(Manifest.from_columns(clips, labels), DataConfig(), AUDIO).disputed_files == ()
+
+
+@pytest.mark.parametrize(
+    "surprise", [UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "odd tag"), RuntimeError("x"), KeyError("y"), OSError(22, "z")]
+)
+def test_a_surprise_of_a_decoder_is_the_files_line(
+    clips: list[str], monkeypatch: pytest.MonkeyPatch, surprise: Exception
+) -> None:
+    whole = validation.survey
+
+    def survey(path: str, **options: object) -> object:
+        if path == clips[1]:
+            raise surprise
+        return whole(path, **options)
+
+    monkeypatch.setattr(validation, "survey", survey)
+    report = validate(Manifest.from_columns(clips[:3], [["x"], ["y"], ["y"]]), DataConfig(), AUDIO)
+    assert [(str(error.path), error.reason.startswith("cannot be read: ")) for error in report.errors] == [(clips[1], True)]
+    monkeypatch.setattr(validation, "survey", whole)
+    with pytest.raises(UserError, match="channel"):  # a setting is no fault of the file
+        validate(Manifest.from_columns(clips[:2], [["x"], ["y"]]), DataConfig(), replace(AUDIO, channel="٣"))

@@ -45,6 +45,14 @@ def test_a_folder_is_inspected_as_people_do(tree: Path, monkeypatch: pytest.Monk
     assert report["total_seconds"] == pytest.approx(1.0)
 
 
+def test_what_a_folder_holds_besides_is_passed_on(tree: Path) -> None:
+    (tree / "owl" / "x.mp4").write_bytes(b"x")
+    (tree / "bat").mkdir()
+    report = validate_dataset(scan_directory_dataset(tree), tree)
+    assert [Path(error.split(":")[0]).name for error in report["errors"]] == ["x.mp4"]
+    assert report["warnings"] == [f"{tree}: 1 class folders hold no usable recording: bat"]
+
+
 def test_folders_of_splits_give_a_column(tmp_path: Path, write_tree: Tree) -> None:
     write_tree(tmp_path, {"train/owl/a.wav": 0.1, "train/wren/b.wav": 0.1, "test/owl/c.wav": 0.1})
     df = scan_directory_dataset(tmp_path)

@@ -80,3 +80,10 @@ def test_importing_the_room_loads_neither_jax_nor_pandas() -> None:
     code = f"import {modules}; print([m for m in ('jax', 'grain', 'pandas', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_bounds_are_numbers_where_they_are_known() -> None:
+    nan = float("nan")
+    manifest = Manifest.from_columns(["a", "b", "c"], [["x"]] * 3, starts=[nan, 1.0, 2.0], ends=[nan, 3.0, 9.0])
+    np.testing.assert_array_equal(manifest.bounds(), [[0, 1, 2], [nan, 3, 9]])
+    np.testing.assert_array_equal(manifest.with_metadata(seconds=np.full(3, 5.0)).bounds(), [[0, 1, 2], [5, 3, 5]])

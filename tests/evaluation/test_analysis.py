@@ -62,9 +62,18 @@ def test_the_operating_point_survives_json_and_belongs_to_its_classes(analysis):
     point = analysis[0].point
     settings = json.loads(json.dumps(point.to_mapping()))
     assert OperatingPoint.from_mapping(settings, NAMES) == point
-    for other, names in ((settings, ("a", "b", "c")), ({"goal": "f1"}, NAMES)):
-        with pytest.raises(UserError, match="of other classes than the model, or damaged"):
-            OperatingPoint.from_mapping(other, names)
+    with pytest.raises(UserError, match="of other classes than the model, or damaged"):
+        OperatingPoint.from_mapping(settings, ("a", "b", "c"))
+    damages = (
+        *({"temperature": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": "1"}, {"n": 1.5}, {"n": 0}),
+        *({"thresholds": [0.5]}, {"thresholds": [7.0] * len(NAMES)}, {"thresholds": ["a"] * len(NAMES)}, {"thresholds": None}),
+        *({"reasons": []}, {"reasons": [1] * len(NAMES)}, {"goal": "f2"}, {"goal": None}, {"at_limit": 0}, {"wanted": "x"}),
+    )
+    for damage in damages:
+        with pytest.raises(UserError, match=r"the operating point is .*damaged.*train the run again"):
+            OperatingPoint.from_mapping({**settings, **damage}, NAMES)
+    with pytest.raises(UserError, match="the operating point is damaged"):
+        OperatingPoint.from_mapping({"goal": "f1"}, NAMES)
 
 
 def arguments(analysis):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,39 @@ def test_a_file_name_that_is_not_utf8_leaves_the_table_readable(tmp_path):
     name = b"bad\xff.wav".decode("utf-8", "surrogateescape")
     write_predictions(tmp_path / "p.csv", build_predictions([name], [0], [1], ["a"], np.ones((1, 1)), ["a"], multi_label=False))
     assert pd.read_csv(tmp_path / "p.csv")["file"][0] == read_predictions(tmp_path / "p.csv").files[0] == r"bad\udcff.wav"
+
+
+FORMULAS = ("=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-2+3", "\tx", "'=quoted", "''-twice", "\uff1d1")
+PLAIN = ("-5", "+0.5e3", "a=b", "'tis", "1-2", "")
+
+
+def test_no_cell_is_a_formula_and_all_come_back(tmp_path):
+    texts = (*FORMULAS, *PLAIN)
+    names = [name for name in texts if name]
+    table = build_predictions(
+        texts, np.zeros(len(texts)), np.ones(len(texts)), [(name,) for name in texts], np.eye(len(texts), len(names)), names,
+        multi_label=False,
+    )  # fmt: skip
+    write_predictions(tmp_path / "p.csv", table)
+    cells = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False).to_numpy()
+    for row, text in zip(cells[:, [0, 3, 4]].tolist(), texts, strict=True):
+        assert [cell == text for cell in row[:2]] == [text in PLAIN] * 2
+        assert not any(re.match("[=+@\t\r\uff1d-]", cell) and cell not in PLAIN for cell in row)
+    back = read_predictions(tmp_path / "p.csv")
+    assert (back.files, back.labels, back.predictions) == (table.files, table.labels, table.predictions)
+    assert back.class_names == tuple(names)
+
+
+def test_the_start_of_a_file_is_0_also_in_tables_of_earlier_versions(tmp_path):
+    table = build_predictions(["a"], [math.nan], [2.5], ["x"], np.ones((1, 1)), ["x"], multi_label=False)
+    write_predictions(tmp_path / "p.csv", table)
+    text = (tmp_path / "p.csv").read_text()
+    assert text.splitlines()[1] == "a,0.0,2.5,x,x,1.0"
+    (tmp_path / "p.csv").write_text(text.replace(",0.0,2.5,", ",nan,,"))
+    assert (read_predictions(tmp_path / "p.csv").starts.tolist(), np.isnan(read_predictions(tmp_path / "p.csv").ends).all()) == (
+        [0.0],
+        True,
+    )
 
 
 def test_multi_label_joins_names():

@@ -14,7 +14,7 @@ from beats_jax.config.schema import EvaluationConfig, Experiment
 from beats_jax.evaluation import report, report_examples
 from beats_jax.evaluation.report import write_report
 from beats_jax.evaluation.report_examples import ConfusedPair, Example
-from beats_jax.evaluation.report_html import audio_uri
+from beats_jax.evaluation.report_html import audio_uri, text
 from beats_jax.evaluation.result import evaluate_predictions
 
 HOSTILE = '<script>alert("x")</script>'
@@ -190,3 +190,16 @@ def test_frequent_confusions_come_with_clips_and_the_making_with_its_facts(tmp_p
     assert f"code: {HOSTILE}" in page.texts
     assert page.tags.count("audio") == 2
     assert "<script" not in source
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("gnp.\u202eexe", "gnp.\\u202eexe"),
+        ("a\u2069\u2068\u202d<b", "a\\u2069\\u2068\\u202d&lt;b"),
+        ("نورس & co", "\u2068نورس &amp; co\u2069"),
+        ("Häher", "Häher"),
+    ],
+)
+def test_a_name_cannot_turn_the_text_around_it(name, shown):
+    assert text(name) == shown

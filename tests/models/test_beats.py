@@ -281,14 +281,21 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
 def test_forms_are_chosen_by_backend_and_shape(monkeypatch):
     with pytest.raises(UserError, match=r"forms\.attention"):
         Forms(attention="fast")
+    with pytest.raises(UserError) as error:
+        Forms(attention="portabel")
+    assert str(error.value).endswith("allowed: auto, direct, clips, portable; did you mean 'portable'?")  # the list once
     assert Forms(attention="clips").attention_for(1) == "clips"
     assert Forms().attention_for(64) == "direct"  # eight devices in the tests
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda platform: {"cpu": 1}[platform])
     assert (Forms().attention_for(3), Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "clips", "split")
     assert (Forms().attention_for(1, 513), Forms().attention_for(1, 1214)) == ("direct", "heads")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert Forms().attention_for(4, 1214) == "direct"
     assert (Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "grouped")
+    with jax.default_device(jax.devices("cpu")[0]):  # on a host with a GPU
+        assert (Forms().attention_for(4), Forms().conv_position_here(), Forms().on_cpu) == ("clips", "split", True)
+        assert (Forms(platform="gpu").attention_for(4), Forms(platform="gpu").conv_position_here()) == ("direct", "grouped")
+    assert Forms(platform="cpu").conv_position_here() == "split"
 
 
 def test_parameter_depths():

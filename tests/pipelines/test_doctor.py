@@ -3,6 +3,8 @@
 import filecmp
 import shutil
 
+import jax
+import jax.numpy as jnp
 import make_golden
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.doctor import main
 from beats_jax.pipelines import environment, model_check, parity
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file
 
@@ -159,3 +162,41 @@ def test_mistakes_have_status_2_and_one_line(only, tmp_path, capsys):
         error = capsys.readouterr().err
         assert part in error
         assert error.count("\n") == 1
+
+
+def test_each_device_is_proved_in_the_forms_that_it_runs(monkeypatch):
+    """On a host whose default backend is a GPU, faked: the rows of the CPU must trace the CPU's programs, in the loops too."""
+    from beats_jax.models import ast, attention, conv_position
+
+    kept = tuple(case for case in parity.CASES if case.name in ("beats_fine_tuned", "ast_hugging_face"))
+    for case in kept:
+        read_checkpoint(parity.BUILT_IN / case.weights)  # traces the shapes of parameters, in any form, once
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "device_count", lambda platform: 1)
+    monkeypatch.setattr(parity, "CASES", kept)
+    monkeypatch.setattr(parity, "FRONT_END_CASES", ())
+    monkeypatch.setattr(parity, "precisions", lambda device: (parity.BFLOAT16,))
+    traced = set()
+
+    def spy(module, name, *settings):
+        function = getattr(module, name)
+
+        def recorded(*arguments, **options):
+            traced.add((name, *(str(options[setting]) for setting in settings)))
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, recorded)
+
+    for module in (attention, ast):
+        spy(module, "attend", "form")
+    spy(conv_position, "conv_position", "form", "dtype")
+    outcomes = parity.prove()
+    assert all(outcome.ok for outcome in outcomes)
+    convolution = ("conv_position", "split", str(jnp.float32))  # in bfloat16 too: XLA has no fast bfloat16 convolution on CPUs
+    assert traced == {("attend", "direct"), ("attend", "clips"), ("attend", "heads"), convolution}
+
+    class Gpu:
+        platform = "gpu"
+
+    assert [forms.attention_for(64, 4096) for forms in parity.forms_of(Gpu())] == ["direct"]
+    assert [forms.conv_position_here() for forms in parity.forms_of(Gpu())] == ["grouped"]

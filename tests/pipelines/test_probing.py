@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,15 +16,18 @@ from beats_jax.config import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.validation import content_hash
 from beats_jax.errors import UserError
 from beats_jax.evaluate import main as evaluate
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.embeddings import embed_manifest
 from beats_jax.pipelines.encoders import filterbank_encoder, model_encoder, untrained
 from beats_jax.pipelines.probe_data import fold_notes, known_to_the_run, plan_folds
+from beats_jax.pipelines.seen_rows import with_hashes
 from beats_jax.pipelines.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
+from beats_jax.weights.seen import codes, seen_of
 from beats_jax.weights.tree import flatten, unflatten
 
 RATE = 16_000
@@ -251,29 +256,49 @@ def test_classes_that_a_fold_cannot_learn_are_named():
     assert len(notes) == 2
 
 
-def test_recordings_that_a_run_has_heard_are_known(tmp_path, place):
-    sounds = place / "sounds"
-    data = {"source": "folder", "root": str(sounds)}
-    (tmp_path / "experiment.json").write_text(json.dumps({"data": data}))
-    names = ["file,start,end,label,prediction,p:low", f"{sounds / 'low' / '0.wav'},0.0,,low,low,1.0"]
-    (tmp_path / "predictions.csv").write_text("\n".join(names) + "\n")
-    manifest = Manifest.from_columns([str(sounds / "low" / f"{k}.wav") for k in range(2)] + ["new.wav"], [["low"]] * 3)
-    known = known_to_the_run(str(tmp_path), manifest)
-    assert known is not None
-    assert known.tolist() == [False, True, False]
+def remembering(place, root, trained, chosen):
+    """A model folder that remembers the given files of `place`."""
+    hashes = [codes([content_hash(str(place / "sounds" / file)) for file in files]) for files in (trained, chosen)]
+    bundle = load_bundle(place / "encoder")
+    return save_bundle(root / "model", replace(bundle, seen=seen_of(*hashes)))
+
+
+def test_recordings_that_a_model_knows_are_found_by_their_content(tmp_path, place):
+    remembering(place, tmp_path, ["low/1.wav"], ["low/2.wav"])
+    copy = tmp_path / "another name.wav"
+    shutil.copy(place / "sounds" / "low" / "1.wav", copy)
+    files = [str(place / "sounds" / "low" / f"{k}.wav") for k in range(3)]
+    manifest = with_hashes(Manifest.from_columns([*files, str(copy), "absent.wav"], [["low"]] * 5))
+    for model in (tmp_path, tmp_path / "model", tmp_path / "model" / "model.safetensors"):
+        known = known_to_the_run(str(model), manifest)
+        assert known is not None
+        assert known.tolist() == [False, True, True, True, False]
     no_run = known_to_the_run("BEATs_iter3", manifest)
     assert no_run is not None
     assert not no_run.any()
 
 
-def test_a_run_whose_recordings_are_gone_is_no_reason_to_be_sure(place, tmp_path, capsys):
+def test_a_probe_counts_what_its_model_was_trained_on_and_leaves_it_out(place, tmp_path, capsys):
+    remembering(place, tmp_path, ["low/1.wav", "high/0.wav"], ["middle/4.wav"])
+    plain = ["--probe", str(tmp_path), "--data", str(place / "sounds"), "--cache", str(place / "cache"), "--folds", "3"]
+    plain += ["--poolings", "mean,std", "--probe-kinds", "prototype", "--layers", "0"]
+    assert evaluate([*plain, "--output", str(tmp_path / "a")]) == 0
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert (metrics["n"], metrics["rows_seen_in_training"]) == (27, 2)
+    assert "3 of 27 examples are recordings that this run was trained on or chosen by" in capsys.readouterr().out
+    assert evaluate([*plain, "--unseen", "--output", str(tmp_path / "b")]) == 0
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert (metrics["n"], metrics["rows_seen_in_training"]) == (24, 0)
+
+
+def test_a_run_without_a_record_of_its_rows_is_no_reason_to_be_sure(place, tmp_path, capsys):
     run = tmp_path / "run"
     load(place / "encoder").save(run / "model")
     (run / "experiment.json").write_text(json.dumps({"data": {"source": "folder", "root": "recordings_of_another_place"}}))
-    (run / "predictions.csv").write_text("file,start,end,label,prediction,p:low\n")
     plain = ["--probe", str(run), "--data", str(place / "sounds"), "--cache", str(place / "cache"), "--folds", "3"]
     plain += ["--poolings", "mean,std", "--probe-kinds", "prototype", "--layers", "0"]
     assert evaluate([*plain, "--unseen", "--output", str(tmp_path / "a")]) == 2
-    assert "--unseen cannot tell" in capsys.readouterr().err
+    assert "--unseen cannot know" in capsys.readouterr().err
     assert evaluate([*plain, "--output", str(tmp_path / "b")]) == 0
-    assert "nobody can tell" in (tmp_path / "b" / "report.html").read_text()
+    assert "no record of what it was trained on" in (tmp_path / "b" / "report.html").read_text()
+    assert "rows_seen_in_training" not in json.loads((tmp_path / "b" / "metrics.json").read_text())

@@ -89,3 +89,43 @@ def test_arguments_that_do_not_go_together_are_refused(tmp_path, capsys):
     assert main(["--compare", "a", "b", "--run", "c", "--output", "d"]) == 2
     assert main(["--output", "d"]) == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def _replaced(name, old, new):
+    def damage(run):
+        data = (run / name).read_bytes()
+        assert old in data
+        (run / name).write_bytes(data.replace(old, new, 1))
+
+    return damage
+
+
+DAMAGES = {
+    "a list of settings": lambda run: (run / "experiment.json").write_text("[]"),
+    "a text": lambda run: (run / "experiment.json").write_text('"x"'),
+    "a number": lambda run: (run / "experiment.json").write_text("-5"),
+    "deep settings": lambda run: (run / "experiment.json").write_text("[" * 100_000 + "]" * 100_000),
+    "too many resamples": _replaced("experiment.json", b"300", b"1000000000"),
+    "a threshold that is no number": _replaced("experiment.json", b'"threshold": 0.5', b'"threshold": NaN'),
+    "recordings in no encoding": lambda run: (run / "recordings.csv").write_bytes(b"recording\n\xff\xfe\n"),
+    "fewer recordings": lambda run: (run / "recordings.csv").write_text("recording\n0\n"),
+    "an unknown label": _replaced("predictions.csv", b",,owl,", b",,oml,"),
+    "a probability that is no number": _replaced("predictions.csv", b",0.", b",nan 0."),
+    "a probability that is NaN": lambda run: (run / "predictions.csv").write_text(
+        re.sub(r",[0-9.e-]+\n", ",nan\n", (run / "predictions.csv").read_text())
+    ),
+    "predictions in no encoding": _replaced("predictions.csv", b"3.wav", b"\xff.wav"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_of_a_run_is_one_line(tmp_path, capsys, damage):
+    for seed, name in enumerate(("a", "b")):
+        write_run(tmp_path / name, seed)
+    DAMAGES[damage](tmp_path / "a")
+    assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert str(tmp_path / "a") in message
+    assert message.count("\n") == 1
+    assert len(message) < 600

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from beats_jax.audio.filterbank import AST as FRONT_END
-from beats_jax.config import ASTConfig, AudioConfig
+from beats_jax.config import ASTConfig, AudioConfig, BEATsConfig
 from beats_jax.errors import UserError
 from beats_jax.models.ast import AST
 from beats_jax.models.ast_positions import adapt_positions
+from beats_jax.pipelines.parity import BUILT_IN
 from beats_jax.pipelines.starting_point import starting_point
 from beats_jax.weights.bundle import Bundle, save_bundle
+from beats_jax.weights.raw import read_raw
+from beats_jax.weights.torch_writer import write_torch_file
 
 TINY = ASTConfig(
     hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=66, predictor_class=2,
@@ -72,3 +75,11 @@ def test_what_cannot_be_resized_is_refused(checkpoint):
         start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, window="povey", mean=0.0)))
     with pytest.raises(UserError, match=r"set config\.audio\.filterbank\.target_frames .the checkpoint's: 66"):
         start(path, AudioConfig(filterbank=replace(TRAINED.filterbank, target_frames=0)))
+
+
+def test_the_note_says_how_a_file_was_read(tmp_path):
+    raw = read_raw(BUILT_IN / "beats_fine_tuned.pt")
+    wrapped = {f"model._orig_mod.{key}": value for key, value in raw.state_dict.items()}
+    path = write_torch_file(tmp_path / "last.ckpt", {"state_dict": wrapped, "hyper_parameters": dict(raw.content), "epoch": 3})
+    found = starting_point(BEATsConfig(checkpoint=str(path)), AudioConfig(), ("frog", "owl"))
+    assert found.note == f"starting from {path} (keys read without model. and _orig_mod.) with a new head"

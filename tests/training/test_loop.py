@@ -126,9 +126,7 @@ def test_a_finished_run_is_not_run_again(copied, uninterrupted):
 
 # orbax leaves coroutines behind when a read fails
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])], ids=["empty", "bit"]
-)
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])], ids=["empty", "bit"])
 def test_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(copied, uninterrupted, damage):
     for file in (copied / "checkpoints" / "8" / "state").rglob("d/*"):
         file.write_bytes(damage(file.read_bytes()))
@@ -252,22 +250,23 @@ def test_settings_in_steps():
     assert fit_settings(TrainingConfig(max_steps=4), 10, {}).total_steps == 4
 
 
-def test_sigterm_saves_and_a_second_signal_is_not_caught(tmp_path, uninterrupted):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_a_second_one_is_not_caught(tmp_path, uninterrupted, number):
+    before = signal.getsignal(number)
 
     def signalled(start_step):
         for step, batch in enumerate(batches(start_step), start=start_step + 1):
             if step == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-                assert signal.getsignal(signal.SIGTERM) is before
+                os.kill(os.getpid(), number)
+                assert signal.getsignal(number) is before
             yield batch
 
     with pytest.raises(
-        Preempted, match=r"stopped by SIGTERM after step 3; saved in .*checkpoints: give the same command"
+        Preempted, match=rf"stopped by {number.name} after step 3; saved in .*checkpoints: give the same command"
     ) as caught:
         run(tmp_path, source=signalled)
-    assert caught.value.status == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert caught.value.status == 128 + number
+    assert signal.getsignal(number) is before
     result = run(tmp_path)
     assert_same_bits(result.state, uninterrupted.result.state)
     assert rows_of(tmp_path) == uninterrupted.rows

@@ -36,6 +36,9 @@ class Losses(list):
     def advance(self, step):
         pass
 
+    def note(self, text):
+        pass
+
     def close(self):
         pass
 

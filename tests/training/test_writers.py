@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
+import re
 
 import jax
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.training.writers import History, Lines, TensorBoard, Writers, for_run
+from beats_jax.training.writers import Bar, History, Lines, TensorBoard, Writers, for_run, read_rows
 
 
 def rows_of(path):
@@ -31,6 +33,33 @@ def test_history_drops_rows_beyond_the_restored_step_and_half_rows(tmp_path):
         {"step": 3, "split": "validation", "accuracy": 0.5},
     ]
     assert [item.name for item in path.parent.iterdir()] == ["history.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"step": 1, "split": "train", "loss": 0.5', "line 1 is damaged"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"step": 1, "split": "tarin", "loss": 0.5}', "line 1 is damaged .*unknown split"),
+        (b'{"step": 1, "split": "train", "loss": "0.5"}', "no number"),
+        (b'{"step": 1, "split": "train", "timing": [1]}', "no number"),
+        (b'{"step": "1", "split": "train"}', "step is '1', not int"),
+        (b"[1]", "it is list, not dict"),
+        (b"", "line 1 is damaged"),
+        (b"[" * 100_000, "line 1 is damaged"),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_a_damaged_row_is_named_before_the_training(tmp_path, line, fault):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(line + b'\n{"step": 2, "split": "train", "loss": NaN, "timing": {"seconds": 1.5}}\n')
+    with pytest.raises(UserError, match=rf"history\.jsonl.*{fault}.*delete it to go on") as refusal:
+        History(path).resume(9)
+    assert "\n" not in str(refusal.value)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    (row,) = read_rows(path)
+    assert (row["step"], row["split"], row["timing"]) == (2, "train", {"seconds": 1.5})
+    assert math.isnan(row["loss"])
 
 
 def test_history_that_cannot_be_written_is_the_users_to_mend(tmp_path):
@@ -67,6 +96,24 @@ def test_bar_on_a_terminal_starts_where_the_run_goes_on(tmp_path):
     assert "loss 0.5" in text
     assert "clips_per_second 3" in text
     assert "step 10  validation  accuracy 0.75\n" in text
+    assert "resumed at step 4/10\n" in text
+
+
+def test_steps_done_before_a_restart_count_for_no_rate(monkeypatch):
+    """4,000 steps were done before, then one in two seconds: half a step a second, and never another rate."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    terminal = io.StringIO()
+    bar = Bar(terminal, 5000)
+    now[0] += 60  # the checkpoint is read
+    bar.resume(4000)
+    for _ in range(5):
+        now[0] += 2
+        bar.advance(4001 + _)
+    bar.close()
+    rates = [float(number) for number, unit in re.findall(r"([-\d.]+)(s/step|step/s)", terminal.getvalue())]
+    assert rates
+    assert set(rates) == {2.0}
 
 
 def test_tensorboard_points_can_be_read_back(tmp_path):

@@ -1,6 +1,9 @@
 """Readable names of AudioSet's tags."""
 
+from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.weights.audioset import audioset_names, readable_names
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.description import describe
 
 
 def test_527_names_at_the_places_that_audioset_gives_them():
@@ -22,3 +25,12 @@ def test_labels_of_a_model_keep_their_order_and_unknown_ones_their_text():
         "Bird", "Speech", "/m/unknown", "owl", "Speech",
     )  # fmt: skip
     assert readable_names(()) == ()
+
+
+def test_a_description_names_the_tags():
+    config = BEATsConfig(
+        embed_dim=24, encoder_layers=1, encoder_embed_dim=32, encoder_ffn_embed_dim=48, encoder_attention_heads=2, conv_pos=16,
+        conv_pos_groups=2, predictor_class=3,
+    )  # fmt: skip
+    lines = describe(Bundle({}, config, AudioConfig(), ("/m/015p6", "owl", "/m/09ld4"), True, "x.pt"))
+    assert "labels       3: Bird (/m/015p6), owl, Frog (/m/09ld4)" in lines

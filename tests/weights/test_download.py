@@ -286,3 +286,28 @@ def test_the_page_of_weights_is_current():
     page = runpy.run_path(str(docs / "weights_page.py"))["weights_page"]()
     assert (docs / "weights.md").read_text(encoding="utf-8") == page, "run: python docs/weights_page.py"
     assert all(f"| `{name}` |" in page for name in beats_jax.list_available_models())
+
+
+def test_the_registry_prints_as_a_table():
+    models = beats_jax.list_available_models()
+    lines = str(models).splitlines()
+    assert len(lines) == 1 + len(models)
+    assert lines[0].split()[:3] == ["name", "architecture", "Hz"]
+    (line,) = [line for line in lines if line.startswith("BEATs_iter3_plus_AS2M ")]
+    assert line.split() == ["BEATs_iter3_plus_AS2M", "BEATs", "base", "16000", "768", "0", "361", "MIT"]
+    starts = {line.index(models[line.split()[0]]["architecture"]) for line in lines[1:]}
+    assert starts == {lines[0].index("architecture")}  # one column, one place
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("ast-finetuned-audioset-10-10-0.4593", "huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593"),
+        ("BEATs_iter3_plus_AS2M", "huggingface.co/datasets/Bencr/beats-checkpoints"),
+        ("BEATs_iter1_finetuned_on_AS2M_cpt1", "github.com/microsoft/unilm/tree/master/beats"),  # no other place is known
+    ],
+)
+def test_without_a_network_the_page_that_has_the_file_is_named(tmp_path, name, host):
+    with pytest.raises(UserError) as error:
+        beats_jax.ensure_checkpoint(name, cache_dir=tmp_path, offline=True)
+    assert f"get it from https://{host} and put it at" in str(error.value)

@@ -242,7 +242,7 @@ KINDS = {
         lambda f: zip_of(f, b"\x80\x02ccollections\nOrderedDict\n}X\x06\x00\x00\x00updateK\x01sb."),
         "truncated or damaged",
     ),
-    "100,000 nested lists": (nested, "recursion"),
+    "100,000 nested lists": (nested, "more than 100 deep"),
     "forged size": (forged_size, "truncated or damaged"),
     "storage record larger than its entry": (lambda f: strided(f, numel=5), "its header says 5 x 4"),
     "a negative stride": (lambda f: strided(f, offset=3, stride=-1), "stride (-1,)"),
@@ -279,7 +279,7 @@ KINDS = {
     "a text for a tensor": (tensors(layer_norm__bias="x"), "layer_norm.bias is str"),
     "safetensors of float8": (lambda f: safetensors(f, "F8_E4M3", [4], 4), "of a type that is not read"),
     "JSON 100,000 deep beside": (deep_json, "cfg.json is damaged"),
-    "a pickle named safetensors": (lambda f: plain(f, pickle.dumps({}), "bad.safetensors"), "truncated or damaged"),
+    "a pickle named safetensors": (lambda f: plain(f, pickle.dumps({}), "bad.safetensors"), "bare pickle"),
 }
 
 

@@ -6,12 +6,16 @@ To add one: write the file, add its line to `SOURCES`. It is imported when it is
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
+from beats_jax.audio.files import AUDIO_SUFFIXES, Listing
+from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import LabelColumn, Manifest
@@ -50,6 +54,8 @@ def load_manifest(data: DataConfig, *, workdir: str | os.PathLike[str]) -> Manif
 def keep_classes(manifest: Manifest, classes: tuple[str, ...]) -> Manifest:
     """The rows that have one of `classes`, without their other labels. Raises `UserError` for a class that no row has."""
     there = manifest.labels.counts()
+    composed = {unicodedata.normalize("NFC", name): name for name in there}  # folders of macOS have decomposed accents
+    classes = tuple(name if name in there else composed.get(unicodedata.normalize("NFC", name), name) for name in classes)
     for name in classes:
         if name not in there:
             raise UserError(f"data.classes names {name!r}, which no row has; {nearest(name, list(there))}")
@@ -97,9 +103,19 @@ def described_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Pa
 
 def is_text(path: Path) -> bool:
     """Whether the name can stand in a table; Linux allows any bytes as a name."""
-    return str(path) == readable(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def readable(path: Path) -> str:
-    """The name as text, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def not_text(path: Path) -> AudioError:
+    """The error of a name for which `is_text` is false."""
+    return AudioError(os.fsencode(path).decode("utf-8", "replace"), "file name is not UTF-8; rename the file")
+
+
+def no_audio(what: str, listing: Listing, errors: Sequence[AudioError]) -> UserError:
+    """The error of a folder in which no recording can be used; it says what is there instead. `what`: "data.root x holds"."""
+    there = [*listing.notes, *([f"the first of {len(errors)} errors: {errors[0]}"] if errors else [])]
+    return UserError("; ".join([f"{what} no audio file", *there, f"known endings: {' '.join(sorted(AUDIO_SUFFIXES))}"]))

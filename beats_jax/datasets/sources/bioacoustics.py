@@ -10,12 +10,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from beats_jax.audio.files import repeated_links_note, search_folder
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.roles import LABELED, NEGATIVE, POSITIVE, UNLABELED
-from beats_jax.datasets.sources import data_folder, is_text, readable
-from beats_jax.datasets.sources.table import load_table
+from beats_jax.datasets.sources import data_folder, is_text, no_audio, not_text
+from beats_jax.datasets.sources.columns import NOT_USED, USUAL, with_usual_columns
+from beats_jax.datasets.sources.table import Origin, manifest_from_table
+from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.errors import UserError
 
 LABELS_FILE = "labels.csv"
@@ -46,7 +49,9 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         if folder is not None:
             errors += columns.add_folder(folder, role, f"data.{role}_dir")
     errors += columns.add_folder(root / UNLABELED if laid_out else root, UNLABELED, "data.root")
-    return Manifest.from_columns(columns.files, columns.labels, metadata={"role": columns.roles}, errors=errors)
+    return Manifest.from_columns(
+        columns.files, columns.labels, metadata={"role": columns.roles}, errors=errors, notes=columns.notes
+    )
 
 
 class _Columns:
@@ -56,6 +61,7 @@ class _Columns:
         self.files: list[str] = []
         self.labels: list[list[str]] = []
         self.roles: list[str] = []
+        self.notes: list[str] = []
         self._role_of: dict[str, str] = {}
 
     def add(self, file: str, labels: list[str], role: str) -> None:
@@ -71,13 +77,12 @@ class _Columns:
 
     def add_folder(self, folder: Path, role: str, setting: str) -> list[AudioError]:
         """All audio below a folder; returns what is left out."""
-        from beats_jax.audio.io import AUDIO_SUFFIXES, find_audio
-
-        found, errors = find_audio(folder)
-        errors += [AudioError(readable(path), "file name is not UTF-8; rename the file") for path in found if not is_text(path)]
-        files = [str(path) for path in found if is_text(path)]
+        listing = search_folder(folder)
+        errors = [*listing.errors, *(not_text(path) for path in listing.paths if not is_text(path))]
+        files = [str(path) for path in listing.paths if is_text(path)]
         if not files:
-            raise UserError(f"{setting} {folder} holds no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
+            raise no_audio(f"{setting} {folder} holds", listing, errors)
+        self.notes += [*listing.notes, *repeated_links_note(listing, folder)]
         for file in files:
             self.add(file, [], role)
         return errors
@@ -88,10 +93,13 @@ class _Columns:
         if not path.is_file():
             raise UserError(f"data.labeled_dir {folder} holds no {LABELS_FILE} (columns filename, labels)")
         settings = replace(
-            data, root=str(folder), audio_column="filename", label_column="labels", start_column="", end_column="",
-            split_column="", group_column="",
+            data, root=str(folder), audio_column="filename", label_column="labels", **dict.fromkeys(USUAL, NOT_USED)
         )  # fmt: skip
-        table, missing = load_table(path, settings), []
+        columns = read_table(path)
+        used, _ = with_usual_columns(columns, replace(settings, **dict.fromkeys(USUAL, "")), str(path))
+        if unused := [name for name in (getattr(used, setting) for setting in USUAL) if name]:
+            self.notes.append(f"{path}: columns {', '.join(unused)} are not used; a label counts for the whole recording")
+        table, missing = manifest_from_table(columns, settings, Origin(str(path), columns.lines), folder), []
         for row, file in enumerate(table.files.tolist()):
             if os.path.exists(file):
                 self.add(file, list(table.labels[row]), LABELED)

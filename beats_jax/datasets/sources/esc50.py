@@ -10,7 +10,9 @@ from pathlib import Path
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import described_folder
-from beats_jax.datasets.sources.table import read_table, require_columns, require_some_exist
+from beats_jax.datasets.sources.named_files import require_some_exist
+from beats_jax.datasets.sources.table import require_columns
+from beats_jax.datasets.sources.text_table import read_table
 
 
 def load(data: DataConfig, *, workdir: Path) -> Manifest:

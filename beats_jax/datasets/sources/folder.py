@@ -2,61 +2,143 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
+from beats_jax.audio.file_kinds import is_hidden
+from beats_jax.audio.files import search_folder, some_names
+from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import data_folder, is_text, readable
+from beats_jax.datasets.sources import data_folder, is_text, no_audio, not_text
 from beats_jax.datasets.splits import SYNONYMS, normalise_split
 from beats_jax.errors import UserError
+
+BESIDE = "lies beside the class folders, so that it has no label"
 
 
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
-    Hidden files ("._a.wav", left behind by macOS) and audio beside the class folders become `errors` of the manifest. For
-    `data.fold_by` "folder" metadata `folder` is its place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
+    Folders called train, val, test or the like are splits where they hold class folders, and where there are two of them or
+    nothing else holds recordings; what stands beside them is named in a note, as are class folders without a recording. Audio
+    beside the class folders becomes `errors` of the manifest; `audio.files.search_folder` says what becomes of other files. A
+    link to a recording of another class is an error, unless with `data.multi_label`: then the recording has both labels. For
+    `data.fold_by` "folder" metadata `folder` is the place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
     """
-    from beats_jax.audio.io import AUDIO_SUFFIXES, AudioError, find_audio
-
     root = data_folder(data)
-    files: list[str] = []
-    labels: list[list[str]] = []
-    splits: list[str] = []
-    places: list[str] = []
-    stray = [path for path in sorted(root.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
-    errors = [AudioError(path, "lies beside the class folders, so that it has no label") for path in stray]
-    for folder, split in _class_folders(root):
-        found, left_out = find_audio(folder)
-        paths = [path for path in found if is_text(path)]
-        errors += left_out
-        errors += [AudioError(readable(path), "file name is not UTF-8; rename the file") for path in found if not is_text(path)]
-        files += map(str, paths)
-        labels += [[folder.name]] * len(paths)
-        splits += [split] * len(paths)
-        places += ["" if path.parent == folder else path.parent.relative_to(folder).as_posix() for path in paths]
-    if not files:
-        raise UserError(f"the class folders of {root} hold no audio file; known endings: {' '.join(sorted(AUDIO_SUFFIXES))}")
-    metadata = {"folder": places} if data.fold_by == "folder" else None
-    return Manifest.from_columns(files, labels, splits=splits, metadata=metadata, errors=errors)
+    folders = _folders(root)
+    listing = search_folder(root)
+    layout = _Layout(root, _split_folders(root, folders, listing.paths))
+    rows, errors = [], [*listing.errors]
+    for path in listing.paths:
+        place = layout.place(path)
+        if place is None:
+            errors += [] if layout.is_stray(path) else [AudioError(path, BESIDE)]
+        elif not is_text(path):
+            errors.append(not_text(path))
+        else:
+            rows.append((str(path), *place))
+    labelled, left_out, notes = _linked_rows(listing.repeats, layout, data.multi_label)
+    if not rows:
+        raise no_audio(f"the class folders of {root} hold", listing, [*errors, *left_out])
+    files, splits, labels, below = (list(column) for column in zip(*rows, *labelled, strict=True))
+    return Manifest.from_columns(
+        files,
+        [[label] for label in labels],
+        splits=splits,
+        metadata={"folder": below} if data.fold_by == "folder" else None,
+        errors=[*errors, *left_out],
+        notes=[*listing.notes, *notes, *layout.notes(listing.paths, folders, set(zip(splits, labels, strict=True)))],
+    )
 
 
-def _class_folders(root: Path) -> list[tuple[Path, str]]:
-    """(class folder, split or "") in sorted order."""
-    there = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
-    if not there:
+Place = tuple[str, str, str]  # split or "", class, folders between the class and the file
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where class folders lie: right below the root, or below `splits` (name of the folder → split)."""
+
+    root: Path
+    splits: dict[str, str]
+
+    def place(self, path: Path) -> Place | None:
+        """What the folders say of a file; None where it lies in no class folder."""
+        parts = _parts(self.root, path)
+        above = 1 if self.splits else 0
+        if len(parts) < above + 2 or (self.splits and parts[0] not in self.splits):
+            return None
+        return self.splits.get(parts[0], "") if self.splits else "", parts[above], "/".join(parts[above + 1 : -1])
+
+    def is_stray(self, path: Path) -> bool:
+        """Whether a file lies in a folder beside the splits."""
+        parts = _parts(self.root, path)
+        return bool(self.splits) and len(parts) > 1 and parts[0] not in self.splits
+
+    def notes(self, paths: list[Path], folders: list[Path], found: set[tuple[str, str]]) -> list[str]:
+        """Sentences on folders beside the splits, and on class folders without a recording."""
+        notes = []
+        held = Counter(_parts(self.root, path)[0] for path in paths if self.is_stray(path))
+        beside = [f"{folder.name} ({held[folder.name]} recordings)" for folder in folders if folder.name not in self.splits]
+        if self.splits and beside:
+            notes.append(f"{self.root}: {' and '.join(self.splits)} are splits; not used beside them: {some_names(beside)}")
+        classes = [(split, folder) for name, split in self.splits.items() for folder in _visible_folders(self.root / name)]
+        classes = classes if self.splits else [("", folder) for folder in folders]
+        empty = [str(folder.relative_to(self.root)) for split, folder in classes
+                 if (split, folder.name) not in found and not folder.is_symlink()]  # fmt: skip
+        if empty:
+            notes.append(f"{self.root}: {len(empty)} class folders hold no usable recording: {some_names(empty)}")
+        return notes
+
+
+def _linked_rows(
+    repeats: list[tuple[Path, Path]], layout: _Layout, multi_label: bool
+) -> tuple[list[tuple[str, str, str, str]], list[AudioError], list[str]]:
+    """Links to recordings that are rows already: further rows of several labels, errors, or sentences."""
+    rows, errors, alike = [], [], []
+    for link, path in repeats:
+        place, own = layout.place(link), layout.place(path)
+        if place is None or own is None or place[1] == own[1]:
+            alike.append(f"{link} → {path}")
+        elif multi_label:
+            rows.append((str(path), own[0], place[1], own[2]))
+        else:
+            what = f"is a link to {path}, which is of class {own[1]!r}: one recording, two labels"
+            errors.append(AudioError(link, f"{what}; remove it or set data.multi_label=True"))
+    notes = [f"{layout.root}: {len(alike)} links lead to recordings that are used already: {some_names(alike)}"] if alike else []
+    return rows, errors, notes
+
+
+def _parts(root: Path, path: Path) -> tuple[str, ...]:
+    return path.parts[len(root.parts) :]
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in the root that are not hidden."""
+    if all(is_hidden(path.name) for path in root.iterdir()):
         raise UserError(f"data.root {root} is empty; it should hold one folder of audio per class")
-    folders = [path for path in there if path.is_dir()]
+    folders = _visible_folders(root)
     if not folders:
         raise UserError(
             f"data.root {root} has no class folders; put the audio of each class into a folder of its own, or use source csv"
         )
-    if all(path.name.lower() in SYNONYMS for path in folders):
-        inner = [(path, normalise_split(outer.name)) for outer in folders for path in sorted(outer.iterdir())]
-        found = [(path, split) for path, split in inner if path.is_dir() and not path.name.startswith(".")]
-        if found:
-            return found
-    return [(path, "") for path in folders]
+    return folders
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_hidden(path.name)]
+
+
+def _split_folders(root: Path, folders: list[Path], paths: list[Path]) -> dict[str, str]:
+    """Name of a folder → split; empty where the folders in the root are classes, whatever they are called."""
+    named = {folder.name: normalise_split(folder.name) for folder in folders if folder.name.lower() in SYNONYMS}
+    depths = {(parts[0], len(parts) > 2) for parts in (_parts(root, path) for path in paths) if len(parts) > 1}
+    if not any((name, True) in depths for name in named):  # they hold recordings, not class folders
+        return {}
+    others = {name for name, _ in depths} - named.keys()
+    return named if len(set(named.values())) > 1 or not others else {}

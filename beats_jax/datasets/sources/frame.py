@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.report import some
-from beats_jax.datasets.sources.table import Origin, Table, manifest_from_table
+from beats_jax.datasets.sources.columns import find_label_column
+from beats_jax.datasets.sources.table import Origin, manifest_from_table
+from beats_jax.datasets.sources.text_table import Table
 from beats_jax.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATAFRAME = Origin("DataFrame", "row", 0)  # rows by position, whatever the index says
+DATAFRAME = Origin("DataFrame")  # rows by position, whatever the index says
 
 
 def manifest_from_frame(frame: pd.DataFrame, data: DataConfig, *, fold_column: str = "fold") -> Manifest:
     """A manifest from a DataFrame.
 
-    Columns and files are found as in a table on disk (`sources.table.load_table`): `data.audio_column`, `data.label_column` and,
-    where they are set, the start, end, split and group columns; file names are absolute or start from `data.root` (without it,
-    the working directory). A file that is not there stays, and validation lists it. Labels may be numbers (3 and 3.0 in a whole
-    column are "3"); spaces around them are cut, which a note of the manifest says. Lists in cells are labels with
-    `data.multi_label`.
+    Columns and files are found as in a table on disk (`sources.table.load_table`); file names are absolute or start from
+    `data.root` (without it, the working directory). A file that is not there stays, and validation lists it. Labels may be
+    numbers (3 and 3.0 in a whole column are "3"); spaces around them are cut, which a note of the manifest says. Lists in cells
+    are labels with `data.multi_label`.
 
     Args:
       fold_column: column with the fold of each row, used where it is there.
@@ -37,7 +38,7 @@ def manifest_from_frame(frame: pd.DataFrame, data: DataConfig, *, fold_column: s
     if fold_column in table:
         table["fold"] = table[fold_column]
     manifest = manifest_from_table(_stripped(table), data, DATAFRAME, Path())
-    spaced = sorted({cell for cell in table[data.label_column] if cell != cell.strip()})
+    spaced = sorted({cell for cell in table[find_label_column(list(table), data.label_column)] if cell != cell.strip()})
     if not spaced:
         return manifest
     note = f"{len(spaced)} labels have spaces around them, which are cut: {some([repr(name) for name in spaced])}"
@@ -53,7 +54,7 @@ def table_from_frame(frame: pd.DataFrame) -> Table:
             raise UserError(f"the DataFrame has {names.count(name)} columns {name!r}; rename or drop one")
     if not len(frame):
         raise UserError("the DataFrame has no rows; give at least one recording per class")
-    return {name: _texts(frame.iloc[:, place]) for place, name in enumerate(names)}
+    return Table({name: _texts(frame.iloc[:, place]) for place, name in enumerate(names)})
 
 
 def require_frame(frame: Any) -> None:
@@ -82,4 +83,4 @@ def _text(cell: Any, known: bool) -> str:
 
 
 def _stripped(table: Table) -> Table:
-    return {name: [cell.strip() for cell in cells] for name, cells in table.items()}
+    return Table({name: [cell.strip() for cell in cells] for name, cells in table.items()})

@@ -1,4 +1,4 @@
-"""Tables of recordings: CSV (or semicolon- or tab-separated text) with any column names.
+"""Tables of recordings, with any column names: what their cells mean.
 
 Every cell is read as text: a label column with numbers and words is a column of words ("1" and "01" stay different).
 """
@@ -8,34 +8,35 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from beats_jax.audio.tfds_records import is_present, is_record
+import numpy as np
+
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.folds import OWN_GROUPS
 from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.sources.columns import NO_TIME, number, with_usual_columns
+from beats_jax.datasets.sources.named_files import NamedFiles, require_some_exist
+from beats_jax.datasets.sources.text_table import Table, read_table
 from beats_jax.datasets.splits import normalise_split
 from beats_jax.errors import UserError
 
-NO_TIME = ("", "nan", "na", "n/a", "none", "null")
-Table = dict[str, list[str]]
+SHOWN = 20  # columns that a message names
 
 
 @dataclass(frozen=True)
 class Origin:
-    """How messages call a table and its rows: `name`, and "line 2" for the first row of a text file."""
+    """How messages call a table and its rows: `name`, and "line 2" for a row that begins there (`lines`), else "row 0"."""
 
     name: str
-    row_word: str = "line"
-    first_row: int = 2
+    lines: Sequence[int] = ()
 
     def at(self, row: int) -> str:
         """A row, counted from 0, by the name under which the user finds it."""
-        return f"{self.name} {self.row_word} {row + self.first_row}"
+        return f"{self.name} line {self.lines[row]}" if self.lines else f"{self.name} row {row}"
 
 
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
@@ -49,27 +50,33 @@ def load_table(path: Path, data: DataConfig) -> Manifest:
     """A manifest from a table.
 
     File names may be absolute, or relative to `data.root` (without it, the table's folder) or to the folder `audio` in it;
-    Windows separators are understood. A file that is not there stays in the manifest: validation lists it. Blank start and end
-    cells mean start and end of the file. With `multi_label` a cell holds a list (see `parse_labels`), and a blank one none.
+    Windows separators are understood, and accents composed otherwise than in the name of the file. A file spelled in two ways is
+    one file; where its rows then have different labels they are left out, and a note says so. A file that is not there stays in
+    the manifest: validation lists it. Columns that the settings do not name are found as `sources.columns` says, and a note
+    names them. Blank start and end cells mean start and end of the file. With `multi_label` a cell holds a list (see
+    `parse_labels`), and a blank one none.
 
     Raises:
       UserError: the table is absent, unreadable or empty, a named column is missing, a label is blank without `multi_label`, a
         time is not a number, a split is unknown, or no file exists.
     """
-    return manifest_from_table(read_table(path), data, Origin(str(path)), path.parent)
+    table = read_table(path)
+    return manifest_from_table(table, data, Origin(str(path), table.lines), path.parent)
 
 
 def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: Path) -> Manifest:
     """A manifest from columns of texts; `load_table` says how cells are read. `folder` stands in for an empty `data.root`."""
+    data, notes = with_usual_columns(table, data, origin.name)
     by = "" if data.fold_by in OWN_GROUPS and data.fold_by not in table else data.fold_by
     optional = (data.start_column, data.end_column, data.split_column, data.group_column, by)
     require_columns(table, (data.audio_column, data.label_column, *(name for name in optional if name)), origin.name)
-    files = resolved_files(table[data.audio_column], Path(data.root).expanduser() if data.root else folder, origin)
+    names = table[data.audio_column]
+    files = resolved_files(names, Path(data.root).expanduser() if data.root else folder, origin)
     labels = [_row_labels(cell, data, origin.at(row)) for row, cell in enumerate(table[data.label_column])]
     if not data.multi_label:
         _refuse_hidden_lists(labels, origin.name)
     splits = [_split(cell, origin.at(row)) for row, cell in enumerate(table[data.split_column])] if data.split_column else None
-    return Manifest.from_columns(
+    manifest = Manifest.from_columns(
         files,
         labels,
         starts=_seconds(table, data.start_column, origin),
@@ -77,44 +84,46 @@ def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: 
         splits=splits,
         groups=table[data.group_column] if data.group_column else None,
         metadata={name: table[name] for name in ("fold", by) if name in table},
+        notes=notes,
     )
+    return manifest if data.multi_label else _without_contradictions(manifest, names, origin)
 
 
-def read_table(path: Path) -> Table:
-    """Columns of texts from a CSV; the separator (comma, semicolon or tab) is the one that occurs most in the first line.
+def _without_contradictions(manifest: Manifest, names: Sequence[str], origin: Origin) -> Manifest:
+    """The rows without those of a file that is spelled in two ways and has another label in each.
 
-    Raises:
-      UserError: absent, not UTF-8 text, not a table, or no row in it.
+    Nobody can tell which is right, and whoever made the table did not see that it is one file. (A file that is spelled in the
+    same way with two labels is seen, and `validation.merge_repeated_rows` refuses it.)
     """
-    import pandas as pd
-
-    if not path.is_file():
-        raise UserError(f"table {path} does not exist; check the path")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except UnicodeDecodeError as error:
-        raise UserError(f"table {path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-        raise UserError(
-            f"table {path} cannot be read: {' '.join(str(error).split())}; save it as CSV with a header line"
-        ) from error
-    if not len(frame):
-        raise UserError(f"table {path} has no rows below its header; give at least one recording per class")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise UserError(
-            f"table {path} has more cells in its rows than in its header; put quotes around cells that hold {separator!r}"
-        )
-    # a row with too few cells comes back with NaN in the missing ones
-    return {str(name).strip(): [str(cell).strip() for cell in frame[name].fillna("")] for name in frame.columns}
+    files = manifest.files.tolist()
+    spellings: dict[str, str] = {}
+    several = {file for file, name in zip(files, names, strict=True) if spellings.setdefault(file, name) != name}
+    rows: dict[tuple[str, float, float], list[int]] = {}
+    for row, file in enumerate(files):
+        if file in several:
+            stretch = (file, *np.nan_to_num([manifest.starts[row], manifest.ends[row]], nan=-1.0).tolist())
+            rows.setdefault(stretch, []).append(row)
+    bad = [group for group in rows.values() if len({manifest.labels[row] for row in group}) > 1]
+    if not bad:
+        return manifest
+    first = [f"{names[row]} = {manifest.labels[row][0]}" for row in bad[0]]
+    note = (
+        f"{origin.name}: {sum(map(len, bad))} rows are left out, because they give one file, spelled in two ways, different "
+        f"labels: {', '.join(first)}{f' and {len(bad) - 1} more files' if len(bad) > 1 else ''}"
+    )
+    return manifest.take(np.setdiff1d(np.arange(len(manifest)), np.concatenate(bad))).with_notes(note)
 
 
 def resolved_files(names: Sequence[str], base: Path, origin: Origin) -> list[str]:
     """Paths of the files named in a table, below `base` or `base/audio` unless absolute. Raises `UserError` when none exists."""
     folders = [base, base / "audio"]
-    files = [_resolve(name, folders, origin.at(row)) for row, name in enumerate(names)]
+    named = NamedFiles(folders)
+    for row, name in enumerate(names):
+        if not name:
+            raise UserError(f"{origin.at(row)}: the file name is blank; fill it in or remove the row")
+        if "\0" in name:
+            raise UserError(f"{origin.at(row)}: the file name holds a NUL character; write it again")
+    files = [named.find(name) for name in names]
     require_some_exist(files, folders, origin.name)
     return files
 
@@ -125,16 +134,13 @@ def require_columns(table: Table, names: Sequence[str], where: str | Path) -> No
         if name not in table:
             close = nearest(name, list(table))
             hint = f"{close} " if close.startswith("did") else ""
-            raise UserError(f"{where} has no column {name!r}; {hint}columns: {', '.join(table)}")
+            raise UserError(f"{where} has no column {name!r}; {hint}columns: {_some(list(table))}")
+        if name in table.repeated:
+            raise UserError(f"{where} has several columns {name!r}; rename or remove the others")
 
 
-def require_some_exist(files: Sequence[str], folders: Sequence[Path], where: str | Path) -> None:
-    """Raises `UserError` naming the folders that were searched when none of the files is there."""
-    if not any(is_present(name) for name in files):
-        places = " and ".join(str(folder) for folder in folders)
-        raise UserError(
-            f"none of the {len(files)} files of {where} exists, for example {files[0]}; looked in {places}; set data.root"
-        )
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def parse_labels(cell: str) -> list[str]:
@@ -188,16 +194,6 @@ def _refuse_hidden_lists(labels: list[list[str]], where: str) -> None:
             raise UserError(f"{where}: label {name!r} is a list of other labels; set data.multi_label=True")
 
 
-def _resolve(name: str, folders: Sequence[Path], place: str) -> str:
-    """Path of a file named in a table: the first place where it is, else the first place where it should be."""
-    if not name:
-        raise UserError(f"{place}: the file name is blank; fill it in or remove the row")
-    if is_record(name):
-        return name
-    places = [os.path.join(folder, variant) for variant in dict.fromkeys((name, name.replace("\\", "/"))) for folder in folders]
-    return next((place for place in places if os.path.exists(place)), places[-len(folders)])
-
-
 def _split(cell: str, place: str) -> str:
     if not cell:
         raise UserError(f"{place}: the split is blank; write train, val or test")
@@ -213,13 +209,8 @@ def _seconds(table: Table, column: str, origin: Origin) -> list[float] | None:
         return None
     times = []
     for row, cell in enumerate(table[column]):
-        if cell.lower() in NO_TIME:
-            times.append(math.nan)
-            continue
-        try:
-            times.append(float(cell))
-        except ValueError:
-            raise UserError(
-                f"{origin.at(row)}: {column} is {cell!r}; write seconds as a number such as 12.5, or leave it blank"
-            ) from None
+        value = math.nan if cell.lower() in NO_TIME else number(cell, decimal_comma=table.decimal_comma)
+        if math.isnan(value) and cell.lower() not in NO_TIME:
+            raise UserError(f"{origin.at(row)}: {column} is {cell!r}; write seconds as a number such as 12.5, or leave it blank")
+        times.append(value)
     return times

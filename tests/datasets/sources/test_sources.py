@@ -1,6 +1,7 @@
 """Every source: what it finds and what it refuses."""
 
 import os
+import unicodedata
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +31,11 @@ def test_folder_per_class(tmp_path: Path, write_tree: Tree) -> None:
     manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
     found = {(Path(manifest.files[i]).name, manifest.labels[i]) for i in range(len(manifest))}
     assert found == {("b.WAV.wav", ("owl",)), ("a.wav", ("owl",)), ("c.wav", ("wren",))}
-    assert sorted(error.path.name for error in manifest.errors) == ["._c.wav", "loose.wav"]
+    assert [error.path.name for error in manifest.errors] == ["loose.wav"]
+    assert manifest.notes == (
+        f"{tmp_path}: 1 hidden files and 1 hidden folders (.cache) are left out",
+        f"{tmp_path}: 1 files are no recordings: 1 .txt",
+    )
 
 
 def test_split_folders_above_class_folders(tmp_path: Path, write_tree: Tree) -> None:
@@ -41,6 +46,88 @@ def test_split_folders_above_class_folders(tmp_path: Path, write_tree: Tree) -> 
         ("wren", "train"),
         ("owl", "val"),
     }
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "dev"), ("train", "valid", "eval"), ("val", "test")])
+def test_splits_are_splits_whatever_stands_beside_them(tmp_path: Path, write_tree: Tree, names: tuple[str, ...]) -> None:
+    write_tree(tmp_path, {f"{name}/{label}/a.wav": 0.1 for name in names for label in ("owl", "wren")})
+    write_tree(tmp_path, {"docs/examples/x.wav": 0.1, "top.wav": 0.1, f"{names[0]}/loose.wav": 0.1, "__MACOSX/owl/y.wav": 0.1})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / names[1] / "bat").mkdir()
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    assert manifest.labels.counts() == {"owl": len(names), "wren": len(names)}
+    known = {"train": "train", "Training": "train", "dev": "val", "valid": "val", "val": "val", "test": "test", "eval": "test"}
+    splits = [known[Path(file).parent.parent.name] for file in manifest.files.tolist()]
+    assert manifest.splits.tolist() == splits
+    assert sorted(error.path.name for error in manifest.errors) == ["loose.wav", "top.wav"]
+    assert "not used beside them: checkpoints (0 recordings), docs (1 recordings)" in manifest.notes[1]
+    assert f"1 class folders hold no usable recording: {names[1]}/bat" in manifest.notes[2]
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (("train/owl/a.wav", "train/wren/b.wav", "docs/x.txt"), {"owl", "wren"}),  # only the folder train holds recordings
+        (("train/2019/a.wav", "bus/2019/b.wav"), {"train", "bus"}),  # a class called train among others
+        (("train/a.wav", "test/b.wav", "bus/c.wav"), {"train", "test", "bus"}),
+    ],
+)
+def test_one_folder_called_train_may_be_a_class(tmp_path: Path, write_tree: Tree, files: tuple, labels: set[str]) -> None:
+    write_tree(tmp_path, {name: 0.1 for name in files if name.endswith(".wav")})
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert set(load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path).labels.counts()) == labels
+
+
+def test_empty_class_folders_are_named(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"owl/a.wav": 0.1, "wren/b.wav": 0.1})
+    for name in ("bat/2019", "frog"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "toad").mkdir()
+    (tmp_path / "toad" / "x.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    assert manifest.notes == (f"{tmp_path}: 3 class folders hold no usable recording: bat, frog, toad",)
+    assert [error.path.name for error in manifest.errors] == ["x.mp4"]
+
+
+def test_links_do_not_relabel(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path / "root", {"owl/a.wav": 0.1, "owl/b.wav": 0.2, "wren/c.wav": 0.3})
+    root = tmp_path / "root"
+    (root / "all").symlink_to(root)
+    (root / "bird").symlink_to(root / "wren")
+    (root / "owl" / "again.wav").symlink_to("a.wav")
+    (root / "wren" / "both.wav").symlink_to("../owl/b.wav")
+    rows = {"a.wav": ("owl",), "b.wav": ("owl",), "c.wav": ("wren",)}
+    manifest = load_manifest(DataConfig(root=str(root)), workdir=tmp_path)
+    assert {Path(file).name: manifest.labels[row] for row, file in enumerate(manifest.files.tolist())} == rows
+    assert [error.path.name for error in manifest.errors] == ["both.wav"]
+    assert "is of class 'owl': one recording, two labels" in manifest.errors[0].reason
+    assert "2 folders are reached in two ways" in manifest.notes[0]
+    assert "1 links lead to recordings that are used already" in manifest.notes[1]
+    several = DataConfig(root=str(root), multi_label=True, window_seconds=0.1)
+    found = validate(load_manifest(several, workdir=tmp_path), several, AudioConfig()).manifest
+    assert {Path(file).name: found.labels[row] for row, file in enumerate(found.files.tolist())} == rows | {
+        "b.wav": ("owl", "wren")
+    }
+
+
+def test_classes_are_kept_however_their_accents_are_composed(tmp_path: Path, write_tree: Tree) -> None:
+    names = [unicodedata.normalize("NFD", name) for name in ("Mésange", "Grünspecht", "owl")]
+    write_tree(tmp_path, {f"{name}/a.wav": 0.1 for name in names})
+    data = DataConfig(root=str(tmp_path), classes=("Mésange", unicodedata.normalize("NFC", "Grünspecht")))
+    assert set(load_manifest(data, workdir=tmp_path).labels.counts()) == set(names[:2])
+
+
+def test_a_folder_without_recordings_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "a.txt").touch()
+    (tmp_path / "owl" / "b.mp4").write_bytes(b"x")
+    for source in ("folder", "recordings", "bioacoustics"):
+        with pytest.raises(
+            UserError, match=r"no audio file; .*1 files are no recordings: 1 \.txt; the first of 1 errors: .*b\.mp4"
+        ):
+            load_manifest(DataConfig(source=source, root=str(tmp_path)), workdir=tmp_path)
 
 
 def test_a_class_called_test_is_a_class(tmp_path: Path, write_tree: Tree) -> None:

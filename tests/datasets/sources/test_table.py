@@ -117,7 +117,7 @@ def test_missing_files_stay_for_validation_but_not_all(tmp_path: Path) -> None:
         ("filename,label\n", {}, "has no rows"),
         ("", {}, "cannot be read"),
         ("filename,label\na.wav,x,y\n", {}, "more cells"),
-        ("filename,label\na.wav,x\na.wav,x,y,z\n", {}, "cannot be read"),
+        ("filename,label\na.wav,x\na.wav,x,y,z\n", {}, "line 3 has more cells"),
         ("filename,label\nä.wav,x\n".encode("latin-1"), {}, "not UTF-8"),
         (bytes(range(256)), {}, "not UTF-8"),
     ],

@@ -1,0 +1,54 @@
+"""Several streams in one file, each with a header of its own, as one recording: chained Ogg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.audio.containers import SoundStream
+from beats_jax.audio.pyav_decoder import open_pyav
+from beats_jax.audio.recording import END, AudioError, AudioInfo
+
+
+class ChainDecoder:
+    """Opens one stream after the other (a `recording.Decoder`), so that a night of songs does not hold a hundred decoders."""
+
+    def __init__(self, path: Path, streams: tuple[SoundStream, ...]) -> None:
+        self._path = path
+        self._streams = streams
+        with open_pyav(path, streams[0]) as decoder:
+            self.info = replace(decoder.info, exact_length=False)
+
+    def counted(self) -> AudioInfo:
+        """See `recording.Decoder.counted`."""
+        frames = 0
+        for stream in self._streams:
+            with open_pyav(self._path, stream) as decoder:
+                self._require_alike(decoder.info)
+                frames += decoder.counted().frames
+        return replace(self.info, frames=frames, exact_length=True)
+
+    def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """See `recording.Decoder.blocks`. Streams before `start` are counted, not decoded."""
+        begins = 0
+        for stream in self._streams:
+            with open_pyav(self._path, stream) as decoder:
+                self._require_alike(decoder.info)
+                length = decoder.counted().frames if start > begins else END
+                if start - begins < length:
+                    position = max(0, start - begins)
+                    for block in decoder.blocks(position, stop - begins):
+                        position += len(block)
+                        yield block
+                    length = position
+                begins += length
+                if begins >= stop:
+                    return
+
+    def _require_alike(self, info: AudioInfo) -> None:
+        if (info.sample_rate, info.channels) != (self.info.sample_rate, self.info.channels):
+            first, other = (f"{one.sample_rate} Hz and {one.channels} channels" for one in (self.info, info))
+            raise AudioError(self._path, f"chained: its streams differ ({first}, then {other}); make a file of each")

@@ -1,0 +1,134 @@
+"""The length that the header of an uncompressed file promises, against the bytes that the file holds.
+
+libsndfile shortens what was cut in silence. A length in a header is a hint, though: recorders and pipes that cannot go back to it
+leave a mark or a slip there, and the sound then goes on to the end of the file. What promises a plausible length and holds less
+was cut. Formats: RIFF/WAVE, RF64 and BW64 (EBU Tech 3306), AIFF, CAF, Wave64, AU.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from beats_jax.audio.recording import AudioError
+
+UNKNOWN_SIZE = 0xFFFFFFFF
+MARK_SLACK = 1 << 16  # sox, arecord, ffmpeg, mpg123 and others write 2**31 or 2**32 less a header, a block or a page
+HEADER_SLIPS = (44, 36, 8)  # bytes of header that recorders count as sound (Frontier Labs: known problem FL005)
+WAVE64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+WAVE64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How a family of files is laid out.
+
+    Attributes:
+      first: byte of the first chunk.
+      sound: name of the chunk with the sound.
+      size: struct format of a chunk's size, which follows its name.
+      counted: bytes of name and size that the size counts too.
+      padding: chunks begin at multiples of this, counted from the first.
+    """
+
+    first: int
+    sound: bytes
+    size: str
+    counted: int = 0
+    padding: int = 2
+
+
+RIFF, RIFX = Chunks(12, b"data", "<I"), Chunks(12, b"data", ">I")
+AIFF, CAF = Chunks(12, b"SSND", ">I"), Chunks(8, b"data", ">q", padding=1)
+W64 = Chunks(40, WAVE64_DATA, "<Q", counted=24, padding=8)
+
+
+def chunks_of(head: bytes) -> Chunks | None:
+    """The layout of a file that begins with `head` (16 bytes); None for one without chunks."""
+    kinds = {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX}
+    if head[8:12] == b"WAVE" and head[:4] in kinds:
+        return kinds[head[:4]]
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return AIFF
+    if head[:4] == b"caff":
+        return CAF
+    return W64 if head[:16] == WAVE64 else None
+
+
+def counts_nothing(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
+    """Whether the header counts 0 bytes of sound though there are some, which libsndfile would not read.
+
+    Raises:
+      AudioError: fewer bytes than promised, none at all, or a plain RIFF above 4 GB whose size has wrapped.
+    """
+    if head[:4] in (b".snd", b"dns."):
+        start, promised = struct.unpack(">2I" if head[:4] == b".snd" else "<2I", head[4:12])
+        _require_held(path, promised, size - start, frame_bytes=1)
+        return False
+    chunks = chunks_of(head)
+    if chunks is None:
+        return False
+    start, promised, frame_bytes = _sound_chunk(path, file, chunks)
+    if promised == 0 and _only_chunks(file, chunks, start, size):
+        raise AudioError(path, f"no samples: the header gives 0 bytes of sound ({size - start} bytes follow it)")
+    if promised == 0 and head[:4] in (b"RF64", b"BW64"):
+        raise AudioError(path, "its RF64 header gives no length: the recorder did not close it")
+    _require_held(path, promised, size - start, frame_bytes)
+    return promised == 0 and chunks in (RIFF, RIFX)
+
+
+def _sound_chunk(path: Path, file: BinaryIO, chunks: Chunks) -> tuple[int, int, int]:
+    """(first byte of the sound, bytes promised, bytes of a frame); -1 promised is no promise."""
+    frame_bytes, long_size, place = 1, None, chunks.first
+    while header := _header(file, chunks, place):
+        name, length = header
+        start = file.tell()
+        if name == chunks.sound:
+            return start, long_size if long_size is not None and length == UNKNOWN_SIZE else length, frame_bytes
+        if name == b"fmt ":
+            block_align = file.read(14)[12:]
+            frame_bytes = max(1, struct.unpack(chunks.size[0] + "H", block_align)[0]) if len(block_align) == 2 else 1
+        if name == b"ds64":
+            sizes = file.read(16)
+            long_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
+        place = _next(chunks, start, length)
+    raise AudioError(path, "no samples: the file ends within its header")
+
+
+def _header(file: BinaryIO, chunks: Chunks, place: int) -> tuple[bytes, int] | None:
+    """(name, length of what follows) of the chunk at `place`, and the file behind its header; None where the file ends."""
+    file.seek(place)
+    name = file.read(len(chunks.sound))
+    size = file.read(struct.calcsize(chunks.size))
+    if len(size) < struct.calcsize(chunks.size):
+        return None
+    return name, struct.unpack(chunks.size, size)[0] - chunks.counted
+
+
+def _next(chunks: Chunks, start: int, length: int) -> int:
+    return start + max(0, length) + -length % chunks.padding
+
+
+def _only_chunks(file: BinaryIO, chunks: Chunks, start: int, size: int) -> bool:
+    """Whether the rest of the file is nothing, or chunks with printable names that end where it ends."""
+    while start < size:
+        header = _header(file, chunks, start)
+        if header is None or not all(32 <= byte < 127 for byte in header[0][:4]):
+            return False
+        start = _next(chunks, file.tell(), header[1])
+    return start < size + chunks.padding  # the last padding may lack
+
+
+def _require_held(path: Path, promised: int, held: int, frame_bytes: int) -> None:
+    marked = promised <= 0 or any(abs(promised - mark) <= MARK_SLACK for mark in (1 << 31, 1 << 32))
+    slipped = promised - held in HEADER_SLIPS
+    if promised - held >= frame_bytes and not (marked or slipped):
+        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {held}")
+    wrapped = held - promised >= 1 << 31 and promised > 0
+    cut_short = marked and 0 < promised < UNKNOWN_SIZE and held - promised > MARK_SLACK
+    if wrapped or cut_short:
+        raise AudioError(
+            path, f"header counts {promised} of {held} bytes: too long for plain RIFF (over 4 GB); convert it to RF64 or FLAC"
+        )

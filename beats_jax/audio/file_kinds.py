@@ -1,0 +1,58 @@
+"""What the name and the first bytes of a file tell: a recording, perhaps one, or surely something else."""
+
+from __future__ import annotations
+
+SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
+PYAV_SUFFIXES = frozenset({".m4a", ".aac", ".wma"})
+AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | PYAV_SUFFIXES
+"""Suffixes of recordings: lower case, with the dot. Files are matched whatever the case of theirs."""
+
+MEDIA_SUFFIXES = frozenset(
+    ".3g2 .3gp .ac3 .adts .aifc .amr .ape .au .avi .bwf .caf .dff .dsf .dts .flv .gsm .m2ts .m4b .mka .mkv .mov .mp2 .mp4 .mpc "
+    ".mpeg .mpg .mpga .mts .ogv .ogx .pcm .ra .rf64 .rm .snd .sph .spx .sud .tta .voc .w4v .w64 .wac .wave .weba .webm .wmv "
+    ".wv".split()
+)
+"""Suffixes that promise sound, which some decoder may know: a file with one is used, or listed with what is wrong with it."""
+
+OTHER_SUFFIXES = frozenset(
+    # texts and tables, annotations among them
+    ".bib .cfg .csv .cue .eaf .gpx .htm .html .ini .jams .json .jsonl .kml .lab .log .lrc .m3u .m3u8 .md .md5 .pls .rst .rtf "
+    ".sha1 .sha256 .srt .tex .textgrid .toml .tsv .txt .vtt .xml .yaml .yml "
+    # documents and pictures
+    ".bmp .doc .docx .gif .heic .ico .jpeg .jpg .ods .odt .pdf .png .ppt .pptx .svg .tif .tiff .webp .xls .xlsx "
+    # archives, arrays, weights, programs
+    ".7z .array_record .arrow .bat .bz2 .ckpt .db .dll .exe .feather .gz .h5 .hdf5 .ipynb .lnk .m .mat .mid .midi .npy .npz "
+    ".onnx .parquet .pkl .pt .pth .py .r .rar .safetensors .sh .sqlite .sqlite3 .tar .tfrecord .tgz .url .xz .zip .zst".split()
+)
+"""Suffixes of what people keep beside recordings; such files are counted and not opened."""
+
+UNFINISHED_SUFFIXES = frozenset({".crdownload", ".download", ".filepart", ".part", ".partial", ".temp", ".tmp"})
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+
+HEAD_BYTES = 64
+_STARTS = (
+    b"fLaC", b"OggS", b"ID3", b"caff", b".snd", b"riff", b"wvpk", b"#!AMR", b"MAC ", b"TTA1", b"MP+", b"MPCK", b"NIST_1A",
+    b"Creative Voice File", b"DSD ", b"FRM8", b"ADIF", b".RMF", b"FLV\x01", b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11",
+    b"\x00\x00\x01\xba",
+)  # fmt: skip
+_FORMS = {b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM"}  # what they hold stands at byte 8
+_HELD = {b"WAVE", b"AVI ", b"AIFF", b"AIFC"}
+_ATOMS = {b"ftyp", b"moov", b"mdat", b"wide"}  # at byte 4 of MP4, M4A, 3GP, QuickTime
+_PICTURES = {b"heic", b"heix", b"mif1", b"avif"}  # at byte 8, after ftyp
+_SYNC = {0xE2, 0xE3, 0xF0, 0xF1, 0xF2, 0xF3, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD}  # after 0xFF: frames of MPEG audio and ADTS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden ("._x.wav" is what macOS leaves beside files), or a folder that a system made."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def looks_like_sound(head: bytes) -> bool:
+    """Whether the first bytes (`HEAD_BYTES`) are those of a container that may hold sound; only a decoder can tell more."""
+    if head.startswith(_STARTS):
+        return True
+    if head[:4] in _FORMS:
+        return head[8:12] in _HELD
+    if head[4:8] in _ATOMS:
+        return head[8:12] not in _PICTURES
+    return len(head) > 2 and head[0] == 0xFF and head[1] in _SYNC

@@ -1,0 +1,56 @@
+"""Standard output and error of a verb: made usable before it runs, and what went wrong with them told apart afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import Any, TextIO
+
+
+def prepare_streams() -> None:
+    """Opens the standard streams that the caller has closed (`>&-`), and writes what their encoding lacks as escapes.
+
+    A closed one is opened on the null device, also for what is below Python: otherwise the next file that is opened, a
+    checkpoint perhaps, gets its number, and the messages of some library.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = _opened(1)
+    if sys.stderr is None:
+        sys.stderr = _opened(2)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)  # what has been put in their place may lack it
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads the pipe any more that standard output is, such as `head` after its ten lines."""
+    waiting = select.poll()
+    waiting.register(1, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
+
+
+def drop_failing_output() -> None:
+    """Writes what waits for standard output, or drops it where that fails, so that Python does not try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        write_nowhere(1)
+
+
+def write_nowhere(*numbers: int) -> None:
+    """Sends what is still written to these descriptors to the null device."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in numbers:
+        os.dup2(null, number)
+    os.close(null)
+
+
+def _opened(number: int) -> TextIO:
+    return open(number, "w", encoding="utf-8", closefd=False)
