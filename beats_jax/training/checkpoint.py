@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.files import cannot_write
+from beats_jax.parallel.exchange import any_process, barrier, call_on_main
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
 KEPT_NEWEST = 2  # the last one, and the one before it in case the last one is torn
@@ -69,6 +72,8 @@ class Checkpoints:
         self._remove_temporary()
         self._manager = self._open()
         logging.getLogger("absl").addFilter(_not_from_orbax)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._show_unless_of_closed_loops
+        self._disk_was_full = False
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -123,6 +128,8 @@ class Checkpoints:
             self._manager.close()
             self._remove_temporary()  # after a failed write other threads of it may have gone on for a moment
             logging.getLogger("absl").removeFilter(_not_from_orbax)
+            if not self._disk_was_full:  # else the threads may go on for a moment longer than we do
+                sys.unraisablehook = self._hook_before
 
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read, or None where there is none; torn ones are renamed to `<step>.torn`.
@@ -132,7 +139,7 @@ class Checkpoints:
         Raises:
           UserError: checkpoints of another model or optimizer; or there are checkpoints, but none can be read.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = call_on_main(lambda: sorted(self._manager.all_steps(), reverse=True))
         torn: list[tuple[int, UserError]] = []
         for step in steps:
             try:
@@ -170,7 +177,7 @@ class Checkpoints:
 
         place = self._directory_of(step)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        missing = [item for item in ITEMS if not (place / item).is_dir()]
+        missing = call_on_main(lambda: [item for item in ITEMS if not (place / item).is_dir()])
         if missing:  # asked by name, because an empty directory counts as a step for orbax
             raise TornCheckpoint(f"{place}: cannot be read ({', '.join(missing)} missing)")
         items = ocp.args.Composite(
@@ -179,6 +186,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=items)
         except Exception as error:
+            any_process(True)
             cause = _root(error)  # orbax wraps some read errors in a plain Exception
             reason = " ".join(str(cause).split())
             if any(text in reason for text in OTHER_RUN):
@@ -187,6 +195,8 @@ class Checkpoints:
                     "or another --workdir"
                 ) from error
             raise TornCheckpoint(f"{place}: cannot be read ({type(cause).__name__}: {reason[:120]})") from error
+        if any_process(False):  # all go back to the same step, also when one alone could not read its part
+            raise TornCheckpoint(f"{place}: cannot be read by another process of the job")
         record = found["record"] if isinstance(found["record"], dict) else {}
         expected = record.pop(HASH, None)
         if sha256_of_checkpoint(step, found["state"], found["position"], record) != expected:
@@ -215,15 +225,24 @@ class Checkpoints:
             aside = place.with_name(f"{place.name}.torn")
             shutil.rmtree(aside, ignore_errors=True)
             place.rename(aside)
+        barrier()
         self._manager.reload()
+
+    def _show_unless_of_closed_loops(self, found: Any) -> None:
+        """After a failed write tensorstore's threads print a traceback for each array that was still under way."""
+        if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
+            self._hook_before(found)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            if not self.directory.is_dir():
+                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error
             if not _disk_is_full(error):
                 raise
+            self._disk_was_full = True
             self._remove_temporary()
             newest = max((step for step in self._manager.all_steps(read=True)), default=None)
             kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"
