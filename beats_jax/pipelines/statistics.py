@@ -29,7 +29,7 @@ def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -
     path = workdir / STATISTICS_FILE
     if not path.is_file():
         write_json(path, training_statistics(experiment, data))
-    found = read_json(path)
+    found = read_json(path, {"mean": float, "std": float}, remedy="delete it, it is made again")
     print(f"filterbank of the training rows: mean {found['mean']:.4f}, standard deviation {found['std']:.4f}", flush=True)
     settings = replace(experiment.audio.filterbank, mean=found["mean"], std=found["std"])
     return replace(experiment, audio=replace(experiment.audio, filterbank=settings))
