@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Generator, Iterable
@@ -37,6 +36,7 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training_run import VALIDATION_METRICS
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
+from beats_jax.training.writers import read_rows
 from beats_jax.weights.bundle import Bundle, Reading, save_bundle
 
 SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from
@@ -195,7 +195,6 @@ def _write_results(
 
 def _clips_per_second(workdir: Path) -> float | None:
     """Median over the training rows of the log; the first one, which holds the compilation, counts only where it is alone."""
-    lines = (workdir / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
-    rates = [row["timing"]["clips_per_second"] for row in rows]
+    rows = [row for row in read_rows(workdir / "history.jsonl") if row["split"] == "train"]
+    rates = [row["timing"]["clips_per_second"] for row in rows if "clips_per_second" in row.get("timing", {})]
     return statistics.median(rates[1:] or rates) if rates else None

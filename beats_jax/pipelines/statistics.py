@@ -31,7 +31,7 @@ def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -
     if not call_on_main(path.is_file):
         computed = training_statistics(experiment, data)
         call_on_main(lambda: write_json(path, computed))
-    found = call_on_main(lambda: read_json(path))
+    found = call_on_main(lambda: read_json(path, {"mean": float, "std": float}, remedy="delete it, it is made again"))
     print(f"filterbank of the training rows: mean {found['mean']:.4f}, standard deviation {found['std']:.4f}", flush=True)
     settings = replace(experiment.audio.filterbank, mean=found["mean"], std=found["std"])
     return replace(experiment, audio=replace(experiment.audio, filterbank=settings))
