@@ -130,7 +130,8 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
       UserError: such rows have different labels; with `multi_label` their labels are put together instead.
     """
     keys = [np.unique(manifest.files, return_inverse=True)[1]]
-    keys += [np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1] for column in (manifest.starts, manifest.ends)]
+    times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
+    keys += [np.unique(column, return_inverse=True)[1] for column in times]
     _, first, codes, number = np.unique(
         np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.files import cannot_write
 from beats_jax.parallel.exchange import any_process, barrier, call_on_main
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
@@ -70,6 +72,8 @@ class Checkpoints:
         self._remove_temporary()
         self._manager = self._open()
         logging.getLogger("absl").addFilter(_not_from_orbax)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._show_unless_of_closed_loops
+        self._disk_was_full = False
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -124,6 +128,8 @@ class Checkpoints:
             self._manager.close()
             self._remove_temporary()  # after a failed write other threads of it may have gone on for a moment
             logging.getLogger("absl").removeFilter(_not_from_orbax)
+            if not self._disk_was_full:  # else the threads may go on for a moment longer than we do
+                sys.unraisablehook = self._hook_before
 
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read, or None where there is none; torn ones are renamed to `<step>.torn`.
@@ -222,13 +228,21 @@ class Checkpoints:
         barrier()
         self._manager.reload()
 
+    def _show_unless_of_closed_loops(self, found: Any) -> None:
+        """After a failed write tensorstore's threads print a traceback for each array that was still under way."""
+        if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
+            self._hook_before(found)
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            if not self.directory.is_dir():
+                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error
             if not _disk_is_full(error):
                 raise
+            self._disk_was_full = True
             self._remove_temporary()
             newest = max((step for step in self._manager.all_steps(read=True)), default=None)
             kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"

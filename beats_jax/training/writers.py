@@ -6,11 +6,12 @@ same rows as one that was not.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -20,6 +21,7 @@ import jax
 from beats_jax.errors import UserError
 from beats_jax.files import cannot_write, read_text, write_text
 from beats_jax.json_files import parse_json
+from beats_jax.streams import write_nowhere
 
 Scalars = Mapping[str, float]
 SPLITS = ("train", "validation")
@@ -63,18 +65,15 @@ class Writers:
 
     def resume(self, step: int) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.resume(step)
+        self._each(lambda writer: writer.resume(step))
 
     def advance(self, step: int) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.advance(step)
+        self._each(lambda writer: writer.advance(step))
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars | None = None) -> None:
         """See `Writer`."""
-        for writer in self._writers:
-            writer.write(step, split, scalars, timing or {})
+        self._each(lambda writer: writer.write(step, split, scalars, timing or {}))
 
     def note(self, text: str) -> None:
         """See `Writer`; an empty text is nothing to say."""
@@ -83,8 +82,16 @@ class Writers:
 
     def close(self) -> None:
         """See `Writer`."""
+        self._each(lambda writer: writer.close())
+
+    def _each(self, act: Callable[[Writer], None]) -> None:
         for writer in self._writers:
-            writer.close()
+            try:
+                act(writer)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                write_nowhere(1, 2)  # the terminal has gone (files raise `UserError`); its SIGHUP may be on the way, or ignored
 
 
 def for_run(workdir: str | Path, total_steps: int, stream: TextIO | None = None) -> Writers:

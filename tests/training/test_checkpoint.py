@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -242,5 +243,42 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(tmp_path):
         assert os.listdir(disk / "run") == ["1"]
         with Checkpoints(disk / "run") as again:
             assert_same_bits(again.restore_latest(state).state, state)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+FULL = """
+import sys
+import numpy as np
+from beats_jax.command_line import run_verb
+from beats_jax.training.checkpoint import Checkpoints
+
+state = {f"w{i}": np.random.default_rng(i).normal(size=(100, 200)).astype(np.float32) for i in range(8)}
+
+def verb(argv):
+    with Checkpoints(argv[0]) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state, position={}, record={})
+    return 0
+
+sys.exit(run_verb(verb, sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")
+@pytest.mark.parametrize("kilobytes", [200, 1000, 1550])
+def test_around_a_full_disk_no_thread_says_more_than_the_one_line(tmp_path, kilobytes):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small file system here")
+    try:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "XLA_FLAGS": ""}
+        command = [sys.executable, "-c", FULL, str(disk / "run")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {disk / 'run'}: the disk is full")
+        assert done.stderr.count("\n") == 1
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -31,7 +31,7 @@ from beats_jax.training.preemption import StopSignals
 with StopSignals() as stop:
     while not stop.requested(1):
         print("step", flush=True)
-        time.sleep(0.01)
+        time.sleep(0.5)
     print(stop.preempted(1, "x"), flush=True)
     print("and on", file=sys.stderr, flush=True)
 open(sys.argv[1], "w").write("saved")
