@@ -55,7 +55,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     if model.labels and tuple(model.labels) != vocabulary.names:
         raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
     with new_folder(output):
-        errors = open_errors(output, strict=strict)
+        errors = main_first(lambda: open_errors(output, strict=strict))
         if data_path is not None:
             experiment = replace(experiment, data=data_of(data_path, experiment.data))
         rows_of = own_rows if data_path is None else _other_rows
