@@ -291,13 +291,15 @@ def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
     import av
     from av.error import FFmpegError
 
+    # tags that are not UTF-8; PyAV 19 takes them without being told to, and no longer has the argument
+    latin_1: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with ExitStack() as stack:
 
         def reopen() -> InputContainer:
             # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
             file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
             try:
-                opened = av.open(file, mode="r", metadata_errors="replace", options={"format_whitelist": FORMATS})
+                opened = av.open(file, mode="r", options={"format_whitelist": FORMATS}, **latin_1)
             except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
                 raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
             return stack.enter_context(opened)
