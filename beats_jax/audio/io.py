@@ -46,11 +46,10 @@ RAW_BLOCK_BYTES = 1 << 20
 
 
 def audio_info(path: AnyPath) -> AudioInfo:
-    """Rate, channels, and the length that decoding gives, which of compressed files is asked of their end and not of the header.
+    """Rate, channels, and the length that decoding gives, which a compressed file's header only estimates.
 
-    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek and their last frames (milliseconds; MP3 and AAC are gone
-    through without decoding, Ogg is searched for joined streams). WMA, Matroska and MP3 files joined behind a header that counts
-    only the first: all is decoded, about 1 s for 20 minutes.
+    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek to the last frame (milliseconds; MP3 and AAC are gone through
+    without decoding, Ogg is searched for joined streams). Others (WMA, Matroska): all is decoded, 1 s for 20 minutes.
 
     Raises:
       AudioError: missing, empty, unreadable, no samples, or a container that holds less than it promises, where that shows.
@@ -65,7 +64,7 @@ def audio_info(path: AnyPath) -> AudioInfo:
 def read(
     path: AnyPath, *, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None, channel: str = "mean"
 ) -> np.ndarray:
-    """Reads a window of a recording. Only the window (and about 20 ms around it) is decoded and held where the format allows it.
+    """Reads a window of a recording. Only it, and what codec and resampler need around it, is decoded where the format allows it.
 
     Args:
       sample_rate: rate of the result in Hz; the file may have any.
