@@ -48,11 +48,7 @@ SOUGHT = {  # codecs whose windows are those of the whole, by container
 }
 RAW = ("mp3", "aac")  # frames without a container
 LARGEST_PADDING = 3 * 1_152  # samples of silence that an MP3 encoder adds at the end
-PROMISE_SLACK = {
-    "asf": 0.25,
-    "matroska": 0.25,
-    "mov": 0.0,
-}  # seconds by which a duration may be off; other durations promise nothing
+PROMISE_SLACK = {"asf": 0.25, "matroska": 0.25, "mov": 0.0}  # seconds a duration may be off; others promise nothing
 HOLE_SECONDS = {"flac": 0.0, "ogg": 0.02}  # more than this between two frames is missing sound
 
 
@@ -226,12 +222,8 @@ class PyAVDecoder:
 
     def _require_last_page(self, stream: Any) -> None:
         """FFmpeg passes over an Ogg page whose checksum is wrong; of the last one only the duration shows it."""
-        if (
-            self._format != "ogg"
-            or self._promise is None
-            or self._codec not in (*SOUGHT["ogg"], "flac")
-            or stream.duration is None
-        ):
+        samples = self._codec in (*SOUGHT["ogg"], "flac")  # what the positions of its pages count
+        if self._format != "ogg" or self._promise is None or stream.duration is None or not samples:
             return
         lost = self._promise - self._origin - stream.duration
         if lost > HOLE_SECONDS["ogg"] * self._rate:
@@ -291,13 +283,15 @@ def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
     import av
     from av.error import FFmpegError
 
+    # tags that are not UTF-8; PyAV 19 takes them without being told to, and no longer has the argument
+    latin_1: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with ExitStack() as stack:
 
         def reopen() -> InputContainer:
             # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
             file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
             try:
-                opened = av.open(file, mode="r", metadata_errors="replace", options={"format_whitelist": FORMATS})
+                opened = av.open(file, mode="r", options={"format_whitelist": FORMATS}, **latin_1)
             except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
                 raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
             return stack.enter_context(opened)

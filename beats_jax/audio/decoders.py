@@ -1,16 +1,48 @@
-"""Several streams in one file, each with a header of its own, as one recording: chained Ogg."""
+"""The decoder for a recording: the content decides. Joined Ogg streams, each with a header of its own, become one recording."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from beats_jax.audio.containers import SoundStream
+from beats_jax.audio.containers import SoundStream, inspect
 from beats_jax.audio.pyav_decoder import open_pyav
-from beats_jax.audio.recording import END, AudioError, AudioInfo
+from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
+from beats_jax.audio.soundfile_decoder import open_soundfile
+from beats_jax.audio.tfds_records import is_record, open_record
+
+NO_SAMPLES = "no samples: there is a header but no sound"
+
+
+@contextmanager
+def open_decoder(path: AnyPath) -> Iterator[Decoder]:
+    """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
+    path = Path(path)
+    with ExitStack() as stack:
+        with surprises_named(path, "opened"):
+            decoder = _decoder(path, stack)
+        if decoder.info.exact_length and decoder.info.frames <= 0:
+            raise AudioError(path, NO_SAMPLES)
+        yield decoder
+
+
+def _decoder(path: Path, stack: ExitStack) -> Decoder:
+    if is_record(path):
+        return stack.enter_context(open_record(path))
+    contents = inspect(path)
+    first, *others = contents.streams
+    if others:
+        return ChainDecoder(path, contents.streams)
+    if contents.uncompressed:
+        try:
+            return stack.enter_context(open_soundfile(path))
+        except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
+            pass
+    return stack.enter_context(open_pyav(path, first))
 
 
 class ChainDecoder:
