@@ -87,13 +87,11 @@ def validate(
     if data.trim_below_dbfs:
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
     alike, unsought = _copies(found, audio.channel)
-    content = _shared_content(found.content, alike)
-    facts = {"seconds": found.seconds, "content": content, "file_hash": found.content}
+    facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
     manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
-        first = f"; the first error: {errors[0]}" if errors else ""
-        raise UserError(f"none of the {len(files)} files can be used{first}")
+        raise UserError(f"none of the {len(files)} files can be used{f'; the first error: {errors[0]}' if errors else ''}")
     manifest = _usable(manifest, good, found, audio, unsought)
     require_classes(manifest, data.multi_label, min_classes)
     return describe(
