@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 import traceback
@@ -28,13 +29,47 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
 
 
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a job that runs as several processes, for `start_processes`."""
+    group = parser.add_argument_group(
+        "several processes",
+        "One job on many machines: give the same command to all of them. Under SLURM (srun), Open MPI (mpirun) and on a TPU pod "
+        "the processes find each other; elsewhere add these arguments. All must see the same data and the same output folder.",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same for all")
+    group.add_argument("--num-processes", type=int, metavar="N", help="processes of the job, the same for all")
+    group.add_argument("--process-id", type=int, metavar="I", help="number of this process, 0 to N-1")
+
+
+def start_processes(arguments: argparse.Namespace) -> None:
+    """Joins the other processes of the job, if there are any. Standard output is that of process 0; all write errors.
+
+    Raises:
+      UserError: impossible arguments, or the processes do not find each other.
+    """
+    from beats_jax.parallel import processes
+
+    processes.start(processes.place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
+    if not processes.is_main():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # until the process ends
+
+
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
     A `UserError` becomes one line on standard error and status 2, and so does a full disk wherever it is met; any other
     exception keeps its traceback and gives status 1. When the reader of our output has enough, the status is 141.
+    A process of a job of several does not return from an error, so that the others end as well.
     """
     prepare_streams()
+    status = _status(verb, argv)
+    processes = sys.modules.get("beats_jax.parallel.processes")  # not loaded: no job was joined
+    if status and processes is not None and processes.process_count() > 1:
+        processes.leave(status)
+    return status
+
+
+def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     try:
         try:
             return verb(sys.argv[1:] if argv is None else argv)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from beats_jax.command_line import ArgumentParser, run_verb
+from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
 
 EXAMPLES = """
@@ -62,6 +62,7 @@ def parser() -> ArgumentParser:
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
     _add_probe_arguments(result.add_argument_group("probing"))
+    add_process_arguments(result)
     return result
 
 
@@ -111,6 +112,9 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, evaluates and returns the exit status."""
     arguments = parser().parse_args(argv)
     command = "python -m beats_jax.evaluate " + shlex.join(argv)
+    place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if (arguments.compare or arguments.probe) and place != (None, None, None):
+        raise UserError("--coordinator, --num-processes and --process-id are for --run; the others run as one process")
     if arguments.probe is not None:
         return _probe(arguments, command)
     given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
@@ -124,6 +128,7 @@ def verb(argv: Sequence[str]) -> int:
         first, second = arguments.compare
         compare_runs(first, second, arguments.output, page=arguments.format, command=command)
         return 0
+    start_processes(arguments)
     from beats_jax.pipelines.evaluation import evaluate_run
 
     evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command, page=arguments.format)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from beats_jax.command_line import ArgumentParser, read_experiment, run_verb
+from beats_jax.command_line import ArgumentParser, add_process_arguments, read_experiment, run_verb, start_processes
 
 EXAMPLES = """
 examples:
@@ -19,6 +19,7 @@ examples:
   python -m beats_jax.train --config small --config.data.root=recordings --workdir runs/owls_small
   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=recordings
   python -m beats_jax.train --config esc50 --config.data.root=ESC-50-master --config.data.fold=all
+  srun --ntasks=4 python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=/shared/recordings
 
 finetune starts from BEATs_iter3_plus_AS2M; --config.model.checkpoint=NAME_OR_FILE takes another, none takes random weights.
 
@@ -46,6 +47,7 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    add_process_arguments(result)
     return result
 
 
@@ -54,6 +56,7 @@ def verb(argv: Sequence[str]) -> int:
     arguments, overrides = parser().parse_known_args(argv)
     experiment = read_experiment(arguments.config, overrides)
     workdir = arguments.workdir or Path("runs") / experiment.name
+    start_processes(arguments)
 
     from beats_jax.pipelines.experiment import run_experiment
 

@@ -26,11 +26,11 @@ def sides(folder: Path) -> tuple[Callable[..., object], Callable[..., object]]:
     import jax.numpy as jnp
 
     from beats_jax.config import AudioConfig, BEATsConfig
+    from beats_jax.inference.export import export_model
+    from beats_jax.inference.model import Model
     from beats_jax.models import registry
     from beats_jax.weights.bundle import Bundle
-    from beats_jax.inference.export import export_model
     from beats_jax.weights.exported import load_exported
-    from beats_jax.inference.model import Model
 
     config = BEATsConfig()
     params = jax.jit(registry.build(config).init)(jax.random.key(0), jnp.zeros((1, 16, 128)))["params"]

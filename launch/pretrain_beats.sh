@@ -12,10 +12,14 @@
 # LABELLED    folder with one folder per class: fine-tunes iter2 on it, whose logits then teach the third iteration
 # FINETUNING  settings of the fine-tuning, such as "--config.training.learning_rate=1e-3 --config.training.max_steps=1000"
 # PYTHON      the interpreter (python)
+#
+# On several machines that share RECORDINGS and RUNS: srun --ntasks=4 launch/pretrain_beats.sh ..., or mpirun. Without a launcher
+# start it on each of them, with
+# JOB         "--coordinator HOST:PORT --num-processes N --process-id I", see python -m beats_jax.train --help
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-  sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,20s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 recordings=$1 runs=$2
@@ -27,7 +31,8 @@ train() { # folder, config, settings
   local folder=$runs/$1 config=$2
   shift 2
   echo "== $folder"
-  "${PYTHON:-python}" -m beats_jax.train --config "$configs/$config" --workdir "$folder" "$@"
+  # shellcheck disable=SC2086  # several words
+  "${PYTHON:-python}" -m beats_jax.train --config "$configs/$config" --workdir "$folder" ${JOB:-} "$@"
 }
 
 stage() { # stage, settings

@@ -17,6 +17,7 @@ from beats_jax.audio.recording import AudioError
 UNKNOWN_SIZE = 0xFFFFFFFF
 MARK_SLACK = 1 << 16  # sox, arecord, ffmpeg, mpg123 and others write 2**31 or 2**32 less a header, a block or a page
 HEADER_SLIPS = (44, 36, 8)  # bytes of header that recorders count as sound (Frontier Labs: known problem FL005)
+MPEG_IN_WAVE = (0x50, 0x55)
 WAVE64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 WAVE64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
@@ -57,8 +58,9 @@ def chunks_of(head: bytes) -> Chunks | None:
     return W64 if head[:16] == WAVE64 else None
 
 
-def counts_nothing(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
-    """Whether the header counts 0 bytes of sound though there are some, which libsndfile would not read.
+def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
+    """Whether libsndfile may be asked first. Not where the header counts 0 bytes of sound though there are some, and not for MPEG
+    audio in a WAV, of which libmpg123 writes to the terminal.
 
     Raises:
       AudioError: fewer bytes than promised, none at all, or a plain RIFF above 4 GB whose size has wrapped.
@@ -66,30 +68,30 @@ def counts_nothing(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
     if head[:4] in (b".snd", b"dns."):
         start, promised = struct.unpack(">2I" if head[:4] == b".snd" else "<2I", head[4:12])
         _require_held(path, promised, size - start, frame_bytes=1)
-        return False
+        return True
     chunks = chunks_of(head)
     if chunks is None:
-        return False
-    start, promised, frame_bytes = _sound_chunk(path, file, chunks)
+        return True
+    start, promised, wave_format, frame_bytes = _sound_chunk(path, file, chunks)
     if promised == 0 and _only_chunks(file, chunks, start, size):
         raise AudioError(path, f"no samples: the header gives 0 bytes of sound ({size - start} bytes follow it)")
     if promised == 0 and head[:4] in (b"RF64", b"BW64"):
         raise AudioError(path, "its RF64 header gives no length: the recorder did not close it")
     _require_held(path, promised, size - start, frame_bytes)
-    return promised == 0 and chunks in (RIFF, RIFX)
+    return wave_format not in MPEG_IN_WAVE and (promised != 0 or chunks not in (RIFF, RIFX))
 
 
-def _sound_chunk(path: Path, file: BinaryIO, chunks: Chunks) -> tuple[int, int, int]:
-    """(first byte of the sound, bytes promised, bytes of a frame); -1 promised is no promise."""
-    frame_bytes, long_size, place = 1, None, chunks.first
+def _sound_chunk(path: Path, file: BinaryIO, chunks: Chunks) -> tuple[int, int, int, int]:
+    """(first byte of the sound, bytes promised, format of a WAVE, bytes of a frame); -1 promised is no promise."""
+    wave_format, frame_bytes, long_size, place = 0, 1, None, chunks.first
     while header := _header(file, chunks, place):
         name, length = header
         start = file.tell()
         if name == chunks.sound:
-            return start, long_size if long_size is not None and length == UNKNOWN_SIZE else length, frame_bytes
+            promised = long_size if long_size is not None and length == UNKNOWN_SIZE else length
+            return start, promised, wave_format, frame_bytes
         if name == b"fmt ":
-            block_align = file.read(14)[12:]
-            frame_bytes = max(1, struct.unpack(chunks.size[0] + "H", block_align)[0]) if len(block_align) == 2 else 1
+            wave_format, frame_bytes = struct.unpack(chunks.size[0] + "H10xH", file.read(14).ljust(14, b"\0"))
         if name == b"ds64":
             sizes = file.read(16)
             long_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
@@ -124,7 +126,7 @@ def _only_chunks(file: BinaryIO, chunks: Chunks, start: int, size: int) -> bool:
 def _require_held(path: Path, promised: int, held: int, frame_bytes: int) -> None:
     marked = promised <= 0 or any(abs(promised - mark) <= MARK_SLACK for mark in (1 << 31, 1 << 32))
     slipped = promised - held in HEADER_SLIPS
-    if promised - held >= frame_bytes and not (marked or slipped):
+    if promised - held >= max(1, frame_bytes) and not (marked or slipped):
         raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {held}")
     wrapped = held - promised >= 1 << 31 and promised > 0
     cut_short = marked and 0 < promised < UNKNOWN_SIZE and held - promised > MARK_SLACK

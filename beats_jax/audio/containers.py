@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from beats_jax.audio.byte_ranges import Range
-from beats_jax.audio.chunks import counts_nothing
+from beats_jax.audio.chunks import libsndfile_reads
 from beats_jax.audio.mpeg_frames import after_id3, looks_like_mpeg, mpeg_sound
 from beats_jax.audio.ogg_pages import ogg_streams
 from beats_jax.audio.recording import AudioError, surprises_named
@@ -50,7 +50,7 @@ def inspect(path: Path) -> Contents:
     """Looks at the bytes; nothing is decoded.
 
     Raises:
-      AudioError: missing, no file, no permission, empty; a WAV, RF64, AIFF or Ogg that holds less than it promises.
+      AudioError: missing, no file, no permission, empty; a container that holds less than it promises.
     """
     try:
         with surprises_named(path, "read"):
@@ -84,7 +84,7 @@ def _inspect(path: Path) -> Contents:
             return Contents(False, (SoundStream(sound.ranges, sound.frames),))
         if head[:8] == ASF:
             _require_whole_asf(path, file, size)
-        uncompressed = start == 0 and head[:4] not in COMPRESSED and not counts_nothing(path, file, size, head)
+        uncompressed = start == 0 and head[:4] not in COMPRESSED and libsndfile_reads(path, file, size, head)
         return Contents(uncompressed, (SoundStream(((start, size),)),))
 
 

@@ -169,7 +169,7 @@ class _Search:
             if _suffix(link) in OTHER_SUFFIXES:
                 self._add_file(link)
             elif not os.path.isfile(link):
-                what = "is not a regular file" if os.path.exists(link) else "is a link to a file that is not there"
+                what = "is not a regular file" if os.path.exists(link) else "no such file: the link leads nowhere"
                 self.errors.append(AudioError(link, what))
             elif same != link:
                 self.repeats.append((Path(link), Path(same)))

@@ -5,7 +5,7 @@ Facts handled here:
 - The length in a header is a hint (MP3 without Xing header, FLAC whose STREAMINFO gives none or a wrong one): decoding goes on to
   the end, and what the container promises is compared there. The edit list of an M4A trims the encoder's priming but not its
   tail: what goes beyond the track's duration is cut.
-- A seek is exact where time stamps count samples and the codec's memory fades within `SEEK_MARGIN_SECONDS`. AAC is decoded from
+- A seek is exact where time stamps count samples and the codec's memory fades within `MEMORY_SECONDS`. AAC is decoded from
   its start: it fills bands with noise from a generator whose state goes back to there (up to 0.17 off after a seek). So is
   what has time stamps of milliseconds (WMA, Matroska).
 - Sound that was lost from the middle shows in the time stamps of FLAC and Ogg, in nothing else.
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 FORMATS = "mp3,aac,mov,flac,ogg,asf,matroska,wav,w64,caf,aiff,au,amr,wv,tta,ape,nistsphere"  # no playlists: they open other files
-SEEK_MARGIN_SECONDS = 5.0  # Opus at 8 kbit/s: 1e-4 off after 1 s, 0 after 5; MP3 at 8 kbit/s: 0 after 1 s; the others: less
-FAR = 1 << 60  # time stamp behind any end: a seek to it gives the last frame
+# decoded before a window; measured: Opus at 8 kbit/s is 1e-4 off after 1 s, 0 after 5; MP3 at 8 kbit/s 0.4 after 0.2 s, 0 after 1
+MEMORY_SECONDS = {"opus": 5.0, "mp3": 1.0, "mp3float": 1.0, "vorbis": 0.5}
+LOSSLESS_MEMORY = 0.1  # none; for seeks that land a little late
+LONGEST_PAGE_SECONDS = 10.0
+FAR = 1 << 50  # samples, behind any end: a seek to it gives the last frame
 SOUGHT = {  # codecs whose windows are those of the whole, by container
     "mp3": ("mp3", "mp3float"),
     "flac": ("flac",),
-    "ogg": ("vorbis", "opus", "flac"),
+    "ogg": ("vorbis", "opus"),  # not flac: in the last page its time stamps are wrong after a seek
     "mov": ("alac", "flac", "opus", "mp3float", "pcm"),
     "wav": ("pcm",),
     "w64": ("pcm",),
@@ -75,21 +78,21 @@ class PyAVDecoder:
         encoding = f"{self._format} {self._codec.removesuffix('float')}".upper()
         self.info = AudioInfo(self._duration, self._rate, int(stream.channels), encoding, exact_length=False)
         self._require_last_page(stream)
+        self._cut = self._cut_end(stream)
 
     def counted(self) -> AudioInfo:
         """See `recording.Decoder.counted`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
         if self._format == "mov" and self._duration and self._tick == 1:
             return replace(self.info, frames=self._duration, exact_length=True)
-        frames = self._last_end() if self._sought or self._format in RAW else 0
+        frames = min(self._cut, self._last_end()) if self._sought or self._format in RAW else 0
         return replace(self.info, frames=frames or sum(map(len, self.blocks(0, END))), exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """See `recording.Decoder.blocks`."""
-        if self._format == "mov" and self._duration:
-            stop = min(stop, self._duration)
+        stop = min(stop, self._cut)
         held: list[np.ndarray] = []
         frames = 0
-        for position, values in self._decode(start - round(SEEK_MARGIN_SECONDS * self._rate)):
+        for position, values in self._decode(start):
             part = values[max(0, start - position) : max(0, stop - position)]
             if len(part):
                 held.append(part)
@@ -102,25 +105,50 @@ class PyAVDecoder:
         if held:
             yield _float32(held)
 
-    def _decode(self, target: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (position, samples [n, channels]) of every frame from `target` or before it to the end, which is checked."""
+    def _decode(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (position, samples [n, channels]) of every frame from `start` or before it to the end, which is checked."""
         from av.error import FFmpegError
 
-        with self._container() as container:
-            stream = self._audio(container)
-            seeks = self._sought and target > 0 and not self._joined(target)  # a seek to 0 would leave out the priming
-            position = None if seeks else 0
-            try:
-                if seeks:
-                    container.seek(round(target / self._tick) + self._origin, stream=stream)
-                for frame in self._frames(container, stream):
-                    position = self._placed(frame, position)
-                    yield position, self._samples(frame)
-                    position += frame.samples
-            except FFmpegError as error:
-                seconds = (position or 0) / self._rate
-                raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
-            self._require_promised(position or 0)
+        for target in self._targets(start):
+            position = None if target else 0
+            with self._container() as container:
+                stream = self._audio(container)
+                if target and not self._seek(container, stream, target):
+                    continue
+                try:
+                    for frame in self._frames(container, stream):
+                        landed, position = position is None, self._placed(frame, position)
+                        if landed and position > start:
+                            break  # too late: the next target lies before this one
+                        yield position, self._samples(frame)
+                        position += frame.samples
+                    else:
+                        self._require_promised(position or 0)
+                        return
+                except FFmpegError as error:
+                    seconds = (position or 0) / self._rate
+                    raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
+
+    def _targets(self, start: int) -> Iterator[int]:
+        """Where to decode from, so that `start` and what follows come out as from the whole: the nearest first, at last 0.
+
+        A seek may fail in the last frames, and in Ogg land a page late.
+        """
+        memory = MEMORY_SECONDS.get(self._codec, LOSSLESS_MEMORY)
+        for seconds in (memory, memory + LONGEST_PAGE_SECONDS) if self._sought and not self._joined(start) else ():
+            target = start - round(seconds * self._rate)
+            if target > 0:
+                yield target
+        yield 0  # no seek: one to 0 would leave out the priming
+
+    def _seek(self, container: InputContainer, stream: Any, target: int) -> bool:
+        from av.error import FFmpegError
+
+        try:
+            container.seek(round(target / self._tick) + self._origin, stream=stream)
+        except FFmpegError:
+            return False
+        return True
 
     def _frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
         """Decoded frames; in a raw stream what cannot be decoded is an error only if sound follows it."""
@@ -145,13 +173,25 @@ class PyAVDecoder:
             raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
         if frame.pts is None or (position is not None and self._format not in HOLE_SECONDS):
             return position or 0
-        stamped = round((frame.pts - self._origin) * self._tick)
+        stamped = self._stamped(frame.pts)
         if position is None:
             return stamped
         if stamped - position > HOLE_SECONDS[self._format] * self._rate:
             hole = f"{position / self._rate:.2f} to {stamped / self._rate:.2f} s"
             raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
         return position
+
+    def _cut_end(self, stream: Any) -> int:
+        """Where an M4A's track ends, or an Opus stream by its last page, which FFmpeg obeys only with an end flag; else `END`."""
+        if self._format == "mov" and self._duration:
+            return self._duration
+        if self._format == "ogg" and self._codec == "opus" and self._promise is not None:
+            skipped = int.from_bytes(stream.codec_context.extradata[10:12], "little")  # RFC 7845: pre-skip
+            return max(0, self._promise - self._origin - skipped) or END
+        return END
+
+    def _stamped(self, pts: int) -> int:
+        return round((pts - self._origin) * self._tick.numerator / self._tick.denominator)
 
     def _xing_end(self) -> int | None:
         """Where the first frame of an MP3 says that the sound ends, without the encoder's padding.
@@ -170,19 +210,15 @@ class PyAVDecoder:
 
     def _last_end(self) -> int:
         """Frames to the end of the last one, found by a seek; 0 where that fails."""
-        from av.error import FFmpegError
-
         with self._container() as container:
             stream = self._audio(container)
-            try:
-                container.seek(FAR, stream=stream)
-            except FFmpegError:
+            if not self._seek(container, stream, FAR):
                 return 0
             end = 0
             for frame in self._frames(container, stream):
                 if not end and frame.pts is None:
                     return 0
-                end = (end or round(((frame.pts or 0) - self._origin) * self._tick)) + frame.samples
+                end = (end or self._stamped(frame.pts or 0)) + frame.samples
         if end and self._joined(end - 1):
             return 0
         self._require_promised(end)
@@ -190,7 +226,12 @@ class PyAVDecoder:
 
     def _require_last_page(self, stream: Any) -> None:
         """FFmpeg passes over an Ogg page whose checksum is wrong; of the last one only the duration shows it."""
-        if self._format != "ogg" or self._promise is None or self._codec not in SOUGHT["ogg"] or stream.duration is None:
+        if (
+            self._format != "ogg"
+            or self._promise is None
+            or self._codec not in (*SOUGHT["ogg"], "flac")
+            or stream.duration is None
+        ):
             return
         lost = self._promise - self._origin - stream.duration
         if lost > HOLE_SECONDS["ogg"] * self._rate:
@@ -236,7 +277,7 @@ def _float32(parts: list[np.ndarray]) -> np.ndarray:
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - 128) / 128
     if np.issubdtype(values.dtype, np.integer):
-        return (values / float(1 << (8 * values.itemsize - 1))).astype(np.float32)
+        return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.itemsize))
     return values.astype(np.float32)
 
 

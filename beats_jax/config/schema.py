@@ -99,11 +99,11 @@ class DataConfig:
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
     metadata_file: str = ""  # csv: the table
     audio_column: str = "filename"
-    label_column: str = "label"
-    start_column: str = ""  # optional columns; empty = not used
-    end_column: str = ""
-    split_column: str = ""
-    group_column: str = ""
+    label_column: str = "label"  # label stands for category too, where there is no column label
+    start_column: str = ""  # empty = found by its usual names (docs/datasets.md), none = not used; seconds
+    end_column: str = ""  # the same
+    split_column: str = ""  # the same
+    group_column: str = ""  # the same
     tfds_name: str = ""  # tfds: which of several data sets below root: name, name/config or name:1.0.0
     tfds_sample_rate: int = 0  # tfds: rate of the stored sound in Hz; 0 = as the data set says
     multi_label: bool = False

@@ -65,7 +65,7 @@ def _kind(cls: type[T], settings: Mapping[str, Any], where: str) -> type[T]:
     """The dataclass that the settings choose for the group whose base is `cls`."""
     key, default, kinds = KINDS[cls]
     chosen = settings.get(key, default)
-    if chosen not in kinds:
+    if not isinstance(chosen, str) or chosen not in kinds:
         raise UserError(f"{where}.{key} is {chosen!r}; {nearest(str(chosen), list(kinds))}")
     return kinds[chosen]
 

@@ -21,6 +21,7 @@ import numpy as np
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of, whole_file, write_text
+from beats_jax.spreadsheets import original_cell, safe_cell
 
 TABLE_FILE, FACTS_FILE = MANIFEST_FILES = ("manifest.csv.gz", "manifest.json")
 FORMAT = 1
@@ -36,8 +37,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     with whole_file(table) as file, gzip.GzipFile("", "wb", 3, file, mtime=0) as packed:
         with io.TextIOWrapper(packed, "utf-8", newline="") as text:
             writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a carriage return in a name ends the row
-            writer.writerow((*COLUMNS, *manifest.metadata))
-            writer.writerows(_rows(manifest, f"{folder}/"))
+            writer.writerow(map(safe_cell, (*COLUMNS, *manifest.metadata)))
+            writer.writerows(map(safe_cell, row) for row in _rows(manifest, f"{folder}/"))
     names = list(manifest.labels.names)  # those of no row too: the order of a balanced stream depends on them
     hashes = {TABLE_FILE: sha256_of(table), "labels": _hash_of(names)}
     facts = {"format": FORMAT, "rows": len(manifest), "labels": names, "sha256": hashes}
@@ -70,7 +71,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if sha256_of(table) != hashes.get(TABLE_FILE):
         raise _damaged(table, f"its sha256 is not that in {facts_file.name}")
     with gzip.open(table, "rt", encoding="utf-8", newline="") as text:
-        return _from_rows(csv.reader(text), f"{folder}/", names)
+        return _from_rows(([original_cell(cell) for cell in row] for row in csv.reader(text)), f"{folder}/", names)
 
 
 def _hash_of(names: list[str]) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beats_jax.audio.band import band_warnings
 from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
 from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
@@ -68,6 +67,8 @@ def validate(
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
+    from beats_jax.audio.band import band_warnings  # which imports jax: worker processes of the loader do without
+
     errors: list[AudioError] = []
 
     def note(error: AudioError) -> None:
@@ -130,7 +131,8 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
       UserError: such rows have different labels; with `multi_label` their labels are put together instead.
     """
     keys = [np.unique(manifest.files, return_inverse=True)[1]]
-    keys += [np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1] for column in (manifest.starts, manifest.ends)]
+    times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
+    keys += [np.unique(column, return_inverse=True)[1] for column in times]
     _, first, codes, number = np.unique(
         np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
     )

@@ -43,7 +43,7 @@ def checked_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None =
     """Clips as an array.
 
     Args:
-      waveforms: float [B, samples], or a list of float [samples], of any lengths.
+      waveforms: float [B, samples], or a list of arrays float [samples], of any lengths.
       sample_rate: of the waveforms in Hz; None = the model's.
     Raises:
       UserError: another shape or type, values that are not finite, or floats far beyond full scale; the remedy is named.
@@ -86,12 +86,12 @@ def _whole(waveforms: Any) -> np.ndarray:
 
 def _stacked(clips: Any) -> Sound:
     """Clips of any lengths as one array, zeros behind the shorter ones."""
-    try:
-        arrays = [np.asarray(clip) for clip in clips]
-    except ValueError as error:
-        raise UserError(f"the list of waveforms holds something else than numbers: {error}") from error
-    if arrays and all(array.ndim == 0 for array in arrays):
-        raise UserError("waveforms is a list of numbers; give a list of clips: [waveform]")
+    other = next((clip for clip in clips if not hasattr(clip, "dtype")), None)
+    if other is not None:  # numbers of Python do not show whether they are integers of a file or fractions of full scale
+        raise UserError(
+            f"the list of waveforms holds a {type(other).__name__}; each clip must be an array: np.asarray(clip, np.float32)"
+        )
+    arrays = [np.asarray(clip) for clip in clips]
     wrong = next((array for array in arrays if array.ndim != 1 or not len(array)), None)
     if not arrays or wrong is not None:
         found = "empty" if wrong is None else f"with a clip of shape {wrong.shape}"

@@ -137,7 +137,7 @@ class Model:
         """One vector per clip, float32 [B, D], from its real tokens only.
 
         Args:
-          waveforms: floating point [B, samples], or a list of clips of any lengths, float [samples] each.
+          waveforms: floating point [B, samples], or a list of arrays of any lengths, float [samples] each.
           lengths: int [B], samples of sound in each clip, 0 to S; None = all. A clip of length 0 gives zeros.
           pooling: mean | max | first | last | std of the tokens that are not special; cls: the special ones (AST, EAT).
           layer: -1 = the features; else an index into `encode(..., layers=True).layers`.

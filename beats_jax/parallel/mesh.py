@@ -82,6 +82,40 @@ def _leaf_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
     return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(largest + 1)))
 
 
+def local_mesh(mesh: Mesh) -> Mesh:
+    """The devices of the mesh that belong to this process, for what each process computes alone; `mesh` itself where that is all.
+
+    Parameters stay split over "fsdp" where that axis lies within processes.
+    """
+    if not _spans_processes(mesh):
+        return mesh
+    rows = [row for row in mesh.devices if {device.process_index for device in row} == {jax.process_index()}]
+    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    whole = len(rows) * mesh.shape["fsdp"] == len(own)
+    return Mesh(np.array(own).reshape(-1, mesh.shape["fsdp"] if whole else 1), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def to_local(own: Mesh, tree: Any) -> Any:
+    """Weights (global arrays that are not split over "data") as arrays on the `local_mesh` of this process; all must call it.
+
+    Nothing is copied but what lies on other processes' devices alone.
+    """
+
+    def local(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        sharding = leaf.sharding
+        assert isinstance(sharding, NamedSharding)
+        spec = sharding.spec
+        if own.shape["fsdp"] != sharding.mesh.shape["fsdp"]:
+            spec = PartitionSpec()
+            leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(sharding.mesh, spec))(leaf)
+        parts = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, NamedSharding(own, spec), parts)
+
+    return jax.tree.map(local, tree)
+
+
 def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This host's rows of a batch onto its devices, as parts of global arrays.
 
@@ -97,3 +131,7 @@ def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Arr
         name: jax.make_array_from_process_local_data(sharding, array, (hosts * array.shape[0], *array.shape[1:]))
         for name, array in arrays.items()
     }
+
+
+def _spans_processes(mesh: Mesh) -> bool:
+    return jax.process_count() > 1 and len({device.process_index for device in mesh.devices.flat}) > 1

@@ -70,6 +70,9 @@ def fold_lines(fold_metrics: tuple[dict[str, Any], ...]) -> list[str]:
 def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray]:
     """The rows that the folds predicted and their probabilities, read back from the folds' predictions.csv."""
     place = {key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(*manifest.bounds()), strict=True))}
+    whole = np.flatnonzero(np.isnan(manifest.ends)).tolist()
+    starts = manifest.bounds()[0]
+    place |= {(str(manifest.files[row]), float(starts[row]), -1.0): row for row in whole}  # tables of earlier versions
     rows: list[int] = []
     probabilities: list[np.ndarray] = []
     for part in parts:

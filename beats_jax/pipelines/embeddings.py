@@ -17,12 +17,13 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.validation import merge_repeated_rows, require_classes, validate
 from beats_jax.errors import UserError
-from beats_jax.files import whole_file
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.reduce import Pooled
+from beats_jax.json_files import parse_json
 from beats_jax.pipelines.encoders import Encoder
 from beats_jax.weights.download import cache_folder
+from beats_jax.weights.hashed import read_arrays, write_arrays
 
 FORMAT = 2  # of the cached files; raise it when what is computed changes
 # Settings that decide which sound of a file is embedded, and which files can be used; others do not touch the embeddings.
@@ -131,29 +132,24 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What `_write` wrote; None where there is nothing, or something else than we wrote."""
-    from safetensors import SafetensorError, safe_open
-
+    """What `_write` wrote; None where there is nothing. A file that is damaged is computed again, and named."""
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "numpy") as file:
-            found = {name: file.get_tensor(name) for name in ("rows", "seconds", "values")}
-            return {**found, **json.loads(file.metadata()["texts"])}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        print(f"{path} is damaged ({error}) and is made again", flush=True)
+        arrays, texts = read_arrays(path)
+        return {**arrays, **parse_json(texts["found"], {"content": [str], "errors": list}, str(path))}
+    except UserError as error:
+        print(f"{error}: the embeddings are computed again", flush=True)
         return None
 
 
 def _write(path: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
-    from safetensors.numpy import save
-
-    texts = json.dumps({"content": found["content"], "errors": found["errors"]})
-    arrays = {name: np.ascontiguousarray(found[name]) for name in ("rows", "seconds", "values")}
-    metadata = {"texts": texts, "facts": json.dumps({**facts, "files": len(facts["files"])})}
+    texts = {
+        "found": json.dumps({"content": found["content"], "errors": found["errors"]}),
+        "facts": json.dumps({**facts, "files": len(facts["files"])}),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"no embeddings can be kept in {path.parent}: {error.strerror}; choose another --cache") from error
-    with whole_file(path) as file:
-        file.write(save(arrays, metadata))
+    write_arrays(path, {name: found[name] for name in ("rows", "seconds", "values")}, texts)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from beats_jax.audio.io import is_present
@@ -25,13 +24,15 @@ from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.model import Model, load
 from beats_jax.inference.program import Outputs
 from beats_jax.json_files import read_json
+from beats_jax.parallel.exchange import call_on_main, main_first
+from beats_jax.pipelines.job import end_errors, open_errors, require_same_rows
 from beats_jax.pipelines.measurement import Measured, measure, read_operating_point
 from beats_jax.pipelines.prediction import RowPredictions, predict_rows
 from beats_jax.pipelines.preparation import LABELS_FILE, UNRECORDED, PreparedData
 from beats_jax.pipelines.recorded_rows import compare_rows, list_lost
 from beats_jax.pipelines.results import write_results
 from beats_jax.pipelines.seen_rows import seen_notes, with_hashes
-from beats_jax.pipelines.workdir import ERRORS_FILE, EXPERIMENT_FILE, recorded_experiment
+from beats_jax.pipelines.workdir import EXPERIMENT_FILE, recorded_experiment
 from beats_jax.pipelines.workdir_lock import hold, others
 from beats_jax.weights.pretrained import remembered
 
@@ -54,12 +55,12 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     if model.labels and tuple(model.labels) != vocabulary.names:
         raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
     with new_folder(output):
-        errors = ErrorLog(output / ERRORS_FILE, strict)
-        if data_path is None:
-            report = own_rows(run, experiment, errors)
-        else:
+        errors = open_errors(output, strict=strict)
+        if data_path is not None:
             experiment = replace(experiment, data=data_of(data_path, experiment.data))
-            report = _other_rows(run, experiment, errors)
+        rows_of = own_rows if data_path is None else _other_rows
+        report = main_first(lambda: rows_of(run, experiment, errors))
+        require_same_rows(report.manifest)
         for note in report.manifest.notes:
             print(f"warning: {note}", flush=True)
         data = PreparedData(report, vocabulary, errors, seen=remembered(run))
@@ -72,6 +73,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
         point = read_operating_point(run, vocabulary)
         measured = measure(experiment, rows.take(predictions.rows), vocabulary, probabilities, title, point, predictions.peaks)
         write_results(output, experiment, data, measured, command=command, page=page)
+        end_errors(errors)
         return measured
 
 
@@ -146,9 +148,13 @@ def new_folder(output: Path) -> Iterator[None]:
     Raises:
       UserError: it exists and is not empty, it cannot be made, or another process holds it.
     """
-    if jax.process_index() > 0:
+    with ExitStack() as held:
+        call_on_main(lambda: held.enter_context(_held_folder(output)))
         yield
-        return
+
+
+@contextmanager
+def _held_folder(output: Path) -> Iterator[None]:
     _require_empty(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from beats_jax.config import Experiment
+from beats_jax.config import Experiment, to_mapping
 from beats_jax.errors import UserError
+from beats_jax.parallel.exchange import main_first, require_same
 from beats_jax.pipelines.cross_validation import cross_validate
+from beats_jax.pipelines.job import end_errors, require_same_rows
 from beats_jax.pipelines.preparation import prepare_data
 from beats_jax.pipelines.pretraining_run import pretrain
 from beats_jax.pipelines.random_start import require_start
@@ -30,6 +32,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     """
     if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
+    require_same("settings", to_mapping(experiment))
     require_start(experiment)
     require_same_run(workdir, experiment)
     if not is_finished(workdir):
@@ -42,7 +45,8 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
 
 
 def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
-    data = prepare_data(experiment, workdir, strict=strict)
+    data = main_first(lambda: prepare_data(experiment, workdir, strict=strict))
+    require_same_rows(data.manifest)
     print(data.report.summary(), flush=True)
     try:
         if not experiment.objective.NEEDS_LABELS:
@@ -54,4 +58,5 @@ def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return stop.status
+    end_errors(data.errors)
     return 0

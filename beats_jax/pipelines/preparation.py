@@ -19,9 +19,10 @@ from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.pipelines.job import open_errors
 from beats_jax.pipelines.recorded_rows import compare_rows, list_lost, require_enough
 from beats_jax.pipelines.seen_rows import seen_by_run, seen_notes
-from beats_jax.pipelines.workdir import ERRORS_FILE, has_started
+from beats_jax.pipelines.workdir import has_started
 from beats_jax.weights.pretrained import remembered
 from beats_jax.weights.seen import Seen
 
@@ -82,7 +83,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
         run's recordings lost, or, with `strict`, the first unusable file.
     """
     data, labelled = experiment.data, experiment.objective.NEEDS_LABELS
-    errors = ErrorLog(workdir / ERRORS_FILE, strict)
+    errors = open_errors(workdir, strict=strict)
     recorded = read_manifest(workdir)
     found = load_manifest(data, workdir=workdir)
     report = validate(found, data, experiment.audio, error_log=errors, min_classes=2 if labelled and recorded is None else 0)

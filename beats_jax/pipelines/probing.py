@@ -91,6 +91,7 @@ def _probe(
 ) -> dict[str, Any]:
     errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
+    print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
     found = _embedded(encoders, manifest, data, errors, settings)
     rows = _hashed(settings.model, found[MODEL].manifest)
     vocabulary = LabelVocabulary.from_manifest(rows)
@@ -107,7 +108,11 @@ def _probe(
         studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
         findings = _findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed)
         probed.append(Probed(name, findings, studies[0].logits))
-    notes = [*_known_note(known_to_the_run(settings.model, rows)), *fold_notes(targets, plans[0], vocabulary.names)]
+    notes = [
+        *manifest.notes,
+        *_known_note(known_to_the_run(settings.model, rows)),
+        *fold_notes(targets, plans[0], vocabulary.names),
+    ]
     return write_probe(output, settings, data, probed, rows, vocabulary, plans[0], notes, errors, command)
 
 

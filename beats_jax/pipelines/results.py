@@ -16,7 +16,9 @@ from beats_jax.evaluation.predictions import build_predictions, write_metrics, w
 from beats_jax.evaluation.report import write_report
 from beats_jax.evaluation.report_markdown import markdown_report
 from beats_jax.evaluation.result import summary_lines
+from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.environment import provenance
+from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measurement import Measured
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.seen_rows import seen_figures
@@ -43,9 +45,24 @@ def write_results(
 ) -> None:
     """Writes predictions.csv, recordings.csv, the report and, last, metrics.json into `output`, and prints the figures.
 
+    Of a job of several processes the first one does, and the others wait for it.
+
     Args:
       page: html (report.html) | md (RESULTS.md).
     """
+    merge_errors(data.errors)
+    call_on_main(lambda: _write_results(output, experiment, data, measured, command, history, page))
+
+
+def _write_results(
+    output: Path,
+    experiment: Experiment,
+    data: PreparedData,
+    measured: Measured,
+    command: str,
+    history: Sequence[Mapping[str, Any]],
+    page: str,
+) -> None:
     metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
     write_tables(output, experiment, data.vocabulary, measured)
     errors = data.errors.rows()

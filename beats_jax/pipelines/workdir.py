@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from beats_jax.config import Experiment, experiment_from_mapping, to_mapping
 from beats_jax.datasets.manifest_file import MANIFEST_FILES
@@ -16,6 +14,7 @@ from beats_jax.errors import UserError
 from beats_jax.files import remove_leftovers
 from beats_jax.files import write_text as write_text
 from beats_jax.json_files import read_json as read_json
+from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.workdir_lock import hold, others
 
 EXPERIMENT_FILE = "experiment.json"
@@ -39,8 +38,9 @@ def held_workdir(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another process holds it, or it cannot be made.
     """
-    _make_folder(workdir)
-    with hold(workdir) if jax.process_index() == 0 else nullcontext():
+    with ExitStack() as held:
+        call_on_main(lambda: _make_folder(workdir))
+        call_on_main(lambda: held.enter_context(hold(workdir)))
         yield
 
 
@@ -50,9 +50,11 @@ def open_workdir(workdir: Path, experiment: Experiment) -> None:
     Raises:
       UserError: see `require_same_run`.
     """
-    require_same_run(workdir, experiment)
-    if jax.process_index() > 0:
-        return
+    call_on_main(lambda: _open(workdir, experiment))
+
+
+def _open(workdir: Path, experiment: Experiment) -> None:
+    _require_same_run(workdir, experiment)
     _make_folder(workdir)
     remove_leftovers(workdir)
     if not has_started(workdir):  # it failed before the first step: its settings and rows bind nobody
@@ -71,6 +73,10 @@ def _make_folder(workdir: Path) -> None:
 
 def require_same_run(workdir: Path, experiment: Experiment) -> None:
     """Raises `UserError` where the folder holds another experiment's run (every setting that differs is named), or no run."""
+    call_on_main(lambda: _require_same_run(workdir, experiment))
+
+
+def _require_same_run(workdir: Path, experiment: Experiment) -> None:
     record = workdir / EXPERIMENT_FILE
     if workdir.is_file():
         raise UserError(f"{workdir} is a file; --workdir takes a folder")
@@ -119,7 +125,7 @@ def differing_settings(old: dict[str, Any], new: dict[str, Any], prefix: str = "
 
 def is_finished(workdir: Path) -> bool:
     """True when the run's last file, metrics.json, has been written."""
-    return (workdir / METRICS_FILE).is_file()
+    return call_on_main(lambda: (workdir / METRICS_FILE).is_file())
 
 
 def write_json(path: Path, value: Any) -> None:

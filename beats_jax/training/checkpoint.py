@@ -23,6 +23,7 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.files import cannot_write
+from beats_jax.parallel.exchange import any_process, barrier, call_on_main
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
 KEPT_NEWEST = 2  # the last one, and the one before it in case the last one is torn
@@ -138,7 +139,7 @@ class Checkpoints:
         Raises:
           UserError: checkpoints of another model or optimizer; or there are checkpoints, but none can be read.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = call_on_main(lambda: sorted(self._manager.all_steps(), reverse=True))
         torn: list[tuple[int, UserError]] = []
         for step in steps:
             try:
@@ -176,7 +177,7 @@ class Checkpoints:
 
         place = self._directory_of(step)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        missing = [item for item in ITEMS if not (place / item).is_dir()]
+        missing = call_on_main(lambda: [item for item in ITEMS if not (place / item).is_dir()])
         if missing:  # asked by name, because an empty directory counts as a step for orbax
             raise TornCheckpoint(f"{place}: cannot be read ({', '.join(missing)} missing)")
         items = ocp.args.Composite(
@@ -185,6 +186,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=items)
         except Exception as error:
+            any_process(True)
             cause = _root(error)  # orbax wraps some read errors in a plain Exception
             reason = " ".join(str(cause).split())
             if any(text in reason for text in OTHER_RUN):
@@ -193,6 +195,8 @@ class Checkpoints:
                     "or another --workdir"
                 ) from error
             raise TornCheckpoint(f"{place}: cannot be read ({type(cause).__name__}: {reason[:120]})") from error
+        if any_process(False):  # all go back to the same step, also when one alone could not read its part
+            raise TornCheckpoint(f"{place}: cannot be read by another process of the job")
         record = found["record"] if isinstance(found["record"], dict) else {}
         expected = record.pop(HASH, None)
         if sha256_of_checkpoint(step, found["state"], found["position"], record) != expected:
@@ -221,6 +225,7 @@ class Checkpoints:
             aside = place.with_name(f"{place.name}.torn")
             shutil.rmtree(aside, ignore_errors=True)
             place.rename(aside)
+        barrier()
         self._manager.reload()
 
     def _show_unless_of_closed_loops(self, found: Any) -> None:

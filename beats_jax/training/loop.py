@@ -19,6 +19,7 @@ import numpy as np
 
 from beats_jax.config import TrainingConfig
 from beats_jax.objectives.registry import Objective
+from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.compilation import compile_step, megabytes
@@ -193,7 +194,7 @@ def _begin(
     """State, progress and batches to start from: 1. this run's newest readable checkpoint, 2. what `hooks.start` makes
     (pretrained weights) of 3. a random state.
     """
-    expected_step = checkpoints.latest_step or 0
+    expected_step = call_on_main(lambda: checkpoints.latest_step) or 0  # a network disk may show others an older folder
     stream = batches(expected_step)
     first = next(stream)  # its shapes are needed to know those of the state
     arrays, key = put_batch(mesh, first.arrays), jax.random.key(settings.seed)
@@ -278,7 +279,8 @@ class _Run:
         assert self.evaluate is not None
         self.meter.flush()
         begun = time.monotonic()
-        values = self.evaluate(state.weights, self.progress.step)
+        found = self.evaluate(state.weights, self.progress.step)
+        values = gather_values({name: float(value) for name, value in found.items()})[0]  # what is best must be so everywhere
         improved = self.progress.observe(values, self.settings.monitor, self.settings.patience)
         seconds = time.monotonic() - begun
         self.writers.write(self.progress.step, "validation", self.progress.last, {"seconds": seconds})

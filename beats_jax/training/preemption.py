@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -79,6 +80,9 @@ class StopSignals:
         self.received = signal.Signals(number)
         if number == signal.SIGHUP:
             write_nowhere(*self._terminals)
+        text = f"\n{self.received.name}: stopping at the end of this step; a second one stops at once\n"
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, text.encode())  # not print: the signal may have come in the middle of one
         self._restore()
 
     def _restore(self) -> None:

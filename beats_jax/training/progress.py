@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -78,6 +79,13 @@ def smaller_is_better(monitor: str) -> bool:
     return monitor == "loss" or monitor.endswith("_loss")
 
 
+def _wait(metrics: Sums) -> None:
+    """Waits for a step in Python, where signals are answered; in XLA's own wait they would not be, for as long as a step takes."""
+    started = time.monotonic()
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(dict(metrics)) if isinstance(leaf, jax.Array)):
+        time.sleep(min(0.05, max(0.0005, (time.monotonic() - started) / 10)))  # a tenth too long at most
+
+
 @dataclass
 class Meter:
     """Reads the metrics of a step one step late, while the device works on the next, so that it never waits.
@@ -107,6 +115,7 @@ class Meter:
         if pending is None:
             return
         step, metrics, rows = pending
+        _wait(metrics)
         values = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(dict(metrics)).items()}
         failed = [f"{name} is {total}" for name, (total, count) in values.items() if not math.isfinite(total + count)]
         if failed:

@@ -96,6 +96,8 @@ class Writers:
 
 def for_run(workdir: str | Path, total_steps: int, stream: TextIO | None = None) -> Writers:
     """The usual writers of a run: standard output (a bar on a terminal, else lines), `history.jsonl` and `tensorboard/`."""
+    if jax.process_index() > 0:
+        return Writers(())
     terminal = stream or sys.stdout
     output = Bar(terminal, total_steps) if terminal.isatty() else Lines(terminal, total_steps)
     return Writers((output, History(Path(workdir) / "history.jsonl"), TensorBoard(Path(workdir) / "tensorboard")))

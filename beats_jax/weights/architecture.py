@@ -14,7 +14,7 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.weights.tree import flatten
 
-MOST_LISTED = 12  # problems of one kind
+MOST_LISTED = 20  # problems of one kind
 LONGEST = 300  # characters of one problem
 
 

@@ -14,6 +14,7 @@ from beats_jax.errors import UserError
 from beats_jax.weights import beats, tokenizer
 from beats_jax.weights.bundle import Bundle, is_text
 from beats_jax.weights.key_map import to_state_dict
+from beats_jax.weights.pickle_machine import shown
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
@@ -23,6 +24,8 @@ _FRONT_END = {  # and in a cfg of AVEX, which trains at other rates too
     "frame_shift": "frame_shift_ms",
 }  # fmt: skip
 
+
+MOST_NAMED = 50  # of the entries that are not used
 
 SOFTMAX = "beats_jax_softmax"  # entry in a cfg that we write: the head was trained on one label a clip; others do not read it
 
@@ -66,7 +69,7 @@ def read_tokenizer(raw: RawCheckpoint) -> Bundle:
 
 def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:
     ignored = [name for name in unused if name not in _FRONT_END and name != SOFTMAX]
-    return raw.path.name + (f" (cfg entries not used: {', '.join(ignored)})" if ignored else "")
+    return raw.path.name + (f" (cfg entries not used: {', '.join(map(shown, ignored[:MOST_NAMED]))})" if ignored else "")
 
 
 def write_tokenizer(bundle: Bundle) -> Upstream:

@@ -202,7 +202,9 @@ def _settings(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     try:
         return from_mapping(cls, settings, where)
     except UserError as error:
-        raise error if where in str(error) else UserError(f"{where}: {error}") from error
+        if where in str(error):
+            raise
+        raise UserError(f"{where}: {error}") from error
 
 
 def _read_facts(file: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.audioset import readable_names
 from beats_jax.weights.bundle import Bundle
 
+LONGEST_LINE = 2000
+
 
 def describe(bundle: Bundle) -> list[str]:
     """What a model is, a line each."""
@@ -18,7 +20,7 @@ def describe(bundle: Bundle) -> list[str]:
     few = bundle.labels[:5]
     head = ", ".join(name if name == label else f"{name} ({label})" for name, label in zip(readable_names(few), few, strict=True))
     head += ", ..." if len(bundle.labels) > 5 else ""
-    return [
+    lines = [
         f"family       {bundle.model.family}",
         f"source       {bundle.source or 'not noted'}",
         f"licence      {bundle.licence or 'not noted'}",
@@ -29,6 +31,12 @@ def describe(bundle: Bundle) -> list[str]:
         f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
         "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
     ]
+    return [_printable(line) for line in lines]
+
+
+def _printable(line: str) -> str:
+    """Labels and sources are a stranger's texts: nothing in them may move the cursor of a terminal, or fill it."""
+    return "".join(character if character.isprintable() else "?" for character in line[:LONGEST_LINE])
 
 
 def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:

@@ -132,7 +132,7 @@ def test_rows_that_reach_behind_the_end_are_cut_and_counted(clips: list[str]) ->
 
 def test_rows_given_twice(clips: list[str]) -> None:
     files = [clips[0], clips[1], clips[0], clips[0]]
-    manifest = Manifest.from_columns(files, [["x"], ["y"], ["x"], ["x"]], starts=[NAN, NAN, NAN, 0.5])
+    manifest = Manifest.from_columns(files, [["x"], ["y"], ["x"], ["x"]], starts=[NAN, NAN, 0.0, 0.5])
     report = validate(manifest, DataConfig(), AUDIO)
     assert report.manifest.files.tolist() == [clips[0], clips[1], clips[0]]
     assert report.repeated_rows == (clips[0],)

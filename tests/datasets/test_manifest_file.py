@@ -49,6 +49,14 @@ def assert_same(one, other):
         assert column.tolist() == other.metadata[name].tolist()
 
 
+def test_no_cell_is_a_formula(tmp_path):
+    write_manifest(tmp_path, some_rows(tmp_path))
+    with gzip.open(tmp_path / TABLE_FILE, "rt", encoding="utf-8", newline="") as text:
+        cells = {cell for row in csv.reader(text) for cell in row}
+    assert "'=1+1" in cells
+    assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in cells)
+
+
 def test_rows_come_back_exactly_also_where_the_run_has_moved(tmp_path):
     run = tmp_path / "run"
     run.mkdir()

@@ -34,3 +34,6 @@ def test_a_description_names_the_tags():
     )  # fmt: skip
     lines = describe(Bundle({}, config, AudioConfig(), ("/m/015p6", "owl", "/m/09ld4"), True, "x.pt"))
     assert "labels       3: Bird (/m/015p6), owl, Frog (/m/09ld4)" in lines
+    lines = describe(Bundle({}, config, AudioConfig(), ("\x1b[2Jowl\nx", "Mäusebussard", "x" * 10_000), True, "x.pt\r"))
+    assert "labels       3: ?[2Jowl?x, Mäusebussard, xxxx" in "\n".join(lines)
+    assert all(line.isprintable() and len(line) <= 2000 for line in lines)

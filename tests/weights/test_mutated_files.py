@@ -182,6 +182,43 @@ def test_damage_is_told_in_a_line_and_never_read_as_another_model(tmp_path, make
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * 2**20  # of the whole process, in KiB
 
 
+JSON_VALUES = (None, [], {}, "x", 1, -1, 1.5, True, [[]], "\ud800", float("inf"), [1, "a"], {"a": []})
+
+
+def places(node, before=()):
+    """The path of every value in parsed JSON."""
+    for key in node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+        yield (*before, key)
+        yield from places(node[key], (*before, key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(bundle, "owls/model.json"), (hugging_face_ast, "hub/config.json"), (hugging_face_ast, "hub/preprocessor_config.json")],
+)
+def test_every_value_of_a_description_by_every_other_kind(tmp_path, make, name):
+    path, _ = make(tmp_path)
+    text, refusals = (tmp_path / name).read_text(encoding="utf-8"), 0
+    for place in places(json.loads(text)):
+        for value in JSON_VALUES:
+            facts = json.loads(text)
+            node = facts
+            for key in place[:-1]:
+                node = node[key]
+            node[place[-1]] = value
+            (tmp_path / name).write_text(json.dumps(facts), encoding="utf-8")
+            try:
+                read_checkpoint(path)
+            except UserError as error:
+                line, refusals = str(error), refusals + 1
+                assert str(tmp_path) in line, (place, value)
+                assert "\n" not in line, (place, value)
+            except Exception as error:
+                raise AssertionError(f"{place} = {value!r}: {type(error).__name__}: {error}") from error
+    assert refusals > 50
+
+
 VALUES = (
     None, True, False, 0, -1, 1, 3, 2**31, 10**400, 0.5, -1.0, float("nan"), float("inf"), "", "x", "gelu", "\ud800", [], {}, (),
     [1, "a"], {"a": 1}, {0: "a"}, [[[]]], np.float32(2.5) * np.ones(()), np.zeros(0, np.float32), np.ones(3, np.float32),

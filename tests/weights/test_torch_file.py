@@ -238,3 +238,34 @@ def test_golden_files_are_mapped_not_copied(shared):
     assert weight.tobytes() in stored
     assert sorted(read["label_dict"]) == list(range(7))
     assert os.path.getsize(file) > 0
+
+
+def test_damaged_directories_of_an_archive(tmp_path):
+    """Names that are no text, and entries before the start of the file: errors of other kinds than zipfile's own."""
+    whole = bytearray(
+        write_zip(tmp_path / "x.pt", {"a": tensor("0", "FloatStorage", 12, (12,), (1,))}, {"0": NUMBERS}).read_bytes()
+    )
+    directory, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    name, place = bytearray(whole), bytearray(whole)
+    name[directory + 9] |= 0x08  # the flag of UTF-8
+    name[directory + 46] = 0xFF
+    (start,) = struct.unpack_from("<I", whole, end + 16)
+    struct.pack_into("<I", place, end + 16, start + 1000)
+    for content, kind in ((name, UnicodeDecodeError), (place, OSError)):
+        path = tmp_path / "bad.pt"
+        path.write_bytes(content)
+        with pytest.raises(kind), zipfile.ZipFile(path) as archive:  # what the test is about
+            archive.read("archive/data.pkl")
+        with pytest.raises(UserError, match="is truncated or damaged"):
+            read_torch_file(path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    path = write_zip(tmp_path / "x.pt", 1, {})
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(UserError, match=r"x\.pt cannot be read: Permission denied"):
+        read_torch_file(path)

@@ -149,8 +149,8 @@ def test_links_to_files(tmp_path):
         (root / "wren/e.wav", root / "wren/d.wav"),
     ]
     assert [(error.path.name, error.reason) for error in listing.errors] == [
-        ("gone.wav", "is a link to a file that is not there"),
-        ("self.wav", "is a link to a file that is not there"),
+        ("gone.wav", "no such file: the link leads nowhere"),
+        ("self.wav", "no such file: the link leads nowhere"),
     ]
     assert listing.notes == [f"{root}: 2 files are no recordings: 2 .txt"]
 

@@ -1,0 +1,159 @@
+"""What the processes of a job tell each other, and the parts of global arrays that one of them needs.
+
+All processes must call these functions, in the same order and from the same thread as they start computations: each one waits
+for the others. With one process they return at once and touch no device.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from beats_jax.errors import UserError
+from beats_jax.parallel.processes import is_main, process_count
+
+T = TypeVar("T")
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """The rows of a batch that this process gave to `put_batch`, in that order: [B / processes, ...] of a global [B, ...].
+
+    Args:
+      array: split over its first axis as `mesh.batch_sharding` does; the `out_shardings` of a program.
+    Raises:
+      ValueError: it is split otherwise, so that no row belongs to one process.
+    """
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    if array.is_fully_replicated:
+        raise ValueError(f"{array.shape} is replicated over the processes; give its program batch_sharding as out_shardings")
+    parts = {}
+    for shard in array.addressable_shards:
+        if shard.data.shape[1:] != array.shape[1:]:
+            raise ValueError(f"{array.shape} is split over another axis than the first: {array.sharding}")
+        parts[shard.index[0].start or 0] = shard.data
+    return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays on devices as whole numpy arrays in every process, those included whose parts lie on other processes' devices."""
+    from jax.experimental import multihost_utils
+
+    def whole(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return jax.device_get(leaf)
+
+    return jax.tree.map(whole, tree)
+
+
+def gather_values(value: T) -> list[T]:
+    """A value of every process, in their order; anything that pickle takes, of any size."""
+    if process_count() == 1:
+        return [value]
+    return [pickle.loads(part) for part in _gather_bytes(pickle.dumps(value))]
+
+
+def gather_rows(array: np.ndarray) -> np.ndarray:
+    """The rows of all processes, one process after the other; a process may have none, but all have the same trailing shape."""
+    return np.concatenate(gather_values(array))
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is True in one process at least; the same answer in all."""
+    return any(gather_values(bool(flag)))
+
+
+def barrier() -> None:
+    """Returns when all processes have come here."""
+    gather_values(None)
+
+
+def call_on_main(work: Callable[[], T]) -> T:
+    """Process 0 calls `work`, the others wait; all get what it returned (a value that pickle takes), or its error.
+
+    Raises:
+      UserError: `work` raised it, in process 0.
+      RuntimeError: in the other processes, when `work` failed otherwise.
+    """
+    if process_count() == 1:
+        return work()
+    if not is_main():
+        outcome: Any = gather_values(None)[0]
+        if "error" in outcome:
+            raise (UserError if outcome["user"] else RuntimeError)(outcome["error"])
+        return outcome["value"]
+    try:
+        value = work()
+    except Exception as error:
+        gather_values({"error": f"{error}", "user": isinstance(error, UserError)})
+        raise
+    gather_values({"value": value})
+    return value
+
+
+def main_first(work: Callable[[], T]) -> T:
+    """Every process calls `work`, the others once process 0 has: it makes the files that they then find."""
+    done: list[T] = []
+    call_on_main(lambda: done.append(work()))
+    return done[0] if done else work()
+
+
+def require_same(what: str, value: Any) -> None:
+    """Checks that all processes have the same value; no process could train on what others do not have.
+
+    Raises:
+      UserError: in all of them, naming those that differ from process 0.
+    """
+    values = gather_values(value)
+    other = [str(index) for index, found in enumerate(values) if found != values[0]]
+    if other:
+        here, there = _differing(values[0], values[int(other[0])])
+        raise UserError(
+            f"{what}: process {', '.join(other)} differs from process 0 ({there} instead of {here}); "
+            "give all processes the same command and the same files"
+        )
+
+
+def in_step(batches: Iterable[T], padding: Callable[[], T], expected: int = 0) -> Iterator[T]:
+    """The batches of this process, then padding while another process still has some: all take the same number of steps.
+
+    Args:
+      padding: makes a batch without examples.
+      expected: batches that this process will probably have. Up to the largest expectation of any process nothing is
+        exchanged, beyond it one flag a step (which waits for the computations that are under way).
+    """
+    if process_count() == 1:
+        yield from batches
+        return
+    agreed, stream = max(gather_values(expected)), iter(batches)
+    for step in itertools.count():
+        batch = next(stream, None)
+        if step >= agreed and not any_process(batch is not None):
+            return
+        yield padding() if batch is None else batch
+
+
+def _differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """What differs between two values: of mappings, only the entries that do."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one, other
+    parts = {key: _differing(one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    return {key: part[0] for key, part in parts.items()}, {key: part[1] for key, part in parts.items()}
+
+
+def _gather_bytes(data: bytes) -> list[bytes]:
+    """Bytes of every process. As bytes, because arrays on devices would lose float64 and int64."""
+    from jax.experimental import multihost_utils
+
+    sizes = multihost_utils.process_allgather(np.array(len(data), np.int32)).tolist()
+    unit = max(256, 2 ** (max(sizes).bit_length() - 4))  # few sizes, so that few programs are compiled
+    padded = np.zeros(-(-max(sizes) // unit) * unit, np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    gathered = multihost_utils.process_allgather(padded)
+    return [gathered[index, :size].tobytes() for index, size in enumerate(sizes)]

@@ -1,0 +1,64 @@
+"""What the processes of a job do together around a run: the same rows for all, and one list of unusable files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.parallel.exchange import gather_values, require_same
+from beats_jax.parallel.processes import is_main, process_index
+from beats_jax.pipelines.workdir import ERRORS_FILE
+
+
+def open_errors(folder: Path, *, strict: bool) -> ErrorLog:
+    """errors.csv of a folder for process 0; the others keep lists of their own beside it, until `merge_errors`.
+
+    Lists that a job left when it was killed are taken over by process 0, which must be the first to call this.
+    """
+    if not is_main():
+        return ErrorLog(_own_list(folder, process_index()), strict)
+    errors = ErrorLog(folder / ERRORS_FILE, strict)
+    for left in sorted(folder.glob(_own_list(folder, "*").name)):
+        _add(errors, ErrorLog(left).rows())
+        left.unlink()
+    return errors
+
+
+def merge_errors(errors: ErrorLog) -> None:
+    """Adds what the other processes have listed to errors.csv; all processes call it, as often as they like."""
+    for rows in gather_values(errors.rows())[1:]:
+        if is_main():
+            _add(errors, rows)
+
+
+def end_errors(errors: ErrorLog) -> None:
+    """Merges for the last time, and removes the lists of the other processes."""
+    merge_errors(errors)
+    if not is_main():
+        errors.path.unlink()
+
+
+def require_same_rows(manifest: Manifest) -> None:
+    """Raises `UserError` in all processes where one of them sees other recordings than process 0."""
+    digest = hashlib.sha256()
+    for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names), manifest.labels.rows):
+        digest.update("\n".join(map(str, column.tolist())).encode("utf-8", "surrogateescape"))
+    for numbers in (manifest.starts, manifest.ends, manifest.labels.ids):
+        digest.update(numbers.tobytes())
+    require_same("usable recordings", {"rows": len(manifest), "hash": digest.hexdigest()[:12]})
+
+
+def _own_list(folder: Path, index: int | str) -> Path:
+    name = Path(ERRORS_FILE)
+    return folder / f"{name.stem}.process-{index}{name.suffix}"
+
+
+def _add(errors: ErrorLog, rows: list[tuple[str, str]]) -> None:
+    """Not `errors.add`, which stops a strict run: what is taken over has been met by its process, which has stopped."""
+    log = ErrorLog(errors.path) if errors.strict else errors
+    for file, reason in rows:
+        log.add(file, reason)

@@ -1,0 +1,93 @@
+"""Two real processes: their places, rows on devices and back, and what they tell each other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from several_processes import run_job
+
+from beats_jax.parallel import exchange
+
+SCRIPT = str(Path(__file__).with_name("run_exchange.py"))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exchange")
+    for ended in run_job([SCRIPT, str(folder)], count=2, devices=2):
+        assert ended.status == 0, ended.errors
+    return [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
+
+
+def test_every_process_knows_its_place(found):
+    assert [(part["count"], part["is_main"]) for part in found] == [(2, True), (2, False)]
+
+
+@pytest.mark.parametrize("prefix", ["", "interleaved_"])
+def test_rows_come_back_to_the_process_that_gave_them(found, prefix):
+    for index, part in enumerate(found):
+        own = np.arange(8.0).reshape(4, 2) + 100 * index
+        np.testing.assert_array_equal(part[f"{prefix}rows"], 2 * own)
+        assert part[f"{prefix}total"] == 2 * 28 + 800
+
+
+def test_parts_on_other_processes_are_fetched(found):
+    for part in found:
+        assert part["split"]
+        assert part["fetched"] == {"kernel": np.arange(32.0).reshape(8, 4).tolist(), "bias": [0, 1, 2]}
+        assert "replicated" in part["replicated"]
+
+
+def test_each_process_computes_alone_with_weights_of_both(found):
+    kernel = np.arange(32.0).reshape(8, 4)[:2]
+    for index, part in enumerate(found):
+        rows = np.arange(8.0).reshape(4, 2) + 100 * index
+        expected = float((rows @ kernel).sum() + 3)
+        assert part["local"] == [{"data": 2, "fsdp": 1}, [], expected]
+        assert part["local_fsdp"] == [{"data": 1, "fsdp": 2}, ["fsdp"], expected]
+
+
+def test_rows_of_any_number_and_dtype_are_gathered(found):
+    for part in found:
+        assert part["gathered"] == [[2**40 + 1] * 2] * 2
+        assert part["precise"] == [[1 / 3], [1 / 3 + 1]]
+        assert part["names"] == ["a", "b", "é" * 300]
+
+
+def test_values_reach_all(found):
+    for part in found:
+        assert part["values"] == [[0, 1], [1, 2]]
+        assert part["any"] == [True, False]
+        assert part["from_main"] == {"of": 0}
+    assert [part["own"] for part in found] == [0, 1]
+
+
+def test_all_take_the_same_number_of_steps(found):
+    first, second = found
+    for expected, steps in ((0, 3), (2, 3), (5, 5)):
+        assert first[f"steps_{expected}"] == ["x"] + ["-"] * (steps - 1)
+        assert second[f"steps_{expected}"] == ["x"] * 3 + ["-"] * (steps - 3)
+
+
+def test_an_error_of_process_0_is_raised_in_all(found):
+    assert [part["user_error"] for part in found] == [["UserError", "no space for it"]] * 2
+    assert [part["own_error"][0] for part in found] == ["ZeroDivisionError", "RuntimeError"]
+
+
+def test_different_values_are_refused_by_all(found):
+    for part in found:
+        assert part["difference"].startswith(
+            "settings: process 1 differs from process 0 ({'training': {'seed': 1}} instead of {'training': {'seed': 0}});"
+        )
+
+
+def test_one_process_exchanges_nothing():
+    assert exchange.gather_values("a") == ["a"]
+    assert exchange.call_on_main(lambda: 3) == 3
+    assert exchange.main_first(lambda: 4) == 4
+    assert list(exchange.in_step(iter("ab"), lambda: "-", 5)) == ["a", "b"]
+    rows = np.arange(3)
+    np.testing.assert_array_equal(exchange.gather_rows(rows), rows)
+    exchange.barrier()
+    exchange.require_same("anything", 1)
