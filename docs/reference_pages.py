@@ -14,6 +14,7 @@ ROOMS = (
     "models",
     "parallel",
     "weights",
+    "inference",
     "objectives",
     "training",
     "evaluation",

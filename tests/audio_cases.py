@@ -30,13 +30,13 @@ def write_pyav(path: Path, waveform: np.ndarray, rate: int, codec: str, containe
     """
     import av
 
-    sample_format = {"alac": "s16p"}.get(codec, "fltp")
+    sample_format = {"alac": "s16p", "flac": "s16"}.get(codec, "fltp")
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 96_000
         for start in range(0, len(waveform), 1024):
             block = waveform[None, start : start + 1024]
-            if sample_format == "s16p":
+            if sample_format.startswith("s16"):
                 block = np.rint(block * 32768).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format=sample_format, layout="mono")
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start

@@ -29,22 +29,23 @@ def environment(devices: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def start_job(
-    command: Sequence[str], count: int, devices: int, variables: Mapping[str, str] | None = None
-) -> list[subprocess.Popen[str]]:
+def start_job(command: Sequence[str], count: int, devices: int) -> list[subprocess.Popen[str]]:
     """Starts `python COMMAND` in `count` processes, each told its place by the arguments that the verbs have."""
     address = f"127.0.0.1:{free_port()}"
     job = []
     for index in range(count):
         place = ["--coordinator", address, "--num-processes", str(count), "--process-id", str(index)] if count > 1 else []
-        job.append(
-            subprocess.Popen(
-                [sys.executable, *command, *place],
-                env={**environment(devices), **(variables or {})},
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
+        job.append(start_process([*command, *place], devices))
     return job
+
+
+def start_process(command: Sequence[str], devices: int, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Starts `python COMMAND` with further variables of the environment."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env={**environment(devices), **(variables or {})},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def end_job(job: Sequence[subprocess.Popen[str]], timeout: float = 120) -> list[Ended]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 PYAV_SUFFIXES = frozenset({".m4a", ".aac", ".wma"})
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | PYAV_SUFFIXES
@@ -45,6 +47,11 @@ _SYNC = {0xE2, 0xE3, 0xF0, 0xF1, 0xF2, 0xF3, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD}
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden ("._x.wav" is what macOS leaves beside files), or a folder that a system made."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def is_recording_name(name: str) -> bool:
+    """Whether a file is a recording by its suffix, and not hidden."""
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not is_hidden(name)
 
 
 def looks_like_sound(head: bytes) -> bool:

@@ -78,18 +78,18 @@ class PyAVDecoder:
         encoding = f"{self._format} {self._codec.removesuffix('float')}".upper()
         self.info = AudioInfo(self._duration, self._rate, int(stream.channels), encoding, exact_length=False)
         self._require_last_page(stream)
+        self._cut = self._cut_end(stream)
 
     def counted(self) -> AudioInfo:
         """See `recording.Decoder.counted`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
         if self._format == "mov" and self._duration and self._tick == 1:
             return replace(self.info, frames=self._duration, exact_length=True)
-        frames = self._last_end() if self._sought or self._format in RAW else 0
+        frames = min(self._cut, self._last_end()) if self._sought or self._format in RAW else 0
         return replace(self.info, frames=frames or sum(map(len, self.blocks(0, END))), exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """See `recording.Decoder.blocks`."""
-        if self._format == "mov" and self._duration:
-            stop = min(stop, self._duration)
+        stop = min(stop, self._cut)
         held: list[np.ndarray] = []
         frames = 0
         for position, values in self._decode(start):
@@ -180,6 +180,15 @@ class PyAVDecoder:
             hole = f"{position / self._rate:.2f} to {stamped / self._rate:.2f} s"
             raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
         return position
+
+    def _cut_end(self, stream: Any) -> int:
+        """Where an M4A's track ends, or an Opus stream by its last page, which FFmpeg obeys only with an end flag; else `END`."""
+        if self._format == "mov" and self._duration:
+            return self._duration
+        if self._format == "ogg" and self._codec == "opus" and self._promise is not None:
+            skipped = int.from_bytes(stream.codec_context.extradata[10:12], "little")  # RFC 7845: pre-skip
+            return max(0, self._promise - self._origin - skipped) or END
+        return END
 
     def _stamped(self, pts: int) -> int:
         return round((pts - self._origin) * self._tick.numerator / self._tick.denominator)

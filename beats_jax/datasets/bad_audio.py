@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 
 from beats_jax.errors import UserError
-from beats_jax.files import write_text
+from beats_jax.files import cannot_write, read_text, write_text
 from beats_jax.spreadsheets import original_cell, safe_cell
 
 HEADER = ("file", "reason")
+REMEDY = "move it away; the files are found bad again"
 
 
 class ErrorLog:
@@ -28,6 +29,8 @@ class ErrorLog:
         Args:
           path: the CSV; made with its header when it is absent.
           strict: `add` raises `UserError` instead of going on.
+        Raises:
+          UserError: the file is another one or damaged, or it cannot be written.
         """
         self.path = Path(path)
         self.strict = strict
@@ -45,12 +48,13 @@ class ErrorLog:
     def rows(self) -> list[tuple[str, str]]:
         """(file, reason) of every file listed so far, in the order found."""
         with self._lock:
-            table = csv.reader(io.StringIO(self.path.read_text(encoding="utf-8")))
-            return [(original_cell(row[0]), original_cell(row[1])) for row in table][1:]
+            return _rows(read_text(self.path, remedy=REMEDY), self.path)
 
     def add(self, path: str | os.PathLike[str], reason: str) -> bool:
         """Lists a file with the reason; returns False when it is listed already. Raises `UserError` when strict."""
-        name, reason = os.fspath(path), " ".join(reason.split())
+        # A name need not be UTF-8, a table must be: its other bytes are written as escapes, as in predictions.csv.
+        name = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+        reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
         with self._lock:
             new = name not in self._files
             if new:
@@ -62,24 +66,42 @@ class ErrorLog:
 
     def _begin(self) -> set[str]:
         if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
             write_text(self.path, _line(HEADER))
             return set()
-        text = self.path.read_text(encoding="utf-8")
+        text = read_text(self.path, remedy=REMEDY)
         if text and not text.endswith("\n"):  # the machine stopped in the middle of a line
             text = text[: text.rfind("\n") + 1]
             write_text(self.path, text)
-        rows = list(csv.reader(io.StringIO(text)))
-        if not rows or tuple(rows[0]) != HEADER:
-            raise UserError(f"{self.path}: not a list of bad files (its first line is not 'file,reason'); move it away")
-        return {original_cell(row[0]) for row in rows[1:] if row}
+        return {file for file, _ in _rows(text, self.path)}
 
     def _append(self, row: tuple[str, str]) -> None:
-        place = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(place, _line(row).encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(place)
+            place = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(place, _line(row).encode())
+                os.fsync(place)
+            finally:
+                os.close(place)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+def _rows(text: str, path: Path) -> list[tuple[str, str]]:
+    """(file, reason) of every line after the header. Raises `UserError` for another table, or a damaged one."""
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path} is damaged ({error}); {REMEDY}") from error
+    if tuple(header) != HEADER:
+        raise UserError(f"{path}: not a list of bad files (its first line is not 'file,reason'); {REMEDY}")
+    odd = next((row for row in rows if len(row) != len(HEADER)), None)
+    if odd is not None:
+        raise UserError(f"{path} is damaged (a line has {len(odd)} cells: {str(odd)[:80]}); {REMEDY}")
+    return [(original_cell(file), original_cell(reason)) for file, reason in rows]
 
 
 def _line(row: tuple[str, str]) -> str:

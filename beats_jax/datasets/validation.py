@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from beats_jax.audio.band import band_warnings
 from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
 from beats_jax.audio.survey import LEVELS, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
@@ -68,6 +67,8 @@ def validate(
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
+    from beats_jax.audio.band import band_warnings  # which imports jax: worker processes of the loader do without
+
     errors: list[AudioError] = []
 
     def note(error: AudioError) -> None:

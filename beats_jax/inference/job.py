@@ -6,6 +6,8 @@ import math
 import os
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import jax
@@ -15,44 +17,61 @@ from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import OnError, Reducer, Row, reduce_rows
-from beats_jax.inference.run import run
+from beats_jax.inference.run import WindowValues, run
 from beats_jax.inference.stream import Stretches, window_batches
+from beats_jax.parallel.exchange import gather_values
+from beats_jax.parallel.mesh import local_mesh, to_local
 
 HEADER_THREADS = 8
 
 
-def iterate_rows(
+def window_values(
     program: Program,
     recordings: Stretches,
     grid: Grid,
-    reducer: Reducer,
     *,
     batch_size: int,
     threads: int = 2,
     mesh: jax.sharding.Mesh | None = None,
-    on_error: OnError = "nan",
     samples: int = 0,
     skip: Container[int] = (),
-) -> Iterator[Row]:
-    """Runs the program over every window of every row and reduces them to one answer a row, given as soon as it is known.
-
-    The windows are those of `grid`; where all rows are shorter than a window, batches are no longer than the longest row, so that
-    no padding is computed.
+    shared: bool = False,
+) -> Iterator[WindowValues]:
+    """Runs the program over every window of every row.
 
     Args:
-      batch_size: windows at once. threads: recordings that are decoded at once. mesh: see `run.run`. skip: rows to leave out.
-      samples: length of the batches, where several jobs shall share one compiled program; 0 = what these rows need.
+      batch_size: windows at once, on all processes together where a mesh joins them.
+      threads: recordings that are decoded at once.
+      mesh: devices that share each batch; of several processes each computes alone on its own devices, with the weights of all.
+      samples: length of the batches; 0 = what these rows need (`batch_samples`), so that no padding is computed.
+      skip: rows to leave out. shared: this process takes its share of the files only, as the others do.
+    """
+    count = jax.process_count() if shared else 1
+    if mesh is not None and jax.process_count() > 1:
+        own = local_mesh(mesh)
+        batch_size = max(own.size, batch_size * own.size // mesh.size)
+        program, mesh = replace(program, params=to_local(own, program.params)), own  # type: ignore[type-var]
+    samples = max(program.min_samples, samples or batch_samples(recordings, grid, program.audio.sample_rate))
+    place = {"host_index": jax.process_index() if shared else 0, "host_count": count}
+    batches = window_batches(recordings, grid, program.audio, batch_size, samples=samples, threads=threads, skip=skip, **place)
+    return run(program, batches, mesh=mesh)
+
+
+def iterate_rows(
+    program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, *, on_error: OnError = "nan", **options: Any
+) -> Iterator[Row]:
+    """One answer a row, given as soon as it is known; options as in `window_values`.
+
     Raises:
       AudioError: the first bad row, with `on_error` raise.
     """
-    samples = max(program.min_samples, samples or batch_samples(recordings, grid, program.audio.sample_rate))
-    batches = window_batches(recordings, grid, program.audio, batch_size, samples=samples, threads=threads, skip=skip)
-    return reduce_rows(run(program, batches, mesh=mesh), reducer, on_error)
+    return reduce_rows(window_values(program, recordings, grid, **options), reducer, on_error)
 
 
 def answer_rows(program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, **options: Any) -> list[Row]:
-    """All of `iterate_rows`, in the order of the rows."""
-    return sorted(iterate_rows(program, recordings, grid, reducer, **options), key=lambda row: row.row)
+    """All of `iterate_rows`, in the order of the rows. Several processes share the files, and each gets all answers."""
+    own = list(iterate_rows(program, recordings, grid, reducer, shared=True, **options))
+    return sorted(chain.from_iterable(gather_values(own)), key=lambda row: row.row)
 
 
 def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:

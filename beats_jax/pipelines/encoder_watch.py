@@ -29,6 +29,7 @@ from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs
 from beats_jax.inference.reduce import Pooled
 from beats_jax.models import registry
+from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.evaluation import data_of
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.probe_data import plan_folds, targets_of
@@ -66,13 +67,14 @@ class EncoderWatch:
     def begin(self, weights: Any) -> None:
         """Looks at the encoder before the first step."""
         embeddings = self._embedded(weights)
-        if jax.process_index() == 0:
-            self.folder.mkdir(exist_ok=True)
-            with whole_file(self.folder / START_EMBEDDINGS) as file:
-                np.save(file, embeddings)
+        call_on_main(lambda: self._keep_start(embeddings))
         figures = {name: value for name, value in self._figures(embeddings, 0).items() if name != "drift"}
-        if jax.process_index() == 0:
-            write_json(self.folder / START_FIGURES, figures)
+        call_on_main(lambda: write_json(self.folder / START_FIGURES, figures))
+
+    def _keep_start(self, embeddings: np.ndarray) -> None:
+        self.folder.mkdir(exist_ok=True)
+        with whole_file(self.folder / START_EMBEDDINGS) as file:
+            np.save(file, embeddings)
 
     def __call__(self, weights: Any, step: int) -> dict[str, float]:
         """`feature_rank`, `feature_spread`, `drift` (see `embedding_health`) and `probe_accuracy` or `probe_mAP`."""
@@ -94,15 +96,17 @@ class EncoderWatch:
                 "have changed since the run began; start it anew in another --workdir"
             )
         points = principal_points(embeddings)
-        if jax.process_index() == 0:
-            with whole_file(self.folder / f"{step:08d}.npz") as file:
-                np.savez(file, **points._asdict(), groups=self._groups())
+        call_on_main(lambda: self._keep_points(points, step))
         figures = {
             "feature_rank": effective_rank(embeddings),
             "feature_spread": spread(embeddings),
             "drift": drift(start, embeddings),
         }
         return figures if self.probe is None else {**figures, self.probe.figure: self.probe.measured(embeddings)}
+
+    def _keep_points(self, points: Points, step: int) -> None:
+        with whole_file(self.folder / f"{step:08d}.npz") as file:
+            np.savez(file, **points._asdict(), groups=self._groups())
 
     def _groups(self) -> np.ndarray:
         """What colours the picture: the label, else the folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Generator, Iterable
@@ -23,11 +22,12 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
+from beats_jax.inference.job import window_values
 from beats_jax.inference.program import ObjectiveProgram
-from beats_jax.inference.run import run
-from beats_jax.inference.stream import window_batches
+from beats_jax.parallel.exchange import call_on_main, fetch, gather_values
 from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.encoder_watch import start_row, watch_of, watched_points
+from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.prediction import encoded_labels
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, PreparedData
 from beats_jax.pipelines.results import REPORT_FILE, data_facts, read_history, versions
@@ -36,6 +36,7 @@ from beats_jax.pipelines.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training_run import VALIDATION_METRICS
 from beats_jax.pipelines.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
+from beats_jax.training.writers import read_rows
 from beats_jax.weights.bundle import Bundle, Reading, save_bundle
 
 SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from
@@ -47,20 +48,21 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     Returns:
       what metrics.json holds: `steps`, `train_<name>` and `validation_<name>` for every figure, `clips_per_second`.
     """
-    write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
+    call_on_main(lambda: write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n"))
     labels = data.vocabulary.names if LABELED in experiment.objective.roles else ()
     start = starting_point(experiment.model, experiment.audio, labels)
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) or run.watches else None)
     source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
-    model = jax.device_get(weights[experiment.training.select]["model"])
+    model = fetch(weights[experiment.training.select]["model"])
     multi_label = bool(labels) and experiment.data.multi_label
     reading = Reading(experiment.data.heard_seconds, experiment.data.hop_seconds, experiment.data.trim_below_dbfs)
     about = {"licence": start.licence, "reading": reading, "seen": data.seen}
     bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, **about)
-    save_bundle(workdir / "model", bundle)
-    return _write_results(workdir, experiment, data, fitted, command=command)
+    call_on_main(lambda: save_bundle(workdir / "model", bundle))
+    merge_errors(data.errors)
+    return call_on_main(lambda: _write_results(workdir, experiment, data, fitted, command=command))
 
 
 class _Run(Run):
@@ -117,19 +119,19 @@ class _Run(Run):
 
     def evaluation_of(self, rows: Manifest) -> Evaluate:
         """The loop's evaluation on recordings that are held out, and of a joint run's labels among them."""
-        batch_size = self.experiment.data.batch_size
 
         def evaluate(weights: Any, step: int) -> dict[str, float]:
-            sums: dict[str, list[float]] = {}
+            sums: dict[str, np.ndarray] = {}
             program = ObjectiveProgram(self._evaluate, weights, self.experiment.audio)
-            batches = window_batches(rows, self.grid, self.experiment.audio, batch_size, threads=self.reading["threads"])
-            for found in run(program, batches, mesh=self.mesh):
+            window = self.grid.window_samples(self.experiment.audio.sample_rate)
+            for found in window_values(program, rows, self.grid, samples=window, shared=True, **self.reading):
                 self.note_errors(tuple(error for _, error in found.errors))
-                for name, (total, count) in found.values.items():
-                    pair = sums.setdefault(name, [0.0, 0.0])
-                    pair[0] += float(total)
-                    pair[1] += float(count)
-            values: dict[str, float] = {name: total / count for name, (total, count) in sums.items() if count > 0}
+                for name, pair in found.values.items():
+                    sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, np.float64)
+            totals: dict[str, np.ndarray] = {}
+            for own in gather_values(sums):
+                totals |= {name: totals.get(name, np.zeros(2)) + pair for name, pair in own.items()}
+            values: dict[str, float] = {name: float(total / count) for name, (total, count) in totals.items() if count > 0}
             watched = {} if self._watch is None else self._watch(weights, step)
             return values | self._label_figures(weights, rows) | watched
 
@@ -193,7 +195,6 @@ def _write_results(
 
 def _clips_per_second(workdir: Path) -> float | None:
     """Median over the training rows of the log; the first one, which holds the compilation, counts only where it is alone."""
-    lines = (workdir / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
-    rates = [row["timing"]["clips_per_second"] for row in rows]
+    rows = [row for row in read_rows(workdir / "history.jsonl") if row["split"] == "train"]
+    rates = [row["timing"]["clips_per_second"] for row in rows if "clips_per_second" in row.get("timing", {})]
     return statistics.median(rates[1:] or rates) if rates else None

@@ -13,6 +13,7 @@ from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import FilterbankProgram
 from beats_jax.inference.reduce import Moments
+from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.preparation import PreparedData
 from beats_jax.pipelines.workdir import read_json, write_json
 
@@ -27,9 +28,10 @@ def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -
     if experiment.data.statistics == "given":
         return experiment
     path = workdir / STATISTICS_FILE
-    if not path.is_file():
-        write_json(path, training_statistics(experiment, data))
-    found = read_json(path)
+    if not call_on_main(path.is_file):
+        computed = training_statistics(experiment, data)
+        call_on_main(lambda: write_json(path, computed))
+    found = call_on_main(lambda: read_json(path, {"mean": float, "std": float}, remedy="delete it, it is made again"))
     print(f"filterbank of the training rows: mean {found['mean']:.4f}, standard deviation {found['std']:.4f}", flush=True)
     settings = replace(experiment.audio.filterbank, mean=found["mean"], std=found["std"])
     return replace(experiment, audio=replace(experiment.audio, filterbank=settings))

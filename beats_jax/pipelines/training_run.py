@@ -14,6 +14,7 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.objectives.state import with_parameters
+from beats_jax.parallel.exchange import call_on_main, fetch
 from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import RowPredictions, cross_entropy, encoded_labels
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
@@ -32,8 +33,8 @@ VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop e
 def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> Measured:
     """One training run on prepared data and its measurement on the test rows (on the validation rows where there is no test)."""
     require_splits(data.manifest, experiment.training)
-    write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
-    write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n")
+    call_on_main(lambda: write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n"))
+    call_on_main(lambda: write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n"))
     groupings(experiment.evaluation.class_groups, data.vocabulary.names)  # a mistake in them is told before hours of training
     experiment = with_statistics(experiment, data, workdir)
     start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
@@ -42,7 +43,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     chosen, data_config = weights[experiment.training.select], experiment.data
     trained = Bundle(
-        jax.device_get(run.objective.exported(chosen)),
+        fetch(run.objective.exported(chosen)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
@@ -52,7 +53,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
         reading=Reading(data_config.heard_seconds, data_config.hop_seconds, data_config.trim_below_dbfs),
         seen=data.seen,
     )
-    save_bundle(workdir / "model", trained)
+    call_on_main(lambda: save_bundle(workdir / "model", trained))
     measured = run.measure_weights(weights, fitted)
     write_results(workdir, experiment, data, measured, command=command, history=read_history(workdir))
     return measured
@@ -100,7 +101,7 @@ class _Run(Run):
         heard = self.predict(weights[select], val)
         probabilities = heard.probabilities(self.experiment.data.multi_label)
         point = operating_point(self.experiment, val.take(heard.rows), self.data.vocabulary, probabilities)
-        write_operating_point(self.workdir, point)
+        call_on_main(lambda: write_operating_point(self.workdir, point))
         measured = self._measured(weights[select], test, title, point)
         other = "best" if select == "last" else "last"
         same = fitted.best_step == fitted.steps

@@ -66,3 +66,37 @@ def test_strict_raises_and_another_file_is_not_overwritten(tmp_path: Path) -> No
     with pytest.raises(UserError, match="not a list of bad files"):
         ErrorLog(other)
     assert other.read_text() == "date,note\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"file,reason\na.wav\n", b"file,reason\na.wav,b,c\n", b"file,reason\n\xff\xfe.wav,x\n", b'file,reason\n"a"b,c\n', b"",
+     b"file,reason\n" + b"x" * 200_000 + b",y\n", b"file,reason\n\na.wav,b\n"],
+    ids=lambda data: repr(data[:24]),
+)  # fmt: skip
+def test_a_damaged_list_is_named(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "errors.csv"
+    path.write_bytes(damage)
+    with pytest.raises(UserError, match=r"errors\.csv.*move it away") as refusal:
+        ErrorLog(path)
+    assert "\n" not in str(refusal.value)
+    assert path.read_bytes() == damage
+
+
+def test_a_name_that_is_no_utf8_stays_readable(tmp_path: Path) -> None:
+    """What the operating system gives for a file named 62 ff 2e 77 61 76."""
+    log = ErrorLog(tmp_path / "errors.csv")
+    assert log.add("b\udcff.wav", "no\udcffisy")
+    assert log.rows() == [("b\\udcff.wav", "no\\udcffisy")]
+    again = ErrorLog(log.path)
+    assert not again.add("b\udcff.wav", "again")
+    assert rows(log.path)[1:] == [["b\\udcff.wav", "no\\udcffisy"]]
+
+
+def test_a_folder_that_goes_while_it_is_written_is_the_users_to_know(tmp_path: Path) -> None:
+    log = ErrorLog(tmp_path / "run" / "errors.csv")
+    log.path.unlink()
+    with pytest.raises(UserError, match=r"errors\.csv cannot be written: its folder is gone"):
+        log.add("a.wav", "silent")
+    with pytest.raises(UserError, match="cannot be written"):
+        ErrorLog(tmp_path / "run" / "deep" / ("x" * 300) / "errors.csv")

@@ -79,7 +79,8 @@ def test_without_arguments_it_shows_how():
 
 def test_every_stage_of_a_job_on_several_machines_joins_it():
     place = "--coordinator 10.0.0.1:9876 --num-processes 2 --process-id 1"
-    environment = {**os.environ, "PYTHON": "echo", "JOB": place, "LABELLED": "owls", "FINETUNING": "--config.training.max_steps=1"}
+    variables = {"PYTHON": "echo", "JOB": place, "LABELLED": "owls", "FINETUNING": "--config.training.max_steps=1"}
+    environment = {**os.environ, **variables}
     command = ["bash", str(SCRIPT), "recordings", "runs", "--config.data.batch_size=64"]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     stages = [line for line in found.stdout.splitlines() if "beats_jax.train" in line]

@@ -4,6 +4,7 @@ import re
 import socket
 
 import pytest
+from several_processes import end_job, free_port, start_process
 
 from beats_jax.errors import UserError
 from beats_jax.parallel import processes
@@ -51,6 +52,18 @@ def test_launchers_are_recognised_by_the_number_of_their_processes(monkeypatch, 
     calls = joined(monkeypatch)
     start(None, environment)
     assert len(calls) == times
+
+
+def test_what_srun_sets_is_enough():
+    script = (
+        "from beats_jax.parallel import exchange, processes as p; p.start(None); print(exchange.gather_values(p.process_index()))"
+    )
+    shared = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    shared["JAX_COORDINATOR_PORT"] = str(free_port())
+    own = [{"SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)} for index in range(2)]
+    for ended in end_job([start_process(["-c", script], 1, {**shared, **place}) for place in own]):
+        assert ended.status == 0, ended.errors
+        assert "[0, 1]" in ended.output
 
 
 def test_one_process_joins_nobody(monkeypatch):

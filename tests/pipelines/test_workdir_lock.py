@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beats_jax.config import Experiment, to_mapping
+from beats_jax.config import BEATsConfig, Experiment, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.pipelines.evaluation import new_folder
 from beats_jax.pipelines.experiment import run_experiment
@@ -47,12 +47,13 @@ def holder(tmp_path):
 
 def test_a_second_process_is_refused_and_harms_nothing(holder, tmp_path):
     run = tmp_path / "run"
-    write_json(run / EXPERIMENT_FILE, to_mapping(Experiment()))
+    experiment = Experiment(model=BEATsConfig(checkpoint="none"))
+    write_json(run / EXPERIMENT_FILE, to_mapping(experiment))
     (run / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)  # the first one is writing it
     before = {name: (run / name).stat().st_mtime_ns for name in os.listdir(run)}
     who = f"run is in use by process {holder.pid} on {platform.node()} since 20"
     with pytest.raises(UserError, match=who):
-        run_experiment(Experiment(), run, strict=False, command="")
+        run_experiment(experiment, run, strict=False, command="")
     with pytest.raises(UserError, match="is not empty"), new_folder(run):
         pass
     assert {name: (run / name).stat().st_mtime_ns for name in os.listdir(run)} == before

@@ -10,7 +10,7 @@ from pathlib import Path
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import described_folder
-from beats_jax.datasets.sources.named_files import require_some_exist
+from beats_jax.datasets.sources.named_files import require_some_exist, unnamed_notes
 from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
 
@@ -33,4 +33,5 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         [[category] for category in table["category"]],
         groups=list(table["src_file"]),
         metadata={"fold": table["fold"], "target": table["target"]},
+        notes=unnamed_notes(files, path),
     )

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from beats_jax.audio.file_kinds import is_recording_name
+from beats_jax.audio.files import some_names
 from beats_jax.audio.tfds_records import is_present, is_record
 from beats_jax.errors import UserError
 
@@ -73,6 +75,21 @@ class NamedFiles:
                 names = []
             self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
         return self._listed[folder]
+
+
+def unnamed_notes(files: Sequence[str], where: str | Path) -> list[str]:
+    """A sentence on the recordings that lie beside those that a table names and are in no row of it, where there are any."""
+    named = {file for file in files if not is_record(file)}
+    unnamed: list[str] = []
+    for folder in sorted({os.path.dirname(file) for file in named}):
+        try:
+            names = [name for name in os.listdir(folder or ".") if is_recording_name(name)]
+        except OSError:  # its files are absent, which validation lists; or it may be entered and not listed
+            continue
+        unnamed += [path for path in (os.path.join(folder, name) for name in names) if path not in named]
+    if not unnamed:
+        return []
+    return [f"{where}: {len(unnamed)} recordings beside those that it names are in no row: {some_names(sorted(unnamed))}"]
 
 
 def require_some_exist(files: Sequence[str], folders: Sequence[Path], where: str | Path) -> None:

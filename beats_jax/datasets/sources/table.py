@@ -19,7 +19,7 @@ from beats_jax.config.validation import nearest
 from beats_jax.datasets.folds import OWN_GROUPS
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources.columns import NO_TIME, number, with_usual_columns
-from beats_jax.datasets.sources.named_files import NamedFiles, require_some_exist
+from beats_jax.datasets.sources.named_files import NamedFiles, require_some_exist, unnamed_notes
 from beats_jax.datasets.sources.text_table import Table, read_table
 from beats_jax.datasets.splits import normalise_split
 from beats_jax.errors import UserError
@@ -84,7 +84,7 @@ def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: 
         splits=splits,
         groups=table[data.group_column] if data.group_column else None,
         metadata={name: table[name] for name in ("fold", by) if name in table},
-        notes=notes,
+        notes=[*notes, *unnamed_notes(files, origin.name)],
     )
     return manifest if data.multi_label else _without_contradictions(manifest, names, origin)
 

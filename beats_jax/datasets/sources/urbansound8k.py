@@ -12,7 +12,7 @@ from pathlib import Path
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import described_folder
-from beats_jax.datasets.sources.named_files import require_some_exist
+from beats_jax.datasets.sources.named_files import require_some_exist, unnamed_notes
 from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
 
@@ -42,7 +42,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         [[name] for name in table["class"]],
         groups=table["fsID"],
         metadata={"fold": table["fold"], "target": table["classID"], "salience": table["salience"]},
-        notes=_notes(data),
+        notes=[*_notes(data), *unnamed_notes(files, path)],
     )
 
 

@@ -80,3 +80,23 @@ def test_a_monstrous_name_is_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     named = NamedFiles([tmp_path])
     assert named.find("é/" * 60_000 + "x.wav").endswith("x.wav")
+
+
+def test_recordings_that_no_row_names_are_counted(tmp_path: Path) -> None:
+    for name in ("audio/a.wav", "audio/b.wav", "audio/c.FLAC", "audio/._c.wav", "audio/notes.txt", "other/d.wav", "x/e.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("filename,label\na.wav,owl\nx/e.wav,wren\nnowhere/f.wav,owl\n")
+    unnamed = f"{tmp_path}/audio/b.wav, {tmp_path}/audio/c.FLAC"
+    note = f"{tmp_path}/t.csv: 2 recordings beside those that it names are in no row: {unnamed}"
+    assert load_table(tmp_path / "t.csv", DataConfig()).notes == (note,)
+    (tmp_path / "all.csv").write_text("filename,label\na.wav,owl\nb.wav,owl\nc.FLAC,owl\n")
+    assert load_table(tmp_path / "all.csv", DataConfig()).notes == ()
+
+
+def test_names_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        Path(name).touch()
+    Path("t.csv").write_text("filename,label\na.wav,owl\n")
+    assert "1 recordings beside those that it names are in no row: b.wav" in load_table(Path("t.csv"), DataConfig()).notes[0]
