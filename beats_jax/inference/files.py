@@ -54,7 +54,8 @@ def file_rows(
     """
     if not len(files):
         raise UserError("the list of files is empty; give at least one audio file")
-    warn_of_rates(files, program.audio)
+    for note in rate_notes(files, program.audio):
+        warnings.warn(note, stacklevel=3)
     recordings, silent = Recordings.of_files(files), {}
     if trim_below_dbfs:
         recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
@@ -67,16 +68,15 @@ def file_rows(
     return sorted([*heard, *unusable], key=lambda row: row.row)
 
 
-def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
-    """A `UserWarning` where the front-end does not read what the recordings hold, by the headers of the first files."""
+def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:
+    """A sentence where the front-end does not read what the recordings hold, by the headers of files from all over the list."""
     rates: Counter[int] = Counter()
-    for file in files[:HEADERS]:
+    for file in files[:: math.ceil(len(files) / HEADERS) or 1]:
         try:
             rates[audio_info(file).sample_rate] += 1
         except (AudioError, OSError):
             continue  # listed when it is read
-    for line in rate_warnings(rates, audio.filterbank):
-        warnings.warn(line, stacklevel=2)
+    return rate_warnings(rates, audio.filterbank)
 
 
 def trim(

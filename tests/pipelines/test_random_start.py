@@ -46,7 +46,8 @@ def test_large_random_weights_must_be_asked_for(model):
         require_start(Experiment(model=model))
     message = str(caught.value)
     assert f"{round(num_parameters(model) / 1e6)} million parameters" in message
-    assert "name a checkpoint, such as --config.model.checkpoint=" in message and "--config.model.checkpoint=none" in message
+    assert "name a checkpoint, such as --config.model.checkpoint=" in message
+    assert "--config.model.checkpoint=none" in message
     for word in ("none", "None", "a_file.pt"):
         require_start(Experiment(model=replace(model, checkpoint=word)))
 
@@ -78,7 +79,8 @@ def test_the_verb_ends_with_one_line_and_leaves_nothing(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert main(["--config", "finetune", "--config.model.checkpoint=", "--config.data.root=."]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("error: 90 million parameters would start from random weights")
+    assert error.count("\n") == 1
+    assert error.startswith("error: 90 million parameters would start from random weights")
     assert not list(tmp_path.iterdir())
 
 
