@@ -6,9 +6,8 @@ for the others. With one process they return at once and touch no device.
 
 from __future__ import annotations
 
-import itertools
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -18,26 +17,6 @@ from beats_jax.errors import UserError
 from beats_jax.parallel.processes import is_main, process_count
 
 T = TypeVar("T")
-
-
-def local_rows(array: jax.Array) -> np.ndarray:
-    """The rows of a batch that this process gave to `put_batch`, in that order: [B / processes, ...] of a global [B, ...].
-
-    Args:
-      array: split over its first axis as `mesh.batch_sharding` does; the `out_shardings` of a program.
-    Raises:
-      ValueError: it is split otherwise, so that no row belongs to one process.
-    """
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    if array.is_fully_replicated:
-        raise ValueError(f"{array.shape} is replicated over the processes; give its program batch_sharding as out_shardings")
-    parts = {}
-    for shard in array.addressable_shards:
-        if shard.data.shape[1:] != array.shape[1:]:
-            raise ValueError(f"{array.shape} is split over another axis than the first: {array.sharding}")
-        parts[shard.index[0].start or 0] = shard.data
-    return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
 
 
 def fetch(tree: Any) -> Any:
@@ -57,11 +36,6 @@ def gather_values(value: T) -> list[T]:
     if process_count() == 1:
         return [value]
     return [pickle.loads(part) for part in _gather_bytes(pickle.dumps(value))]
-
-
-def gather_rows(array: np.ndarray) -> np.ndarray:
-    """The rows of all processes, one process after the other; a process may have none, but all have the same trailing shape."""
-    return np.concatenate(gather_values(array))
 
 
 def any_process(flag: bool) -> bool:
@@ -118,25 +92,6 @@ def require_same(what: str, value: Any) -> None:
             f"{what}: process {', '.join(other)} differs from process 0 ({there} instead of {here}); "
             "give all processes the same command and the same files"
         )
-
-
-def in_step(batches: Iterable[T], padding: Callable[[], T], expected: int = 0) -> Iterator[T]:
-    """The batches of this process, then padding while another process still has some: all take the same number of steps.
-
-    Args:
-      padding: makes a batch without examples.
-      expected: batches that this process will probably have. Up to the largest expectation of any process nothing is
-        exchanged, beyond it one flag a step (which waits for the computations that are under way).
-    """
-    if process_count() == 1:
-        yield from batches
-        return
-    agreed, stream = max(gather_values(expected)), iter(batches)
-    for step in itertools.count():
-        batch = next(stream, None)
-        if step >= agreed and not any_process(batch is not None):
-            return
-        yield padding() if batch is None else batch
 
 
 def _differing(one: Any, other: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.parallel import exchange, processes
-from beats_jax.parallel.mesh import batch_sharding, local_mesh, make_mesh, put_batch, replicated, state_shardings, to_local
+from beats_jax.parallel.mesh import local_mesh, make_mesh, put_batch, replicated, state_shardings, to_local
 
 
 def main() -> None:
@@ -39,8 +39,7 @@ def arrays(index: int) -> dict[str, object]:
             else jax.sharding.Mesh(devices[order].reshape(2, 2), ("data", "fsdp"))
         )
         batch = put_batch(mesh, {"x": own})["x"]
-        doubled = jax.jit(lambda x: 2 * x, out_shardings=batch_sharding(mesh))(batch)
-        found[f"{name}rows"] = exchange.local_rows(doubled).tolist()
+        found[f"{name}rows"] = [shard.data.tolist() for shard in batch.addressable_shards]
         total = jax.jit(lambda x: x.sum(), out_shardings=replicated(mesh))(batch)
         found[f"{name}total"] = float(total)
     params = {"kernel": np.arange(32.0, dtype=np.float32).reshape(8, 4), "bias": np.arange(3.0, dtype=np.float32)}
@@ -52,14 +51,10 @@ def arrays(index: int) -> dict[str, object]:
     within = jax.sharding.Mesh(devices.reshape(2, 2), ("data", "fsdp"))
     found["local_fsdp"] = own_computation(within, jax.device_put(params, state_shardings(within, params)), own)
     found["fetched"] = {name: value.tolist() for name, value in exchange.fetch(split).items()}
-    try:
-        exchange.local_rows(jax.device_put(np.ones(4), replicated(mesh)))
-    except ValueError as error:
-        found["replicated"] = str(error)
     counted = np.full((2 * index, 2), 2**40 + index, np.int64)
-    found["gathered"] = exchange.gather_rows(counted).tolist()
+    found["gathered"] = [part.tolist() for part in exchange.gather_values(counted)]
     found["precise"] = [part.tolist() for part in exchange.gather_values(np.array([1 / 3 + index]))]
-    found["names"] = exchange.gather_rows(np.array(["é" * 300] if index else ["a", "b"])).tolist()
+    found["names"] = exchange.gather_values("é" * 300 * index)
     return found
 
 
@@ -73,17 +68,12 @@ def own_computation(mesh, params, rows) -> object:
 
 
 def values(index: int) -> dict[str, object]:
-    """Plain values, and steps taken together."""
-    steps = {
-        f"steps_{expected}": list(exchange.in_step(iter(["x"] * (1 + 2 * index)), lambda: "-", expected))
-        for expected in (0, 2, 5)
-    }
+    """Plain values."""
     exchange.barrier()
     return {
         "values": [list(pair) for pair in exchange.gather_values((index, index + 1))],
         "any": [exchange.any_process(index == 1), exchange.any_process(False)],
         "from_main": exchange.call_on_main(lambda: {"of": index}),
-        **steps,
     }
 
 

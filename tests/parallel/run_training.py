@@ -13,7 +13,7 @@ import tiny_problem
 
 from beats_jax.config import TrainingConfig
 from beats_jax.parallel import exchange, processes
-from beats_jax.parallel.mesh import batch_sharding, make_mesh, put_batch
+from beats_jax.parallel.mesh import make_mesh, put_batch, replicated
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
 from beats_jax.training.preemption import Preempted
@@ -37,7 +37,7 @@ def main() -> int:
     mesh = make_mesh(1, 4)
     training = TrainingConfig(learning_rate=0.01, ema_decay=0.9)
     objective = tiny_problem.make_objective(training, total_steps=STEPS, dropout=0.2)
-    predict = jax.jit(objective.predict, out_shardings=batch_sharding(mesh))
+    predict = jax.jit(objective.predict, out_shardings=replicated(mesh))
 
     def batches(start_step):
         for step, batch in enumerate(tiny_problem.batches(start_step), start=start_step + 1):
@@ -48,8 +48,8 @@ def main() -> int:
     def evaluate(weights, step):
         arrays = {name: rows[own] for name, rows in tiny_problem.make_arrays(100).items()}
         with jax.set_mesh(mesh):
-            logits = exchange.gather_rows(exchange.local_rows(predict(weights, put_batch(mesh, arrays))["logits"]))
-        labels = exchange.gather_rows(arrays["labels"])
+            logits = np.asarray(predict(weights, put_batch(mesh, arrays))["logits"])
+        labels = np.concatenate(exchange.gather_values(arrays["labels"]))
         right = float(np.mean(logits.argmax(1) == labels))
         likelihood = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         return {"accuracy": right, "loss": -float(likelihood[np.arange(len(labels)), labels].mean())}

@@ -1,4 +1,4 @@
-"""Two real processes: their places, rows on devices and back, and what they tell each other."""
+"""Two real processes: their places, their rows and weights on devices, and what they tell each other."""
 
 import json
 from pathlib import Path
@@ -25,10 +25,10 @@ def test_every_process_knows_its_place(found):
 
 
 @pytest.mark.parametrize("prefix", ["", "interleaved_"])
-def test_rows_come_back_to_the_process_that_gave_them(found, prefix):
+def test_the_rows_of_a_process_are_on_its_devices(found, prefix):
     for index, part in enumerate(found):
-        own = np.arange(8.0).reshape(4, 2) + 100 * index
-        np.testing.assert_array_equal(part[f"{prefix}rows"], 2 * own)
+        own = (np.arange(8.0).reshape(4, 2) + 100 * index).tolist()
+        assert sorted(part[f"{prefix}rows"]) == [own[:2], own[2:]]
         assert part[f"{prefix}total"] == 2 * 28 + 800
 
 
@@ -36,7 +36,6 @@ def test_parts_on_other_processes_are_fetched(found):
     for part in found:
         assert part["split"]
         assert part["fetched"] == {"kernel": np.arange(32.0).reshape(8, 4).tolist(), "bias": [0, 1, 2]}
-        assert "replicated" in part["replicated"]
 
 
 def test_each_process_computes_alone_with_weights_of_both(found):
@@ -48,11 +47,11 @@ def test_each_process_computes_alone_with_weights_of_both(found):
         assert part["local_fsdp"] == [{"data": 1, "fsdp": 2}, ["fsdp"], expected]
 
 
-def test_rows_of_any_number_and_dtype_are_gathered(found):
+def test_values_of_any_size_and_dtype_are_gathered(found):
     for part in found:
-        assert part["gathered"] == [[2**40 + 1] * 2] * 2
+        assert part["gathered"] == [[], [[2**40 + 1] * 2] * 2]
         assert part["precise"] == [[1 / 3], [1 / 3 + 1]]
-        assert part["names"] == ["a", "b", "é" * 300]
+        assert part["names"] == ["", "é" * 300]
 
 
 def test_values_reach_all(found):
@@ -61,13 +60,6 @@ def test_values_reach_all(found):
         assert part["any"] == [True, False]
         assert part["from_main"] == {"of": 0}
     assert [part["own"] for part in found] == [0, 1]
-
-
-def test_all_take_the_same_number_of_steps(found):
-    first, second = found
-    for expected, steps in ((0, 3), (2, 3), (5, 5)):
-        assert first[f"steps_{expected}"] == ["x"] + ["-"] * (steps - 1)
-        assert second[f"steps_{expected}"] == ["x"] * 3 + ["-"] * (steps - 3)
 
 
 def test_an_error_of_process_0_is_raised_in_all(found):
@@ -86,8 +78,5 @@ def test_one_process_exchanges_nothing():
     assert exchange.gather_values("a") == ["a"]
     assert exchange.call_on_main(lambda: 3) == 3
     assert exchange.main_first(lambda: 4) == 4
-    assert list(exchange.in_step(iter("ab"), lambda: "-", 5)) == ["a", "b"]
-    rows = np.arange(3)
-    np.testing.assert_array_equal(exchange.gather_rows(rows), rows)
     exchange.barrier()
     exchange.require_same("anything", 1)

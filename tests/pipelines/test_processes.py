@@ -1,0 +1,120 @@
+"""Whole runs in two real processes: the figures of one process, every file written once."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from several_processes import end_job, run_job, start_job
+
+RATE, DEVICES = 16_000, 4
+BY_BATCH = ("target_codes", "target_entropy", "predicted_codes", "predicted_entropy", "chance_loss")
+MASKED = {"name": "masked_prediction", "codes": 16, "code_dim": 8, "predictor_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Three classes of 14 clips of one to three seconds; one is broken behind its first second, and its header is right."""
+    root = tmp_path_factory.mktemp("recordings")
+    for number, name in enumerate(("high", "low", "noise")):
+        (root / name).mkdir()
+        for clip in range(14):
+            random = np.random.default_rng([number, clip])
+            sound = 0.1 * random.standard_normal(RATE + RATE * clip // 7)
+            if name != "noise":
+                sound += 0.3 * np.sin(2 * np.pi * (300 if name == "low" else 3000) / RATE * np.arange(len(sound)))
+            soundfile.write(root / name / f"{clip:02d}.flac", sound, RATE)
+    broken = root / "low" / "12.flac"
+    data = bytearray(broken.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
+    broken.write_bytes(data)
+    return root
+
+
+@pytest.fixture(scope="module")
+def configs(tiny_settings, write_config, recordings):
+    """Config files of a supervised and of a masked-prediction run; the rows are read only while training goes on."""
+    source = {"source": "folder", "root": str(recordings), "check": "header", "num_workers": 2}
+    steps = {"max_steps": 6, "evaluate_every_epochs": 1.0, "checkpoint_every_steps": 2, "mesh_fsdp": 4}
+    supervised = tiny_settings(data=source, training={**steps, "select": "best"})
+    masked = tiny_settings(data={**source, "source": "recordings"}, training={**steps, "monitor": "loss", "select": "last"})
+    masked["objective"] = MASKED
+    return {"supervised": write_config(supervised), "masked": write_config(masked)}
+
+
+@pytest.fixture(scope="module")
+def alone(configs, tmp_path_factory):
+    """Both runs in one process."""
+    place = tmp_path_factory.mktemp("alone")
+    return {kind: train(configs[kind], place / kind, 1) for kind in configs}
+
+
+def command(config, workdir):
+    return ["-m", "beats_jax.train", "--config", config, "--workdir", str(workdir)]
+
+
+def train(config, workdir, count):
+    for ended in run_job(command(config, workdir), count, DEVICES // count, timeout=400):
+        assert ended.status == 0, ended.errors
+    return workdir
+
+
+def assert_same_figures(workdir, other):
+    found, expected = (json.loads((place / "metrics.json").read_text()) for place in (workdir, other))
+    assert found.keys() == expected.keys()
+    # those of the codes in single batches depend on which windows share one
+    others = {"clips_per_second", *(f"validation_{name}" for name in BY_BATCH)}
+    for name in expected.keys() - others:
+        assert found[name] == pytest.approx(expected[name], abs=1e-5), name
+
+
+def listed(workdir):
+    with (workdir / "errors.csv").open(newline="") as file:
+        return sorted(tuple(row) for row in csv.reader(file))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["supervised", "masked"])
+def test_two_processes_measure_what_one_does_and_write_once(alone, configs, tmp_path, kind):
+    workdir = train(configs[kind], tmp_path / "run", 2)
+    assert_same_figures(workdir, alone[kind])
+    left = {place: {path.name for path in place.iterdir() if path.name[0] != "."} for place in (workdir, alone[kind])}
+    assert left[workdir] == left[alone[kind]]
+    assert len(list((workdir / "tensorboard").iterdir())) == 1
+    assert listed(workdir) == listed(alone[kind])
+    if kind == "supervised":
+        assert any(file.endswith("low/12.flac") for file, _ in listed(workdir))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["supervised", "masked"])
+def test_killed_processes_go_on_as_one_or_two(alone, configs, tmp_path, kind):
+    workdir = tmp_path / "run"
+    job = start_job(command(configs[kind], workdir), 2, DEVICES // 2)
+    deadline = time.monotonic() + 300
+    while not any((workdir / "checkpoints" / step).is_dir() for step in "234"):
+        assert all(process.poll() is None for process in job), end_job(job)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for process in job:
+        os.kill(process.pid, signal.SIGKILL)
+    end_job(job)
+    assert not (workdir / "metrics.json").exists()
+    assert_same_figures(train(configs[kind], workdir, 2 if kind == "masked" else 1), alone[kind])
+
+
+@pytest.mark.slow
+def test_two_processes_measure_a_run_again(alone, tmp_path):
+    output = tmp_path / "evaluation"
+    argv = ["-m", "beats_jax.evaluate", "--run", str(alone["supervised"]), "--output", str(output)]
+    for ended in run_job(argv, 2, DEVICES // 2):
+        assert ended.status == 0, ended.errors
+    found, expected = (json.loads((place / "metrics.json").read_text()) for place in (output, alone["supervised"]))
+    assert {name: value for name, value in found.items() if name in expected} == pytest.approx(
+        {name: value for name, value in expected.items() if name in found}, abs=1e-5
+    )
+    assert not list(output.glob("errors.process-*"))
