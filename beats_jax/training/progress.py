@@ -80,7 +80,7 @@ def smaller_is_better(monitor: str) -> bool:
 
 
 def _wait(metrics: Sums) -> None:
-    """Waits for a step in Python, where signals are answered; in XLA's own wait they would not be, for as long as a step takes."""
+    """Waits for a step in Python, where signals are answered; in XLA's own wait they are not, however long a step takes."""
     started = time.monotonic()
     arrays: list[Any] = [leaf for leaf in jax.tree.leaves(dict(metrics)) if isinstance(leaf, jax.Array)]
     while not all(array.is_ready() for array in arrays):
