@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from beats_jax.audio.band import rate_warnings
+from beats_jax.audio.files import search_folder
 from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig
