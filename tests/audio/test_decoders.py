@@ -118,6 +118,22 @@ def test_a_streamed_file_is_decoded_once(files, name, monkeypatch):
     assert frames <= 1.05 * SECONDS * RATE
 
 
+def test_vorbis_of_short_and_long_blocks(tmp_path):
+    """Clicks make short blocks, and what follows a seek depends on the block before it."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        sound = 1e-3 * rng.standard_normal(5 * 44_100)
+        sound[rng.integers(0, len(sound), 40 * seed)] = 0.9
+        soundfile.write(tmp_path / "x.ogg", sound, 44_100)
+        whole = io.read(tmp_path / "x.ogg", sample_rate=44_100)
+        np.testing.assert_allclose(whole, soundfile.read(tmp_path / "x.ogg")[0], atol=1e-5)
+        assert io.audio_info(tmp_path / "x.ogg").frames == len(whole) == len(sound)
+        for start in rng.uniform(1.0, 4.9, 20):
+            first = round(start * 44_100)
+            window = io.read(tmp_path / "x.ogg", sample_rate=44_100, start_seconds=start, seconds=0.3)
+            np.testing.assert_allclose(window, whole[first : first + round(0.3 * 44_100)], atol=2e-6)
+
+
 def test_low_bit_rates_settle_before_a_window(tmp_path):
     """MP3 frames refer to bytes of many frames before, Opus to its own past: 25 s at 8 kbit/s."""
     rng = np.random.default_rng(0)
