@@ -230,7 +230,7 @@ class PyAVDecoder:
                 if not end and frame.pts is None:
                     return 0
                 end = (end or self._stamped(frame.pts or 0)) + frame.samples
-        if end and self._joined(end - 1):
+        if not end or self._joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
             return 0
         self._require_promised(end)
         return end

@@ -157,3 +157,15 @@ def test_the_decoder_of_mp3_writes_nothing_to_the_terminal(files, tmp_path, capf
         except io.AudioError:
             continue
     assert capfd.readouterr() == ("", "")
+
+
+def test_real_recordings_are_as_long_as_they_are_counted(shared):
+    found, _ = io.find_audio(shared / "data" / "birds")
+    vorbis, _ = io.find_audio(shared / "data" / "esc10")
+    for path in (*found[:40:2], *vorbis[::20]):
+        info = io.audio_info(path)
+        whole = io.read(path, sample_rate=info.sample_rate)
+        window = io.read(path, sample_rate=info.sample_rate, start_seconds=info.seconds * 0.7, seconds=0.2)
+        first = round(info.seconds * 0.7 * info.sample_rate)
+        assert info.frames == len(whole), path
+        np.testing.assert_allclose(window, whole[first : first + len(window)], atol=2e-6)
