@@ -49,7 +49,7 @@ SOUGHT = {  # codecs whose windows are those of the whole, by container
 RAW = ("mp3", "aac")  # frames without a container
 LARGEST_PADDING = 3 * 1_152  # samples of silence that an MP3 encoder adds at the end
 PROMISE_SLACK = {"asf": 0.25, "matroska": 0.25, "mov": 0.0}  # seconds a duration may be off; others promise nothing
-HOLE_SECONDS = {"flac": 0.0, "ogg": 0.02}  # more than this between two frames is missing sound
+HOLE_FRAMES = {"flac": 0, "ogg": 2_048}  # more than this between two frames is missing sound; 2,048: see `_frames`
 
 
 class PyAVDecoder:
@@ -112,15 +112,16 @@ class PyAVDecoder:
                 if target and not self._seek(container, stream, target):
                     continue
                 try:
-                    for frame in self._frames(container, stream):
+                    for frame in self._frames(container, stream, sought=target > 0):
                         landed, position = position is None, self._placed(frame, position)
                         if landed and position > start:
                             break  # too late: the next target lies before this one
                         yield position, self._samples(frame)
                         position += frame.samples
                     else:
-                        self._require_promised(position or 0)
-                        return
+                        if position is not None:
+                            self._require_promised(position)
+                            return
                 except FFmpegError as error:
                     seconds = (position or 0) / self._rate
                     raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
@@ -146,8 +147,22 @@ class PyAVDecoder:
             return False
         return True
 
-    def _frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
-        """Decoded frames; in a raw stream what cannot be decoded is an error only if sound follows it."""
+    def _frames(self, container: InputContainer, stream: Any, sought: bool) -> Iterator[AudioFrame]:
+        """Decoded frames; of Vorbis after a seek from the first whose time stamp is confirmed by the next.
+
+        FFmpeg misjudges a block whose length changes: of the first after a seek the samples, of others the time stamp.
+        """
+        frames = self._decoded(container, stream)
+        before: AudioFrame | None = None
+        while sought and self._codec == "vorbis" and (frame := next(frames, None)) is not None:
+            if before is not None and before.pts is not None and frame.pts == before.pts + round(before.samples / self._tick):
+                yield from (before, frame)
+                break
+            before = frame
+        yield from frames
+
+    def _decoded(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
+        """Every frame; in a raw stream what cannot be decoded is an error only if sound follows it."""
         from av.error import FFmpegError
 
         failed: FFmpegError | None = None
@@ -167,12 +182,12 @@ class PyAVDecoder:
         """Where a frame begins. Raises `AudioError` where there is sound missing before it."""
         if frame.pts is None and position is None:
             raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
-        if frame.pts is None or (position is not None and self._format not in HOLE_SECONDS):
+        if frame.pts is None or (position is not None and self._format not in HOLE_FRAMES):
             return position or 0
         stamped = self._stamped(frame.pts)
         if position is None:
             return stamped
-        if stamped - position > HOLE_SECONDS[self._format] * self._rate:
+        if stamped - position > HOLE_FRAMES[self._format]:
             hole = f"{position / self._rate:.2f} to {stamped / self._rate:.2f} s"
             raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
         return position
@@ -211,11 +226,11 @@ class PyAVDecoder:
             if not self._seek(container, stream, FAR):
                 return 0
             end = 0
-            for frame in self._frames(container, stream):
+            for frame in self._frames(container, stream, sought=True):
                 if not end and frame.pts is None:
                     return 0
                 end = (end or self._stamped(frame.pts or 0)) + frame.samples
-        if end and self._joined(end - 1):
+        if not end or self._joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
             return 0
         self._require_promised(end)
         return end
@@ -226,7 +241,7 @@ class PyAVDecoder:
         if self._format != "ogg" or self._promise is None or stream.duration is None or not samples:
             return
         lost = self._promise - self._origin - stream.duration
-        if lost > HOLE_SECONDS["ogg"] * self._rate:
+        if lost > HOLE_FRAMES["ogg"]:
             raise AudioError(self._path, f"truncated or damaged: the last {lost / self._rate:.2f} s cannot be decoded")
 
     def _require_promised(self, position: int) -> None:
