@@ -62,11 +62,11 @@ def file_rows(
         recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
         if silent and on_error == "raise":
             raise next(iter(silent.values()))
-    heard = answer_rows(
+    found = answer_rows(
         program, recordings, grid, reducer, batch_size=batch_size, threads=threads, on_error=on_error, skip=silent
     )
     unusable = [Row(row, None, error, math.nan, math.nan) for row, error in silent.items()]
-    return sorted([*heard, *unusable], key=lambda row: row.row)
+    return sorted([*found, *unusable], key=lambda row: row.row)
 
 
 def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:
