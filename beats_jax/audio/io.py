@@ -212,19 +212,20 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
             mono = block.mean(axis=1, dtype=np.float32) if channel == "mean" else block[:, int(channel)]
             largest = np.abs(mono).max(initial=0)  # NaN where one is
         if not largest <= LARGEST_SAMPLE:
-            raise AudioError(path, _unusable(mono, position, info.sample_rate))
+            bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
+            if bad:  # what comes before the damage is sound
+                yield np.ascontiguousarray(mono[:bad])
+            raise AudioError(path, _unusable(float(mono[bad]), (position + bad) / info.sample_rate))
         position += len(mono)
         yield np.ascontiguousarray(mono)
 
 
-def _unusable(mono: np.ndarray, position: int, rate: int) -> str:
-    """The reason for the first sample that no sound can have."""
-    bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
-    seconds = (position + bad) / rate
-    if not np.isfinite(mono[bad]):
+def _unusable(sample: float, seconds: float) -> str:
+    """The reason for a sample that no sound can have."""
+    if not math.isfinite(sample):
         return f"NaN or infinite samples, first at {seconds:.3f} s"
     return (
-        f"sample {mono[bad]:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
+        f"sample {sample:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
     )
 
 
