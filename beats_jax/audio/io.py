@@ -224,9 +224,7 @@ def _unusable(sample: float, seconds: float) -> str:
     """The reason for a sample that no sound can have."""
     if not math.isfinite(sample):
         return f"NaN or infinite samples, first at {seconds:.3f} s"
-    return (
-        f"sample {sample:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
-    )
+    return f"sample {sample:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
 
 
 def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioError:

@@ -6,9 +6,10 @@ import pytest
 from tiny_beats import TINY_BEATS
 
 from beats_jax.command_line import read_experiment
-from beats_jax.config import ASTConfig, BEATsConfig, EATConfig, Experiment, TrainingConfig
+from beats_jax.config import ASTConfig, BEATsConfig, DataConfig, EATConfig, Experiment, TrainingConfig
 from beats_jax.config.validation import experiment_from_mapping
 from beats_jax.errors import UserError
+from beats_jax.pipelines.experiment import run_experiment
 from beats_jax.pipelines.random_start import MOST_RANDOM_PARAMETERS, num_parameters, require_start
 
 
@@ -91,3 +92,10 @@ def test_every_recipe_may_start():
         for word in {"", words.get(name, "")}:
             require_start(read_experiment(name + word, []))
     assert experiment_from_mapping({"model": {"checkpoint": ""}}).model.starts_at_random
+
+
+def test_a_missing_checkpoint_is_named_before_recordings_are_looked_at(tmp_path):
+    data = DataConfig(root=str(tmp_path / "no recordings either"))
+    experiment = Experiment(model=BEATsConfig(checkpoint=str(tmp_path / "none.pt")), data=data)
+    with pytest.raises(UserError, match=r"none\.pt' is not there"):
+        run_experiment(experiment, tmp_path / "run", strict=False, command="a test")
