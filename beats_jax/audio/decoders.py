@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beats_jax.audio.byte_ranges import ByteRanges
 from beats_jax.audio.containers import SoundStream, inspect
-from beats_jax.audio.pyav_decoder import open_pyav
+from beats_jax.audio.pyav_decoder import PyAVDecoder
 from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
 from beats_jax.audio.soundfile_decoder import open_soundfile
 from beats_jax.audio.tfds_records import is_record, open_record
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+FORMATS = "mp3,aac,mov,flac,ogg,asf,matroska,wav,w64,caf,aiff,au,amr,wv,tta,ape,nistsphere"  # no playlists: they open other files
 NO_SAMPLES = "no samples: there is a header but no sound"
 
 
@@ -43,6 +49,32 @@ def _decoder(path: Path, stack: ExitStack) -> Decoder:
         except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
             pass
     return stack.enter_context(open_pyav(path, first))
+
+
+@contextmanager
+def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
+    """Opens the bytes of `path`, which must exist, that `stream` names.
+
+    Raises:
+      AudioError: FFmpeg does not know the format, or the file has no audio track.
+    """
+    import av
+    from av.error import FFmpegError
+
+    # tags that are not UTF-8; PyAV 19 takes them without being told to, and no longer has the argument
+    latin_1: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    with ExitStack() as stack:
+
+        def reopen() -> InputContainer:
+            # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
+            file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
+            try:
+                opened = av.open(file, mode="r", options={"format_whitelist": FORMATS}, **latin_1)
+            except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
+                raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
+            return stack.enter_context(opened)
+
+        yield PyAVDecoder(path, reopen, stream.promise)
 
 
 class ChainDecoder:

@@ -15,22 +15,19 @@ Facts handled here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.byte_ranges import ByteRanges
-from beats_jax.audio.containers import SoundStream
 from beats_jax.audio.recording import BLOCK_FRAMES, END, AudioError, AudioInfo
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import InputContainer
 
-FORMATS = "mp3,aac,mov,flac,ogg,asf,matroska,wav,w64,caf,aiff,au,amr,wv,tta,ape,nistsphere"  # no playlists: they open other files
 # decoded before a window; measured: Opus at 8 kbit/s is 1e-4 off after 1 s, 0 after 5; MP3 at 8 kbit/s 0.4 after 0.2 s, 0 after 1
 MEMORY_SECONDS = {"opus": 5.0, "mp3": 1.0, "mp3float": 1.0, "vorbis": 0.5}
 LOSSLESS_MEMORY = 0.1  # none; for seeks that land a little late
@@ -286,29 +283,3 @@ def _float32(parts: list[np.ndarray]) -> np.ndarray:
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.itemsize))
     return values.astype(np.float32)
-
-
-@contextmanager
-def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
-    """Opens the bytes of `path`, which must exist, that `stream` names.
-
-    Raises:
-      AudioError: FFmpeg does not know the format, or the file has no audio track.
-    """
-    import av
-    from av.error import FFmpegError
-
-    # tags that are not UTF-8; PyAV 19 takes them without being told to, and no longer has the argument
-    latin_1: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-    with ExitStack() as stack:
-
-        def reopen() -> InputContainer:
-            # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
-            file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
-            try:
-                opened = av.open(file, mode="r", options={"format_whitelist": FORMATS}, **latin_1)
-            except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
-                raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
-            return stack.enter_context(opened)
-
-        yield PyAVDecoder(path, reopen, stream.promise)
