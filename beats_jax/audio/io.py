@@ -9,8 +9,8 @@ resampled together with its surroundings, so that it equals the same slice of th
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,7 @@ from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decod
 from beats_jax.audio.resampling import native_range, resample, resample_stream, resampled_length
 from beats_jax.audio.tfds_records import is_present, is_record, record_bytes
 from beats_jax.errors import UserError
+from beats_jax.files import write_bytes
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -166,7 +167,7 @@ def raw_blocks(path: AnyPath) -> Iterator[bytes]:
 
 
 def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Writes a WAV file under a temporary name and renames it.
+    """Writes a WAV file, whole or not at all.
 
     Integers are the nearest to x * 2**(bits - 1), clipped, so that reading a file and writing it again changes nothing.
 
@@ -175,6 +176,7 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
       subtype: PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT or DOUBLE.
     Raises:
       ValueError: unknown subtype, or NaN or infinity in a waveform for an integer subtype.
+      UserError: it cannot be written.
     """
     bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0, "DOUBLE": 0}
     if subtype not in bits:
@@ -186,14 +188,9 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
         scale = 2.0 ** (bits[subtype] - 1)
         integers = np.clip(np.rint(waveform.astype(np.float64) * scale), -scale, scale - 1).astype(np.int64)
         waveform = (integers << (32 - bits[subtype])).astype(np.int32)  # libsndfile keeps the upper bits
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            soundfile.write(file, waveform, sample_rate, subtype=subtype, format="WAV")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    encoded = io.BytesIO()
+    soundfile.write(encoded, waveform, sample_rate, subtype=subtype, format="WAV")
+    write_bytes(path, encoded.getvalue())
 
 
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
