@@ -8,7 +8,10 @@ from tiny_beats import TINY_BEATS
 from beats_jax.audio.io import read, write_wav
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.job import batch_samples
 from beats_jax.inference.model import Model
+from beats_jax.inference.stream import Recordings
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.tree import unflatten
@@ -82,3 +85,10 @@ def test_wrong_files_are_named(model, tmp_path, files, words):
 def test_an_empty_folder_is_refused(model, tmp_path):
     with pytest.raises(UserError, match="holds no recordings"):
         model.embed_files(tmp_path)
+
+
+def test_the_length_of_batches_is_that_of_the_longest_file_and_no_more_than_a_window(folder):
+    recordings = Recordings.of_files([folder / f"{name}.wav" for name in "abcd"])
+    assert batch_samples(recordings, Grid(10.0), RATE) == round(1.3 * RATE)
+    assert batch_samples(recordings, Grid(0.5), RATE) == 8000
+    assert batch_samples(Recordings.of_files([folder / "d.wav"]), Grid(0.5), RATE) == 8000
