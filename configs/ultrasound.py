@@ -1,9 +1,9 @@
 """Sounds above human hearing (bats, rodents, toothed whales): a front-end of their own and a small encoder from random weights.
 
 Command:  python -m beats_jax.train --config configs/ultrasound.py --config.data.root=recordings --workdir runs/bats
-          configs/ultrasound.py:384000     another rate in Hz: sound up to half of it; frames and windows are shorter in proportion
-Data:     a folder with one folder per class, or a table as for configs/finetune.py; its columns start and end may cut the calls
-          out of long recordings (--config.data.start_column=start --config.data.end_column=end).
+          configs/ultrasound.py:384000     another rate in Hz: sound up to half of it; frames and windows shrink in proportion
+Data:     a folder with one folder per class, or a table as for configs/finetune.py; its columns start and end cut the calls out
+          of long recordings.
 Why:      published encoders read 16 kHz, which is nothing above 8 kHz: of a bat's call no trace is left. Their frames of 25 ms
           are longer than most such calls. Here frames of 512 samples (2 ms at 256 kHz) carry 64 bands above 10 kHz, and a
           window of 0.1 s holds a call or two. docs/frequencies.md has figures.

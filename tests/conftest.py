@@ -19,6 +19,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many mutated files `-m mutations` gives to each reader."""
+    parser.addoption("--mutations", type=int, default=2000)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with `golden/` and `data/` (environment variable BEATS_JAX_TEST_DATA); the test is skipped where it is unset."""

@@ -42,7 +42,7 @@ def band_hz(config: FilterbankConfig) -> tuple[float, float]:
 
 def empty_bands(config: FilterbankConfig) -> np.ndarray:
     """bool [M]: mel bands whose triangle lies between two bins of the FFT, so that they are the same for every sound."""
-    return ~mel_matrix(config).any(axis=0)
+    return ~np.any(mel_matrix(config), axis=0)
 
 
 def unreached_share(sample_rate: int, config: FilterbankConfig) -> float:

@@ -9,24 +9,22 @@ resampled together with its surroundings, so that it equals the same slice of th
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from beats_jax.audio.chain import ChainDecoder
-from beats_jax.audio.containers import inspect
+from beats_jax.audio.decoders import NO_SAMPLES, open_decoder
 from beats_jax.audio.files import AUDIO_SUFFIXES, find_audio
-from beats_jax.audio.pyav_decoder import open_pyav
 from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
-from beats_jax.audio.soundfile_decoder import open_soundfile
-from beats_jax.audio.tfds_records import is_present, is_record, open_record, record_bytes
+from beats_jax.audio.resampling import native_range, resample, resample_stream, resampled_length
+from beats_jax.audio.tfds_records import is_present, is_record, record_bytes
 from beats_jax.errors import UserError
+from beats_jax.files import write_bytes
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -44,23 +42,20 @@ __all__ = [
     "write_wav",
 ]
 
-NO_SAMPLES = "no samples: there is a header but no sound"
 LARGEST_SAMPLE = 2.0**16  # full scale is 1; floats in the scale of 16 bit integers pass here and are named by `survey`
 RAW_BLOCK_BYTES = 1 << 20
-RESAMPLER_MARGIN = 256  # samples at the lower of both rates; measured: from 128 on the difference is below 2e-6
 
 
 def audio_info(path: AnyPath) -> AudioInfo:
-    """Rate, channels, and the length that decoding gives, which of compressed files is asked of their end and not of the header.
+    """Rate, channels, and the length that decoding gives, which a compressed file's header only estimates.
 
-    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek and their last frames (milliseconds; MP3 and AAC are gone
-    through without decoding, Ogg is searched for joined streams). WMA, Matroska and MP3 files joined behind a header that counts
-    only the first: all is decoded, about 1 s for 20 minutes.
+    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek to the last frame (milliseconds; MP3 and AAC are gone through
+    without decoding, Ogg is searched for joined streams). Others (WMA, Matroska): all is decoded, 1 s for 20 minutes.
 
     Raises:
       AudioError: missing, empty, unreadable, no samples, or a container that holds less than it promises, where that shows.
     """
-    with _open(path) as decoder, surprises_named(path, "decoded"):
+    with open_decoder(path) as decoder, surprises_named(path, "decoded"):
         info = decoder.counted()
         if info.frames <= 0:
             raise AudioError(path, NO_SAMPLES)
@@ -70,7 +65,7 @@ def audio_info(path: AnyPath) -> AudioInfo:
 def read(
     path: AnyPath, *, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None, channel: str = "mean"
 ) -> np.ndarray:
-    """Reads a window of a recording. Only the window (and about 20 ms around it) is decoded and held where the format allows it.
+    """Reads a window of a recording. Only it, and what codec and resampler need around it, is decoded where the format allows it.
 
     Args:
       sample_rate: rate of the result in Hz; the file may have any.
@@ -89,17 +84,17 @@ def read(
     path = Path(path)
     first = round(start_seconds * sample_rate)
     last = END if seconds is None else first + round(seconds * sample_rate)
-    with _open(path) as decoder:
+    with open_decoder(path) as decoder:
         native_rate = decoder.info.sample_rate
-        start, stop = _native_range(first, last, native_rate, sample_rate)
+        start, stop = native_range(first, last, native_rate, sample_rate)
         blocks = list(_mono_blocks(path, decoder, start, stop, channel))
         native = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
         if len(native) < stop - start:  # the end of the sound
             last = min(last, resampled_length(start + len(native), native_rate, sample_rate) if len(native) else 0)
         if first >= last:
             raise _past_the_end(path, decoder, start_seconds)
-    offset = start * sample_rate // native_rate  # whole, see _native_range
-    return _resample(native, native_rate, sample_rate)[first - offset : last - offset]
+    offset = start * sample_rate // native_rate  # whole, see native_range
+    return resample(native, native_rate, sample_rate)[first - offset : last - offset]
 
 
 def stream(
@@ -155,7 +150,7 @@ def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInf
     """
     _require_request(1, channel=channel)
     path = Path(path)
-    with _open(path) as decoder:
+    with open_decoder(path) as decoder:
         with surprises_named(path, "decoded"):
             info = decoder.counted()
         yield info, _mono_blocks(path, decoder, 0, END, channel)
@@ -172,7 +167,7 @@ def raw_blocks(path: AnyPath) -> Iterator[bytes]:
 
 
 def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Writes a WAV file under a temporary name and renames it.
+    """Writes a WAV file, whole or not at all.
 
     Integers are the nearest to x * 2**(bits - 1), clipped, so that reading a file and writing it again changes nothing.
 
@@ -181,6 +176,7 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
       subtype: PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT or DOUBLE.
     Raises:
       ValueError: unknown subtype, or NaN or infinity in a waveform for an integer subtype.
+      UserError: it cannot be written.
     """
     bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0, "DOUBLE": 0}
     if subtype not in bits:
@@ -192,46 +188,9 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
         scale = 2.0 ** (bits[subtype] - 1)
         integers = np.clip(np.rint(waveform.astype(np.float64) * scale), -scale, scale - 1).astype(np.int64)
         waveform = (integers << (32 - bits[subtype])).astype(np.int32)  # libsndfile keeps the upper bits
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            soundfile.write(file, waveform, sample_rate, subtype=subtype, format="WAV")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def resampled_length(frames: int, native_rate: int, sample_rate: int) -> int:
-    """Samples that soxr makes of `frames`: frames * sample_rate / native_rate, halves rounded up."""
-    return (2 * frames * sample_rate + native_rate) // (2 * native_rate)
-
-
-@contextmanager
-def _open(path: AnyPath) -> Iterator[Decoder]:
-    """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
-    path = Path(path)
-    with ExitStack() as stack:
-        with surprises_named(path, "opened"):
-            decoder = _decoder(path, stack)
-        if decoder.info.exact_length and decoder.info.frames <= 0:
-            raise AudioError(path, NO_SAMPLES)
-        yield decoder
-
-
-def _decoder(path: Path, stack: ExitStack) -> Decoder:
-    if is_record(path):
-        return stack.enter_context(open_record(path))
-    contents = inspect(path)
-    first, *others = contents.streams
-    if others:
-        return ChainDecoder(path, contents.streams)
-    if contents.uncompressed:
-        try:
-            return stack.enter_context(open_soundfile(path))
-        except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
-            pass
-    return stack.enter_context(open_pyav(path, first))
+    encoded = io.BytesIO()
+    soundfile.write(encoded, waveform, sample_rate, subtype=subtype, format="WAV")
+    write_bytes(path, encoded.getvalue())
 
 
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
@@ -250,20 +209,19 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
             mono = block.mean(axis=1, dtype=np.float32) if channel == "mean" else block[:, int(channel)]
             largest = np.abs(mono).max(initial=0)  # NaN where one is
         if not largest <= LARGEST_SAMPLE:
-            raise AudioError(path, _unusable(mono, position, info.sample_rate))
+            bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
+            if bad:  # what comes before the damage is sound
+                yield np.ascontiguousarray(mono[:bad])
+            raise AudioError(path, _unusable(float(mono[bad]), (position + bad) / info.sample_rate))
         position += len(mono)
         yield np.ascontiguousarray(mono)
 
 
-def _unusable(mono: np.ndarray, position: int, rate: int) -> str:
-    """The reason for the first sample that no sound can have."""
-    bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
-    seconds = (position + bad) / rate
-    if not np.isfinite(mono[bad]):
+def _unusable(sample: float, seconds: float) -> str:
+    """The reason for a sample that no sound can have."""
+    if not math.isfinite(sample):
         return f"NaN or infinite samples, first at {seconds:.3f} s"
-    return (
-        f"sample {mono[bad]:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
-    )
+    return f"sample {sample:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
 
 
 def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioError:
@@ -274,47 +232,19 @@ def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioEr
     return AudioError(path, f"window starts at {start_seconds:g} s, past the end at {info.seconds:g} s")
 
 
-def _native_range(first: int, last: int, native_rate: int, sample_rate: int) -> tuple[int, int]:
-    """Native frames needed for samples first..last of the resampled file; `END` to its end.
-
-    The start is a multiple of native_rate / gcd, where a native frame and a resampled one coincide: there the resampler's phase
-    is that of the whole file. Both sides get the length of the resampler's filter more.
-    """
-    if native_rate == sample_rate:
-        return first, last
-    step = native_rate // math.gcd(native_rate, sample_rate)
-    margin = math.ceil(RESAMPLER_MARGIN * max(1.0, native_rate / sample_rate))
-    start = max(0, first * native_rate // sample_rate - margin) // step * step
-    return start, END if last == END else -(-last * native_rate // sample_rate) + margin
-
-
-def _resample(waveform: np.ndarray, native_rate: int, sample_rate: int) -> np.ndarray:
-    return waveform if native_rate == sample_rate else soxr.resample(waveform, native_rate, sample_rate)
-
-
 def _resampled_blocks(path: Path, sample_rate: int, channel: str, first: int = 0, last: int = END) -> Iterator[np.ndarray]:
     """Yields samples first..last of the file at `sample_rate`, block by block; equal to resampling the whole in one call."""
-    with _open(path) as decoder:
+    with open_decoder(path) as decoder:
         native_rate = decoder.info.sample_rate
-        start, stop = _native_range(first, last, native_rate, sample_rate)
-        position = start * sample_rate // native_rate  # whole, see _native_range
-        for block in _resample_stream(_mono_blocks(path, decoder, start, stop, channel), native_rate, sample_rate):
+        start, stop = native_range(first, last, native_rate, sample_rate)
+        position = start * sample_rate // native_rate  # whole, see native_range
+        for block in resample_stream(_mono_blocks(path, decoder, start, stop, channel), native_rate, sample_rate):
             kept = block[max(0, first - position) : max(0, last - position)]
             position += len(block)
             if len(kept):
                 yield kept
         if position <= first:
             raise _past_the_end(path, decoder, first / sample_rate)
-
-
-def _resample_stream(blocks: Iterator[np.ndarray], native_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    if native_rate == sample_rate:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(native_rate, sample_rate, 1, dtype="float32")
-    for block in blocks:
-        yield resampler.resample_chunk(block)
-    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _windows(

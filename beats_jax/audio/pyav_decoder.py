@@ -15,22 +15,19 @@ Facts handled here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.byte_ranges import ByteRanges
-from beats_jax.audio.containers import SoundStream
 from beats_jax.audio.recording import BLOCK_FRAMES, END, AudioError, AudioInfo
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import InputContainer
 
-FORMATS = "mp3,aac,mov,flac,ogg,asf,matroska,wav,w64,caf,aiff,au,amr,wv,tta,ape,nistsphere"  # no playlists: they open other files
 # decoded before a window; measured: Opus at 8 kbit/s is 1e-4 off after 1 s, 0 after 5; MP3 at 8 kbit/s 0.4 after 0.2 s, 0 after 1
 MEMORY_SECONDS = {"opus": 5.0, "mp3": 1.0, "mp3float": 1.0, "vorbis": 0.5}
 LOSSLESS_MEMORY = 0.1  # none; for seeks that land a little late
@@ -48,12 +45,8 @@ SOUGHT = {  # codecs whose windows are those of the whole, by container
 }
 RAW = ("mp3", "aac")  # frames without a container
 LARGEST_PADDING = 3 * 1_152  # samples of silence that an MP3 encoder adds at the end
-PROMISE_SLACK = {
-    "asf": 0.25,
-    "matroska": 0.25,
-    "mov": 0.0,
-}  # seconds by which a duration may be off; other durations promise nothing
-HOLE_SECONDS = {"flac": 0.0, "ogg": 0.02}  # more than this between two frames is missing sound
+PROMISE_SLACK = {"asf": 0.25, "matroska": 0.25, "mov": 0.0}  # seconds a duration may be off; others promise nothing
+HOLE_FRAMES = {"flac": 0, "ogg": 2_048}  # more than this between two frames is missing sound; 2,048: see `_frames`
 
 
 class PyAVDecoder:
@@ -116,15 +109,16 @@ class PyAVDecoder:
                 if target and not self._seek(container, stream, target):
                     continue
                 try:
-                    for frame in self._frames(container, stream):
+                    for frame in self._frames(container, stream, sought=target > 0):
                         landed, position = position is None, self._placed(frame, position)
                         if landed and position > start:
                             break  # too late: the next target lies before this one
                         yield position, self._samples(frame)
                         position += frame.samples
                     else:
-                        self._require_promised(position or 0)
-                        return
+                        if position is not None:
+                            self._require_promised(position)
+                            return
                 except FFmpegError as error:
                     seconds = (position or 0) / self._rate
                     raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
@@ -150,8 +144,22 @@ class PyAVDecoder:
             return False
         return True
 
-    def _frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
-        """Decoded frames; in a raw stream what cannot be decoded is an error only if sound follows it."""
+    def _frames(self, container: InputContainer, stream: Any, sought: bool) -> Iterator[AudioFrame]:
+        """Decoded frames; of Vorbis after a seek from the first whose time stamp is confirmed by the next.
+
+        FFmpeg misjudges a block whose length changes: of the first after a seek the samples, of others the time stamp.
+        """
+        frames = self._decoded(container, stream)
+        before: AudioFrame | None = None
+        while sought and self._codec == "vorbis" and (frame := next(frames, None)) is not None:
+            if before is not None and before.pts is not None and frame.pts == before.pts + round(before.samples / self._tick):
+                yield from (before, frame)
+                break
+            before = frame
+        yield from frames
+
+    def _decoded(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
+        """Every frame; in a raw stream what cannot be decoded is an error only if sound follows it."""
         from av.error import FFmpegError
 
         failed: FFmpegError | None = None
@@ -171,12 +179,12 @@ class PyAVDecoder:
         """Where a frame begins. Raises `AudioError` where there is sound missing before it."""
         if frame.pts is None and position is None:
             raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
-        if frame.pts is None or (position is not None and self._format not in HOLE_SECONDS):
+        if frame.pts is None or (position is not None and self._format not in HOLE_FRAMES):
             return position or 0
         stamped = self._stamped(frame.pts)
         if position is None:
             return stamped
-        if stamped - position > HOLE_SECONDS[self._format] * self._rate:
+        if stamped - position > HOLE_FRAMES[self._format]:
             hole = f"{position / self._rate:.2f} to {stamped / self._rate:.2f} s"
             raise AudioError(self._path, f"cannot be decoded whole: the sound from {hole} is missing")
         return position
@@ -215,26 +223,22 @@ class PyAVDecoder:
             if not self._seek(container, stream, FAR):
                 return 0
             end = 0
-            for frame in self._frames(container, stream):
+            for frame in self._frames(container, stream, sought=True):
                 if not end and frame.pts is None:
                     return 0
                 end = (end or self._stamped(frame.pts or 0)) + frame.samples
-        if end and self._joined(end - 1):
+        if not end or self._joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
             return 0
         self._require_promised(end)
         return end
 
     def _require_last_page(self, stream: Any) -> None:
         """FFmpeg passes over an Ogg page whose checksum is wrong; of the last one only the duration shows it."""
-        if (
-            self._format != "ogg"
-            or self._promise is None
-            or self._codec not in (*SOUGHT["ogg"], "flac")
-            or stream.duration is None
-        ):
+        samples = self._codec in (*SOUGHT["ogg"], "flac")  # what the positions of its pages count
+        if self._format != "ogg" or self._promise is None or stream.duration is None or not samples:
             return
         lost = self._promise - self._origin - stream.duration
-        if lost > HOLE_SECONDS["ogg"] * self._rate:
+        if lost > HOLE_FRAMES["ogg"]:
             raise AudioError(self._path, f"truncated or damaged: the last {lost / self._rate:.2f} s cannot be decoded")
 
     def _require_promised(self, position: int) -> None:
@@ -279,27 +283,3 @@ def _float32(parts: list[np.ndarray]) -> np.ndarray:
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.itemsize))
     return values.astype(np.float32)
-
-
-@contextmanager
-def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
-    """Opens the bytes of `path`, which must exist, that `stream` names.
-
-    Raises:
-      AudioError: FFmpeg does not know the format, or the file has no audio track.
-    """
-    import av
-    from av.error import FFmpegError
-
-    with ExitStack() as stack:
-
-        def reopen() -> InputContainer:
-            # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
-            file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
-            try:
-                opened = av.open(file, mode="r", metadata_errors="replace", options={"format_whitelist": FORMATS})
-            except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
-                raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
-            return stack.enter_context(opened)
-
-        yield PyAVDecoder(path, reopen, stream.promise)

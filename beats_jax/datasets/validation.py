@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -67,8 +67,6 @@ def validate(
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
-    from beats_jax.audio.band import band_warnings  # which imports jax: worker processes of the loader do without
-
     errors: list[AudioError] = []
 
     def note(error: AudioError) -> None:
@@ -89,23 +87,27 @@ def validate(
     if data.trim_below_dbfs:
         manifest = _trimmed(manifest, *found.sound[:, file_of_row])
     alike, unsought = _copies(found, audio.channel)
-    content = _shared_content(found.content, alike)
-    facts = {"seconds": found.seconds, "content": content, "file_hash": found.content}
+    facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
     manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
-        first = f"; the first error: {errors[0]}" if errors else ""
-        raise UserError(f"none of the {len(files)} files can be used{first}")
-    given = manifest.labels.counts()
-    rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
-    notes = (*manifest.notes, *unsought, *band_warnings(rates, audio.filterbank))
-    manifest = replace(manifest.take(good), errors=(), notes=notes)
-    if lost := sorted(given.keys() - manifest.labels.counts().keys()):
-        manifest = manifest.with_notes(f"{len(lost)} classes have no usable recording and are gone: {some(lost)}")
+        raise UserError(f"none of the {len(files)} files can be used{f'; the first error: {errors[0]}' if errors else ''}")
+    manifest = _usable(manifest, good, found, audio, unsought)
     require_classes(manifest, data.multi_label, min_classes)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
     )
+
+
+def _usable(manifest: Manifest, good: np.ndarray, found: Found, audio: AudioConfig, notes: Sequence[str]) -> Manifest:
+    """The good rows (bool [N]), with further notes: on the front-end, and on classes that have lost all their rows."""
+    from beats_jax.audio.band import band_warnings  # which imports jax: worker processes of the loader do without
+
+    kept = replace(manifest.take(good), errors=())
+    rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
+    lost = sorted(manifest.labels.counts().keys() - kept.labels.counts().keys())
+    gone = [f"{len(lost)} classes have no usable recording and are gone: {some(lost)}"] if lost else []
+    return kept.with_notes(*notes, *band_warnings(rates, audio.filterbank), *gone)
 
 
 def require_classes(manifest: Manifest, multi_label: bool, min_classes: int) -> None:

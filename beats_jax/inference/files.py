@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from beats_jax.audio.band import rate_warnings
-from beats_jax.audio.io import AudioError, audio_info, find_audio
+from beats_jax.audio.files import search_folder
+from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
@@ -54,29 +55,29 @@ def file_rows(
     """
     if not len(files):
         raise UserError("the list of files is empty; give at least one audio file")
-    warn_of_rates(files, program.audio)
+    for note in rate_notes(files, program.audio):
+        warnings.warn(note, stacklevel=3)
     recordings, silent = Recordings.of_files(files), {}
     if trim_below_dbfs:
         recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
         if silent and on_error == "raise":
             raise next(iter(silent.values()))
-    heard = answer_rows(
+    found = answer_rows(
         program, recordings, grid, reducer, batch_size=batch_size, threads=threads, on_error=on_error, skip=silent
     )
     unusable = [Row(row, None, error, math.nan, math.nan) for row, error in silent.items()]
-    return sorted([*heard, *unusable], key=lambda row: row.row)
+    return sorted([*found, *unusable], key=lambda row: row.row)
 
 
-def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
-    """A `UserWarning` where the front-end does not read what the recordings hold, by the headers of the first files."""
+def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:
+    """A sentence where the front-end does not read what the recordings hold, by the headers of files from all over the list."""
     rates: Counter[int] = Counter()
-    for file in files[:HEADERS]:
+    for file in files[:: math.ceil(len(files) / HEADERS) or 1]:
         try:
             rates[audio_info(file).sample_rate] += 1
         except (AudioError, OSError):
             continue  # listed when it is read
-    for line in rate_warnings(rates, audio.filterbank):
-        warnings.warn(line, stacklevel=2)
+    return rate_warnings(rates, audio.filterbank)
 
 
 def trim(
@@ -156,14 +157,15 @@ def embed_files(
       pooling, layer: as in `Model.embed`.
     Returns:
       columns file, start, end (seconds; the last window ends where the sound ends), embedding (float32 [D]). A file that
-      cannot be read to its end has a row of NaN that starts where reading stopped; `attrs["errors"]` holds the reasons by file.
+      cannot be read to its end has a row of NaN that starts where reading stopped; `attrs["errors"]` holds the reasons by file,
+      `attrs["notes"]` what else lies in the folder.
     Raises:
       UserError: no recordings, or an unknown pooling or layer.
     """
     import pandas as pd
 
     model.require_pooling(pooling, layer)
-    names, unusable = recordings_of(files)
+    names, left_out = recordings_of(files)
     grid = model.grid(window_seconds, hop_seconds)
     if window_seconds is None:
         found = file_vectors(model, names, pooling=pooling, layer=layer, grid=grid, batch_size=batch_size)
@@ -175,7 +177,8 @@ def embed_files(
     nothing = np.full(model.num_features, np.nan, np.float32)
     rows = list(_table_rows(names, found, pieces, nothing))
     table = pd.DataFrame(rows, columns=["file", "start", "end", "embedding"])
-    table.attrs["errors"] = unusable | {names[row.row]: row.error.reason for row in found if row.error}
+    unread = {names[row.row]: row.error.reason for row in found if row.error}
+    table.attrs |= {**left_out, "errors": left_out["errors"] | unread}
     return table
 
 
@@ -192,7 +195,7 @@ def predict_files(
     import pandas as pd
 
     model.require_head()
-    names, unusable = recordings_of(files)
+    names, left_out = recordings_of(files)
     grid = model.grid(window_seconds, hop_seconds)
     if window_seconds is None:
         found, pieces = file_scores(model, names, grid=grid, batch_size=batch_size), _whole
@@ -203,7 +206,8 @@ def predict_files(
     places = pd.DataFrame([row[:3] for row in rows], columns=["file", "start", "end"])
     scores = pd.DataFrame(np.stack([row[3] for row in rows]), columns=list(model.labels))
     table = pd.concat([places, scores], axis=1)
-    table.attrs["errors"] = unusable | {names[row.row]: row.error.reason for row in found if row.error}
+    unread = {names[row.row]: row.error.reason for row in found if row.error}
+    table.attrs |= {**left_out, "errors": left_out["errors"] | unread}
     return table
 
 
@@ -230,8 +234,10 @@ def _table_rows(
             yield name, (row.end if row.value is not None else 0.0), math.nan, nothing
 
 
-def recordings_of(files: Files) -> tuple[list[str], dict[str, str]]:
-    """The names of the recordings that a caller means: a file, all below a folder, or a list of files; and those left out, why.
+def recordings_of(files: Files) -> tuple[list[str], dict[str, Any]]:
+    """The names of the recordings that a caller means: a file, all below a folder, or a list of files.
+
+    With them `errors` (file → why it is left out) and `notes` (sentences on what else lies in the folder).
 
     Raises:
       UserError: there are none, or it is something else.
@@ -239,14 +245,15 @@ def recordings_of(files: Files) -> tuple[list[str], dict[str, str]]:
     if isinstance(files, str | os.PathLike):
         path = Path(files)
         if not path.is_dir():
-            return [str(path)], {}
-        paths, errors = find_audio(path)
-        if not paths:
+            return [str(path)], {"errors": {}, "notes": []}
+        found = search_folder(path)
+        if not found.paths:
             raise UserError(f"{path} holds no recordings")
-        return [str(found) for found in paths], {str(error.path): error.reason for error in errors}
+        errors = {str(error.path): error.reason for error in found.errors}
+        return [str(path) for path in found.paths], {"errors": errors, "notes": found.notes}
     wrong = next((file for file in files if not isinstance(file, str | os.PathLike)), None)
     if wrong is not None:
         raise UserError(f"the list of files holds a {type(wrong).__name__}; give names of files, or a folder")
     if not len(files):
         raise UserError("the list of files is empty; give at least one audio file")
-    return [os.fspath(file) for file in files], {}
+    return [os.fspath(file) for file in files], {"errors": {}, "notes": []}

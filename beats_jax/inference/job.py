@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -22,7 +20,7 @@ from beats_jax.inference.stream import Stretches, window_batches
 from beats_jax.parallel.exchange import gather_values
 from beats_jax.parallel.mesh import local_mesh, to_local
 
-HEADER_THREADS = 8
+HEADERS = 256  # files of which the length is looked up before the first batch
 
 
 def window_values(
@@ -75,32 +73,29 @@ def answer_rows(program: Program, recordings: Stretches, grid: Grid, reducer: Re
 
 
 def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:
-    """Samples of the longest window that the rows are known to have: of a short row, its own length.
+    """Samples of the longest window that the rows seem to have: of a short row, its own length.
 
-    Lengths are those that validation found (`metadata["seconds"]` of a manifest), else what headers state; a file that turns out
-    to be longer makes its batch longer (`stream.window_batches`), so a wrong header costs time and changes nothing.
+    Lengths are those that validation found (`metadata["seconds"]` of a manifest), else what headers state, of `HEADERS` files
+    from all over the list at most. Where one turns out to be longer, batches become a window long (`stream.window_batches`), so
+    a wrong header costs time and changes nothing.
     """
     window = grid.window_samples(sample_rate)
-    starts, ends = np.nan_to_num(np.asarray(recordings.starts, np.float64)), np.asarray(recordings.ends, np.float64)
-    unknown = np.isnan(ends)
-    ends = ends.copy()
+    starts, ends = np.nan_to_num(np.asarray(recordings.starts, np.float64)), np.array(recordings.ends, np.float64)
     known = getattr(recordings, "metadata", {}).get("seconds")
     if known is not None:
-        ends[unknown] = known[unknown]
-    elif unknown.any():
-        ends[unknown] = header_seconds([str(file) for file in recordings.files[unknown].tolist()])
-    longest = np.nanmax(ends - starts, initial=0.0)
+        ends = np.where(np.isnan(ends), known, ends)
+    longest = float(np.nanmax(ends - starts, initial=0.0))
+    open_rows = np.flatnonzero(np.isnan(ends))
+    for row in open_rows[:: math.ceil(len(open_rows) / HEADERS) or 1].tolist():
+        if longest * sample_rate >= window:
+            break
+        longest = max(longest, _header_seconds(str(recordings.files[row])) - starts[row])
     return min(window, math.ceil(longest * 100) * sample_rate // 100) if longest > 0 else window
 
 
-def header_seconds(files: Sequence[str | os.PathLike[str]]) -> np.ndarray:
-    """float64 [N], durations as headers state them; NaN where a file cannot be opened."""
-
-    def seconds(file: str | os.PathLike[str]) -> float:
-        try:
-            return audio_info(file).seconds
-        except (AudioError, OSError):
-            return math.nan  # listed when it is read
-
-    with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        return np.array(list(pool.map(seconds, files)), np.float64)
+def _header_seconds(file: str) -> float:
+    """Duration as the header states it; 0 where the file cannot be opened, which is listed when it is read."""
+    try:
+        return audio_info(file).seconds
+    except (AudioError, OSError):
+        return 0.0

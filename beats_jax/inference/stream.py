@@ -172,7 +172,8 @@ def window_batches(
 
     Args:
       samples: S of the batches; 0 = a window of the grid. Stretches that are known to be shorter than a window may be given less,
-        so that no padding is computed; a longer window makes the batches longer from there on (and is compiled once more).
+        so that no padding is computed; where one turns out to be longer, batches are a window long from there on, compiled
+        once more.
       skip: rows that are not wanted.
       threads: recordings that are decoded at once.
       host_index, host_count: every host gets whole groups of neighbouring stretches; hosts may give different numbers of batches.
@@ -184,7 +185,8 @@ def window_batches(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     groups = _groups(recordings, skip)[host_index::host_count]
-    packer = _Packer(batch_size, samples or grid.window_samples(audio.sample_rate), audio.sample_rate)
+    window = grid.window_samples(audio.sample_rate)
+    packer = _Packer(batch_size, samples or window, window, audio.sample_rate)
     with closing(_read_groups(groups, recordings, grid, audio, max(1, threads), ahead=max(4, batch_size))) as items:
         for item in items:
             yield from packer.add(item)
@@ -312,6 +314,7 @@ class _Packer:
 
     batch_size: int
     samples: int
+    window: int
     sample_rate: int
     windows: list[_Window] = field(default_factory=list)
     finished: list[_Finished] = field(default_factory=list)
@@ -334,7 +337,8 @@ class _Packer:
         size, windows, rate = self.batch_size, self.windows, self.sample_rate
         lengths = np.zeros(size, np.int32)
         lengths[: len(windows)] = [len(window.sound) for window in windows]
-        self.samples = max(self.samples, int(lengths.max()))
+        if lengths.max() > self.samples:
+            self.samples = self.window
         waveforms = np.zeros((size, self.samples), np.float32)
         row, number, start = np.full(size, NO_ROW, np.int64), np.zeros(size, np.int32), np.zeros(size)
         for place, window in enumerate(windows):

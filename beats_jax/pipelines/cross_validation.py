@@ -44,7 +44,8 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
     parts = [workdir / f"fold_{name}" for name in names]
     rows, probabilities = _pooled(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")
-    fold_metrics = tuple({"fold": name, **read_json(part / METRICS_FILE, {str: (float, None)})} for name, part in zip(names, parts, strict=True))
+    figures = [read_json(part / METRICS_FILE, {str: (float, None)}) for part in parts]
+    fold_metrics = tuple({"fold": name, **found} for name, found in zip(names, figures, strict=True))
     measured = replace(measured, metrics={**measured.metrics, **_fold_figures(fold_metrics)}, folds=fold_metrics)
     for line in fold_lines(fold_metrics):
         print(line)

@@ -22,6 +22,7 @@ from beats_jax.evaluation.probes.choice import Averages, best, best_of
 from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
 from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, Probe, Study, probabilities, study
 from beats_jax.evaluation.result import EvaluationResult, evaluate_predictions
+from beats_jax.inference.files import rate_notes
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.embeddings import Embeddings, embed_manifest
 from beats_jax.pipelines.encoders import Encoder, filterbank_encoder, model_encoder, untrained
@@ -91,6 +92,7 @@ def _probe(
 ) -> dict[str, Any]:
     errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
+    manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
     print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
     found = _embedded(encoders, manifest, data, errors, settings)
     rows = _hashed(settings.model, found[MODEL].manifest)

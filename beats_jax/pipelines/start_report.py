@@ -64,14 +64,14 @@ def window_line(data: DataConfig, rows: Manifest) -> str:
 
 
 def window_warnings(data: DataConfig, rows: Manifest) -> list[str]:
-    """A sentence with the remedy where much of what the model reads would be padding, or an epoch leaves out most of the sound."""
+    """A sentence with the remedy where much of the input would be padding, or an epoch leaves out most of the sound."""
     seconds, window = _seconds(rows), data.window_seconds
     padded = 1 - float(np.minimum(seconds, window).mean()) / window
     if padded >= PADDED_SHARE:
         fitting = max(0.1, math.ceil(float(np.quantile(seconds, 0.9)) * 10) / 10)
         return [
-            f"{padded:.0%} of what the model reads is padding: the window is {window:g} s, nine rows of ten last {fitting:g} s at "
-            f"most; --config.data.window_seconds={fitting:g} saves that share of time and memory"
+            f"{padded:.0%} of what the model reads is padding: the window is {window:g} s, nine rows of ten last {fitting:g} s "
+            f"at most; --config.data.window_seconds={fitting:g} saves that share of time and memory"
         ]
     visited = float(np.minimum(seconds, window).sum() / seconds.sum())
     if data.draw == "rows" and visited <= 1 - PADDED_SHARE:

@@ -238,8 +238,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if not self.directory.is_dir():
-                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error
+            if not self.directory.is_dir() or any(isinstance(cause, FileNotFoundError) for cause in _chain(error)):
+                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error  # somebody has removed it
             if not _disk_is_full(error):
                 raise
             self._disk_was_full = True
@@ -289,14 +289,18 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 
 def _disk_is_full(error: BaseException) -> bool:
     """Whether `error`, or one that led to it, says so: which of orbax's threads meets the full disk first is chance."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if any(text in str(chain) for text in ("RESOURCE_EXHAUSTED", "No space left")):
-            return True
-        if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return any(
+        any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left"))
+        or (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        for cause in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _root(error: BaseException) -> BaseException:

@@ -42,7 +42,8 @@ def end_line(step_seconds: float, steps_left: int, now: datetime) -> str:
     left = step_seconds * steps_left
     end = now + timedelta(seconds=left)
     clock = end.strftime("%H:%M" if end.date() == now.date() else "%Y-%m-%d %H:%M")
-    return f"{step_seconds:.3g} s a step: the {steps_left} steps left end about {clock} (in {duration(left)}), evaluations not counted"
+    ahead = f"the {steps_left} steps left end about {clock} (in {duration(left)})"
+    return f"{step_seconds:.3g} s a step: {ahead}, evaluations not counted"
 
 
 def duration(seconds: float) -> str:

@@ -80,9 +80,10 @@ def smaller_is_better(monitor: str) -> bool:
 
 
 def _wait(metrics: Sums) -> None:
-    """Waits for a step in Python, where signals are answered; in XLA's own wait they would not be, for as long as a step takes."""
+    """Waits for a step in Python, where signals are answered; in XLA's own wait they are not, however long a step takes."""
     started = time.monotonic()
-    while not all(leaf.is_ready() for leaf in jax.tree.leaves(dict(metrics)) if isinstance(leaf, jax.Array)):
+    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(dict(metrics)) if isinstance(leaf, jax.Array)]
+    while not all(array.is_ready() for array in arrays):
         time.sleep(min(0.05, max(0.0005, (time.monotonic() - started) / 10)))  # a tenth too long at most
 
 

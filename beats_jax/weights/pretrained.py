@@ -21,20 +21,30 @@ RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
 def read_checkpoint(source: str | Path) -> Bundle:
     """A model at rest: numpy parameters, configuration, labels. Source, errors and warning as `inference.model.load`."""
+    path = find_checkpoint(source)
+    bundle = _read_published(str(source)) if path is None else _read_path(path)
+    if "-NC" in bundle.licence.upper():
+        _warn_of_licence(bundle.licence)
+    return bundle
+
+
+def find_checkpoint(source: str | Path) -> Path | None:
+    """The path that `source` is; None for a published name, whose file is then at hand. Reads no weights.
+
+    Raises:
+      UserError: neither, or the file cannot be fetched.
+    """
     path = Path(source).expanduser()
     if path.exists():
-        bundle = _read_path(path)
-    elif str(source) in registry():
-        bundle = _read_published(str(source))
-    else:
+        return path
+    if str(source) not in registry():
         raise UserError(
             f"{str(source)!r} is not there (looked at {path.absolute()}) and no published checkpoint has this name "
             f"({suggestion(str(source))}); give the path of a published file, of a model folder ({TENSORS_FILE}, {FACTS_FILE}) "
             "or of a training run"
         )
-    if "-NC" in bundle.licence.upper():
-        _warn_of_licence(bundle.licence)
-    return bundle
+    ensure(find(str(source)))
+    return None
 
 
 def remembered(source: str | Path) -> Seen | None:

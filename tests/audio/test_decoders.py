@@ -118,6 +118,22 @@ def test_a_streamed_file_is_decoded_once(files, name, monkeypatch):
     assert frames <= 1.05 * SECONDS * RATE
 
 
+def test_vorbis_of_short_and_long_blocks(tmp_path):
+    """Clicks make short blocks, and what follows a seek depends on the block before it."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        sound = 1e-3 * rng.standard_normal(5 * 44_100)
+        sound[rng.integers(0, len(sound), 40 * seed)] = 0.9
+        soundfile.write(tmp_path / "x.ogg", sound, 44_100)
+        whole = io.read(tmp_path / "x.ogg", sample_rate=44_100)
+        np.testing.assert_allclose(whole, soundfile.read(tmp_path / "x.ogg")[0], atol=1e-5)
+        assert io.audio_info(tmp_path / "x.ogg").frames == len(whole) == len(sound)
+        for start in rng.uniform(1.0, 4.9, 20):
+            first = round(start * 44_100)
+            window = io.read(tmp_path / "x.ogg", sample_rate=44_100, start_seconds=start, seconds=0.3)
+            np.testing.assert_allclose(window, whole[first : first + round(0.3 * 44_100)], atol=2e-6)
+
+
 def test_low_bit_rates_settle_before_a_window(tmp_path):
     """MP3 frames refer to bytes of many frames before, Opus to its own past: 25 s at 8 kbit/s."""
     rng = np.random.default_rng(0)
@@ -141,3 +157,15 @@ def test_the_decoder_of_mp3_writes_nothing_to_the_terminal(files, tmp_path, capf
         except io.AudioError:
             continue
     assert capfd.readouterr() == ("", "")
+
+
+def test_real_recordings_are_as_long_as_they_are_counted(shared):
+    found, _ = io.find_audio(shared / "data" / "birds")
+    vorbis, _ = io.find_audio(shared / "data" / "esc10")
+    for path in (*found[:40:2], *vorbis[::20]):
+        info = io.audio_info(path)
+        whole = io.read(path, sample_rate=info.sample_rate)
+        window = io.read(path, sample_rate=info.sample_rate, start_seconds=info.seconds * 0.7, seconds=0.2)
+        first = round(info.seconds * 0.7 * info.sample_rate)
+        assert info.frames == len(whole), path
+        np.testing.assert_allclose(window, whole[first : first + len(window)], atol=2e-6)

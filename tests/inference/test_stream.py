@@ -132,10 +132,10 @@ def test_hosts_share_the_files_and_rows_may_be_left_out(tmp_path):
     assert sorted(left) == [0, 2, 4]
 
 
-def test_batches_may_be_shorter_than_the_window_and_grow_for_a_longer_one(tmp_path):
+def test_batches_may_be_shorter_than_the_window_until_one_is_longer(tmp_path):
     files, _ = sounds(tmp_path, [1000, 2000, 4000])
     batches = list(window_batches(Recordings.of_files(files), Grid(1.0), AUDIO, 1, samples=2000))
-    assert [batch.waveforms.shape for batch in batches] == [(1, 2000), (1, 2000), (1, 4000)]
+    assert [batch.waveforms.shape for batch in batches] == [(1, 2000), (1, 2000), (1, 8000)]
 
 
 def test_a_reader_that_stops_early_leaves_no_thread(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 from tiny_beats import TINY_BEATS
 
 from beats_jax.command_line import read_experiment
-from beats_jax.config import ASTConfig, BEATsConfig, EATConfig, Experiment, TrainingConfig
+from beats_jax.config import ASTConfig, BEATsConfig, DataConfig, EATConfig, Experiment, TrainingConfig
 from beats_jax.config.validation import experiment_from_mapping
 from beats_jax.errors import UserError
+from beats_jax.pipelines.experiment import run_experiment
 from beats_jax.pipelines.random_start import MOST_RANDOM_PARAMETERS, num_parameters, require_start
 
 
@@ -46,7 +47,8 @@ def test_large_random_weights_must_be_asked_for(model):
         require_start(Experiment(model=model))
     message = str(caught.value)
     assert f"{round(num_parameters(model) / 1e6)} million parameters" in message
-    assert "name a checkpoint, such as --config.model.checkpoint=" in message and "--config.model.checkpoint=none" in message
+    assert "name a checkpoint, such as --config.model.checkpoint=" in message
+    assert "--config.model.checkpoint=none" in message
     for word in ("none", "None", "a_file.pt"):
         require_start(Experiment(model=replace(model, checkpoint=word)))
 
@@ -78,7 +80,8 @@ def test_the_verb_ends_with_one_line_and_leaves_nothing(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert main(["--config", "finetune", "--config.model.checkpoint=", "--config.data.root=."]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("error: 90 million parameters would start from random weights")
+    assert error.count("\n") == 1
+    assert error.startswith("error: 90 million parameters would start from random weights")
     assert not list(tmp_path.iterdir())
 
 
@@ -89,3 +92,10 @@ def test_every_recipe_may_start():
         for word in {"", words.get(name, "")}:
             require_start(read_experiment(name + word, []))
     assert experiment_from_mapping({"model": {"checkpoint": ""}}).model.starts_at_random
+
+
+def test_a_missing_checkpoint_is_named_before_recordings_are_looked_at(tmp_path):
+    data = DataConfig(root=str(tmp_path / "no recordings either"))
+    experiment = Experiment(model=BEATsConfig(checkpoint=str(tmp_path / "none.pt")), data=data)
+    with pytest.raises(UserError, match=r"none\.pt' is not there"):
+        run_experiment(experiment, tmp_path / "run", strict=False, command="a test")

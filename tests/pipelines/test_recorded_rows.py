@@ -17,6 +17,8 @@ from beats_jax.errors import UserError
 from beats_jax.pipelines.preparation import prepare_data, record_rows
 from beats_jax.pipelines.recorded_rows import Changes, compare_rows, list_lost, require_enough
 from beats_jax.pipelines.run import without_rows
+from beats_jax.pipelines.seen_rows import known_to, seen_by_run, seen_figures, seen_notes
+from beats_jax.weights.seen import codes, seen_of
 
 RATE = 16_000
 
@@ -230,3 +232,30 @@ def test_the_rows_of_a_run_are_written_once_and_by_the_first_process(tmp_path, m
     assert found is not None
     assert found.files.tolist() == ["a"]
     assert json.loads((tmp_path / MANIFEST_FILES[1]).read_text())["rows"] == 1
+
+
+def test_what_is_said_of_a_start(tmp_path):
+    """A run of ours without a memory may have seen anything, and says so; published weights are no run."""
+    rows = validated(["a", "b"], ["1" * 32, "2" * 32])
+    (tmp_path / "experiment.json").write_text("{}")
+    assert "has no record of what it was trained on" in seen_notes(tmp_path, None, rows, "test rows")[0]
+    assert seen_notes("BEATs_iter3", None, rows, "test rows") == []
+    knows = seen_of(codes(["2" * 32]), codes(["1" * 32]))
+    (note,) = seen_notes(tmp_path, knows, rows, "test rows")
+    assert "was trained on 1 of the 2 test rows" in note
+    assert note.endswith(": b")
+    assert (
+        seen_notes(tmp_path, seen_of(codes(["3" * 32]), codes(["1" * 32])), rows, "test rows") == []
+    )  # chosen by is not trained on
+    assert seen_figures(knows, rows) == {"rows_seen_in_training": 1}
+    assert seen_figures(None, rows) == {}
+    assert seen_figures(knows, validated(["a"], [""])) == {}  # without hashes nothing can be counted
+
+
+def test_a_copy_of_a_recording_is_known_by_the_sound_it_shares():
+    """Validation gives a copy at another level the `content` of the first one; either hash is enough."""
+    rows = validated(["loud", "quiet"], ["a" * 32, "b" * 32], splits=["train", "train"])
+    rows = rows.with_metadata(content=np.array(["a" * 32, "a" * 32], np.dtypes.StringDType()))
+    seen = seen_by_run(rows, None)
+    assert seen.trained.tolist() == [0xAAAAAAAAAAAAAAAA, 0xBBBBBBBBBBBBBBBB]
+    assert known_to(seen, validated(["x"], ["b" * 32])).tolist() == [True]

@@ -40,7 +40,8 @@ def test_memory_is_weights_gradients_two_moments_and_averages(freeze, average, l
     line = memory_line(state_of(freeze, average), freeze)
     whole = 4 * (700_500 + learnt + 2 * learnt + copies * 700_500)
     assert line.startswith(f"{whole / 1e6:.0f} MB on all devices together (weights 3 MB, gradients {4 * learnt / 1e6:.0f} MB, ")
-    assert f"optimizer {8 * learnt / 1e6:.0f} MB" in line and ("averages" in line) == average
+    assert f"optimizer {8 * learnt / 1e6:.0f} MB" in line
+    assert ("averages" in line) == average
     assert line.endswith("without activations")
 
 
@@ -51,7 +52,8 @@ def test_windows_stand_beside_the_durations_of_rows():
 
 def test_a_window_of_padding_is_warned_of_with_the_remedy():
     (line,) = window_warnings(DataConfig(window_seconds=10.0), rows([2.0] * 20))
-    assert line.startswith("80% of what the model reads is padding") and "--config.data.window_seconds=2 saves" in line
+    assert line.startswith("80% of what the model reads is padding")
+    assert "--config.data.window_seconds=2 saves" in line
     for window in (1.9, 2.0, 3.0):
         assert window_warnings(DataConfig(window_seconds=window), rows([2.0] * 20)) == []
     (line,) = window_warnings(DataConfig(window_seconds=10.0), rows([2.0] * 18 + [30.0] * 2))
@@ -61,7 +63,8 @@ def test_a_window_of_padding_is_warned_of_with_the_remedy():
 def test_sound_that_an_epoch_leaves_out_is_named():
     found = rows([600.0, 10.0])
     (line,) = window_warnings(DataConfig(window_seconds=10.0), found)
-    assert line.startswith("an epoch reads 3% of the recorded time") and line.endswith("--config.data.draw=time reads all of it")
+    assert line.startswith("an epoch reads 3% of the recorded time")
+    assert line.endswith("--config.data.draw=time reads all of it")
     assert window_warnings(DataConfig(window_seconds=10.0, draw="time"), found) == []
 
 

@@ -282,3 +282,17 @@ def test_around_a_full_disk_no_thread_says_more_than_the_one_line(tmp_path, kilo
         assert done.stderr.count("\n") == 1
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_directory_that_somebody_removes_is_one_line(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "run")
+
+    def refuse(*args, **kwargs):
+        raise FileNotFoundError(2, "No such file or directory", "array_metadatas/process_0")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", refuse)
+    with pytest.raises(UserError, match=r"run cannot be written: its folder is gone"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    checkpoints.close()

@@ -298,3 +298,28 @@ def test_killed_process_goes_on_to_the_same_weights(tmp_path, compiled):
     text, expected = start("killed", 0).communicate()[0], whole.communicate()[0]
     assert re.findall("digest .*", text) == re.findall("digest .*", expected) != []
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+
+
+class Notes(History):
+    """History that keeps the sentences for the terminal."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_the_terminal_is_told_what_starts_before_the_first_step(tmp_path):
+    """In order: what is trained (from the very state), that it is compiled, what that took, and the first step."""
+    notes = Notes(tmp_path / "history.jsonl")
+    hooks = Hooks(describe_start=lambda state: [f"{sum(leaf.size for leaf in jax.tree.leaves(state.params))} parameters"])
+    settings = FitSettings(total_steps=3, log_every=10, seed=5)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints, Writers([notes]) as writers:
+        result = fit(OBJECTIVE, make_mesh(), batches, None, checkpoints, writers, settings, hooks)
+    size = sum(leaf.size for leaf in jax.tree.leaves(result.state.params))
+    assert notes.notes[:2] == [f"{size} parameters", "compiling the training step ..."]
+    assert re.fullmatch(r"compiled in \S+ s; it works in \d+ MB besides \(activations and the like\)", notes.notes[2])
+    assert re.fullmatch(r"step 1 is done after \S+ s", notes.notes[3])
+    assert len(notes.notes) == 4

@@ -22,14 +22,16 @@ def test_the_end_is_told_once_and_evaluations_do_not_count():
     said |= {step: pace.report(step, 100.0 + 2.0 * step) for step in range(4, 40)}
     assert said.pop(2) == "step 1 is done after 2 s"
     line = said.pop(5)  # 6 s after step 1
-    assert line.startswith("2 s a step: the 996 steps left end about ") and "(in 33 min)" in line
+    assert line.startswith("2 s a step: the 996 steps left end about ")
+    assert "(in 33 min)" in line
     assert set(said.values()) == {""}
 
 
 def test_a_resumed_run_counts_its_own_steps():
     pace = Pace(1000)
     lines = [pace.report(step, 10.0 * step) for step in range(500, 504)]
-    assert lines[:2] == ["", "step 500 is done after 10 s"] and lines[2].startswith("10 s a step: the 499 steps left")
+    assert lines[:2] == ["", "step 500 is done after 10 s"]
+    assert lines[2].startswith("10 s a step: the 499 steps left")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def update_of(size=8):
 
 
 def test_the_compiled_step_is_the_one_that_is_called(caplog):
-    """The call after it compiles nothing; one of another shape does. (What is logged is set for a thread, so for the calls alone.)"""
+    """The call after it compiles nothing, one of another shape does; the log is of this thread alone."""
 
     def compilations():
         return sum("Finished XLA compilation of jit(update)" in message for message in caplog.messages)
@@ -63,7 +65,8 @@ def test_the_compiled_step_is_the_one_that_is_called(caplog):
     mesh = make_mesh()
     with jax.set_mesh(mesh), jax.log_compiles(True), caplog.at_level("WARNING"):
         found = compile_step(update, mesh, state, batch, StopSignals())
-        assert found is not None and found.seconds > 0
+        assert found is not None
+        assert found.seconds > 0
         update(state, batch)
         assert compilations() == 0
         update(jnp.zeros(9), batch)

@@ -11,9 +11,10 @@ import pytest
 import beats_jax
 from beats_jax.convert import main
 from beats_jax.files import sha256_of
+from beats_jax.inference import export
 from beats_jax.pipelines import conversion
 from beats_jax.pipelines.parity import BUILT_IN
-from beats_jax.weights import export, exported
+from beats_jax.weights import exported
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 0.5
