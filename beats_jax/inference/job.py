@@ -66,10 +66,16 @@ def iterate_rows(
     return reduce_rows(window_values(program, recordings, grid, **options), reducer, on_error)
 
 
-def answer_rows(program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, **options: Any) -> list[Row]:
-    """All of `iterate_rows`, in the order of the rows. Several processes share the files, and each gets all answers."""
-    own = list(iterate_rows(program, recordings, grid, reducer, shared=True, **options))
-    return sorted(chain.from_iterable(gather_values(own)), key=lambda row: row.row)
+def answer_rows(
+    program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, *, shared: bool = False, **options: Any
+) -> list[Row]:
+    """All of `iterate_rows`, in the order of the rows.
+
+    Args:
+      shared: all processes of a job call this with the same rows, share the files, and each gets all answers.
+    """
+    own = list(iterate_rows(program, recordings, grid, reducer, shared=shared, **options))
+    return sorted(chain.from_iterable(gather_values(own) if shared else [own]), key=lambda row: row.row)
 
 
 def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:

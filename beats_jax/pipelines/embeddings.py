@@ -113,7 +113,7 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
     report = validate(numbered, data, encoder.program.audio, error_log=errors)
     usable = report.manifest
     grid = evaluation_grid(data, encoder.program.audio)
-    reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
+    reading: dict[str, Any] = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
     found = answer_rows(encoder.program, usable, grid, Pooled(encoder.pooled), **reading)
     seen = np.array([row.row for row in found if row.value is not None], np.int64)
     if not len(seen):

@@ -38,13 +38,13 @@ class RowPredictions:
 
 
 def predict_rows(program: Program, manifest: Manifest, grid: Grid, num_classes: int, **options: Any) -> RowPredictions:
-    """Runs a program that gives `logits` over the windows of every row.
+    """Runs a program that gives `logits` over the windows of every row; the processes of a job share them.
 
     Args:
       num_classes: C, for a manifest of which nothing can be read.
       options: of `inference.job.answer_rows`.
     """
-    found = answer_rows(program, manifest, grid, MeanLogits(), **options)
+    found = answer_rows(program, manifest, grid, MeanLogits(), shared=True, **options)
     good = [row for row in found if row.value is not None]
     shape = (len(good), num_classes)
     return RowPredictions(

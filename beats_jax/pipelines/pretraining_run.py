@@ -24,7 +24,7 @@ from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.pretraining_report import findings, last_figures, write_pretraining_report
 from beats_jax.inference.job import window_values
 from beats_jax.inference.program import ObjectiveProgram
-from beats_jax.parallel.exchange import call_on_main, fetch, gather_values
+from beats_jax.parallel.exchange import call_on_main, fetch, gather_values, main_first
 from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.encoder_watch import start_row, watch_of, watched_points
 from beats_jax.pipelines.job import merge_errors
@@ -50,7 +50,7 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     """
     call_on_main(lambda: write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n"))
     labels = data.vocabulary.names if LABELED in experiment.objective.roles else ()
-    start = starting_point(experiment.model, experiment.audio, labels)
+    start = main_first(lambda: starting_point(experiment.model, experiment.audio, labels))
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) or run.watches else None)

@@ -49,7 +49,7 @@ def training_statistics(experiment: Experiment, prepared: PreparedData) -> dict[
     data, rows = experiment.data, prepared.manifest.split("train")
     program = FilterbankProgram(raw, centre=_centre(raw.filterbank))
     reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "on_error": "rest"}
-    found = answer_rows(program, rows, Grid(data.heard_seconds, data.hop_seconds), Moments(), **reading)
+    found = answer_rows(program, rows, Grid(data.heard_seconds, data.hop_seconds), Moments(), shared=True, **reading)
     moments = [row.value for row in found if row.value is not None and row.value.count > 0]
     if not moments:
         raise UserError("data.statistics is 'training' but no training row holds a whole frame of sound")

@@ -14,7 +14,7 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.evaluation.metrics import compute_metrics
 from beats_jax.evaluation.operating_point import OperatingPoint
 from beats_jax.objectives.state import with_parameters
-from beats_jax.parallel.exchange import call_on_main, fetch
+from beats_jax.parallel.exchange import call_on_main, fetch, main_first
 from beats_jax.pipelines.measurement import Measured, groupings, measure, operating_point, write_operating_point
 from beats_jax.pipelines.prediction import RowPredictions, cross_entropy, encoded_labels
 from beats_jax.pipelines.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
@@ -37,7 +37,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     call_on_main(lambda: write_text(workdir / LABELS_FILE, data.vocabulary.to_json() + "\n"))
     groupings(experiment.evaluation.class_groups, data.vocabulary.names)  # a mistake in them is told before hours of training
     experiment = with_statistics(experiment, data, workdir)
-    start = starting_point(experiment.model, experiment.audio, data.vocabulary.names)
+    start = main_first(lambda: starting_point(experiment.model, experiment.audio, data.vocabulary.names))
     run = _Run(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
