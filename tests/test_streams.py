@@ -57,7 +57,7 @@ def test_a_closed_stream_s_number_goes_to_no_other_file(tmp_path):
 
 def test_a_terminal_that_knows_ascii_only():
     status, error = shell(f"{VERB} train --config Ünï.py", PYTHONIOENCODING="ascii")
-    assert (status, error.startswith(r"error: config file '\xdcn\xef.py' does not exist")) == (2, True)
+    assert (status, error.startswith(r"error: config '\xdcn\xef.py' does not exist")) == (2, True)
     code = "import sys; from beats_jax.command_line import run_verb; sys.exit(run_verb(lambda argv: print('Ünï.wav') or 0, []))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},

@@ -190,7 +190,7 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
         waveform = (integers << (32 - bits[subtype])).astype(np.int32)  # libsndfile keeps the upper bits
     encoded = io.BytesIO()
     soundfile.write(encoded, waveform, sample_rate, subtype=subtype, format="WAV")
-    write_bytes(path, encoded.getvalue())
+    write_bytes(Path(path), encoded.getvalue())
 
 
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
