@@ -38,6 +38,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'beats_jax' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -96,3 +96,10 @@ def test_programs_of_one_architecture_are_compiled_once(model, sound):
     again.embed(sound)
     again.program(Outputs(("mean",)))
     assert _compute._cache_size() == before
+
+
+def test_dir_lists_the_public_names():
+    import beats_jax
+
+    assert {"load", "Model", "BEATsTrainer", "BEATsFeatureExtractor", "list_available_models"} <= set(dir(beats_jax))
+    assert all(hasattr(beats_jax, name) for name in dir(beats_jax))
