@@ -202,7 +202,7 @@ class _Search:
             notes.append(f"{self.root}: {self._hidden_files} hidden files{folders} are left out")
         if self._others:
             kinds = [f"{number} {suffix or 'without a suffix'}" for suffix, number in sorted(self._others.items())]
-            notes.append(f"{self.root}: {self._others.total()} files are no recordings: {some_names(kinds)}")
+            notes.append(f"{self.root}: other files, no recordings: {some_names(kinds)}")
         if self._same_folders:
             pairs = [f"{self._names([link])[0]} → {place}" for link, place in sorted(self._same_folders)]
             notes.append(f"{self.root}: {len(pairs)} folders are reached in two ways and searched once: {some_names(pairs)}")

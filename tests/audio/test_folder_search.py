@@ -35,7 +35,7 @@ def test_recordings_come_sorted_and_the_others_are_counted(tmp_path):
     assert (listing.errors, listing.repeats) == ([], [])
     assert listing.notes == [
         f"{tmp_path}: 5 hidden files and 3 hidden folders (.trash, __MACOSX, b/@eaDir) are left out",
-        f"{tmp_path}: 5 files are no recordings: 1 without a suffix, 1 .jpg, 2 .txt, 1 .unheard",
+        f"{tmp_path}: other files, no recordings: 1 without a suffix, 1 .jpg, 2 .txt, 1 .unheard",
     ]
     assert find_audio(tmp_path) == (listing.paths, listing.errors)
 
@@ -70,7 +70,7 @@ def test_the_content_of_an_unusual_name_decides(tmp_path):
     assert {error.path.name: error.reason for error in listing.errors}["n.wav.part"].startswith(
         "its name says that it is not finished"
     )
-    assert listing.notes == [f"{tmp_path}: {len(texts)} files are no recordings: 1 without a suffix, 1 .heic2, 1 .part"]
+    assert listing.notes == [f"{tmp_path}: other files, no recordings: 1 without a suffix, 1 .heic2, 1 .part"]
 
 
 def test_the_kinds_do_not_overlap():
@@ -152,7 +152,7 @@ def test_links_to_files(tmp_path):
         ("gone.wav", "no such file: the link leads nowhere"),
         ("self.wav", "no such file: the link leads nowhere"),
     ]
-    assert listing.notes == [f"{root}: 2 files are no recordings: 2 .txt"]
+    assert listing.notes == [f"{root}: other files, no recordings: 2 .txt"]
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path):

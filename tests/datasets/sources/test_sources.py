@@ -34,7 +34,7 @@ def test_folder_per_class(tmp_path: Path, write_tree: Tree) -> None:
     assert [error.path.name for error in manifest.errors] == ["loose.wav"]
     assert manifest.notes == (
         f"{tmp_path}: 1 hidden files and 1 hidden folders (.cache) are left out",
-        f"{tmp_path}: 1 files are no recordings: 1 .txt",
+        f"{tmp_path}: other files, no recordings: 1 .txt",
     )
 
 
@@ -125,7 +125,7 @@ def test_a_folder_without_recordings_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "owl" / "b.mp4").write_bytes(b"x")
     for source in ("folder", "recordings", "bioacoustics"):
         with pytest.raises(
-            UserError, match=r"no audio file; .*1 files are no recordings: 1 \.txt; the first of 1 errors: .*b\.mp4"
+            UserError, match=r"no audio file; .*other files, no recordings: 1 \.txt; the first of 1 errors: .*b\.mp4"
         ):
             load_manifest(DataConfig(source=source, root=str(tmp_path)), workdir=tmp_path)
 
