@@ -136,7 +136,7 @@ def test_the_encoder_is_watched_from_the_start(settings, write_config, forest, t
     assert "Embeddings of the watched clips" in report
     assert "accuracy of a linear probe: 1.000 at the start" in report
     tokenizer = ["--config.model.family=beats_tokenizer", "--config.objective.name=tokenizer"]
-    tokenizer.append(f"--config.objective.teacher={tmp_path / 'run'}")
+    tokenizer += [f"--config.objective.teacher={tmp_path / 'run'}", "--config.model.checkpoint=none"]
     with pytest.raises(UserError, match="a tokenizer has no embedding to probe"):
         run(config, tmp_path / "tokenizer", *tokenizer)
 
