@@ -1,4 +1,4 @@
-"""A loaded model over audio files: embeddings and probabilities as arrays or tables."""
+"""A loaded model over audio files: one vector, or the probabilities, of each."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from beats_jax.audio.band import rate_warnings
-from beats_jax.audio.files import search_folder
 from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig
@@ -22,13 +20,11 @@ from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Outputs, Program
-from beats_jax.inference.reduce import EachWindow, MeanLogits, OnError, Pooled, Reducer, Row, Window, pool_window
+from beats_jax.inference.reduce import MeanLogits, OnError, Pooled, Reducer, Row
 from beats_jax.inference.stream import Recordings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from beats_jax.inference.model import Files, Model
+    from beats_jax.inference.model import Model
 
 PathLike = str | os.PathLike[str]
 THREADS = 4  # recordings that are decoded at once
@@ -137,123 +133,3 @@ def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
 
     logits = np.asarray(logits, np.float64)
     return expit(logits) if multi_label else softmax(logits, axis=-1)
-
-
-def embed_files(
-    model: Model,
-    files: Files,
-    window_seconds: float | None = None,
-    hop_seconds: float | None = None,
-    pooling: str = "mean",
-    layer: int = -1,
-    batch_size: int = 16,
-) -> pd.DataFrame:
-    """Embeddings of recordings.
-
-    Args:
-      files: a file, a folder (all recordings below it), or a list of files.
-      window_seconds: a row for each window of this length; None = a row a file, from all of its windows (`Model.grid`).
-      hop_seconds: from one window to the next; None = the length of a window.
-      pooling, layer: as in `Model.embed`.
-    Returns:
-      columns file, start, end (seconds; the last window ends where the sound ends), embedding (float32 [D]). A file that
-      cannot be read to its end has a row of NaN that starts where reading stopped; `attrs["errors"]` holds the reasons by file,
-      `attrs["notes"]` what else lies in the folder.
-    Raises:
-      UserError: no recordings, or an unknown pooling or layer.
-    """
-    import pandas as pd
-
-    model.require_pooling(pooling, layer)
-    names, left_out = recordings_of(files)
-    grid = model.grid(window_seconds, hop_seconds)
-    if window_seconds is None:
-        found = file_vectors(model, names, pooling=pooling, layer=layer, grid=grid, batch_size=batch_size)
-        pieces = _whole
-    else:
-        program = model.program(Outputs((pooling,), (layer,)))
-        found = file_rows(program, names, grid, EachWindow(), on_error="rest", batch_size=batch_size)
-        pieces = _each(lambda window: pool_window(window.values, (pooling,))[0, 0])
-    nothing = np.full(model.num_features, np.nan, np.float32)
-    rows = list(_table_rows(names, found, pieces, nothing))
-    table = pd.DataFrame(rows, columns=["file", "start", "end", "embedding"])
-    unread = {names[row.row]: row.error.reason for row in found if row.error}
-    table.attrs |= {**left_out, "errors": left_out["errors"] | unread}
-    return table
-
-
-def predict_files(
-    model: Model, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int = 16
-) -> pd.DataFrame:
-    """Class probabilities of recordings; arguments, rows and errors as in `embed_files`.
-
-    Returns:
-      columns file, start, end and one a class, float64.
-    Raises:
-      UserError: no recordings, or a model without a head.
-    """
-    import pandas as pd
-
-    model.require_head()
-    names, left_out = recordings_of(files)
-    grid = model.grid(window_seconds, hop_seconds)
-    if window_seconds is None:
-        found, pieces = file_scores(model, names, grid=grid, batch_size=batch_size), _whole
-    else:
-        found = file_rows(model.program(Outputs(logits=True)), names, grid, EachWindow(), on_error="rest", batch_size=batch_size)
-        pieces = _each(lambda window: probabilities(window.values["logits"], model.multi_label))
-    rows = list(_table_rows(names, found, pieces, np.full(len(model.labels), np.nan)))
-    places = pd.DataFrame([row[:3] for row in rows], columns=["file", "start", "end"])
-    scores = pd.DataFrame(np.stack([row[3] for row in rows]), columns=list(model.labels))
-    table = pd.concat([places, scores], axis=1)
-    unread = {names[row.row]: row.error.reason for row in found if row.error}
-    table.attrs |= {**left_out, "errors": left_out["errors"] | unread}
-    return table
-
-
-Pieces = Callable[[Row], Iterable[tuple[float, float, np.ndarray]]]
-
-
-def _whole(row: Row) -> Iterable[tuple[float, float, np.ndarray]]:
-    yield row.start, row.end, row.value
-
-
-def _each(value: Callable[[Window], np.ndarray]) -> Pieces:
-    return lambda row: ((window.start, window.start + window.seconds, value(window)) for window in row.value)
-
-
-def _table_rows(
-    names: Sequence[str], found: Iterable[Row], pieces: Pieces, nothing: np.ndarray
-) -> Iterable[tuple[str, float, float, np.ndarray]]:
-    """(file, start, end, value) of everything that was found, and of what could not be read."""
-    for row in found:
-        name = names[row.row]
-        if row.value is not None:
-            yield from ((name, *piece) for piece in pieces(row))
-        if row.error is not None:
-            yield name, (row.end if row.value is not None else 0.0), math.nan, nothing
-
-
-def recordings_of(files: Files) -> tuple[list[str], dict[str, Any]]:
-    """The names of the recordings that a caller means: a file, all below a folder, or a list of files.
-
-    With them `errors` (file → why it is left out) and `notes` (sentences on what else lies in the folder).
-
-    Raises:
-      UserError: there are none, or it is something else.
-    """
-    if isinstance(files, str | os.PathLike):
-        path = Path(files)
-        if not path.is_dir():
-            return [str(path)], {"errors": {}, "notes": []}
-        found = search_folder(path)
-        if not found.paths:
-            raise UserError(f"{path} holds no recordings")
-        errors = {str(error.path): error.reason for error in found.errors}
-        return [str(path) for path in found.paths], {"errors": errors, "notes": found.notes}
-    wrong = next((file for file in files if not isinstance(file, str | os.PathLike)), None)
-    if wrong is not None:
-        raise UserError(f"the list of files holds a {type(wrong).__name__}; give names of files, or a folder")
-    if not len(files):
-        raise UserError("the list of files is empty; give at least one audio file")
-    return [os.fspath(file) for file in files], {"errors": {}, "notes": []}

@@ -203,11 +203,12 @@ class Model:
         pooling: str = "mean",
         layer: int = -1,
         batch_size: int = 16,
+        output: str | os.PathLike[str] | None = None,
     ) -> pd.DataFrame:
-        """Embeddings of recordings of any length, rate and format; see `inference.files.embed_files`."""
-        from beats_jax.inference.files import embed_files
+        """Embeddings of recordings of any length, rate and format; see `inference.tables.embed_files`."""
+        from beats_jax.inference.tables import embed_files
 
-        return embed_files(self, files, window_seconds, hop_seconds, pooling, layer, batch_size)
+        return embed_files(self, files, window_seconds, hop_seconds, pooling, layer, batch_size, output)
 
     def predict_files(
         self,
@@ -216,8 +217,8 @@ class Model:
         hop_seconds: float | None = None,
         batch_size: int = 16,
     ) -> pd.DataFrame:
-        """Class probabilities of recordings of any length, rate and format; see `inference.files.predict_files`."""
-        from beats_jax.inference.files import predict_files
+        """Class probabilities of recordings of any length, rate and format; see `inference.tables.predict_files`."""
+        from beats_jax.inference.tables import predict_files
 
         return predict_files(self, files, window_seconds, hop_seconds, batch_size)
 

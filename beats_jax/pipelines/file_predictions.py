@@ -10,9 +10,10 @@ import numpy as np
 
 from beats_jax.config import DataConfig
 from beats_jax.evaluation.predictions import PROBABILITY_PREFIX, predicted_names
-from beats_jax.inference.files import file_scores, recordings_of
+from beats_jax.inference.files import file_scores
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.model import Model
+from beats_jax.inference.tables import recordings_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -59,11 +59,8 @@ def test_the_content_of_an_unusual_name_decides(tmp_path):
     }
     bad = [touch(tmp_path / name, content) for name, content in broken.items()]
     unfinished = sound(tmp_path / "n.wav.part")
-    texts = [
-        touch(tmp_path / "README", b"about"),
-        touch(tmp_path / "o.heic2", b"\0\0\0\x18ftypheic"),
-        touch(tmp_path / "p.part", b"?"),
-    ]
+    for name, content in {"README": b"about", "o.heic2": b"\0\0\0\x18ftypheic", "p.part": b"?"}.items():
+        touch(tmp_path / name, content)
     listing = search_folder(tmp_path)
     assert listing.paths == sorted(good)
     assert [error.path for error in listing.errors] == sorted([*bad, unfinished])

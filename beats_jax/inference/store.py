@@ -1,0 +1,155 @@
+"""Rows of a long job on disk: Parquet shards, whole or absent, that a later call goes on from.
+
+    FOLDER/job.json             what was computed, with what, on which windows; another job into the same folder is refused
+    FOLDER/part-HOST-000000.parquet ...   rows, and in the footer the recordings that are finished with them
+
+A recording is done when a shard that names it has its name; there is no list beside the shards that could disagree with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beats_jax.errors import UserError
+from beats_jax.files import cannot_write, remove_leftovers, whole_file, write_text
+from beats_jax.json_files import read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+JOB_FILE = "job.json"
+FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON list of recordings
+ROWS_PER_SHARD = 50_000
+
+
+class Store:
+    """A folder of shards with the rows of one job.
+
+    Rows wait in memory until there are `rows_per_shard` of them; `close` writes the rest. What a killed process had in memory is
+    computed again.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        identity: Mapping[str, Any],
+        schema: pa.Schema,
+        *,
+        rows_per_shard: int = ROWS_PER_SHARD,
+        host: int = 0,
+    ) -> None:
+        """Makes the folder, or opens that of the same job.
+
+        Args:
+          identity: all that the rows depend on, fit for JSON. schema: of the rows. host: number of the writing process.
+        Raises:
+          UserError: the folder holds another job (what differs is named) or other files, or cannot be written.
+        """
+        self.folder, self.schema = Path(folder), schema
+        self._host, self._most = host, rows_per_shard
+        self._tables: list[pa.Table] = []
+        self._finished: list[str] = []
+        self._open(json.loads(json.dumps(identity)))
+
+    def done(self) -> set[str]:
+        """Recordings whose rows are all on disk, by any process.
+
+        Raises:
+          UserError: a shard is damaged.
+        """
+        return {name for path in shards(self.folder) for name in _finished(path)}
+
+    def append(self, rows: pa.Table, finished: str) -> None:
+        """Takes all rows of a recording, which is then finished; writes a shard when there are enough.
+
+        Raises:
+          UserError: the disk is full or gone.
+        """
+        self._tables.append(rows.cast(self.schema))
+        self._finished.append(finished)
+        if sum(map(len, self._tables)) >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits in memory as a shard."""
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        if not self._finished:
+            return
+        table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
+        names = json.dumps(self._finished, ensure_ascii=False).encode()
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names})
+        number = len(list(self.folder.glob(f"part-{self._host:03d}-*.parquet")))
+        with whole_file(self.folder / f"part-{self._host:03d}-{number:06d}.parquet") as file:
+            parquet.write_table(table, file)
+        self._tables, self._finished = [], []
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.flush()
+
+    def _open(self, identity: Any) -> None:
+        record = self.folder / JOB_FILE
+        if record.is_file():
+            found = read_json(record, dict, remedy="give another output folder")
+            differing = sorted(key for key in found.keys() | identity.keys() if found.get(key) != identity.get(key))
+            if differing:
+                changes = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(identity.get(key))}" for key in differing)
+                raise UserError(f"{self.folder} holds the rows of another job: {changes}; give another output folder")
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UserError(f"{self.folder} is no folder of a job ({JOB_FILE} is missing); give another output folder")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        remove_leftovers(self.folder)
+        if not record.is_file():
+            write_text(record, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
+
+
+def shards(folder: str | Path) -> list[Path]:
+    """The shards of a folder, in order."""
+    return sorted(Path(folder).glob("part-*.parquet"))
+
+
+def read_rows(folder: str | Path) -> Iterator[pa.Table]:
+    """The rows of a folder, a table a shard, with the columns that the job gave.
+
+    Raises:
+      UserError: the folder holds no job, or a shard is damaged.
+    """
+    import pyarrow.parquet as parquet
+
+    if not (Path(folder) / JOB_FILE).is_file():
+        raise UserError(f"{folder} holds no rows of a job ({JOB_FILE} is missing)")
+    for path in shards(folder):
+        try:
+            yield parquet.read_table(path)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are both
+            raise _damaged(path, error) from error
+
+
+def _finished(path: Path) -> list[str]:
+    import pyarrow.parquet as parquet
+
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+        return json.loads(metadata[FINISHED])
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); delete it, its recordings are computed again")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
