@@ -85,7 +85,8 @@ def run(place, tiny_model, monkeypatch):
     """A function from a snippet to the names it leaves."""
     monkeypatch.chdir(place)
     monkeypatch.setattr(pretrained, "_read_published", lambda name: load_bundle(tiny_model))
-    monkeypatch.setattr(download, "ensure", lambda *_: SimpleNamespace(path=tiny_model))
+    for module in (download, pretrained):
+        monkeypatch.setattr(module, "ensure", lambda *_: SimpleNamespace(path=tiny_model))
     matplotlib.use("Agg")
 
     def run(snippet, **names):
