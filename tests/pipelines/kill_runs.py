@@ -109,7 +109,8 @@ class Trials:
         run, data = self.place / f"run{number}", self.place / f"data{number}"
         shutil.copytree(self.data, data)
         self.kill(run, seconds, data)
-        recorded = (run / "manifest.csv.gz").is_file()
+        # Killed before the rows were known, what follows is another run; killed after the end, nothing follows.
+        recorded = (run / "manifest.csv.gz").is_file() and not (run / "metrics.json").is_file()
         files = sorted(path for path in data.rglob("*.wav"))
         victim = files[int(rng.integers(len(files)))]
         if number % 2:
@@ -122,7 +123,7 @@ class Trials:
         named = victim.name in text and "since the run began" in text
         tested = {str(self.data / Path(name).relative_to(data)) for name in tested_files(run)}
         moved = tested - self.tested
-        if not recorded:  # killed before the rows were known: what follows is another run
+        if not recorded:
             return ""
         return "" if named and not moved else f"named: {named}, moved: {moved}"
 
