@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from beats_jax.errors import UserError
 from beats_jax.files import cannot_write, remove_leftovers, whole_file, write_text
 from beats_jax.json_files import read_json
@@ -28,8 +30,7 @@ ROWS_PER_SHARD = 50_000
 class Store:
     """A folder of shards with the rows of one job.
 
-    Rows wait in memory until there are `rows_per_shard` of them; `close` writes the rest. What a killed process had in memory is
-    computed again.
+    Used as a context, which writes what waits in memory at its end. What a killed process had in memory is computed again.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class Store:
         Args:
           identity: all that the rows depend on, fit for JSON. schema: of the rows. host: number of the writing process.
         Raises:
-          UserError: the folder holds another job (what differs is named) or other files, or cannot be written.
+          UserError: the folder holds another job (what differs is named) or other files, is in use, or cannot be written.
         """
         self.folder, self.schema = Path(folder), schema
         self._host, self._most = host, rows_per_shard
         self._tables: list[pa.Table] = []
         self._finished: list[str] = []
+        self._lock = FileLock(self.folder / f".host-{host:03d}.lock", timeout=0)
         self._open(json.loads(json.dumps(identity)))
 
     def done(self) -> set[str]:
@@ -92,8 +94,15 @@ class Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.flush()
+        try:
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                self.flush()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._lock.release()
 
     def _open(self, identity: Any) -> None:
         record = self.folder / JOB_FILE
@@ -109,6 +118,10 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(f"{self.folder} is in use by another process; wait until it ends, or give another folder") from error
         remove_leftovers(self.folder)
         if not record.is_file():
             write_text(record, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")

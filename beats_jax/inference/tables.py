@@ -77,9 +77,16 @@ def embed_files(
         identity = {**program.identity(), "grid": asdict(grid), "rows": "file" if window_seconds is None else "window"}
         with Store(Path(output), identity, embedding_schema(model.num_features), host=jax.process_index()) as store:
             errors = _store_rows(store, program, names, grid, reducer, pieces, nothing, options)
-        table = pd.concat([shard.to_pandas() for shard in read_rows(Path(output))], ignore_index=True)
+        found = list(read_rows(Path(output)))
+        table = pd.concat([shard.to_pandas() for shard in found], ignore_index=True) if found else _no_rows()
     table.attrs |= {**left_out, "errors": left_out["errors"] | errors}
     return table
+
+
+def _no_rows() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([], columns=["file", "start", "end", "embedding"])
 
 
 def embedding_schema(num_features: int) -> pa.Schema:

@@ -43,6 +43,8 @@ def test_rows_come_back_and_done_is_what_is_on_disk(tmp_path):
         store.append(rows("silent", 0), "silent")
     assert stored(tmp_path / "out") == ["a"] * 3 + ["b"] * 3
     again = Store(tmp_path / "out", {"model": 1}, SCHEMA)
+    with pytest.raises(UserError, match="in use by another process"):
+        Store(tmp_path / "out", {"model": 1}, SCHEMA)
     assert again.done() == {"a", "b", "silent"}
     assert len(shards(tmp_path / "out")) == 2
     (first, *_) = read_rows(tmp_path / "out")
@@ -61,7 +63,7 @@ def test_what_an_error_interrupts_is_not_written(tmp_path):
 
 
 def test_another_job_and_other_folders_are_refused_by_name(tmp_path):
-    Store(tmp_path / "out", {"grid": {"window_seconds": 5.0}, "model": "x"}, SCHEMA)
+    Store(tmp_path / "out", {"grid": {"window_seconds": 5.0}, "model": "x"}, SCHEMA).close()
     with pytest.raises(UserError, match=r'grid was \{"window_seconds": 5\.0\}, now \{"window_seconds": 3\.0\}'):
         Store(tmp_path / "out", {"grid": {"window_seconds": 3.0}, "model": "x"}, SCHEMA)
     (tmp_path / "other").mkdir()
@@ -101,6 +103,20 @@ store.ROWS_PER_SHARD = 1
 store.Store.__init__.__kwdefaults__["rows_per_shard"] = 1
 beats_jax.load(sys.argv[1]).embed_files(sys.argv[2], window_seconds=0.5, output=sys.argv[3])
 """
+
+
+def test_recordings_of_which_nothing_can_be_read_are_no_rows_and_are_tried_again(recordings, tmp_path):
+    import beats_jax
+
+    model = beats_jax.load(recordings / "model")
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound")
+    table = model.embed_files([broken], output=tmp_path / "out")
+    assert (len(table), list(table.attrs["errors"])) == (0, [str(broken)])
+    write_wav(broken, np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32), RATE)
+    table = model.embed_files([broken], output=tmp_path / "out")
+    assert table.file.tolist() == [str(broken)]
+    assert np.isfinite(table.embedding[0]).all()
 
 
 def test_a_killed_job_goes_on_without_a_row_lost_or_doubled(recordings, tmp_path):
