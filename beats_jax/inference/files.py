@@ -51,8 +51,7 @@ def file_rows(
     """
     if not len(files):
         raise UserError("the list of files is empty; give at least one audio file")
-    for note in rate_notes(files, program.audio):
-        warnings.warn(note, stacklevel=3)
+    warn_of_rates(files, program.audio)
     recordings, silent = Recordings.of_files(files), {}
     if trim_below_dbfs:
         recordings, silent = trim(recordings, program.audio, trim_below_dbfs, threads)
@@ -63,6 +62,12 @@ def file_rows(
     )
     unusable = [Row(row, None, error, math.nan, math.nan) for row, error in silent.items()]
     return sorted([*found, *unusable], key=lambda row: row.row)
+
+
+def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
+    """A Python warning for each of `rate_notes`."""
+    for note in rate_notes(files, audio):
+        warnings.warn(note, stacklevel=4)
 
 
 def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:

@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from beats_jax.audio.files import search_folder
 from beats_jax.errors import UserError
-from beats_jax.inference.files import THREADS, PathLike, file_rows, file_scores, probabilities
+from beats_jax.inference.files import THREADS, PathLike, file_rows, file_scores, probabilities, warn_of_rates
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import iterate_rows
 from beats_jax.inference.program import Outputs, Program
@@ -74,8 +73,9 @@ def embed_files(
         table = pd.DataFrame(rows, columns=["file", "start", "end", "embedding"])
         errors = {names[row.row]: row.error.reason for row in found if row.error}
     else:
+        warn_of_rates(names, model.audio)
         identity = {**program.identity(), "grid": asdict(grid), "rows": "file" if window_seconds is None else "window"}
-        with Store(Path(output), identity, embedding_schema(model.num_features), host=jax.process_index()) as store:
+        with Store(Path(output), identity, embedding_schema(model.num_features)) as store:
             errors = _store_rows(store, program, names, grid, reducer, pieces, nothing, options)
         found = list(read_rows(Path(output)))
         table = pd.concat([shard.to_pandas() for shard in found], ignore_index=True) if found else _no_rows()

@@ -17,7 +17,7 @@ from beats_jax.pipelines.results import REPORT_FILE
 from beats_jax.pipelines.training_run import train_and_measure
 from beats_jax.pipelines.workdir import held_workdir, is_finished, open_workdir, require_same_run
 from beats_jax.training.preemption import Preempted
-from beats_jax.weights.pretrained import find_checkpoint
+from beats_jax.weights.pretrained import require_checkpoint
 
 
 def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
@@ -47,7 +47,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
 
 def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
     if not experiment.model.starts_at_random:  # a missing checkpoint is an error before the recordings are gone through
-        main_first(lambda: find_checkpoint(experiment.model.checkpoint))
+        main_first(lambda: require_checkpoint(experiment.model.checkpoint))
     data = main_first(lambda: prepare_data(experiment, workdir, strict=strict))
     require_same_rows(data.manifest)
     print(data.report.summary(), flush=True)

@@ -21,19 +21,25 @@ RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
 def read_checkpoint(source: str | Path) -> Bundle:
     """A model at rest: numpy parameters, configuration, labels. Source, errors and warning as `inference.model.load`."""
-    path = find_checkpoint(source)
+    path = _existing_path(source)
     bundle = _read_published(str(source)) if path is None else _read_path(path)
     if "-NC" in bundle.licence.upper():
         _warn_of_licence(bundle.licence)
     return bundle
 
 
-def find_checkpoint(source: str | Path) -> Path | None:
-    """The path that `source` is; None for a published name, whose file is then at hand. Reads no weights.
+def require_checkpoint(source: str | Path) -> None:
+    """Makes sure that a checkpoint is at hand, downloading a published one; reads no weights.
 
     Raises:
-      UserError: neither, or the file cannot be fetched.
+      UserError: it is neither a path nor a published name, or it cannot be fetched.
     """
+    if _existing_path(source) is None:
+        ensure(find(str(source)))
+
+
+def _existing_path(source: str | Path) -> Path | None:
+    """The path that `source` is, None for a published name. Raises `UserError` where it is neither."""
     path = Path(source).expanduser()
     if path.exists():
         return path
@@ -43,7 +49,6 @@ def find_checkpoint(source: str | Path) -> Path | None:
             f"({suggestion(str(source))}); give the path of a published file, of a model folder ({TENSORS_FILE}, {FACTS_FILE}) "
             "or of a training run"
         )
-    ensure(find(str(source)))
     return None
 
 
