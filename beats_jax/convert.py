@@ -61,7 +61,7 @@ def verb(argv: Sequence[str]) -> int:
     if overrides:
         raise UserError(f"unrecognized arguments: {' '.join(overrides)} (python -m beats_jax.convert --help shows how)")
 
-    from beats_jax.pipelines import conversion
+    from beats_jax.pipelines.checkpoints import convert as conversion
     from beats_jax.weights.description import describe
     from beats_jax.weights.pretrained import read_checkpoint
     from beats_jax.weights.published import list_available_models
@@ -96,7 +96,7 @@ def _write_dataset(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
         raise UserError("--to tfds goes with INPUT, OUTPUT and --config.data settings alone")
     experiment = apply_overrides(Experiment(), overrides)
 
-    from beats_jax.pipelines.dataset_conversion import write_dataset
+    from beats_jax.pipelines.checkpoints.convert_dataset import write_dataset
 
     print("\n".join(write_dataset(Path(arguments.input), arguments.output, experiment)))
     return 0

@@ -32,7 +32,10 @@ def parser() -> ArgumentParser:
     )
     result.add_argument("model", nargs="?", metavar="MODEL", help="registered name, file, model folder or run to check as well")
     result.add_argument(
-        "--data", type=Path, metavar="DIR", help="golden files to use in place of the built-in ones (beats_jax/pipelines/golden)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="golden files to use in place of the built-in ones",
     )
     return result
 
@@ -41,7 +44,7 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, prints the report and returns the exit status."""
     arguments = parser().parse_args(argv)
 
-    from beats_jax.pipelines.diagnosis import diagnose
+    from beats_jax.pipelines.checkpoints.doctor import diagnose
 
     lines, well = diagnose(arguments.model, arguments.data)
     print("\n".join(lines))

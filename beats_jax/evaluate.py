@@ -123,13 +123,13 @@ def verb(argv: Sequence[str]) -> int:
     if arguments.compare:
         if arguments.data or arguments.strict:
             raise UserError("--compare reads what two runs predicted; --data and --strict belong to --run")
-        from beats_jax.pipelines.comparison import compare_runs
+        from beats_jax.pipelines.measuring.compare import compare_runs
 
         first, second = arguments.compare
         compare_runs(first, second, arguments.output, page=arguments.format, command=command)
         return 0
     start_processes(arguments)
-    from beats_jax.pipelines.evaluation import evaluate_run
+    from beats_jax.pipelines.measuring.evaluate import evaluate_run
 
     evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
     return 0
@@ -159,7 +159,7 @@ def _probe(arguments: argparse.Namespace, command: str) -> int:
 
     # Threads of LAPACK wait in a loop beside those of XLA: a sweep took three times the CPU time with both (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from beats_jax.pipelines.probing import ProbeSettings, probe
+    from beats_jax.pipelines.probing.probe import ProbeSettings, probe
 
     given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
     reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}

@@ -58,7 +58,7 @@ def verb(argv: Sequence[str]) -> int:
     workdir = arguments.workdir or Path("runs") / experiment.name
     start_processes(arguments)
 
-    from beats_jax.pipelines.experiment import run_experiment
+    from beats_jax.pipelines.training.experiment import run_experiment
 
     command = "python -m beats_jax.train " + shlex.join(argv)
     return run_experiment(experiment, workdir, strict=arguments.strict, command=command)

@@ -19,8 +19,8 @@ import numpy as np
 from rounds import here, print_rows, take_turns
 from sklearn import metrics as oracle
 
-from beats_jax.evaluation.intervals import bootstrap
-from beats_jax.evaluation.metrics import Evaluator
+from beats_jax.evaluation.metrics.classification import Evaluator
+from beats_jax.evaluation.metrics.intervals import bootstrap
 
 
 def make_predictions(num_examples: int, num_classes: int, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:

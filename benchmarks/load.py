@@ -61,7 +61,7 @@ def write_base(folder: Path) -> Path:
     """A file of the official layout with random weights of the released base model's shape."""
     from beats_jax.config import BEATsConfig
     from beats_jax.weights.architecture import param_shapes
-    from beats_jax.weights.beats import to_cfg, to_torch
+    from beats_jax.weights.families.beats import to_cfg, to_torch
     from beats_jax.weights.torch_writer import write_torch_file
     from beats_jax.weights.tree import unflatten
 

@@ -35,7 +35,7 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
     from beats_jax.config import AudioConfig, EATConfig, EATObjectiveConfig, Experiment, TrainingConfig
     from beats_jax.objectives.gradients import mean_gradients
     from beats_jax.objectives.registry import build
-    from beats_jax.objectives.state import followed
+    from beats_jax.objectives.state.state import followed
     from beats_jax.training import optimizer
 
     sizes, decoder, frames, clips = SIZES[size]

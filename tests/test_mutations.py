@@ -25,14 +25,14 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.errors import UserError
-from beats_jax.evaluation.operating_point import choose_operating_point
+from beats_jax.evaluation.metrics.operating_point import choose_operating_point
 from beats_jax.evaluation.predictions import build_predictions, write_predictions
 from beats_jax.parallel.mesh import make_mesh, state_shardings
-from beats_jax.pipelines.comparison import compare_runs
-from beats_jax.pipelines.evaluation import read_labels
-from beats_jax.pipelines.measurement import read_operating_point, write_operating_point
-from beats_jax.pipelines.results import read_history
-from beats_jax.pipelines.workdir import EXPERIMENT_FILE, recorded_experiment, write_json
+from beats_jax.pipelines.measuring.compare import compare_runs
+from beats_jax.pipelines.measuring.evaluate import read_labels
+from beats_jax.pipelines.measuring.measure import read_operating_point, write_operating_point
+from beats_jax.pipelines.measuring.write import read_history
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, recorded_experiment, write_json
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.weights.hashed import read_arrays, write_arrays
 from beats_jax.weights.pretrained import read_checkpoint

@@ -4,7 +4,7 @@ import numpy as np
 
 from beats_jax.config import BEATsConfig
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.beats import to_torch
+from beats_jax.weights.families.beats import to_torch
 from beats_jax.weights.tree import unflatten
 
 TINY_BEATS = BEATsConfig(

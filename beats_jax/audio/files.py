@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from beats_jax.audio.file_kinds import (
+from beats_jax.audio.decoding.file_kinds import (
     AUDIO_SUFFIXES,
     HEAD_BYTES,
     MEDIA_SUFFIXES,

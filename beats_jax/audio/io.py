@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from beats_jax.audio.decoders import NO_SAMPLES, open_decoder
+from beats_jax.audio.decoding.decoders import NO_SAMPLES, open_decoder
+from beats_jax.audio.decoding.tfds_records import is_present, is_record, record_bytes
 from beats_jax.audio.files import AUDIO_SUFFIXES, find_audio
 from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
 from beats_jax.audio.resampling import native_range, resample, resample_stream, resampled_length
-from beats_jax.audio.tfds_records import is_present, is_record, record_bytes
 from beats_jax.errors import UserError
 from beats_jax.files import write_bytes
 

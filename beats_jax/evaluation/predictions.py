@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.evaluation.metrics import predicted_matrix
+from beats_jax.evaluation.metrics.classification import predicted_matrix
 from beats_jax.files import whole_file, write_text
 from beats_jax.spreadsheets import original_cell, safe_cell
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import ast, ast_positions, beats, eat, masks, tokenizer
+from beats_jax.models import ast, ast_positions, beats, eat, masks
 from beats_jax.models.forms import AUTO, Forms
+from beats_jax.models.pretraining import tokenizer
 
 
 class Family(NamedTuple):

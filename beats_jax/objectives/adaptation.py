@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.state import path_name
+from beats_jax.objectives.state.state import path_name
 
 LORA = "lora"
 FROZEN = {"full": (), "probe": (r"(?!predictor/).*",), "lora": (r"(?!predictor/|lora/).*",)}  # by mode: whole paths

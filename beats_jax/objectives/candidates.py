@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from beats_jax.objectives.contrastive_losses import normalised
-from beats_jax.objectives.memory_bank import MemoryBank
+from beats_jax.objectives.losses.contrastive import normalised
+from beats_jax.objectives.state.memory_bank import MemoryBank
 
 VARIANCE_EPSILON = 1e-5
 

@@ -26,7 +26,6 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.heads import pool
 from beats_jax.models.projection import Projection
-from beats_jax.objectives import memory_bank
 from beats_jax.objectives.candidates import (
     Candidates,
     Spread,
@@ -36,11 +35,12 @@ from beats_jax.objectives.candidates import (
     from_bank,
     standardisation,
 )
-from beats_jax.objectives.contrastive_losses import gathering_losses, similarities
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
-from beats_jax.objectives.memory_bank import MemoryBank
-from beats_jax.objectives.state import State, apply_gradients, create, extended, filled, followed, with_parameters
+from beats_jax.objectives.losses.contrastive import gathering_losses, similarities
+from beats_jax.objectives.state import memory_bank
+from beats_jax.objectives.state.memory_bank import MemoryBank
+from beats_jax.objectives.state.state import State, apply_gradients, create, extended, filled, followed, with_parameters
 from beats_jax.objectives.views import one_view, two_views
 from beats_jax.parallel.layout import over_batch
 

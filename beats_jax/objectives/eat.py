@@ -22,11 +22,11 @@ from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
-from beats_jax.objectives.eat_losses import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
 from beats_jax.objectives.eat_masks import block_plan, cloned_masks
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
-from beats_jax.objectives.state import State, apply_gradients, create, extended, followed, with_parameters
+from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
+from beats_jax.objectives.state.state import State, apply_gradients, create, extended, followed, with_parameters
 from beats_jax.parallel.layout import over_batch
 
 Batch = Mapping[str, jax.Array]

@@ -22,10 +22,10 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry as models
 from beats_jax.models.heads import pool
 from beats_jax.objectives import registry, supervised
-from beats_jax.objectives.contrastive_losses import gathering_losses, normalised, share_a_label, similarities
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM
-from beats_jax.objectives.losses import sigmoid_losses, softmax_losses
+from beats_jax.objectives.losses.classification import sigmoid_losses, softmax_losses
+from beats_jax.objectives.losses.contrastive import gathering_losses, normalised, share_a_label, similarities
 from beats_jax.objectives.supervised import Supervised
 
 Batch = Mapping[str, jax.Array]

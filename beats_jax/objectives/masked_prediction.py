@@ -21,15 +21,15 @@ import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
-from beats_jax.models.predictor import stack_config
-from beats_jax.models.pretraining import MaskedBEATs
+from beats_jax.models.pretraining.encoder import MaskedBEATs
+from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.visible import Selection, select
-from beats_jax.objectives import targets
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
-from beats_jax.objectives.losses import code_losses
+from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
-from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
+from beats_jax.objectives.state import targets
+from beats_jax.objectives.state.state import State, apply_gradients, create, filled, with_parameters
 from beats_jax.parallel.layout import everywhere
 
 Batch = Mapping[str, jax.Array]

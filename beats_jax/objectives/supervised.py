@@ -18,11 +18,12 @@ import optax
 
 from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives import adaptation, losses
+from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
 from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
-from beats_jax.objectives.state import State, apply_gradients, create
+from beats_jax.objectives.losses import classification as losses
+from beats_jax.objectives.state.state import State, apply_gradients, create
 
 Batch = Mapping[str, jax.Array]
 LORA_STREAM = 1  # folded into the key of the parameters

@@ -22,16 +22,16 @@ import optax
 
 from beats_jax.config import Experiment, TokenizerConfig, TokenizerObjectiveConfig
 from beats_jax.errors import UserError
-from beats_jax.models import quantizer
-from beats_jax.models.predictor import stack_config
-from beats_jax.models.pretraining import DistilledTokenizer
-from beats_jax.models.quantizer import Codebook, normalise
+from beats_jax.models.pretraining import quantizer
+from beats_jax.models.pretraining.encoder import DistilledTokenizer
+from beats_jax.models.pretraining.predictor import stack_config
+from beats_jax.models.pretraining.quantizer import Codebook, normalise
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.monitors import code_usage, used_codes
-from beats_jax.objectives.state import State, apply_gradients, create, filled, with_parameters
-from beats_jax.objectives.targets import dead_codes
-from beats_jax.objectives.teacher import Teacher, build_teacher
+from beats_jax.objectives.state.state import State, apply_gradients, create, filled, with_parameters
+from beats_jax.objectives.state.targets import dead_codes
+from beats_jax.objectives.state.teacher import Teacher, build_teacher
 from beats_jax.parallel.layout import everywhere
 
 Batch = Mapping[str, jax.Array]

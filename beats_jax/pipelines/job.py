@@ -11,7 +11,7 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.parallel.exchange import gather_values, require_same
 from beats_jax.parallel.processes import is_main, process_index
-from beats_jax.pipelines.workdir import ERRORS_FILE
+from beats_jax.pipelines.training.workdir import ERRORS_FILE
 
 
 def open_errors(folder: Path, *, strict: bool) -> ErrorLog:

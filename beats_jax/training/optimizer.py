@@ -17,7 +17,7 @@ import optax
 
 from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.state import path_name
+from beats_jax.objectives.state.state import path_name
 from beats_jax.training.cautious import scale_by_cautious_adam
 
 Depth = Callable[[str], int]  # path -> 0 before the blocks, i + 1 in block i, L + 1 in the head

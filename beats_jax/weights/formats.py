@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from beats_jax.errors import UserError
-from beats_jax.weights import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
-from beats_jax.weights.beats_shapes import without_prefix
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
+from beats_jax.weights.families.beats_shapes import without_prefix
 from beats_jax.weights.pickle_machine import shown
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream

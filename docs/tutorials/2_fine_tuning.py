@@ -10,7 +10,7 @@ from offline import recordings, small_encoder
 
 from beats_jax import BEATsTrainer
 from beats_jax.config import DataConfig, TrainingConfig
-from beats_jax.pipelines.comparison import compare_runs
+from beats_jax.pipelines.measuring.compare import compare_runs
 
 # %% [markdown]
 # ## Train

@@ -11,7 +11,7 @@ import numpy as np
 from offline import small_encoder
 
 from beats_jax.evaluate import main as evaluate
-from beats_jax.evaluation.metrics import Evaluator
+from beats_jax.evaluation.metrics.classification import Evaluator
 from beats_jax.evaluation.predictions import read_predictions
 
 run = Path(small_encoder())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from beats_jax.audio import io, pyav_decoder
+from beats_jax.audio import io
+from beats_jax.audio.decoding import pyav_decoder
 from beats_jax.audio.survey import survey
 
 SOUNDFILE = {  # name: format, subtype, largest difference from the sound written (None: lossy, see libsndfile's own decoding)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from beats_jax.audio.file_kinds import AUDIO_SUFFIXES, MEDIA_SUFFIXES, OTHER_SUFFIXES, UNFINISHED_SUFFIXES, looks_like_sound
+from beats_jax.audio.decoding.file_kinds import (
+    AUDIO_SUFFIXES,
+    MEDIA_SUFFIXES,
+    OTHER_SUFFIXES,
+    UNFINISHED_SUFFIXES,
+    looks_like_sound,
+)
 from beats_jax.audio.files import find_audio, search_folder
 from beats_jax.errors import UserError
 

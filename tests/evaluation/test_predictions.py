@@ -10,8 +10,8 @@ import pytest
 
 from beats_jax.config.schema import EvaluationConfig
 from beats_jax.errors import UserError
+from beats_jax.evaluation.metrics.result import evaluate_predictions
 from beats_jax.evaluation.predictions import build_predictions, read_predictions, write_metrics, write_predictions
-from beats_jax.evaluation.result import evaluate_predictions
 
 NAMES = ("Buteo; buteo", 'quoted "name"', "Häher, grau")
 

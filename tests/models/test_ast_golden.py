@@ -15,8 +15,9 @@ from beats_jax.errors import UserError
 from beats_jax.models import ast, registry
 from beats_jax.models.ast import AST, parameter_depth, patches
 from beats_jax.models.ast_positions import adapt_positions, patch_kernel_from_rgb
-from beats_jax.weights import ast as keys
-from beats_jax.weights import ast_files, formats
+from beats_jax.weights import formats
+from beats_jax.weights.families import ast as keys
+from beats_jax.weights.families import ast_files
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file

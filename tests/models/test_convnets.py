@@ -7,7 +7,7 @@ import pytest
 
 from beats_jax.errors import UserError
 from beats_jax.models.convnets import BatchNorm, ResNet18, ResNetConfig
-from beats_jax.weights import resnet
+from beats_jax.weights.families import resnet
 from beats_jax.weights.torch_writer import write_torch_file
 from beats_jax.weights.tree import flatten
 

@@ -10,7 +10,8 @@ from beats_jax.config import EATConfig
 from beats_jax.convert import main
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT, parameter_depth, position_table
-from beats_jax.weights import eat, eat_files, formats
+from beats_jax.weights import formats
+from beats_jax.weights.families import eat, eat_files
 from beats_jax.weights.key_map import to_params
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_file import read_torch_file

@@ -11,8 +11,8 @@ from tiny_beats import TINY_BEATS
 from beats_jax.errors import UserError
 from beats_jax.models.beats import BEATs
 from beats_jax.models.forms import Forms
-from beats_jax.models.predictor import stack_config
-from beats_jax.models.pretraining import MaskedBEATs
+from beats_jax.models.pretraining.encoder import MaskedBEATs
+from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.visible import select, visible_counts
 
 REAL = np.array([32, 24, 8, 32])  # of 32 tokens: 4 x 8 patches

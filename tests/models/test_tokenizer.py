@@ -9,10 +9,11 @@ import pytest
 
 import beats_jax
 from beats_jax.config import TokenizerConfig
-from beats_jax.models import quantizer, random_projection, registry
+from beats_jax.models import registry
 from beats_jax.models.masks import reduce_padding_mask
-from beats_jax.models.quantizer import Codebook
-from beats_jax.models.tokenizer import Tokenizer, parameter_depth
+from beats_jax.models.pretraining import quantizer, random_projection
+from beats_jax.models.pretraining.quantizer import Codebook
+from beats_jax.models.pretraining.tokenizer import Tokenizer, parameter_depth
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.tree import flatten
 

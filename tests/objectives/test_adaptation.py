@@ -11,7 +11,7 @@ from tiny_problem import make_arrays, make_objective
 from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives import adaptation
-from beats_jax.objectives.state import path_name
+from beats_jax.objectives.state.state import path_name
 from beats_jax.training import optimizer
 
 TARGETS = r"layers_\d/kernel"

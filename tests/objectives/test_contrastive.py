@@ -12,7 +12,7 @@ from tiny_pretraining import begun, learnt, make_arrays, make_objective
 from beats_jax.config import AugmentConfig, ContrastiveConfig, DataConfig, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.candidates import embedding_rank, embedding_spread, standardisation
-from beats_jax.objectives.memory_bank import NOBODY
+from beats_jax.objectives.state.memory_bank import NOBODY
 from beats_jax.objectives.views import cropped
 
 AUGMENT = AugmentConfig(gain_db=6.0, time_masks=1, time_mask_fraction=0.3)

@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.objectives import memory_bank
-from beats_jax.objectives.contrastive_losses import (
+from beats_jax.objectives.losses.contrastive import (
     gathering_losses,
     normalised,
     published_bank_update,
@@ -19,6 +18,7 @@ from beats_jax.objectives.contrastive_losses import (
     share_a_label,
     similarities,
 )
+from beats_jax.objectives.state import memory_bank
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tiny_views import EAT, EAT_MODEL, make_objective
 
 from beats_jax.config import BEATsConfig, EATObjectiveConfig, Experiment, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.eat_losses import teacher_targets
+from beats_jax.objectives.losses.eat import teacher_targets
 from beats_jax.objectives.registry import build
 
 

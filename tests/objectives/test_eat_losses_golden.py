@@ -12,10 +12,10 @@ from beats_jax.config import EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
 from beats_jax.objectives.eat import EATPretraining, filled_in, is_visible
-from beats_jax.objectives.eat_losses import spread, teacher_decay
 from beats_jax.objectives.eat_masks import block_plan, block_union, cloned_masks
-from beats_jax.objectives.state import followed
-from beats_jax.weights import eat, eat_files
+from beats_jax.objectives.losses.eat import spread, teacher_decay
+from beats_jax.objectives.state.state import followed
+from beats_jax.weights.families import eat, eat_files
 from beats_jax.weights.key_map import to_params
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.tree import flatten

@@ -18,8 +18,8 @@ from beats_jax.config import (
     TokenizerObjectiveConfig,
 )
 from beats_jax.errors import UserError
-from beats_jax.objectives.contrastive_losses import normalised
 from beats_jax.objectives.joint import label_contrast
+from beats_jax.objectives.losses.contrastive import normalised
 from beats_jax.objectives.registry import build
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import log_loss
 
 from beats_jax.errors import UserError
-from beats_jax.objectives.losses import balanced_weights, sigmoid_losses, softmax_losses
+from beats_jax.objectives.losses.classification import balanced_weights, sigmoid_losses, softmax_losses
 
 C = 5
 RANDOM = np.random.default_rng(0)

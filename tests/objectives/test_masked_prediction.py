@@ -12,8 +12,8 @@ from tiny_pretraining import MODEL, SAMPLES, TOKENIZER, begun, learnt, make_arra
 
 from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, MaskedPredictionConfig, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.models import random_projection
-from beats_jax.objectives.losses import code_losses
+from beats_jax.models.pretraining import random_projection
+from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.objectives.state import apply_gradients, create, with_parameters
+from beats_jax.objectives.state.state import apply_gradients, create, with_parameters
 
 
 def make_state(average=True):

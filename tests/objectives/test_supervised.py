@@ -12,7 +12,7 @@ from beats_jax.config import AugmentConfig, SupervisedConfig, TrainingConfig, ex
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.models.registry import depth_of
 from beats_jax.objectives import supervised
-from beats_jax.objectives.losses import balanced_weights
+from beats_jax.objectives.losses.classification import balanced_weights
 from beats_jax.training import optimizer
 from beats_jax.weights.tree import flatten
 

@@ -11,7 +11,7 @@ from tiny_pretraining import MODEL, TOKENIZER, arrays_from, begun, learnt, make_
 
 from beats_jax.config import AudioConfig, FilterbankConfig, TokenizerObjectiveConfig, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.models import quantizer
+from beats_jax.models.pretraining import quantizer
 from beats_jax.objectives.tokenizer import _candidates
 from beats_jax.weights.architecture import check_params
 from beats_jax.weights.tree import flatten

@@ -19,7 +19,7 @@ from tiny_problem import AUGMENT, TinyBatch, assert_same_bits, batches, make_obj
 
 from beats_jax.config import SupervisedConfig, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.state import with_parameters
+from beats_jax.objectives.state.state import with_parameters
 from beats_jax.parallel.mesh import make_mesh, put_batch, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitResult, FitSettings, Hooks, compile_update, fit, fit_settings

@@ -12,8 +12,8 @@ import beats_jax
 from beats_jax.convert import main
 from beats_jax.files import sha256_of
 from beats_jax.inference import export
-from beats_jax.pipelines import conversion
-from beats_jax.pipelines.parity import BUILT_IN
+from beats_jax.pipelines.checkpoints import convert as conversion
+from beats_jax.pipelines.checkpoints.parity import BUILT_IN
 from beats_jax.weights import exported
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import pytest
 from tiny_beats import TINY_BEATS, random_state_dict
 
 from beats_jax.convert import main
-from beats_jax.weights.beats import key_table, to_cfg
+from beats_jax.weights.families.beats import key_table, to_cfg
 from beats_jax.weights.torch_writer import write_torch_file
 
 WITNESS = "witness"  # what a pickle that ran would leave

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from beats_jax.errors import UserError
-from beats_jax.pipelines.parity import BUILT_IN
+from beats_jax.pipelines.checkpoints.parity import BUILT_IN
 from beats_jax.weights.bundle import save_bundle
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.raw import read_raw

@@ -13,8 +13,8 @@ from beats_jax.errors import UserError
 from beats_jax.inference.model import Model
 from beats_jax.inference.program import Outputs
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.beats_files import front_end
 from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.families.beats_files import front_end
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.tree import flatten, unflatten

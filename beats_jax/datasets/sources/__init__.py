@@ -27,7 +27,7 @@ SOURCES: dict[str, str] = {
     "csv": "beats_jax.datasets.sources.table:load",
     "esc50": "beats_jax.datasets.sources.esc50:load",
     "urbansound8k": "beats_jax.datasets.sources.urbansound8k:load",
-    "tfds": "beats_jax.datasets.sources.tfds:load",
+    "tfds": "beats_jax.datasets.tfds.source:load",
     "recordings": "beats_jax.datasets.sources.recordings:load",
     "synthetic": "beats_jax.datasets.sources.synthetic:load",
 }

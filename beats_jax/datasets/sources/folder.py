@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from beats_jax.audio.file_kinds import is_hidden
+from beats_jax.audio.decoding.file_kinds import is_hidden
 from beats_jax.audio.files import search_folder, some_names
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from beats_jax.audio.file_kinds import is_recording_name
+from beats_jax.audio.decoding.file_kinds import is_recording_name
+from beats_jax.audio.decoding.tfds_records import is_present, is_record
 from beats_jax.audio.files import some_names
-from beats_jax.audio.tfds_records import is_present, is_record
 from beats_jax.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Decoding: containers, codecs, and what a decoder really delivers."""

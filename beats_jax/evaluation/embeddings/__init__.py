@@ -1,0 +1,1 @@
+"""Embeddings: how well they use their space."""

@@ -1,0 +1,78 @@
+"""What is said of predictions beyond metrics: how far probabilities can be trusted, thresholds, and groups of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from beats_jax.config.schema import EvaluationConfig
+from beats_jax.evaluation.metrics.calibration import CalibrationScores, calibration_scores, logits_of
+from beats_jax.evaluation.metrics.class_groups import GroupEvaluation, evaluate_class_groups
+from beats_jax.evaluation.metrics.operating_point import OperatingPoint
+from beats_jax.evaluation.metrics.thresholds import ThresholdResult, threshold_results
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Found on the measured rows.
+
+    Attributes:
+      plain: calibration of the probabilities as they are. calibrated: after the temperature of `point`; None without one.
+      thresholds: what the thresholds of `point` give here, one a class; empty without one.
+      groups: name of a grouping → its evaluation.
+      point: what validation rows decided; None without them.
+    """
+
+    plain: CalibrationScores
+    calibrated: CalibrationScores | None = None
+    thresholds: tuple[ThresholdResult, ...] = ()
+    groups: Mapping[str, GroupEvaluation] = field(default_factory=dict)
+    point: OperatingPoint | None = None
+
+    def flat(self) -> dict[str, float | None]:
+        """For metrics.json: `ece`, `nll`, `brier`, the same `_calibrated`, and `temperature`."""
+        numbers: dict[str, float | None] = {}
+        for suffix, scores in (("", self.plain), ("_calibrated", self.calibrated)):
+            if scores is not None:
+                numbers |= {f"ece{suffix}": scores.ece, f"nll{suffix}": scores.nll, f"brier{suffix}": scores.brier}
+        if self.point is not None:
+            numbers["temperature"] = self.point.temperature
+        return numbers
+
+
+def analyse(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    recordings: np.ndarray,
+    groupings: Mapping[str, Mapping[str, str]],
+    point: OperatingPoint | None,
+    *,
+    multi_label: bool,
+    config: EvaluationConfig,
+    seed: int,
+) -> Analysis:
+    """Looks at predictions.
+
+    Args:
+      labels, probabilities: as of `result.evaluate_predictions`. recordings: [N], what the bootstrap draws whole.
+      groupings: name → (class → group), of classes that are there.
+    Raises:
+      UserError: see `class_groups.group_members`. ValueError: arrays that do not fit.
+    """
+    logits = logits_of(probabilities, multi_label)
+    plain = calibration_scores(logits, labels, multi_label=multi_label)
+    groups = {
+        name: evaluate_class_groups(
+            labels, probabilities, class_names, grouping, recordings, multi_label=multi_label, threshold=config.threshold,
+            resamples=config.bootstrap_resamples, seed=seed,
+        )
+        for name, grouping in groupings.items()
+    }  # fmt: skip
+    if point is None:
+        return Analysis(plain, groups=groups)
+    calibrated = calibration_scores(logits, labels, multi_label=multi_label, temperature=point.temperature)
+    thresholds = threshold_results(labels, probabilities, point.thresholds, multi_label=multi_label)
+    return Analysis(plain, calibrated, thresholds, groups, point)

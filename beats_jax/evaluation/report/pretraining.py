@@ -1,0 +1,194 @@
+"""The report of a run without labels: what was learnt, how the loss fell, and whether it looks sound. One HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.evaluation.embeddings.health import Points
+from beats_jax.evaluation.report import figures_training
+from beats_jax.evaluation.report.figures_embeddings import embedding_pictures
+from beats_jax.evaluation.report.page import bullets, figure, page, paragraph, section, settings_columns, table, text
+from beats_jax.files import write_text
+
+POINTS_CAPTION = (
+    "the same clips at several steps, each time on the two directions in which they differ most then; signs and axes may turn"
+)
+SPLITS = (("train", "training"), ("val", "validation"))
+COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
+LEAST_SPREAD, LEAST_RANK = 0.1, 2.0  # of embeddings: below, nearly all clips are one point, or lie on a line
+FORGETTING = 0.02  # loss of a probe's figure since the start that is told as an alarm
+TAIL = 0.1  # share of the training rows at the end whose mean is shown
+
+
+def write_pretraining_report(
+    path: str | Path,
+    *,
+    title: str,
+    history: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, object],
+    data_summary: Mapping[str, object],
+    settings: Mapping[str, object],
+    errors: Sequence[tuple[str, str]],
+    points: Sequence[tuple[int, Points, np.ndarray]],
+    versions: Mapping[str, str],
+    command: str,
+) -> None:
+    """Writes report.html at once or not at all; text from outside is escaped, scripts and fetching are forbidden.
+
+    Args:
+      path: the file; its folder must exist.
+      history: rows of the training log ("step", "train/loss", "train/<monitor>", "val/loss", ...).
+      facts: what came out, name and value.
+      points: (step, places, group of each clip) of watched embeddings; empty = no picture.
+      data_summary, settings, errors, versions, command: as in `report.write_report`.
+    """
+    picture, blocks = figures_training.curve_panels(_panels(history)), figures_training.block_curves(history, "gradient_norm")
+    body = [
+        f"<header><h1>{text(title)}</h1></header>",
+        section("Findings", bullets(findings(history), "findings")),
+        section("Outcome", _pairs(facts)),
+        section("Figures", table(("figure", "training", "validation"), _figures(history))),
+        section("Training", figure(picture, "loss and monitors against the training step")) if picture else "",
+        section("Blocks", figure(blocks, "where in the encoder the gradient is; a block that stays apart does not learn"))
+        if blocks
+        else "",
+        section("Embeddings of the watched clips", figure(embedding_pictures(points), POINTS_CAPTION)) if points else "",
+        section("Data", _pairs(data_summary)),
+        section("Bad files", _bad_files(errors)),
+        section("Settings", settings_columns(settings)),
+        section(
+            "How this was made",
+            paragraph(command, "code"),
+            paragraph(", ".join(f"{name} {version}" for name, version in versions.items()), "soft small"),
+        ),
+    ]
+    write_text(path, page(title, "\n".join(part for part in body if part)))
+
+
+def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`train_<name>`: mean over the last tenth of the training rows; `validation_<name>`: of the last evaluation."""
+    result = {}
+    for split, word in (("train", "train"), ("val", "validation")):
+        for name in _names(history, split):
+            values = figures_training.history_series(history, f"{split}/{name}")[1]
+            last = values[-max(1, round(TAIL * len(values))) :] if split == "train" else values[-1:]
+            result[f"{word}_{name}"] = float(last.mean())
+    return result
+
+
+def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader should know first, in sentences; alarms are marked."""
+    steps, losses = figures_training.history_series(history, "train/loss")
+    if not len(losses):
+        return ["Nothing was logged: the run is shorter than training.log_every_steps."]
+    found, last = [], last_figures(history)
+    found.append(f"Training loss: {losses[0]:.3f} at step {steps[0]}, {last['train_loss']:.3f} in the last rows.")
+    if "validation_loss" in last:
+        found.append(f"Loss on recordings that were held out: {last['validation_loss']:.3f}.")
+    if len(losses) > 1 and last["train_loss"] >= losses[0]:
+        found.append("Alarm: the loss did not fall; try another learning rate, or look at the data.")
+    found += _code_findings(last)
+    found += _embedding_findings(last)
+    found += _watch_findings(history)
+    return found
+
+
+def _code_findings(last: Mapping[str, float]) -> list[str]:
+    found = []
+    entropy = last.get("train_target_entropy")
+    if entropy is not None:
+        floor = entropy * math.log(2)
+        word = "below" if last["train_loss"] < floor else "not yet below"
+        found.append(
+            f"Codes occur with an entropy of {entropy:.2f} bits: knowing only how often each occurs gives a loss of {floor:.3f} "
+            f"(more with smoothing). The training loss is {word} that."
+        )
+    predicted, wanted = last.get("train_predicted_codes"), last.get("train_target_codes")
+    if predicted is not None and wanted is not None:
+        alarm = "Alarm: predictions have collapsed: " if predicted < max(2.0, COLLAPSED * wanted) else ""
+        found.append(f"{alarm}{predicted:.0f} different codes are predicted in a batch, {wanted:.0f} occur.")
+    used, dead = last.get("train_used_codes"), last.get("train_dead_codes")
+    if used is not None and dead is not None:
+        alarm = "Alarm: the codebook has collapsed: " if used < 2 else ""
+        found.append(f"{alarm}{used:.0f} different codes are used in a batch, {dead:.0f} are dead.")
+    return found
+
+
+def _embedding_findings(last: Mapping[str, float]) -> list[str]:
+    spread, rank = last.get("train_embedding_spread"), last.get("train_embedding_rank")
+    if spread is None or rank is None:
+        return []
+    begin = "Alarm: embeddings have collapsed: the" if spread < LEAST_SPREAD or rank < LEAST_RANK else "The"
+    return [f"{begin} clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."]
+
+
+def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What became of the watched clips since the start: directions, geometry, and what a linear probe reads in them."""
+    found = []
+    ranks = figures_training.history_series(history, "val/feature_rank")[1]
+    if len(ranks) > 1:
+        begin = "Alarm: features have collapsed: the" if ranks[-1] < LEAST_RANK else "The"
+        found.append(
+            f"{begin} watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
+        )
+    moved = figures_training.history_series(history, "val/drift")[1]
+    if len(moved):
+        found.append(
+            f"Their geometry has moved by {moved[-1]:.2f} from the start (1 - linear CKA: 0 = not at all, 1 = unrelated)."
+        )
+    for name in ("probe_accuracy", "probe_mAP"):
+        steps, values = figures_training.history_series(history, f"val/{name}")
+        if len(values) < 2:
+            continue
+        word, best = name.removeprefix("probe_"), int(np.argmax(values))
+        text_ = f"{word} of a linear probe: {values[0]:.3f} at the start, {values[-1]:.3f} now"
+        if values[-1] < values[0] - FORGETTING:
+            text_ = f"Alarm: the encoder has become worse on the labelled clips. {text_}"
+        found.append(
+            f"{text_}, best {values[best]:.3f} at step {steps[best]} (training.monitor={name} training.select=best keeps it)."
+        )
+    return found
+
+
+def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:
+    names = {key.removeprefix(f"{split}/") for row in history for key in row if key.startswith(f"{split}/")}
+    names = {name for name in names if not name.startswith("block_")}  # they have a picture of their own
+    return sorted(names, key=lambda name: (name != "loss", name))
+
+
+def _panels(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, np.ndarray, np.ndarray]], float | None]]:
+    """A panel for each kind of figure: names that end alike ("masked_accuracy", "visible_accuracy") share one."""
+    kinds: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for split, word in SPLITS:
+        for name in _names(history, split):
+            before, _, kind = name.rpartition("_")
+            label = f"{before}, {word}" if before else word
+            kinds.setdefault(kind, []).append((label, *figures_training.history_series(history, f"{split}/{name}")))
+    kinds.pop("share", None)
+    tops = {"accuracy": 1.02}
+    return [(kind.capitalize(), lines, tops.get(kind)) for kind, lines in kinds.items()]
+
+
+def _figures(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    last = last_figures(history)
+    names = dict.fromkeys(name for split, _ in SPLITS for name in _names(history, split))
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
+
+    return [(text(name), shown(last.get(f"train_{name}")), shown(last.get(f"validation_{name}"))) for name in names]
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return table((), [(text(name), text(value)) for name, value in values.items()], numbers_from=2)
+
+
+def _bad_files(errors: Sequence[tuple[str, str]]) -> str:
+    if not errors:
+        return paragraph("None: every file could be used.")
+    return table(("file", "reason"), [(text(file), text(reason)) for file, reason in errors], numbers_from=2)

@@ -1,0 +1,1 @@
+"""Modules that only pre-training needs: tokenizers, quantizers, predictors."""

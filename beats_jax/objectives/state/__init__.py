@@ -1,0 +1,1 @@
+"""State: what objectives keep between steps."""

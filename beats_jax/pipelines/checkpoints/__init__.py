@@ -1,0 +1,1 @@
+"""Checkpoints: conversion, and proof of parity with the published code."""

@@ -1,0 +1,1 @@
+"""Measuring: evaluates models, compares runs, writes their results."""

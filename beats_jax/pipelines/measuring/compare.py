@@ -1,0 +1,164 @@
+"""Two runs on the same examples: which is better, and how sure is that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.errors import UserError
+from beats_jax.evaluation.metrics.comparison import Comparison, compare_predictions, require_same_examples
+from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_predictions
+from beats_jax.evaluation.report.comparison import (
+    class_table,
+    comparison_findings,
+    comparison_table,
+    write_comparison,
+)
+from beats_jax.files import read_text, write_text
+from beats_jax.pipelines.measuring.evaluate import new_folder
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, recorded_experiment, write_json
+
+PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
+
+
+def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html", command: str = "") -> Comparison:
+    """Compares the predictions of two runs (or of two `evaluate` outputs) on the same rows.
+
+    Writes comparison.json and comparison.html (or COMPARISON.md) into `output`, a new or empty folder, and prints the findings.
+
+    Raises:
+      UserError: a folder without predictions.csv, other examples, labels or classes, an `output` in use.
+    """
+    one, two = (_predictions(run) for run in (first, second))
+    two = _in_the_order_of(one, two, second)
+    try:
+        require_same_examples(_identity(one), _identity(two))
+    except ValueError as error:
+        raise UserError(f"{first} and {second} cannot be compared: {error}") from error
+    settings = [_settings(run) for run in (first, second)]
+    multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
+    how = Experiment().evaluation if not settings[0] else recorded_experiment(first).evaluation
+    try:
+        found = compare_predictions(
+            _labels(first, one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
+            multi_label=multi_label, threshold=how.threshold, resamples=how.bootstrap_resamples,
+        )  # fmt: skip
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{first} and {second} cannot be compared: {error}; measure them again") from error
+    names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
+    sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
+    differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
+                 for line in differing_settings(settings[0], settings[1])]  # fmt: skip
+    with new_folder(output):
+        if page == "md":
+            write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
+        else:
+            write_comparison(
+                output / PAGE_FILE, found, names, one.class_names, multi_label=multi_label, settings=differing, command=command
+            )
+        write_json(output / NUMBERS_FILE, _numbers(found, names, one.class_names))
+    print("\n".join(sentences))
+    print(f"comparison: {output / (MARKDOWN_FILE if page == 'md' else PAGE_FILE)}", flush=True)
+    return found
+
+
+def _predictions(run: Path) -> PredictionTable:
+    if not (run / PREDICTIONS_FILE).is_file():
+        raise UserError(f"{run} holds no {PREDICTIONS_FILE}; --compare takes two finished runs, or two outputs of evaluate")
+    return read_predictions(run / PREDICTIONS_FILE)
+
+
+def _keys(table: PredictionTable) -> list[tuple[str, float, float]]:
+    starts, ends = np.nan_to_num(table.starts), np.nan_to_num(table.ends, nan=-1.0)  # start and end of the file
+    return list(zip(table.files, starts.tolist(), ends.tolist(), strict=True))
+
+
+def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path) -> PredictionTable:
+    """The second table with its rows in the order of the first (folds may come in another one)."""
+    places = {key: row for row, key in enumerate(_keys(second))}
+    wanted = _keys(first)
+    missing = [key for key in wanted if key not in places]
+    if missing or len(places) != len(set(wanted)):
+        example = missing[0] if missing else next(key for key in places if key not in set(wanted))
+        raise UserError(
+            f"{run} was measured on other rows: {len(missing)} of {len(wanted)} are missing, {len(places)} there, for example "
+            f"{example[0]} at {example[1]:g} s; compare runs on the same data"
+        )
+    rows = [places[key] for key in wanted]
+    return PredictionTable(
+        files=tuple(second.files[row] for row in rows),
+        starts=second.starts[rows],
+        ends=second.ends[rows],
+        labels=tuple(second.labels[row] for row in rows),
+        predictions=tuple(second.predictions[row] for row in rows),
+        class_names=second.class_names,
+        probabilities=second.probabilities[rows],
+    )
+
+
+def _identity(table: PredictionTable) -> Mapping[str, Any]:
+    return {"classes": table.class_names, "files": table.files, "labels": table.labels}
+
+
+def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
+    place = {name: number for number, name in enumerate(table.class_names)}
+    names = [[name for name in label.split(SEPARATOR) if name] if multi_label else [label] for label in table.labels]
+    if unknown := sorted({name for row in names for name in row} - place.keys()):
+        raise UserError(f"{run / PREDICTIONS_FILE} has the label {unknown[0]!r} but no column for it; measure the run again")
+    if not multi_label:
+        return np.array([place[name] for (name,) in names], np.int64)
+    marks = np.zeros(table.probabilities.shape, np.int64)
+    for row, found in enumerate(names):
+        marks[row, [place[name] for name in found]] = 1
+    return marks
+
+
+def _recordings(run: Path, table: PredictionTable) -> list[str]:
+    """What the bootstrap draws whole: the run's own list, else the files."""
+    path = run / RECORDINGS_FILE
+    if not path.is_file():
+        return list(table.files)
+    codes = read_text(path, remedy="measure the run again").split()[1:]
+    if len(codes) != len(table.files):
+        raise UserError(f"{path} has {len(codes)} rows and {PREDICTIONS_FILE} {len(table.files)}; measure the run again")
+    return codes
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """Settings of the run; of an output of `evaluate`, which has none, nothing."""
+    return to_mapping(recorded_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
+
+
+def _markdown(
+    found: Comparison,
+    names: tuple[str, str],
+    classes: tuple[str, ...],
+    sentences: list[str],
+    settings: list[str],
+    multi_label: bool,
+) -> str:
+    def rows(title: str, body: list[tuple[str, ...]]) -> str:
+        header = (title, *names, "difference", "p", "p, corrected")
+        lines = [header, ("---",) * len(header), *body]
+        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+    parts = [f"# {names[0]} against {names[1]}", "\n".join(f"- {line}" for line in sentences)]
+    parts += [rows("metric", comparison_table(found, multi_label=multi_label)), rows("F1 of class", class_table(found, classes))]
+    parts += ["Settings that differ:\n" + "\n".join(f"- {line}" for line in settings)] if settings else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(found: Comparison, names: tuple[str, str], classes: tuple[str, ...]) -> dict[str, Any]:
+    by_class = {name: dict(zip(classes, map(asdict, values), strict=True)) for name, values in found.classes.items()}
+    metrics = {name: asdict(change) for name, change in found.metrics.items()}
+    mcnemar = None if found.mcnemar is None else asdict(found.mcnemar)
+    facts = {"first": names[0], "second": names[1], "n": found.n, "groups": found.num_groups}
+    return {**facts, "metrics": metrics, "mcnemar": mcnemar, "classes": by_class}

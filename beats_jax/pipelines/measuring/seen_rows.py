@@ -1,0 +1,81 @@
+"""Rows and the memory of models: what a run will remember of its own, and which rows a model knows already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.audio.io import AudioError
+from beats_jax.datasets.manifest import Manifest, text_column
+from beats_jax.datasets.report import some
+from beats_jax.datasets.validation import content_hash
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE
+from beats_jax.weights.seen import Seen, codes, seen_of
+
+TRAINED_KEY = "rows_seen_in_training"  # of metrics.json
+
+
+def seen_by_run(manifest: Manifest, before: Seen | None) -> Seen:
+    """What a model knows that was trained on the `train` rows, chosen by the `val` rows, and began with the memory `before`.
+
+    A recording is remembered by its bytes and by the sound that it is a copy of. Rows of `data.check` "header" have no hashes.
+    """
+    found = row_codes(manifest)
+    return seen_of(found[:, manifest.splits == "train"], found[:, manifest.splits == "val"]) | before
+
+
+def row_codes(manifest: Manifest) -> np.ndarray:
+    """uint64 [2, N] of `seen.codes`: of each row's bytes, and of the first copy of its sound; 0 = not known."""
+    blank = text_column([""] * len(manifest))
+    columns = [manifest.metadata.get(name, blank) for name in ("file_hash", "content")]
+    return np.stack([codes(column.tolist()) for column in columns])
+
+
+def with_hashes(manifest: Manifest) -> Manifest:
+    """The rows with their `file_hash`, for which the bytes of every file are read; "" where that cannot be done."""
+    files, place = np.unique(manifest.files, return_inverse=True)
+    return manifest.with_metadata(file_hash=text_column([_hash(str(file)) for file in files])[place])
+
+
+def _hash(file: str) -> str:
+    try:
+        return content_hash(file)
+    except (AudioError, OSError):  # validation lists it
+        return ""
+
+
+def trained_on(seen: Seen, manifest: Manifest) -> np.ndarray:
+    """bool [N]: rows that weights of the model were fitted to."""
+    return np.asarray(np.isin(row_codes(manifest), seen.trained).any(axis=0))
+
+
+def known_to(seen: Seen, manifest: Manifest) -> np.ndarray:
+    """bool [N]: rows that the model was trained on or chosen by."""
+    return trained_on(seen, manifest) | np.isin(row_codes(manifest), seen.chosen).any(axis=0)
+
+
+def seen_figures(seen: Seen | None, manifest: Manifest) -> dict[str, int]:
+    """`rows_seen_in_training` of the measured rows; nothing where it is not known."""
+    if seen is None or not row_codes(manifest).any(axis=0).all():
+        return {}
+    return {TRAINED_KEY: int(trained_on(seen, manifest).sum())}
+
+
+def seen_notes(model: str | Path, seen: Seen | None, rows: Manifest, what: str) -> list[str]:
+    """A sentence on the rows to be measured that a model was trained on, or on a run of which it is not known; else nothing.
+
+    Args:
+      model: its name for the sentence. what: "test rows".
+    """
+    if seen is None:
+        is_run = (Path(model) / EXPERIMENT_FILE).is_file()
+        return [f"{model} has no record of what it was trained on, so that {what} among it are not counted"] if is_run else []
+    found = np.flatnonzero(trained_on(seen, rows))
+    if not len(found):
+        return []
+    files = list(dict.fromkeys(rows.files[found].tolist()))
+    return [
+        f"{model} was trained on {len(found)} of the {len(rows)} {what}, so that figures are better than they would be on new "
+        f"recordings: {some(files)}"
+    ]

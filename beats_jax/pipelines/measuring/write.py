@@ -1,0 +1,156 @@
+"""From predictions to the files that a run leaves: predictions.csv, recordings.csv, metrics.json, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import beats_jax
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.datasets.splits import group_codes
+from beats_jax.evaluation.metrics.result import summary_lines
+from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
+from beats_jax.evaluation.report.markdown import markdown_report
+from beats_jax.evaluation.report.run import write_report
+from beats_jax.parallel.exchange import call_on_main
+from beats_jax.pipelines.job import merge_errors
+from beats_jax.pipelines.measuring.clips import Clips
+from beats_jax.pipelines.measuring.measure import Measured
+from beats_jax.pipelines.measuring.seen_rows import seen_figures
+from beats_jax.pipelines.training.environment import provenance
+from beats_jax.pipelines.training.preparation import PreparedData
+from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
+from beats_jax.training.writers import read_rows
+
+REPORT_FILE = "report.html"
+MARKDOWN_FILE = "RESULTS.md"
+PREDICTIONS_FILE = "predictions.csv"
+RECORDINGS_FILE = "recordings.csv"
+REPORTED_PACKAGES = ("jax", "flax", "optax", "grain", "orbax-checkpoint", "numpy")
+
+
+def write_results(
+    output: Path,
+    experiment: Experiment,
+    data: PreparedData,
+    measured: Measured,
+    *,
+    command: str,
+    history: Sequence[Mapping[str, Any]] = (),
+    page: str = "html",
+) -> None:
+    """Writes predictions.csv, recordings.csv, the report and, last, metrics.json into `output`, and prints the figures.
+
+    Of a job of several processes the first one does, and the others wait for it.
+
+    Args:
+      page: html (report.html) | md (RESULTS.md).
+    """
+    merge_errors(data.errors)
+    call_on_main(lambda: _write_results(output, experiment, data, measured, command, history, page))
+
+
+def _write_results(
+    output: Path,
+    experiment: Experiment,
+    data: PreparedData,
+    measured: Measured,
+    command: str,
+    history: Sequence[Mapping[str, Any]],
+    page: str,
+) -> None:
+    metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
+    write_tables(output, experiment, data.vocabulary, measured)
+    errors = data.errors.rows()
+    report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
+    if page == "md":
+        facts = {**versions(), **provenance()}
+        markdown = markdown_report(
+            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=metrics, history=history,
+            errors=errors, folds=measured.folds or None, facts=facts, command=command,
+        )  # fmt: skip
+        write_text(report, markdown)
+    else:
+        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
+        write_report(
+            report,
+            title=measured.title,
+            result=measured.result,
+            history=history,
+            data_summary=data_facts(data),
+            settings=to_mapping(experiment),
+            errors=errors,
+            worst_examples=clips.worst_errors(),
+            confused=clips.confused_pairs(),
+            gallery=clips.gallery(),
+            provenance=provenance(),
+            analysis=measured.analysis,
+            metrics=metrics,
+            versions=versions(),
+            command=command,
+            folds=measured.folds or None,
+            class_counts=data.report.splits or None,
+        )
+    write_metrics(output / METRICS_FILE, metrics)
+    print("\n".join(summary_lines(measured.result)))
+    if errors:
+        print(f"{len(errors)} unusable files: {data.errors.path}")
+    print(f"report: {report}", flush=True)
+
+
+def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabulary, measured: Measured) -> None:
+    """predictions.csv, and recordings.csv: which rows of it belong to one recording or group, so that runs can be compared."""
+    rows = measured.rows
+    table = build_predictions(
+        rows.files.tolist(),
+        *rows.bounds(),
+        [rows.labels[i] for i in range(len(rows))],
+        measured.probabilities,
+        vocabulary.names,
+        multi_label=experiment.data.multi_label,
+        threshold=experiment.evaluation.threshold,
+    )
+    write_predictions(output / PREDICTIONS_FILE, table)
+    write_text(output / RECORDINGS_FILE, "recording\n" + "".join(f"{code}\n" for code in group_codes(rows).tolist()))
+
+
+def data_facts(data: PreparedData) -> dict[str, str]:
+    """What the report says of the recordings."""
+    report = data.report
+    rates = ", ".join(f"{number} at {rate} Hz" for rate, number in report.sample_rates.items())
+    channels = ", ".join(f"{number} with {count}" for count, number in report.channels.items())
+    facts = {
+        "usable rows": f"{len(report.manifest)} of {report.rows_given}",
+        "usable files": f"{sum(report.sample_rates.values())} of {report.files_given}",
+        "duration": f"{report.total_seconds / 3600:.2f} h in all; files last {report.shortest_seconds:.2f} to "
+        f"{report.longest_seconds:.2f} s, median {report.median_seconds:.2f} s",
+        "sample rates": rates,
+        "channels": channels,
+        "encodings": ", ".join(f"{number} {kind}" for kind, number in report.encodings.items()),
+    }
+    return {**facts, **{f"note {i}": warning for i, warning in enumerate(report.warnings, start=1)}}
+
+
+def read_history(workdir: Path) -> list[dict[str, Any]]:
+    """The learning curves of a run as rows {"step": 10, "train/loss": 1.2, ...}; empty where there are none."""
+    short = {"train": "train", "validation": "val"}
+    rows = []
+    for row in read_rows(workdir / "history.jsonl"):
+        values = {
+            f"{short[row['split']]}/{name}": value for name, value in row.items() if name not in ("step", "split", "timing")
+        }
+        rows.append({"step": row["step"], **values})
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """What the figures were made with."""
+    return {
+        "beats_jax": beats_jax.__version__,
+        "python": python_version(),
+        **{package: version(package) for package in REPORTED_PACKAGES},
+    }

@@ -1,0 +1,1 @@
+"""Probing: simple classifiers on frozen embeddings."""

@@ -1,0 +1,279 @@
+"""Probes on a frozen encoder: what its embeddings tell of a handful of labels, honestly measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.config import DataConfig, EvaluationConfig
+from beats_jax.config.validation import nearest
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.splits import group_codes
+from beats_jax.errors import UserError
+from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
+from beats_jax.evaluation.probes.attentive import AttentiveProbe
+from beats_jax.evaluation.probes.choice import Averages, best, best_of
+from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
+from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, Probe, Study, probabilities, study
+from beats_jax.evaluation.report.probe import EncoderFindings, KindFindings, headline
+from beats_jax.inference.files import rate_notes
+from beats_jax.inference.model import Model, load
+from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
+from beats_jax.pipelines.measuring.seen_rows import with_hashes
+from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
+from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, untrained
+from beats_jax.pipelines.probing.folds import (
+    FoldPlan,
+    base_data,
+    enough_folds,
+    fold_notes,
+    known_to_the_run,
+    plan_folds,
+    targets_of,
+)
+from beats_jax.pipelines.probing.write import Probed, write_probe
+from beats_jax.pipelines.training.tokens import read_tokens, without_facts
+from beats_jax.pipelines.training.workdir import ERRORS_FILE
+from beats_jax.weights.pretrained import remembered
+
+ATTENTIVE = "attentive"
+MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
+BASELINES = (FBANK, RANDOM)
+DEFAULT_KINDS = ("logistic", "ridge", "knn", "prototype")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is probed, and how."""
+
+    model: str  # a name of the registry, a file, a model folder or a run
+    data: Path  # a folder of class folders, a folder in the ESC-50 layout, or a CSV table
+    kinds: tuple[str, ...] = ()  # empty = all that fit the labels, without the attentive one
+    layers: tuple[int, ...] = ()  # empty = all; negative ones count from the last
+    poolings: tuple[str, ...] = ()  # empty = all
+    baselines: tuple[str, ...] = ()  # of BASELINES
+    folds: int = 5
+    repeats: int = 1  # drawings of the folds
+    seed: int = 0  # of folds, bootstrap and random weights
+    token_layer: int = -1  # of the attentive probe
+    unseen: bool = False  # leave out what a run has been trained on
+    cache: Path | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)  # fields of DataConfig, such as label_column
+
+
+def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) -> dict[str, Any]:
+    """Embeds, sweeps, chooses, measures; writes metrics.json, probe.json, predictions.csv, report.html and errors.csv.
+
+    Returns:
+      what metrics.json holds.
+    Raises:
+      UserError: unknown names (the nearest known one is told), data without rows or with one class, too few groups for the folds,
+        an `output` in use; with `strict` the first file that cannot be used.
+    """
+    if settings.repeats < 1:
+        raise UserError(f"--repeats is {settings.repeats}; it must be at least 1")
+    enough_folds(settings.folds)
+    data = _data_config(settings)
+    kinds = _kinds(settings.kinds, data.multi_label)
+    model = load(settings.model)
+    encoders = _encoders(settings, model)
+    with new_folder(output):
+        return _probe(settings, data, kinds, model, encoders, output, strict=strict, command=command)
+
+
+def _probe(
+    settings: ProbeSettings,
+    data: DataConfig,
+    kinds: tuple[str, ...],
+    model: Model,
+    encoders: Mapping[str, Encoder],
+    output: Path,
+    *,
+    strict: bool,
+    command: str,
+) -> dict[str, Any]:
+    errors = ErrorLog(output / ERRORS_FILE, strict)
+    manifest = _manifest(settings, data, output)
+    manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
+    print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
+    found = _embedded(encoders, manifest, data, errors, settings)
+    rows = _hashed(settings.model, found[MODEL].manifest)
+    vocabulary = LabelVocabulary.from_manifest(rows)
+    targets = targets_of(rows, vocabulary, data.multi_label)
+    plans = _plans(rows, settings)
+    print(f"{len(rows)} rows, {len(vocabulary)} classes. {plans[0].sentence}", flush=True)
+    probed = []
+    for name, embeddings in found.items():
+        probes = _probes(embeddings, targets, plans, kinds, data.multi_label)
+        if ATTENTIVE in kinds and name == MODEL:
+            tokens, mask = read_tokens(model, rows, data, settings.token_layer)
+            print(f"tokens: {tokens.shape}, {tokens.nbytes / 2**30:.2f} GiB", flush=True)
+            probes[ATTENTIVE] = AttentiveProbe(tokens[None], mask, targets, data.multi_label, settings.seed)
+        studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
+        findings = _findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed)
+        probed.append(Probed(name, findings, studies[0].logits))
+    notes = [
+        *manifest.notes,
+        *_known_note(known_to_the_run(settings.model, rows)),
+        *fold_notes(targets, plans[0], vocabulary.names),
+    ]
+    return write_probe(output, settings, data, probed, rows, vocabulary, plans[0], notes, errors, command)
+
+
+def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:
+    """The kinds asked for, or all that fit."""
+    for name in names:
+        if name == ATTENTIVE:
+            continue
+        if name not in KINDS:
+            raise UserError(f"probe kind {name!r} is not known; {nearest(name, [*KINDS, ATTENTIVE])}")
+        if multi_label and not find_kind(name).multi_label:
+            raise UserError(f"the probe {name!r} tells one label an example; leave it out, or --multi-label")
+    return tuple(dict.fromkeys(names)) or tuple(name for name in DEFAULT_KINDS if not multi_label or KINDS[name].multi_label)
+
+
+def _data_config(settings: ProbeSettings) -> DataConfig:
+    """Read as the run reads, changed by what the user says; the table's columns need a table."""
+    data = data_of(settings.data, base_data(settings.model))
+    return replace(data, **settings.reading)
+
+
+def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
+    """The model and its baselines, after a look at every name."""
+    for name in settings.poolings:
+        if name not in model.poolings:
+            raise UserError(f"pooling {name!r} is not known; {nearest(name, list(model.poolings))}")
+    count = model.num_layers + 1
+    for layer in (*settings.layers, settings.token_layer):
+        if not -count <= layer < count:
+            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}")
+    poolings = settings.poolings or model.poolings
+    encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings)}
+    for name in settings.baselines:
+        if name not in BASELINES:
+            raise UserError(f"baseline {name!r} is not known; {nearest(name, list(BASELINES))}")
+        random = name == RANDOM
+        encoders[name] = model_encoder(untrained(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
+    return encoders
+
+
+def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manifest:
+    manifest = load_manifest(data, workdir=output)
+    if not settings.unseen:
+        return manifest
+    known = known_to_the_run(settings.model, _hashed(settings.model, manifest))
+    if known is None:
+        raise UserError(f"--unseen cannot know what {settings.model} was trained on: the run has no record of it")
+    kept = manifest.take(~known)
+    if not len(kept):
+        raise UserError(f"--unseen leaves nothing: {settings.model} has been trained on every row of {settings.data}")
+    print(f"{len(kept)} of {len(manifest)} rows are new to the run", flush=True)
+    return kept
+
+
+def _hashed(model: str, manifest: Manifest) -> Manifest:
+    """The rows with the hashes by which a model knows them, where it remembers any."""
+    return manifest if remembered(model) is None else with_hashes(manifest)
+
+
+def _embedded(
+    encoders: Mapping[str, Encoder], manifest: Manifest, data: DataConfig, errors: ErrorLog, settings: ProbeSettings
+) -> dict[str, Embeddings]:
+    """Embeddings of the same rows by every encoder, of the wanted layers."""
+    found: dict[str, Embeddings] = {}
+    for name, encoder in encoders.items():
+        embeddings = embed_manifest(encoder, manifest, data, errors, settings.cache)
+        how = f"in {embeddings.seconds:.1f} s, kept in" if embeddings.seconds else "read from"
+        print(f"{name}: {len(embeddings.manifest)} embeddings {how} {embeddings.cached}", flush=True)
+        manifest = without_facts(embeddings.manifest)  # the next encoder gets what this one could read
+        if settings.layers and len(encoder.layers) > 1:
+            wanted = [layer % len(embeddings.layers) for layer in settings.layers]
+            layers = tuple(embeddings.layers[layer] for layer in wanted)
+            embeddings = replace(embeddings, values=embeddings.values[wanted], layers=layers)
+        found[name] = embeddings
+    if len({len(embeddings.manifest) for embeddings in found.values()}) > 1:
+        raise UserError("some recordings could be read at first and not later; give the command again with another --output")
+    return found
+
+
+def _plans(rows: Manifest, settings: ProbeSettings) -> list[FoldPlan]:
+    """One plan for each repeat."""
+    first = plan_folds(rows, settings.folds, settings.seed)
+    if settings.repeats > 1 and not first.drawn:
+        raise UserError("the data has folds of its own, which are not drawn anew; leave --repeats at 1")
+    return [first, *(plan_folds(rows, settings.folds, settings.seed + k) for k in range(1, settings.repeats))]
+
+
+def _probes(
+    embeddings: Embeddings, targets: np.ndarray, plans: list[FoldPlan], kinds: tuple[str, ...], multi_label: bool
+) -> dict[str, Probe]:
+    """The kinds that read pooled embeddings, with settings that the smallest training set allows."""
+    values = embeddings.values.reshape(-1, *embeddings.values.shape[2:])
+    smallest = min(_smallest_training_set(plan.codes) for plan in plans)
+    probes: dict[str, Probe] = {
+        kind: EmbeddingProbe(kind, usable_settings(kind, smallest), values, targets, multi_label)
+        for kind in kinds
+        if kind != ATTENTIVE
+    }
+    return probes
+
+
+def _smallest_training_set(codes: np.ndarray) -> int:
+    sizes = np.sort(np.bincount(codes[codes >= 0]))
+    held = 1 if (codes == TEST).any() else 2
+    return int(sizes[: len(sizes) - held].sum())
+
+
+def _findings(
+    name: str,
+    embeddings: Embeddings,
+    probes: Mapping[str, Probe],
+    studies: list[Study],
+    targets: np.ndarray,
+    vocabulary: LabelVocabulary,
+    multi_label: bool,
+    seed: int,
+) -> EncoderFindings:
+    """Figures of the first repeat, validation means over all of them."""
+    groups = group_codes(embeddings.manifest)
+    labels = targets if multi_label else targets.argmax(axis=1)
+
+    def worth(logits: np.ndarray) -> EvaluationResult:
+        tested = np.isfinite(logits).all(axis=1)
+        answers = probabilities(logits[tested], multi_label)
+        return evaluate_predictions(
+            labels[tested], answers, vocabulary.names, groups[tested], multi_label, EvaluationConfig(), seed
+        )
+
+    kinds = {}
+    for kind, one in probes.items():
+        tables = [each.kinds[kind].table for each in studies]
+        means = Averages(np.mean([t.score for t in tables], axis=0), np.mean([t.loss for t in tables], axis=0))
+        shape = (*embeddings.values.shape[:2], -1) if kind != ATTENTIVE else (1, 1, -1)
+        setting = KINDS[kind].setting if kind != ATTENTIVE else "weight decay"
+        first = studies[0].kinds[kind]
+        kinds[kind] = KindFindings(
+            setting, one.settings, means.score.reshape(shape), best(kind, means), first.choices, worth(first.logits)
+        )
+    result = worth(studies[0].logits)
+    later = [worth(each.logits).metrics[headline(result)].value for each in studies[1:]]
+    repeats = tuple(float(value or 0.0) for value in (result.metrics[headline(result)].value, *later))
+    final = best_of({kind: one.final for kind, one in kinds.items()})
+    return EncoderFindings(name, embeddings.layers, embeddings.poolings, kinds, final, studies[0].choices, result, repeats)
+
+
+def _known_note(known: np.ndarray | None) -> list[str]:
+    if known is None:
+        return ["The run has no record of what it was trained on; where these examples are among it, the figures are too good."]
+    if not known.any():
+        return []
+    return [
+        f"{int(known.sum())} of {len(known)} examples are recordings that this run was trained on or chosen by: its figures are "
+        "better than they would be on new ones. --unseen leaves them out."
+    ]

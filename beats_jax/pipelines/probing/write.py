@@ -1,0 +1,157 @@
+"""The files that a probe leaves: metrics.json, probe.json, predictions.csv, report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.config import DataConfig, EvaluationConfig, to_mapping
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.evaluation.metrics.result import summary_lines
+from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
+from beats_jax.evaluation.probes.choice import Choice
+from beats_jax.evaluation.probes.nested import probabilities
+from beats_jax.evaluation.report.probe import EncoderFindings, headline, write_probe_report
+from beats_jax.pipelines.measuring.seen_rows import seen_figures
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
+from beats_jax.pipelines.probing.folds import FoldPlan
+from beats_jax.pipelines.training.workdir import METRICS_FILE, write_json
+from beats_jax.weights.pretrained import remembered
+
+PROBE_FILE = "probe.json"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One encoder: what was found, and logits float32 [N, C] of the best probe, NaN outside of the test folds."""
+
+    name: str
+    findings: EncoderFindings
+    logits: np.ndarray
+
+
+def write_probe(
+    output: Path,
+    settings: Any,
+    data: DataConfig,
+    probed: Sequence[Probed],
+    rows: Manifest,
+    vocabulary: LabelVocabulary,
+    plan: FoldPlan,
+    notes: Sequence[str],
+    errors: ErrorLog,
+    command: str,
+) -> dict[str, Any]:
+    """Writes all files, metrics.json last, prints the figures and returns the metrics."""
+    found = [one.findings for one in probed]
+    metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(remembered(settings.model), rows)}
+    _write_predictions(output, probed[0].logits, rows, vocabulary, data.multi_label)
+    write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_plain(one) for one in found]})
+    facts = {
+        "rows": len(rows),
+        "files": len(np.unique(rows.files)),
+        "duration": f"{float(np.sum(rows.metadata['seconds'])) / 3600:.2f} h",
+        "classes": ", ".join(f"{name} {number}" for name, number in rows.labels.counts().items()),
+    }
+    write_probe_report(
+        output / REPORT_FILE,
+        title=f"Probe of {settings.model} on {settings.data}",
+        encoders=found,
+        folds=("test",) if len(found[0].choices) == 1 else plan.names,
+        folds_sentence=plan.sentence,
+        notes=notes,
+        data_summary=facts,
+        settings={"probe": _texts(settings), "data": to_mapping(data)},
+        errors=errors.rows(),
+        versions=versions(),
+        command=command,
+    )
+    write_metrics(output / METRICS_FILE, metrics)
+    _print(found, notes, output)
+    return metrics
+
+
+def flat_metrics(found: Sequence[EncoderFindings], folds: int) -> dict[str, Any]:
+    """Flat keys: those of the probed model's best probe as they are, `logistic_accuracy` of its kinds, `random_accuracy` and
+    `random_logistic_accuracy` of baselines; each with `_low` and `_high`."""
+    metrics: dict[str, Any] = {**found[0].result.flat(), "folds": folds, "repeats": len(found[0].repeats)}
+    for place, encoder in enumerate(found):
+        prefix = "" if place == 0 else f"{encoder.name}_"
+        results = {prefix + kind: one.result for kind, one in encoder.kinds.items()}
+        if prefix:
+            results[encoder.name] = encoder.result
+        for name, result in results.items():
+            key = headline(result)
+            estimate = result.metrics[key]
+            metrics |= {f"{name}_{key}": estimate.value, f"{name}_{key}_low": estimate.low, f"{name}_{key}_high": estimate.high}
+    if len(found[0].repeats) > 1:
+        key = headline(found[0].result)
+        metrics[f"{key}_repeats_mean"] = float(np.mean(found[0].repeats))
+        metrics[f"{key}_repeats_std"] = float(np.std(found[0].repeats, ddof=1))
+    return metrics
+
+
+def _write_predictions(output: Path, logits: np.ndarray, rows: Manifest, vocabulary: LabelVocabulary, multi_label: bool) -> None:
+    tested = np.flatnonzero(np.isfinite(logits).all(axis=1))
+    shown = rows.take(tested)
+    table = build_predictions(
+        shown.files.tolist(),
+        *shown.bounds(),
+        [shown.labels[i] for i in range(len(shown))],
+        probabilities(logits[tested], multi_label),
+        vocabulary.names,
+        multi_label=multi_label,
+        threshold=EvaluationConfig().threshold,
+    )
+    write_predictions(output / PREDICTIONS_FILE, table)
+
+
+def _plain(found: EncoderFindings) -> dict[str, Any]:
+    """The whole table: every layer, pooling and setting with its validation score."""
+    table = []
+    for kind, one in found.kinds.items():
+        poolings = one.scores.shape[1]
+        for layer, pooling, setting in np.ndindex(one.scores.shape):
+            place = found.place(Choice(kind, layer * poolings + pooling, setting, 0.0, 0.0))
+            row = {"kind": kind, "layer": place[0], "pooling": place[1], one.setting: one.settings[setting]}
+            table.append({**row, "score": round(float(one.scores[layer, pooling, setting]), 6)})
+    return {
+        "encoder": found.name,
+        "score": f"validation {headline(found.result)}",
+        "to_use": _choice(found, found.final),
+        "chosen_in_test_folds": [_choice(found, choice) for choice in found.choices],
+        "repeats": list(found.repeats),
+        "table": table,
+    }
+
+
+def _choice(found: EncoderFindings, choice: Choice) -> dict[str, Any]:
+    kind = found.kinds[choice.kind]
+    layer, pooling = found.place(choice)
+    return {
+        "kind": choice.kind,
+        "layer": layer,
+        "pooling": pooling,
+        kind.setting: kind.settings[choice.setting],
+        "score": round(choice.score, 6),
+    }
+
+
+def _texts(settings: Any) -> dict[str, str]:
+    return {name: str(value) for name, value in asdict(settings).items()}
+
+
+def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path) -> None:
+    first = found[0]
+    print("\n".join(summary_lines(first.result)))
+    print(f"to use: {first.words(first.final)}")
+    for other in found[1:]:
+        estimate = other.result.metrics[headline(other.result)]
+        print(f"{other.name}: {headline(other.result)} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
+    print("\n".join(notes), end="\n" if notes else "")
+    print(f"report: {output / REPORT_FILE}", flush=True)

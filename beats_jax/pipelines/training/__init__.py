@@ -1,0 +1,1 @@
+"""Training: an experiment from its settings to its exported model."""

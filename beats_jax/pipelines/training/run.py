@@ -1,0 +1,220 @@
+"""What every training run does, whatever is learnt: mesh, optimizer, objective, batches, and the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
+from beats_jax.datasets.manifest import LabelVocabulary, Manifest
+from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, joined_batches, rows_by_role
+from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid, evaluation_grid
+from beats_jax.inference.job import batch_samples
+from beats_jax.inference.program import Architecture, ObjectiveProgram
+from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
+from beats_jax.objectives import registry
+from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
+from beats_jax.parallel.mesh import check_batch_size, make_mesh
+from beats_jax.pipelines.measuring.prediction import RowPredictions, predict_rows
+from beats_jax.pipelines.training.preparation import PreparedData
+from beats_jax.pipelines.training.start_report import start_report
+from beats_jax.pipelines.training.starting_point import StartingPoint
+from beats_jax.training import optimizer as optimizers
+from beats_jax.training.checkpoint import Checkpoints
+from beats_jax.training.loop import Evaluate, FitResult, Hooks, fit, fit_settings
+from beats_jax.training.writers import for_run
+
+
+class Run:
+    """The parts of one run, put together once.
+
+    Attributes:
+      group: name of the parameters' group that is the model; "" = all of them.
+    """
+
+    group = ""
+
+    def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
+        training = experiment.training
+        self.experiment, self.workdir, self.data = experiment, workdir, data
+        require_a_patch(experiment)
+        self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
+        self.train_rows = data.manifest.split("train")
+        self.roles = experiment.objective.roles
+        self._check_batch_sizes()
+        reads_labels = experiment.objective.NEEDS_LABELS or LABELED in self.roles
+        self.vocabulary: LabelVocabulary | None = data.vocabulary if reads_labels else None
+        self.epoch = steps_per_epoch(self.train_rows.take(self._main_rows()), experiment.data)
+        self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
+        self.objective = self._objective()
+
+    def _main_rows(self) -> np.ndarray:
+        """Training rows that an epoch goes through: without those of roles that have batches of their own."""
+        if not self.roles:
+            return np.arange(len(self.train_rows))
+        return rows_by_role(self.train_rows, self.roles).get(UNLABELED, np.arange(0))
+
+    def _check_batch_sizes(self) -> None:
+        """Raises `UserError` for a batch, of any role, that does not divide over devices and parts."""
+        data, parts = self.experiment.data, self.experiment.training.accumulation_steps
+        found = tuple(rows_by_role(self.train_rows, self.roles)) if self.roles else (UNLABELED,)
+        for role, size in batch_sizes(data, found).items():
+            setting = "data.batch_size" if role == UNLABELED else f"data.{role}_batch_size"
+            check_batch_size(self.mesh, size, parts, setting)
+
+    def _objective(self) -> Any:
+        experiment, prefix = self.experiment, self.group and f"{self.group}/"
+        never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
+        learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
+        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
+
+        def depth(path: str) -> int:
+            return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
+
+        self.frozen = learnt.freeze
+        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
+        counts = None
+        if self.vocabulary is not None:
+            found = self.train_rows.labels.counts()
+            counts = np.array([found.get(name, 0) for name in self.vocabulary.names], np.int64)
+        return registry.build(experiment, self.vocabulary, optimizer, counts)
+
+    def constants(self) -> tuple[str, ...]:
+        """Patterns of the model's parameters that no optimizer may change."""
+        return constants(self.experiment.model)
+
+    def begin(self, state: Any, start: StartingPoint) -> Any:
+        """The state of a new run from a fresh random one."""
+        raise NotImplementedError
+
+    def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[dict[str, Any], FitResult]:
+        """Trains to the end, or goes on; returns the weights, `last` and `best` (on validation), and how it went."""
+        training = self.experiment.training
+        if training.select == "best" and evaluate is None:
+            raise UserError(
+                "training.select is 'best', but nothing is evaluated; hold recordings out (data.val_split) or take select='last'"
+            )
+
+        def begin(state: Any) -> Any:
+            print(start.note, flush=True)  # not of a resumed run, which starts from its checkpoint
+            return self.begin(state, start)
+
+        hooks = Hooks(
+            start=begin,
+            on_errors=self.note_errors,
+            describe_rows=self.describe_rows,
+            describe_start=self.describe_start,
+            schedules={"learning_rate": optimizers.learning_rate(training, self.settings.total_steps, self.epoch)},
+        )
+        with (
+            Checkpoints(self.workdir / "checkpoints") as checkpoints,
+            for_run(self.workdir, self.settings.total_steps) as writers,
+        ):
+            fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
+            if training.select == "best":
+                require_best(fitted, training.monitor)
+            last = best = fitted.state.weights
+            if fitted.best_step is not None and fitted.best_step != fitted.steps:
+                best = checkpoints.restore(fitted.best_step, fitted.state).state.weights
+            return {"last": last, "best": best}, fitted
+
+    def describe_start(self, state: Any) -> list[str]:
+        """What is about to be trained, for whoever watches."""
+        return start_report(self.experiment, state, self.frozen, self.train_rows, self.settings.total_steps, self.epoch)
+
+    def batches(self, start_step: int) -> Generator[Batch, None, None]:
+        """The training batches from `start_step` on."""
+        experiment = self.experiment
+        rows = (self.train_rows, self.vocabulary, experiment.data, experiment.audio)
+        place: dict[str, int] = {
+            "seed": experiment.training.seed,
+            "start_step": start_step,
+            "host_index": jax.process_index(),
+            "host_count": jax.process_count(),
+        }
+        stream = joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
+        changed = self.data.has_changed(self.train_rows)
+        return without_rows(stream, changed) if changed.any() else stream
+
+    def predict_rows(self, predict: Any, weights: Any, rows: Manifest, num_classes: int) -> RowPredictions:
+        """What `predict`, the objective's compiled function, gives for every row with these weights."""
+        program = ObjectiveProgram(predict, weights, self.experiment.audio, self._patch_samples)
+        return predict_rows(program, rows, self.grid, num_classes, samples=self.samples, **self.reading)
+
+    @property
+    def grid(self) -> Grid:
+        """The windows in which rows are evaluated."""
+        return evaluation_grid(self.experiment.data, self.experiment.audio)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How windows are read and computed: options of `inference.job.answer_rows`."""
+        data = self.experiment.data
+        return {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "mesh": self.mesh}
+
+    @cached_property
+    def samples(self) -> int:
+        """Length of the batches of every evaluation of the run, so that they share one compiled program."""
+        return batch_samples(self.data.manifest, self.grid, self.experiment.audio.sample_rate)
+
+    @property
+    def _patch_samples(self) -> int:
+        return Architecture(self.experiment.model, self.experiment.audio).min_samples
+
+    def note_errors(self, errors: tuple[Any, ...]) -> None:
+        """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""
+        for error in errors:
+            self.data.errors.add(error.path, error.reason)
+
+    def describe_rows(self, rows: np.ndarray) -> str:
+        """The first files of a batch, by name."""
+        names = [str(self.train_rows.files[row]) for row in rows[:8].tolist()]
+        return ", ".join(names) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+
+
+def without_rows(batches: Generator[Batch, None, None], left_out: np.ndarray) -> Generator[Batch, None, None]:
+    """The batches with the examples of some rows (bool [N]) masked like those of unreadable files; all others stay in place."""
+    with closing(batches):
+        for batch in batches:
+            arrays = dict(batch.arrays)
+            for name in [name for name in arrays if name.endswith("rows")]:
+                role, dropped = name.removesuffix("rows"), left_out[arrays[name]]
+                for part in (role + suffix for suffix in ("waveforms", "lengths", "labels", "example_mask")):
+                    if part in arrays:
+                        arrays[part] = arrays[part].copy()
+                        arrays[part][dropped] = 0
+            yield Batch(arrays, batch.errors)
+
+
+def require_a_patch(experiment: Experiment) -> None:
+    """Raises `UserError` when a training window is shorter than the encoder's first patch."""
+    rate, samples = experiment.audio.sample_rate, Architecture(experiment.model, experiment.audio).min_samples
+    if round(experiment.data.window_seconds * rate) < samples:
+        raise UserError(
+            f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / rate:g} s "
+            f"at least (one patch of {min_frames(experiment.model)} frames)"
+        )
+
+
+def require_best(fitted: FitResult, monitor: str) -> None:
+    """Raises `UserError` where no evaluation gave a figure to choose the weights by."""
+    if fitted.best_step is None:
+        raise UserError(
+            f"training.select is 'best', but training.monitor {monitor!r} was not a finite number in any evaluation (the last: "
+            f"{fitted.last.get(monitor)}), so that no weights can be chosen; start anew with another training.monitor, or with "
+            "training.select='last'"
+        )
+
+
+def reported_step(experiment: Experiment, fitted: FitResult) -> int | None:
+    """The step whose weights `training.select` asks for."""
+    return fitted.steps if experiment.training.select == "last" else fitted.best_step

@@ -1,0 +1,1 @@
+"""Checkpoints of each model family: key maps and layouts of files."""

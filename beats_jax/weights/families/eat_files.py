@@ -1,0 +1,172 @@
+"""The layouts in which EAT is published, each as two functions: does a file have it, and what model is in it; and their writer.
+
+Files do not say what every setting of ours is. What we write holds the rest in an entry `beats_jax`, which others do not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from beats_jax.audio.filterbank import EAT, EAT_ESC50, EAT_SPEECH_COMMANDS
+from beats_jax.config import AudioConfig, FilterbankConfig, from_mapping, to_mapping
+from beats_jax.errors import UserError
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.families import eat
+from beats_jax.weights.families.beats_files import labels_of
+from beats_jax.weights.key_map import to_params
+from beats_jax.weights.raw import RawCheckpoint, group
+
+OURS = "beats_jax"  # entry with what the published layouts have no place for
+OUR_FIELDS = ("prediction_mode", "fc_norm_eps", "mask_padding", "drop_path_rate")
+HUGGING_FACE_EPSILON = 1e-5  # of fc_norm in the Hugging Face code; 1e-6 in the original
+
+# The one architecture that is published as EAT; the classes of its code could build others.
+ENCODER_SETTINGS = {"layer_norm_first": False, "norm_affine": True}
+IMAGE_SETTINGS = {
+    "prenet_depth": 0, "num_extra_tokens": 1, "in_chans": 1, "use_alibi_encoder": False, "fixed_positions": True,
+}  # fmt: skip
+HUGGING_FACE_SETTINGS = {**ENCODER_SETTINGS, "in_chans": 1, "mel_bins": eat.MEL_BINS, "qkv_bias": True, "fixed_positions": True}
+
+
+def is_pretraining(raw: RawCheckpoint) -> bool:
+    """A fairseq pre-training checkpoint: the encoder's keys bare."""
+    return raw.has("modality_encoders.IMAGE.extra_tokens")
+
+
+def is_fine_tuned(raw: RawCheckpoint) -> bool:
+    """A fairseq fine-tuned checkpoint: the encoder under `model.`, a head beside it; the cfg is not that of pre-training."""
+    if not raw.has("model.modality_encoders.IMAGE.extra_tokens"):
+        return False
+    cfg = raw.content.get("cfg", raw.beside("cfg.json"))
+    model = cfg.get("model") if isinstance(cfg, Mapping) else None
+    return not (isinstance(model, Mapping) and "modalities" in model)
+
+
+def is_hugging_face(raw: RawCheckpoint) -> bool:
+    """Tensors of the Hugging Face code."""
+    return raw.has("model.extra_tokens", "model.pre_norm.weight")
+
+
+def read_pretraining(raw: RawCheckpoint, teacher: bool = False) -> Bundle:
+    """The encoder that was trained, without its decoder; with `teacher` its running average, which gave the targets.
+
+    Raises:
+      UserError: no `cfg`, another architecture, tensors that do not fit, no teacher.
+    """
+    cfg = raw.cfg()
+    tensors = eat.teacher(raw.state_dict) if teacher else eat.student(raw.state_dict)
+    settings = _encoder_settings(_group(cfg, "model")) | _own_model(raw.content)
+    config = eat.config_of(tensors, eat.PRETRAINING, settings, classes=0)
+    params = to_params(tensors, eat.key_table(config, eat.PRETRAINING), config)
+    source = raw.path.name + (" (teacher)" if teacher else "")
+    return Bundle(params, config, _audio(raw.content, EAT, _target_length(cfg)), (), False, source)
+
+
+def read_fine_tuned(raw: RawCheckpoint) -> Bundle:
+    """Encoder and head. Statistics and probabilities follow the file's own switches for its task.
+
+    As in EAT_audio_classification.py, ESC-50 and sounds that are no `audio_mae` were trained with cross-entropy (softmax), Speech
+    Commands too unless mixup was on, all else (AudioSet) with binary cross-entropy (sigmoid).
+
+    Raises:
+      UserError: as `read_pretraining`.
+    """
+    cfg = raw.cfg()
+    model = _group(cfg, "model")
+    settings = _encoder_settings(_group(_group(model, "pretrained_model_args"), "model"))
+    settings["prediction_mode"] = str(model.get("prediction_mode", "CLS_TOKEN")).rpartition(".")[2]
+    settings["drop_path_rate"] = model.get("drop_path_rate", 0.0)
+    config = eat.config_of(raw.state_dict, eat.FINE_TUNED, settings | _own_model(raw.content), model.get("num_classes"))
+    params = to_params(raw.state_dict, eat.key_table(config, eat.FINE_TUNED), config)
+    esc50, commands = bool(model.get("esc50_eval")), bool(model.get("spcv2_eval"))
+    mixed = any(model.get(name) for name in ("mixup", "cutmix"))
+    multi_label = bool(model.get("audio_mae")) and not esc50 and (mixed or not commands)
+    statistics = EAT_ESC50 if esc50 else EAT_SPEECH_COMMANDS if commands else EAT
+    audio = _audio(raw.content, statistics, _target_length(cfg))
+    labels = labels_of(raw.content.get("label_dict"), config.predictor_class)
+    return Bundle(params, config, audio, labels, _own(raw.content).get("multi_label", multi_label), raw.path.name)
+
+
+def read_hugging_face(raw: RawCheckpoint) -> Bundle:
+    """Tensors with `config.json` beside them. The released heads are of AudioSet: sigmoid.
+
+    Raises:
+      UserError: no `config.json`, another architecture, tensors that do not fit.
+    """
+    facts = raw.beside("config.json")
+    if not isinstance(facts, Mapping):
+        raise UserError("config.json is not beside the tensors; get it from the same repository")
+    eat.require_settings(facts, HUGGING_FACE_SETTINGS, "config.json")
+    settings = {"fc_norm_eps": HUGGING_FACE_EPSILON, **_stated(facts, "num_heads", "norm_eps"), **_own_model(facts)}
+    variant = facts.get("model_variant")
+    if variant not in (None, "pretrain", "finetune"):
+        raise UserError(f"config.json: model_variant is {variant!r}; known: pretrain, finetune")
+    classes = {"pretrain": 0, "finetune": facts.get("num_classes", 527), None: None}[variant]
+    config = eat.config_of(raw.state_dict, eat.HUGGING_FACE, settings, classes)
+    eat.require_settings(facts, {"stride": config.patch_size}, "config.json")
+    params = to_params(raw.state_dict, eat.key_table(config, eat.HUGGING_FACE), config)
+    names = facts.get("id2label")  # the library writes two of its own where a model names none
+    named = isinstance(names, Mapping) and len(names) == config.predictor_class
+    labels = labels_of(names if named else None, config.predictor_class)
+    audio = _audio(facts, EAT, facts.get("target_length"))
+    multi_label = _own(facts).get("multi_label", config.predictor_class > 0)
+    return Bundle(params, config, audio, labels, multi_label, raw.path.name)
+
+
+def our_entry(bundle: Bundle) -> dict[str, Any]:
+    """The entry `beats_jax` of a file that we write."""
+    model = to_mapping(bundle.model)
+    own = {name: model[name] for name in OUR_FIELDS}
+    return {"model": own, "audio": to_mapping(bundle.audio), "multi_label": bundle.multi_label}
+
+
+def _own(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = group(content.get(OURS), OURS)
+    if not isinstance(found.get("multi_label", True), bool):
+        raise UserError(f"its entry {OURS!r} is damaged: multi_label is no truth value")
+    return found
+
+
+def _own_model(content: Mapping[str, Any]) -> dict[str, Any]:
+    found = _own(content).get("model", {})
+    if not isinstance(found, Mapping) or set(found) - set(OUR_FIELDS):
+        raise UserError(f"its entry {OURS!r} is damaged: model is {str(found)[:80]}")
+    return dict(found)
+
+
+def _audio(content: Mapping[str, Any], statistics: FilterbankConfig, target_length: Any) -> AudioConfig:
+    """EAT's front-end with the number of frames that a file states (else 1024), unless our own entry has it whole."""
+    if "audio" in _own(content):
+        return from_mapping(AudioConfig, _own(content)["audio"], f"{OURS}.audio")
+    frames = EAT.target_frames if target_length is None else target_length
+    if not isinstance(frames, int) or isinstance(frames, bool):
+        raise UserError(f"target_length is {frames!r}; it must be a whole number of frames")
+    return AudioConfig(filterbank=replace(statistics, target_frames=frames))
+
+
+def _target_length(cfg: Mapping[str, Any]) -> Any:
+    """Of the data, else of the model; None where neither is stated."""
+    groups = [cfg.get(name) for name in ("task", "model")]
+    stated = [group.get("target_length") for group in groups if isinstance(group, Mapping)]
+    return next((value for value in stated if value is not None), None)
+
+
+def _encoder_settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pre-training `cfg.model` says about the encoder and no tensor shows."""
+    image = _group(_group(model, "modalities"), "image")
+    eat.require_settings(model, ENCODER_SETTINGS, "cfg.model")
+    eat.require_settings(image, IMAGE_SETTINGS, "cfg.model.modalities.image")
+    return _stated(model, "num_heads", "norm_eps")
+
+
+def _stated(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names if settings.get(name) is not None}
+
+
+def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = settings.get(name)
+    if not isinstance(found, Mapping):
+        raise UserError(f"{name!r} is a {type(found).__name__}, not a mapping of settings, without which an EAT cannot be read")
+    return found

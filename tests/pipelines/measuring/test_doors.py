@@ -1,0 +1,137 @@
+"""One recording, one model: the same numbers by every door, whatever the file is like."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+import beats_jax
+from beats_jax import BEATsFeatureExtractor
+from beats_jax.audio.io import write_wav
+from beats_jax.config import DataConfig, experiment_from_mapping
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.validation import validate
+from beats_jax.evaluation.predictions import read_predictions
+from beats_jax.inference.files import file_vectors
+from beats_jax.pipelines.measuring.evaluate import evaluate_run
+from beats_jax.pipelines.measuring.file_predictions import predict_files
+from beats_jax.pipelines.probing.cache import embed_manifest
+from beats_jax.pipelines.probing.encoders import model_encoder
+from beats_jax.pipelines.training.experiment import run_experiment
+
+RATE, WINDOW, TOLERANCE = 16_000, 0.5, 1e-5
+SECONDS = (0.2, 0.5, 0.51, 0.74, 0.76, 1.3, 1.5, 2.4, 0.9, 3.3, 0.6, 1.24)
+POOLINGS = ("mean", "max", "std", "first", "last")
+
+
+def _sound(rng: np.random.Generator, seconds: float, rate: int, pitch: float) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.2 * np.sin(2 * np.pi * pitch * time) + 0.05 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Twelve recordings to measure: short, long, with silent ends, of other rates, one with a NaN; two classes."""
+    root, rng = tmp_path_factory.mktemp("doors"), np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        label, seconds = (
+            ("owl", "wren")[number % 2],
+            SECONDS[number % 12],
+        )
+        rate = [RATE, 44_100, 8_000][number % 3]
+        sound = _sound(rng, seconds, rate, 600.0 if label == "owl" else 2200.0)
+        if number % 4 == 1:
+            sound = np.concatenate([np.zeros(rate // 3, np.float32), sound, np.zeros(rate // 5, np.float32)])
+        path = root / f"{number:02d}.wav"
+        write_wav(path, sound, rate)
+        rows.append((path, label, "test" if number >= 12 else ("train", "val")[number // 2 % 2]))
+    broken, rate = soundfile.read(rows[19][0], dtype="float32")
+    broken[-100] = np.nan
+    soundfile.write(rows[19][0], broken, rate, subtype="FLOAT")
+    lines = ["filename,label,split", *(f"{path.name},{label},{split}" for path, label, split in rows)]
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root, [str(path) for path, _, split in rows if split == "test"]
+
+
+@pytest.fixture(scope="module", params=[0.0, -60.0], ids=["whole", "trimmed"])
+def run(request, recordings, tmp_path_factory):
+    """A finished run, whose own evaluation is the first door."""
+    root, _ = recordings
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    experiment = experiment_from_mapping(
+        {
+            "name": "doors",
+            "data": {
+                "source": "csv", "metadata_file": str(root / "labels.csv"), "root": str(root), "split_column": "split",
+                "window_seconds": WINDOW, "batch_size": 8, "num_workers": 1, "trim_below_dbfs": request.param,
+            },
+            "model": {
+                "family": "beats", "embed_dim": 16, "encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 48,
+                "encoder_attention_heads": 2, "conv_pos": 16, "conv_pos_groups": 2, "num_buckets": 32, "max_distance": 64,
+            },
+            "training": {"max_steps": 2},
+            "evaluation": {"bootstrap_resamples": 20},
+        }
+    )  # fmt: skip
+    assert run_experiment(experiment, workdir, strict=False, command="a test") == 0
+    return workdir, experiment
+
+
+def _by_file(path) -> dict[str, np.ndarray]:
+    table = read_predictions(path)
+    return dict(zip(table.files, table.probabilities, strict=True))
+
+
+def test_probabilities_are_the_same_by_every_door(run, recordings, tmp_path):
+    workdir, experiment = run
+    _, files = recordings
+    own = _by_file(workdir / "predictions.csv")
+    assert len(own) == 11
+    broken = (set(files) - set(own)).pop()
+    doors = {"training": own}
+    evaluate_run(workdir, None, tmp_path / "out", strict=False, command="a test")
+    doors["evaluate"] = _by_file(tmp_path / "out" / "predictions.csv")
+    model = beats_jax.load(workdir)
+    table = predict_files(model, files, experiment.data)
+    doors["BEATsTrainer.predict"] = {row.file: np.array(row[3:-1]) for row in table.itertuples()}
+    table = model.predict_files(files)
+    doors["Model.predict_files"] = dict(zip(table.file, table[list(model.labels)].to_numpy(), strict=True))
+    for door, found in doors.items():
+        largest = max(float(np.abs(found[file] - own[file]).max()) for file in own)
+        print(f"{door}: largest difference {largest:.1e}")
+        assert largest <= TOLERANCE, door
+        assert np.isnan(found.get(broken, np.full(2, np.nan))).all(), door
+    assert "NaN" in (workdir / "errors.csv").read_text()
+    assert len(json.loads((workdir / "metrics.json").read_text())) > 10
+    if not experiment.data.trim_below_dbfs:
+        top = dict(model.top(files[0], 2))
+        np.testing.assert_allclose([top[name] for name in model.labels], own[files[0]], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_embeddings_are_the_same_by_every_door(run, recordings, tmp_path, pooling):
+    workdir, experiment = run
+    if experiment.data.trim_below_dbfs:
+        experiment = experiment_from_mapping({"data": {"window_seconds": WINDOW, "batch_size": 8, "num_workers": 1}})
+    _, files = recordings
+    model = beats_jax.load(workdir)
+    data = DataConfig(window_seconds=WINDOW, batch_size=5)
+    manifest = Manifest.from_columns(files, [["owl", "wren"][i % 2 : i % 2 + 1] for i in range(len(files))])
+    validate(manifest, data, model.audio)
+    errors = ErrorLog(tmp_path / "errors.csv")
+    cached = embed_manifest(model_encoder(model, (pooling,)), manifest, data, errors, tmp_path / "cache")
+    own = dict(zip(cached.manifest.files.tolist(), cached.values[1, 0], strict=True))
+    extractor = BEATsFeatureExtractor(model, pooling, layer=1, window_seconds=WINDOW, on_error="nan")
+    doors = {"extractor": dict(zip(files, extractor.extract_from_files(files), strict=True))}
+    table = model.embed_files(files, pooling=pooling, layer=1)
+    doors["Model.embed_files"] = dict(zip(table.file, table.embedding, strict=True))
+    alone = {file: file_vectors(model, [file], pooling=pooling, layer=1, grid=model.grid(WINDOW))[0].value for file in own}
+    doors["one file alone"] = alone
+    for door, found in doors.items():
+        largest = max(float(np.abs(found[file] - own[file]).max()) for file in own)
+        print(f"{door}, {pooling}: largest difference {largest:.1e}")
+        assert largest <= TOLERANCE, door
+    assert len(own) == 11
