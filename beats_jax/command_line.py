@@ -76,7 +76,7 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
         finally:
             sys.stdout.flush()  # here, where a failure has a handler, and not when Python ends
     except UserError as error:
-        return _failed(error)
+        return _fail(error)
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130
@@ -86,12 +86,12 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
             return 141
         if isinstance(error, OSError) and error.errno in FULL:
             drop_failing_output()
-            return _failed(cannot_write(error.filename or "standard output or a file", error))
+            return _fail(cannot_write(error.filename or "standard output or a file", error))
         traceback.print_exc()
         return 1
 
 
-def _failed(error: UserError) -> int:
+def _fail(error: UserError) -> int:
     """One line for the user; standard output may be what failed, and is not tried again."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2

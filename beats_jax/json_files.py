@@ -33,10 +33,10 @@ def parse_json(text: str, shape: Any, name: str, *, remedy: str = REMEDY) -> Any
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name} is damaged ({str(error)[:120]}); {remedy}") from error
-    return checked(value, shape, name, remedy=remedy)
+    return require_shape(value, shape, name, remedy=remedy)
 
 
-def checked(value: Any, shape: Any, name: str, *, remedy: str = REMEDY) -> Any:
+def require_shape(value: Any, shape: Any, name: str, *, remedy: str = REMEDY) -> Any:
     """`value`, which came from JSON, where it has the shape. Raises `UserError` as `read_json` does."""
     fault = _fault(value, shape, "") if _is_flat(value) else f"it is nested more than {DEEPEST} deep"
     if fault:

@@ -20,9 +20,9 @@ def prepare_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     if sys.stdout is None:
-        sys.stdout = _opened(1)
+        sys.stdout = _open(1)
     if sys.stderr is None:
-        sys.stderr = _opened(2)
+        sys.stderr = _open(2)
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)  # what has been put in their place may lack it
         if reconfigure is not None:
@@ -52,5 +52,5 @@ def write_nowhere(*numbers: int) -> None:
     os.close(null)
 
 
-def _opened(number: int) -> TextIO:
+def _open(number: int) -> TextIO:
     return open(number, "w", encoding="utf-8", closefd=False)

@@ -35,7 +35,7 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
     from beats_jax.config import AudioConfig, EATConfig, EATObjectiveConfig, Experiment, TrainingConfig
     from beats_jax.objectives.gradients import mean_gradients
     from beats_jax.objectives.registry import build
-    from beats_jax.objectives.state.state import followed
+    from beats_jax.objectives.state.state import ema_update
     from beats_jax.training import optimizer
 
     sizes, decoder, frames, clips = SIZES[size]
@@ -64,7 +64,7 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
             lambda params, part, key: objective._loss(state.teacher, False, params, part, key),
             state.params, prepared, jax.random.key(3), 1,
         )  # fmt: skip
-        return gradients, metrics, followed(state.teacher, state.params["model"], jnp.float32(0.999))
+        return gradients, metrics, ema_update(state.teacher, state.params["model"], jnp.float32(0.999))
 
     def student(params: Any, fbank: jax.Array) -> Any:
         def loss(params: Any) -> jax.Array:

@@ -32,7 +32,7 @@ from beats_jax.pipelines.measuring.compare import compare_runs
 from beats_jax.pipelines.measuring.evaluate import read_labels
 from beats_jax.pipelines.measuring.measure import read_operating_point, write_operating_point
 from beats_jax.pipelines.measuring.write import read_history
-from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, recorded_experiment, write_json
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment, write_json
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.weights.hashed import read_arrays, write_arrays
 from beats_jax.weights.pretrained import read_checkpoint
@@ -141,7 +141,7 @@ def cached_arrays(folder):
 
 def experiment_file(folder):
     write_json(folder / EXPERIMENT_FILE, to_mapping(Experiment()))
-    return [EXPERIMENT_FILE], lambda: recorded_experiment(folder)
+    return [EXPERIMENT_FILE], lambda: read_experiment(folder)
 
 
 def labels_file(folder):

@@ -158,7 +158,7 @@ class BEATsTrainer:
     def extract_features(self, paths: AnyPath | Iterable[AnyPath], pooling: str = "mean") -> np.ndarray:
         """float32 [N, D] by the trained encoder, for one file or several; see `BEATsFeatureExtractor.extract_from_files`."""
         paths = list_of_files(paths)
-        return BEATsFeatureExtractor(self._trained(), pooling).extract_from_files(paths)
+        return BEATsFeatureExtractor(self._train(), pooling).extract_from_files(paths)
 
     def predict(self, paths: AnyPath | Iterable[AnyPath]) -> pd.DataFrame:
         """Predictions of the trained model: columns file, prediction, one `p:<class>` each, and error (empty, or the reason).
@@ -171,14 +171,14 @@ class BEATsTrainer:
           UserError: no files, something else than files, or no trained model yet.
         """
         paths = list_of_files(paths)
-        model = load(self._trained())
+        model = load(self._train())
         return predict_files(model, paths, self.experiment.data, threshold=self.experiment.evaluation.threshold)
 
     def _run(self) -> Path:
         """The run's folder; of a cross-validation the first fold's."""
         return next(iter(sorted(self.workdir.glob("fold_*"))), self.workdir)
 
-    def _trained(self) -> Path:
+    def _train(self) -> Path:
         if not (self._run() / "model").is_dir():
             raise UserError(f"{self.workdir} holds no trained model yet; call train() first")
         return self._run()

@@ -69,7 +69,7 @@ def filterbank(
     Raises:
       UserError: S is shorter than one frame, or waveforms is not a batch of floating point rows.
     """
-    waveforms = _checked(waveforms, config)
+    waveforms = _check_waveforms(waveforms, config)
     return _filterbank(waveforms, None if lengths is None else jnp.asarray(lengths), config)
 
 
@@ -83,7 +83,7 @@ def raw_filterbank(waveforms: jax.Array | np.ndarray, config: FilterbankConfig) 
     Raises:
       UserError: as for `filterbank`.
     """
-    return _raw_filterbank(_checked(waveforms, config), None, config)
+    return _raw_filterbank(_check_waveforms(waveforms, config), None, config)
 
 
 def beats_filterbank(waveforms: jax.Array | np.ndarray, *, mean: float = BEATS.mean, std: float = BEATS.std) -> jax.Array:
@@ -136,7 +136,7 @@ def _with_statistics(config: FilterbankConfig, mean: float, std: float, target_f
     return replace(config, mean=float(mean), std=float(std), target_frames=target_frames)
 
 
-def _checked(waveforms: jax.Array | np.ndarray, config: FilterbankConfig) -> jax.Array:
+def _check_waveforms(waveforms: jax.Array | np.ndarray, config: FilterbankConfig) -> jax.Array:
     shape, dtype = np.shape(waveforms), jnp.result_type(waveforms)
     if len(shape) != 2 or not jnp.issubdtype(dtype, jnp.floating):
         raise UserError(f"waveforms have shape {shape} and type {dtype}; they must be floating point [clips, samples] within +-1")
@@ -181,7 +181,7 @@ def log_mel_by_fft(waveforms: jax.Array, config: FilterbankConfig) -> jax.Array:
     size = fft_samples(config)
 
     def one_clip(waveform: jax.Array) -> jax.Array:
-        spectrum = jnp.fft.rfft(_windowed_frames(waveform, config), size)[:, : size // 2]
+        spectrum = jnp.fft.rfft(_window_frames(waveform, config), size)[:, : size // 2]
         return _log_mel(spectrum.real**2 + spectrum.imag**2, config)
 
     return jax.lax.map(one_clip, waveforms)
@@ -193,7 +193,7 @@ def log_mel_by_matrix(waveforms: jax.Array, config: FilterbankConfig) -> jax.Arr
     matrix = jnp.asarray(_dft_matrix(config))
 
     def one_clip(waveform: jax.Array) -> jax.Array:
-        spectrum = jnp.matmul(_windowed_frames(waveform, config), matrix, precision=EXACT)
+        spectrum = jnp.matmul(_window_frames(waveform, config), matrix, precision=EXACT)
         return _log_mel(spectrum[:, :half] ** 2 + spectrum[:, half:] ** 2, config)
 
     return jax.vmap(one_clip)(waveforms)
@@ -209,7 +209,7 @@ def _without_clip_mean(waveforms: jax.Array, lengths: jax.Array | None) -> jax.A
     return jnp.where(real, waveforms - mean[:, None], 0.0)
 
 
-def _windowed_frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
+def _window_frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
     """[S] -> [F, frame]: frames without mean, pre-emphasised, windowed, at the scale the model was trained on."""
     frames = _frames(waveform, config)
     # Two steps, for a small sound on a large offset: the first sample is taken away without rounding, and a dot product sums in

@@ -21,7 +21,7 @@ import soundfile
 from beats_jax.audio.decoding.decoders import NO_SAMPLES, open_decoder
 from beats_jax.audio.decoding.tfds_records import is_present, is_record, record_bytes
 from beats_jax.audio.files import AUDIO_SUFFIXES, find_audio
-from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
+from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, name_surprises
 from beats_jax.audio.resampling import native_range, resample, resample_stream, resampled_length
 from beats_jax.errors import UserError
 from beats_jax.files import write_bytes
@@ -55,8 +55,8 @@ def audio_info(path: AnyPath) -> AudioInfo:
     Raises:
       AudioError: missing, empty, unreadable, no samples, or a container that holds less than it promises, where that shows.
     """
-    with open_decoder(path) as decoder, surprises_named(path, "decoded"):
-        info = decoder.counted()
+    with open_decoder(path) as decoder, name_surprises(path, "decoded"):
+        info = decoder.count_samples()
         if info.frames <= 0:
             raise AudioError(path, NO_SAMPLES)
         return info
@@ -151,8 +151,8 @@ def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInf
     _require_request(1, channel=channel)
     path = Path(path)
     with open_decoder(path) as decoder:
-        with surprises_named(path, "decoded"):
-            info = decoder.counted()
+        with name_surprises(path, "decoded"):
+            info = decoder.count_samples()
         yield info, _mono_blocks(path, decoder, 0, END, channel)
 
 
@@ -201,7 +201,7 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
     position = start
     decoded = decoder.blocks(start, stop)
     while True:
-        with surprises_named(path, "decoded"):
+        with name_surprises(path, "decoded"):
             block = next(decoded, None)
         if block is None:
             return
@@ -225,8 +225,8 @@ def _unusable(sample: float, seconds: float) -> str:
 
 
 def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioError:
-    with surprises_named(path, "decoded"):
-        info = decoder.counted()
+    with name_surprises(path, "decoded"):
+        info = decoder.count_samples()
     if info.frames <= 0:
         return AudioError(path, NO_SAMPLES)
     return AudioError(path, f"window starts at {start_seconds:g} s, past the end at {info.seconds:g} s")

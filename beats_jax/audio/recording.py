@@ -31,7 +31,7 @@ class AudioError(UserError):
 
 
 @contextmanager
-def surprises_named(path: AnyPath, doing: str) -> Iterator[None]:
+def name_surprises(path: AnyPath, doing: str) -> Iterator[None]:
     """Whatever a decoder raises on one file becomes that file's `AudioError`: bad input reaches any line of a codec.
 
     Raises:
@@ -78,7 +78,7 @@ class Decoder(Protocol):
         """The header; nothing is decoded."""
         ...
 
-    def counted(self) -> AudioInfo:
+    def count_samples(self) -> AudioInfo:
         """`info` with the length that decoding gives. Raises `AudioError` as `blocks`, for what is decoded to count."""
         ...
 

@@ -52,7 +52,7 @@ def from_mapping(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     for key, value in settings.items():
         if key not in known:
             raise UserError(f"unknown setting {where}.{key}; {nearest(str(key), known)}")
-        values[key] = _typed(value, hints[key], f"{where}.{key}")
+        values[key] = _require_type(value, hints[key], f"{where}.{key}")
     return cls(**values)
 
 
@@ -70,13 +70,13 @@ def _kind(cls: type[T], settings: Mapping[str, Any], where: str) -> type[T]:
     return kinds[chosen]
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def _require_type(value: Any, hint: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, where)
     if get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise UserError(f"{where} is {value!r}; it must be a list")
-        return tuple(_typed(item, get_args(hint)[0], where) for item in value)
+        return tuple(_require_type(item, get_args(hint)[0], where) for item in value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) > sys.float_info.max or math.isnan(value):
             raise UserError(f"{where} is {value if isinstance(value, float) else 'too large'}; it must be a finite number")

@@ -17,7 +17,7 @@ from beats_jax.datasets.report import ValidationReport
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.sources.columns import NOT_USED, find_label_column
 from beats_jax.datasets.sources.frame import manifest_from_frame, require_frame
-from beats_jax.datasets.sources.table import Origin, require_columns, resolved_files
+from beats_jax.datasets.sources.table import Origin, require_columns, resolve_files
 from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.validation import require_classes, validate
 from beats_jax.errors import UserError
@@ -83,7 +83,7 @@ def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str =
     table = read_table(path)
     label_col = find_label_column(list(table), label_col)
     require_columns(table, (audio_col, label_col), path)
-    files = [os.path.abspath(name) for name in resolved_files(table[audio_col], path.parent, Origin(str(path), table.lines))]
+    files = [os.path.abspath(name) for name in resolve_files(table[audio_col], path.parent, Origin(str(path), table.lines))]
     taken = (audio_col, label_col, "filename", "category")
     others = {name: cells for name, cells in table.items() if name not in taken}
     return pd.DataFrame({"filename": files, "category": table[label_col], **others})

@@ -89,7 +89,7 @@ def training_batches(
     part = _host_part(data, host_index, host_count)
     examples = Examples(manifest, vocabulary, data, audio, seed=seed)
     order = _balanced_order(grain, manifest, seed) if data.balanced else _order(grain, np.arange(examples.visits), seed)
-    drawn = order.map_with_index(examples.place).random_map(examples.draw, seed=_derived_seed(seed, 1))
+    drawn = order.map_with_index(examples.place).random_map(examples.draw, seed=_derive_seed(seed, 1))
     batches = drawn.batch(part, drop_remainder=True, batch_fn=collate)[host_index::host_count]
     return _iterate(grain, batches[start_step:], data)
 
@@ -137,7 +137,7 @@ class Examples:
             if not self._is_silent(example):
                 return example
             start, end, crop = float(self._starts[row]), float(self._ends[row]), "random"
-        return self._masked(position, row, None)
+        return self._mask_row(position, row, None)
 
     def _is_silent(self, example: dict[str, Any]) -> bool:
         threshold = self._data.reject_below_dbfs
@@ -153,17 +153,17 @@ class Examples:
                 path, sample_rate=self._audio.sample_rate, start_seconds=start, seconds=seconds, channel=self._audio.channel
             )
         except AudioError as error:
-            return self._masked(position, row, error)
+            return self._mask_row(position, row, error)
         except OSError as error:  # the file or its disk went away in the middle of a run
-            return self._masked(position, row, AudioError(path, f"cannot be read: {error.strerror or error}"))
+            return self._mask_row(position, row, AudioError(path, f"cannot be read: {error.strerror or error}"))
         if not len(sound):
-            return self._masked(position, row, AudioError(path, f"no sound at {start:g} s"))
+            return self._mask_row(position, row, AudioError(path, f"no sound at {start:g} s"))
         length = min(len(sound), self._samples)
         waveform = np.zeros(self._samples, np.float32)
         waveform[:length] = sound[:length]
         return self._as_example(waveform, length, position, row, None)
 
-    def _masked(self, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
+    def _mask_row(self, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
         return self._as_example(np.zeros(self._samples, np.float32), 0, position, row, error)
 
     def _as_example(self, waveform: np.ndarray, length: int, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
@@ -214,13 +214,13 @@ def _host_part(data: DataConfig, host_index: int, host_count: int) -> int:
     return data.batch_size // host_count
 
 
-def _derived_seed(seed: int, *purpose: int) -> int:
+def _derive_seed(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
 def _order(grain: Any, rows: np.ndarray, seed: int) -> grain.MapDataset:
     """The rows in a new order each epoch, without end."""
-    return grain.MapDataset.source(rows).shuffle(seed=_derived_seed(seed, 0)).repeat(None)
+    return grain.MapDataset.source(rows).shuffle(seed=_derive_seed(seed, 0)).repeat(None)
 
 
 def _balanced_order(grain: Any, manifest: Manifest, seed: int) -> grain.MapDataset:
@@ -229,7 +229,7 @@ def _balanced_order(grain: Any, manifest: Manifest, seed: int) -> grain.MapDatas
     by_label = np.argsort(labels.ids, kind="stable")
     ends = np.cumsum(np.bincount(labels.ids, minlength=len(labels.names)))
     parts = [*np.split(labels.rows[by_label], ends[:-1]), np.flatnonzero(labels.per_row == 0)]
-    orders = [_order(grain, rows, _derived_seed(seed, 2, k)) for k, rows in enumerate(parts) if len(rows)]
+    orders = [_order(grain, rows, _derive_seed(seed, 2, k)) for k, rows in enumerate(parts) if len(rows)]
     return grain.MapDataset.mix(orders)
 
 

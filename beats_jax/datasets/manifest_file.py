@@ -61,15 +61,15 @@ def read_manifest(folder: Path) -> Manifest | None:
         hashes, names, version = facts["sha256"], facts["labels"], facts["format"]
         whole = hashes["labels"] == _hash_of(names)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _damaged(facts_file, f"{type(error).__name__}: {error}") from error
+        raise _damage_error(facts_file, f"{type(error).__name__}: {error}") from error
     if version != FORMAT:
         raise UserError(f"{facts_file} has format {version!r}; this version of beats_jax reads format {FORMAT}")
     if not whole:
-        raise _damaged(facts_file, "the hash of its labels is another")
+        raise _damage_error(facts_file, "the hash of its labels is another")
     if not table.is_file():
-        raise _damaged(table, "it is missing")
+        raise _damage_error(table, "it is missing")
     if sha256_of(table) != hashes.get(TABLE_FILE):
-        raise _damaged(table, f"its sha256 is not that in {facts_file.name}")
+        raise _damage_error(table, f"its sha256 is not that in {facts_file.name}")
     with gzip.open(table, "rt", encoding="utf-8", newline="") as text:
         return _from_rows(([original_cell(cell) for cell in row] for row in csv.reader(text)), f"{folder}/", names)
 
@@ -78,7 +78,7 @@ def _hash_of(names: list[str]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
-def _damaged(path: Path, reason: str) -> UserError:
+def _damage_error(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is damaged: {reason}; restore it from a copy, or start the run anew in another --workdir")
 
 

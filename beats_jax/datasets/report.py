@@ -119,7 +119,7 @@ class ValidationReport:
         """One sentence for everything that deserves a look."""
         lines = [f"{len(self.errors)} files or rows cannot be used and are left out"] if self.errors else []
         lines += self.manifest.notes
-        lines += [f"classes differ only in case or spaces: {_quoted(names)}; is it one class?" for names in self.similar_labels]
+        lines += [f"classes differ only in case or spaces: {_quote(names)}; is it one class?" for names in self.similar_labels]
         single = [name for name, number in self.labels.items() if number == 1]
         if single:
             lines.append(f"{len(single)} classes have a single example: {some(single)}")
@@ -254,7 +254,7 @@ def some(names: Any) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _quoted(names: Any) -> str:
+def _quote(names: Any) -> str:
     return " and ".join(repr(name) for name in names)
 
 

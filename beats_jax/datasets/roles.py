@@ -83,7 +83,7 @@ def with_roles_in_training(manifest: Manifest) -> Manifest:
     return manifest.with_splits(np.where(moved, "train", manifest.splits))
 
 
-def joined_batches(
+def join_batches(
     manifest: Manifest,
     vocabulary: LabelVocabulary | None,
     data: DataConfig,
@@ -127,10 +127,10 @@ def joined_batches(
             for role, rows in found.items()
         }
         while True:
-            yield _joined({role: next(stream) for role, stream in streams.items()}, found, sizes)
+            yield _concatenate({role: next(stream) for role, stream in streams.items()}, found, sizes)
 
 
-def _joined(batches: dict[str, Batch], rows: dict[str, np.ndarray], sizes: dict[str, int]) -> Batch:
+def _concatenate(batches: dict[str, Batch], rows: dict[str, np.ndarray], sizes: dict[str, int]) -> Batch:
     parts = {role: {**batch.arrays, "rows": rows[role][batch.arrays["rows"]].astype(np.int32)} for role, batch in batches.items()}
     main = parts[UNLABELED]
     if POSITIVE in parts:

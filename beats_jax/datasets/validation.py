@@ -85,7 +85,7 @@ def validate(
     files, file_of_row = np.unique(manifest.files, return_inverse=True)
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
-        manifest = _trimmed(manifest, *found.sound[:, file_of_row])
+        manifest = _trim(manifest, *found.sound[:, file_of_row])
     alike, unsought = _copies(found, audio.channel)
     facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
     manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
@@ -169,7 +169,7 @@ def _row_name(manifest: Manifest, row: int) -> str:
     return f"{manifest.files[row]} {0 if np.isnan(start) else start:g}-{'end' if np.isnan(end) else f'{end:g}'} s"
 
 
-def _trimmed(manifest: Manifest, sound_starts: np.ndarray, sound_ends: np.ndarray) -> Manifest:
+def _trim(manifest: Manifest, sound_starts: np.ndarray, sound_ends: np.ndarray) -> Manifest:
     """Rows without the silence at the ends of their file; a row that lies wholly in it stays as it is."""
     starts = np.fmax(np.nan_to_num(manifest.starts, nan=0.0), sound_starts)
     ends = np.fmin(manifest.ends, sound_ends)

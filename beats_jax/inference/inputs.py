@@ -39,7 +39,7 @@ class Sound:
         return pad(self.waveforms.astype(np.float32), ((0, 0), (0, missing)))
 
 
-def checked_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None = None) -> Sound:
+def check_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None = None) -> Sound:
     """Clips as an array.
 
     Args:
@@ -50,7 +50,7 @@ def checked_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None =
     """
     if isinstance(waveforms, str | bytes) or hasattr(waveforms, "__fspath__"):
         raise UserError(f"waveforms is the name {str(waveforms)!r}; embed_files and predict_files read files")
-    clips = _stacked(waveforms) if isinstance(waveforms, list | tuple) else Sound(waveforms, _whole(waveforms))
+    clips = _stack(waveforms) if isinstance(waveforms, list | tuple) else Sound(waveforms, _whole(waveforms))
     if isinstance(clips.waveforms, Tracer):  # values are not known yet
         return clips
     _require_values(clips.waveforms)
@@ -61,7 +61,7 @@ def checked_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None =
     import soxr
 
     sounds = [np.asarray(row, np.float32)[:length] for row, length in zip(clips.waveforms, clips.lengths, strict=True)]
-    return _stacked([soxr.resample(sound, sample_rate, model_rate) for sound in sounds])
+    return _stack([soxr.resample(sound, sample_rate, model_rate) for sound in sounds])
 
 
 def _whole(waveforms: Any) -> np.ndarray:
@@ -84,7 +84,7 @@ def _whole(waveforms: Any) -> np.ndarray:
     return np.full(shape[0], shape[1], np.int32)
 
 
-def _stacked(clips: Any) -> Sound:
+def _stack(clips: Any) -> Sound:
     """Clips of any lengths as one array, zeros behind the shorter ones."""
     other = next((clip for clip in clips if not hasattr(clip, "dtype")), None)
     if other is not None:  # numbers of Python do not show whether they are integers of a file or fractions of full scale
@@ -118,7 +118,7 @@ def _require_values(waveforms: Array) -> None:
         )
 
 
-def checked_mask(mask: Array, shape: tuple[int, ...]) -> jax.Array:
+def check_mask(mask: Array, shape: tuple[int, ...]) -> jax.Array:
     """A padding mask, bool of this shape. Raises `UserError`."""
     if np.shape(mask) != tuple(shape) or jnp.result_type(mask) != jnp.bool_:
         raise UserError(
@@ -133,7 +133,7 @@ def ends_of(padding_mask: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(padding_mask, 0, place[None]), axis=1)
 
 
-def checked_lengths(lengths: Array, sound: Sound) -> np.ndarray:
+def check_lengths(lengths: Array, sound: Sound) -> np.ndarray:
     """int32 [B], samples of sound in each clip. Raises `UserError`."""
     batch, samples = sound.waveforms.shape
     given = np.asarray(lengths)

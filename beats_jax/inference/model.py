@@ -17,7 +17,7 @@ from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid, cap_window
-from beats_jax.inference.inputs import Array, checked_lengths, checked_mask, checked_waveforms, ends_of
+from beats_jax.inference.inputs import Array, check_lengths, check_mask, check_waveforms, ends_of
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs, compiled_forward
 from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
@@ -120,11 +120,11 @@ class Model:
         Raises:
           UserError: wrong shape, type or values.
         """
-        return self._encoded(self._inputs(waveforms, padding_mask, None), layers)
+        return self._encode(self._inputs(waveforms, padding_mask, None), layers)
 
     def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
-        return self._encoded(self._fbank_inputs(fbank, padding_mask), layers)
+        return self._encode(self._fbank_inputs(fbank, padding_mask), layers)
 
     def embed(
         self,
@@ -176,7 +176,7 @@ class Model:
         if padding_mask is not None:
             if lengths is not None:
                 raise UserError("padding_mask and lengths are both given; give one of them")
-            out = self._encoded(self._inputs(waveforms, padding_mask, sample_rate), layers=False)
+            out = self._encode(self._inputs(waveforms, padding_mask, sample_rate), layers=False)
             assert out.logits is not None
             return out.logits
         return self.program(Outputs(logits=True))(self.params, self._sound(waveforms, lengths, sample_rate))["logits"]
@@ -256,26 +256,26 @@ class Model:
         """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
         return save_bundle(path, replace(self._bundle, params=self.params))
 
-    def _encoded(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
+    def _encode(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
         out = compiled_forward(self.architecture, self.params, inputs, layers=layers)
         return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
 
     def _sound(self, waveforms: Array | list[Any], lengths: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
         """Checked waveforms, padded to one token at least, and where each clip ends."""
-        sound = checked_waveforms(waveforms, self.sample_rate, sample_rate)
-        ends = sound.lengths if lengths is None else checked_lengths(lengths, sound)
+        sound = check_waveforms(waveforms, self.sample_rate, sample_rate)
+        ends = sound.lengths if lengths is None else check_lengths(lengths, sound)
         return {"waveforms": jnp.asarray(sound.padded(self.min_samples)), "lengths": jnp.asarray(ends)}
 
     def _inputs(self, waveforms: Array | list[Any], padding_mask: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
         """As `_sound`, with a mask in place of lengths; a clip too short for a token is told from its zeros by its length."""
-        sound = checked_waveforms(waveforms, self.sample_rate, sample_rate)
+        sound = check_waveforms(waveforms, self.sample_rate, sample_rate)
         batch, samples = sound.waveforms.shape
         missing = max(0, self.min_samples - samples)
         inputs: dict[str, jax.Array] = {"waveforms": jnp.asarray(sound.padded(self.min_samples))}
         if padding_mask is None:
             uneven = missing or not sound.is_full
             return {**inputs, "lengths": jnp.asarray(sound.lengths)} if uneven else inputs
-        mask = checked_mask(padding_mask, (batch, samples))
+        mask = check_mask(padding_mask, (batch, samples))
         if self.audio.filterbank.target_frames:  # its frames are no equal runs of the samples, as the published rule has it
             return {**inputs, "lengths": ends_of(mask)}
         return {**inputs, "padding_mask": jnp.pad(mask, ((0, 0), (0, missing)), constant_values=True)}
@@ -289,7 +289,7 @@ class Model:
             raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
         inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
         if padding_mask is not None:
-            inputs["padding_mask"] = checked_mask(padding_mask, shape[:2])
+            inputs["padding_mask"] = check_mask(padding_mask, shape[:2])
         return inputs
 
 

@@ -21,7 +21,7 @@ from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import masked_mean, pool
 from beats_jax.models.output import EncoderOutput
-from beats_jax.parallel.layout import over_batch, per_device
+from beats_jax.parallel.layout import shard_batch, shard_map_rows
 from beats_jax.weights.tree import flatten
 
 Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, positions int32 [B], example_mask bool [B]
@@ -89,10 +89,10 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
     else:
         waveforms, lengths = inputs["waveforms"], inputs.get("lengths")
         if lengths is None:
-            fbank, frame_mask = per_device(lambda sound: filterbank(sound, None, settings))(waveforms)
+            fbank, frame_mask = shard_map_rows(lambda sound: filterbank(sound, None, settings))(waveforms)
         else:
             sound = _at_least_one_frame(waveforms, lengths, architecture.audio)
-            fbank, frame_mask = over_batch(per_device(partial(filterbank, config=settings))(*over_batch(sound)))
+            fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=settings))(*shard_batch(sound)))
         if lengths is not None or settings.target_frames:
             real = registry.token_mask(config, frame_mask, settings.num_mel_bins)
     attended = registry.attention_mask(config, real)
@@ -239,7 +239,7 @@ class FilterbankProgram:
 @partial(jax.jit, static_argnums=(0, 1))
 def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
     sound = _at_least_one_frame(waveforms, lengths, audio)
-    fbank, frame_mask = over_batch(per_device(partial(filterbank, config=audio.filterbank))(*over_batch(sound)))
+    fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
     return token_statistics([fbank - centre], frame_mask, ("mean", "std"))
 
 

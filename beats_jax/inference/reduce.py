@@ -122,12 +122,12 @@ class Pooled:
         for place, row in enumerate(values.row.tolist()):
             new = {name: value[place] for name, value in values.values.items()}
             old = self._states.get(row)
-            self._states[row] = _first(new) if old is None else _merged(old, _first(new))
+            self._states[row] = _first(new) if old is None else _merge(old, _first(new))
 
     def take(self, row: int) -> np.ndarray | None:
         """See `Reducer`."""
         state = self._states.pop(row, None)
-        return None if state is None else _pooled(state, self.poolings)
+        return None if state is None else _pool(state, self.poolings)
 
 
 class Moment(NamedTuple):
@@ -178,7 +178,7 @@ class EachWindow:
 
 def pool_window(values: Mapping[str, np.ndarray], poolings: tuple[str, ...]) -> np.ndarray:
     """`Pooled` of a single window: float32 [L, P, D]."""
-    return _pooled(_first(values), poolings)
+    return _pool(_first(values), poolings)
 
 
 def _first(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -187,7 +187,7 @@ def _first(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**values, **wide, "windows": np.ones(())}
 
 
-def _merged(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _merge(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state after two stretches, the first one `old`."""
     count, windows = old["count"] + new["count"], old["windows"] + new["windows"]
     if not new["count"]:
@@ -207,6 +207,6 @@ def _merged(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> dict[str,
     return state | {name: value() for name, value in merge.items() if name in old}
 
 
-def _pooled(state: Mapping[str, np.ndarray], poolings: tuple[str, ...]) -> np.ndarray:
+def _pool(state: Mapping[str, np.ndarray], poolings: tuple[str, ...]) -> np.ndarray:
     parts = [np.sqrt(state["m2"] / np.maximum(state["count"], 1)) if name == "std" else state[name] for name in poolings]
     return np.stack([np.asarray(part, np.float32) for part in parts], axis=1)

@@ -62,7 +62,7 @@ class Store:
         Raises:
           UserError: a shard is damaged.
         """
-        return {name for path in shards(self.folder) for name in _finished(path)}
+        return {name for path in shards(self.folder) for name in _read_finished(path)}
 
     def append(self, rows: pa.Table, finished: str) -> None:
         """Takes all rows of a recording, which is then finished; writes a shard when there are enough.
@@ -146,20 +146,20 @@ def read_rows(folder: str | Path) -> Iterator[pa.Table]:
         try:
             yield parquet.read_table(path)
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
-            raise _damaged(path, error) from error
+            raise _damage_error(path, error) from error
 
 
-def _finished(path: Path) -> list[str]:
+def _read_finished(path: Path) -> list[str]:
     import pyarrow.parquet as parquet
 
     try:
         metadata = parquet.read_schema(path).metadata or {}
         return json.loads(metadata[FINISHED])
     except (OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
+        raise _damage_error(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def _damage_error(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); delete it, its recordings are computed again")
 
 

@@ -287,9 +287,9 @@ def _read_group(
             position += len(block)
             for cutter in [cutter for cutter in active if cutter.end is not None and cutter.end <= position]:
                 active.remove(cutter)
-                yield from _ended(cutter, group.file)
+                yield from _end(cutter, group.file)
         for cutter in (*active, *pending):
-            yield from _ended(cutter, group.file)
+            yield from _end(cutter, group.file)
     except (UserError, OSError) as error:  # OSError: the disk went away
         reason = error.reason if isinstance(error, AudioError) else f"cannot be read: {error}"
         for cutter in (*active, *pending):
@@ -302,7 +302,7 @@ def _cutter(row: int, recordings: Stretches, grid: Grid, sample_rate: int) -> _C
     return _Cutter(row, first, None if np.isnan(end) else max(round(end * sample_rate), first + 1), grid, sample_rate)
 
 
-def _ended(cutter: _Cutter, file: str) -> Iterator[_Window | _Finished]:
+def _end(cutter: _Cutter, file: str) -> Iterator[_Window | _Finished]:
     yield from cutter.finish()
     nothing = AudioError(file, "the stretch starts behind the end of the sound") if cutter.is_empty else None
     yield _Finished(cutter.row, nothing)

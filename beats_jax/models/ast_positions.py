@@ -48,11 +48,11 @@ def adapt_positions(positions: np.ndarray, before: tuple[int, int], after: tuple
     if len(positions) != SPECIAL + before[0] * before[1]:
         raise ValueError(f"{len(positions)} positions are not {SPECIAL} + {before[0]} x {before[1]}")
     table = np.asarray(positions[SPECIAL:], np.float32).reshape(*before, -1)
-    table = _resized(_resized(table, 1, after[1]), 0, after[0])
+    table = _resize_axis(_resize_axis(table, 1, after[1]), 0, after[0])
     return np.concatenate([np.asarray(positions[:SPECIAL], np.float32), table.reshape(after[0] * after[1], -1)])
 
 
-def _resized(table: np.ndarray, axis: int, length: int) -> np.ndarray:
+def _resize_axis(table: np.ndarray, axis: int, length: int) -> np.ndarray:
     """Crops an axis about its centre, or interpolates it linearly between the centres of its cells, ends held."""
     have = table.shape[axis]
     if length <= have:

@@ -22,7 +22,7 @@ from beats_jax.models.gradient_scale import scale_gradient
 from beats_jax.models.heads import AttentiveHead, masked_mean
 from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.output import EncoderOutput
-from beats_jax.models.relative_position import placed_position_bias, relative_position_bias
+from beats_jax.models.relative_position import place_position_bias, relative_position_bias
 from beats_jax.models.visible import Places
 
 
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
             if places is None:
                 bias = relative_position_bias(table, x.shape[1], reach)
             else:
-                bias = placed_position_bias(table, places.positions, places.num_tokens, reach)
+                bias = place_position_bias(table, places.positions, places.num_tokens, reach)
         states = [x]
         for layer in self.layers:
             x = self._step(layer, x, bias, token_mask, deterministic)

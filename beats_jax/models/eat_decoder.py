@@ -38,12 +38,12 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, groups: int, form: str, dty
             x,
             kernel,
             cpu=lambda x, kernel: _by_groups(x, kernel, groups, dtype),
-            default=lambda x, kernel: _convolved(x, kernel, groups, dtype),
+            default=lambda x, kernel: _convolve(x, kernel, groups, dtype),
         )
-    return (_convolved if form == "grouped" else _by_groups)(x, kernel, groups, dtype)
+    return (_convolve if form == "grouped" else _by_groups)(x, kernel, groups, dtype)
 
 
-def _convolved(x: jax.Array, kernel: jax.Array, groups: int, dtype: Any) -> jax.Array:
+def _convolve(x: jax.Array, kernel: jax.Array, groups: int, dtype: Any) -> jax.Array:
     y = jax.lax.conv_general_dilated(
         x.astype(dtype),
         kernel.astype(dtype),

@@ -141,11 +141,13 @@ def mel_bins(config: ModelConfig) -> int:
 
 
 def resizes(config: ModelConfig) -> bool:
-    """Whether `resized` can bring the model to other inputs."""
+    """Whether `resize_params` can bring the model to other inputs."""
     return FAMILIES[config.family].resize is not None
 
 
-def resized(config: ModelConfig, params: Any, frames: int, num_mel_bins: int, wanted: ModelConfig) -> tuple[ModelConfig, Any]:
+def resize_params(
+    config: ModelConfig, params: Any, frames: int, num_mel_bins: int, wanted: ModelConfig
+) -> tuple[ModelConfig, Any]:
     """Configuration and nested numpy parameters for filterbanks of another length or height; `resizes` must hold.
 
     Args:

@@ -34,7 +34,7 @@ def relative_position_bias(table: jax.Array, num_tokens: int, max_distance: int)
     return jnp.take(by_distance, position[None, :] - position[:, None] + num_tokens - 1, axis=1)
 
 
-def placed_position_bias(table: jax.Array, positions: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
+def place_position_bias(table: jax.Array, positions: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
     """The same for tokens at given places of a sequence of `num_tokens`: positions int32 [B, V] → float32 [B, H, V, V]."""
     by_distance = _bias_by_distance(table, num_tokens, max_distance)
     distances = positions[:, None, :] - positions[:, :, None]

@@ -78,7 +78,7 @@ class Adaptation:
 
         return jax.tree_util.tree_map_with_path(stop, params)
 
-    def merged(self, params: Any) -> Any:
+    def merge(self, params: Any) -> Any:
         """The model's own parameters with the changes of LoRA added."""
         if self.targets is None:
             return params

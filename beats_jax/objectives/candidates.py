@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from beats_jax.objectives.losses.contrastive import normalised
+from beats_jax.objectives.losses.contrastive import normalise
 from beats_jax.objectives.state.memory_bank import MemoryBank
 
 VARIANCE_EPSILON = 1e-5
@@ -22,7 +22,7 @@ class Spread(NamedTuple):
 
     def embeddings(self, projected: jax.Array) -> jax.Array:
         """Rows [N, P] in these units, normalised."""
-        return normalised((projected - self.mean) * self.scale)
+        return normalise((projected - self.mean) * self.scale)
 
 
 def standardisation(projected: jax.Array, valid: jax.Array) -> Spread:

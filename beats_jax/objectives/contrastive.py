@@ -40,9 +40,17 @@ from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
 from beats_jax.objectives.losses.contrastive import gathering_losses, similarities
 from beats_jax.objectives.state import memory_bank
 from beats_jax.objectives.state.memory_bank import MemoryBank
-from beats_jax.objectives.state.state import State, apply_gradients, create, extended, filled, followed, with_parameters
+from beats_jax.objectives.state.state import (
+    State,
+    apply_gradients,
+    create,
+    ema_update,
+    extend_state,
+    with_leaves,
+    with_parameters,
+)
 from beats_jax.objectives.views import one_view, two_views
-from beats_jax.parallel.layout import over_batch
+from beats_jax.parallel.layout import shard_batch
 
 Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
@@ -96,7 +104,7 @@ class Contrastive:
         memory_bank.require_room(self.config.bank_size, batch["positions"].shape[0])
         model_key, projection_key, run_key = jax.random.split(key, 3)
         fbank, token_mask = self.frontend.evaluation(batch)
-        params = {"model": self.model.init({"params": model_key}, fbank, self._attended(token_mask))["params"]}
+        params = {"model": self.model.init({"params": model_key}, fbank, self._attend_views(token_mask))["params"]}
         width = registry.num_features(self.model_config)
         if self.projection is not None:
             params["projection"] = self.projection.init(projection_key, jnp.zeros((1, width)))["params"]
@@ -104,7 +112,7 @@ class Contrastive:
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
         bank = memory_bank.empty(self.config.bank_size, width) if self.config.bank_size else None
         keys = jax.tree.map(jnp.copy, params) if self.config.momentum else None
-        return extended(ContrastiveState, state, keys=keys, bank=bank)
+        return extend_state(ContrastiveState, state, keys=keys, bank=bank)
 
     def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
         """A fresh state with the encoder of a checkpoint (None = random)."""
@@ -112,7 +120,7 @@ class Contrastive:
         if loaded is None:
             return state
         state = with_parameters(state, {"model": loaded})
-        return state if state.keys is None else state.replace(keys=filled(state.keys, {"model": loaded}))
+        return state if state.keys is None else state.replace(keys=with_leaves(state.keys, {"model": loaded}))
 
     def update(self, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
         """One step of learning.
@@ -131,7 +139,7 @@ class Contrastive:
     def gradients(self, state: ContrastiveState, batch: Batch) -> tuple[Any, Metrics, MemoryBank | None]:
         """Gradients like `state.params`, metrics, and the bank after this batch."""
         key = jax.random.fold_in(state.key, state.step)
-        prepared = self._prepared(key, batch)
+        prepared = self._prepare(key, batch)
         loss = partial(self._loss, state.keys, state.bank, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
@@ -139,33 +147,33 @@ class Contrastive:
         if state.bank is None:
             return gradients, metrics, None
         kept = batch["example_mask"] & ~prepared["gathered"]
-        bank = memory_bank.stored(state.bank, embeddings, batch["rows"], kept)
+        bank = memory_bank.push(state.bank, embeddings, batch["rows"], kept)
         metrics["bank_filled"] = (jnp.mean(bank.filled), jnp.ones(()))
         return gradients, metrics, bank
 
     def advance(self, state: ContrastiveState, gradients: Any, found: MemoryBank | None) -> ContrastiveState:
         """The next state: one step of the optimizer, one of the average towards it, and the new bank."""
         state = apply_gradients(state, gradients, self.optimizer, self.ema_decay)
-        keys = None if state.keys is None else followed(state.keys, state.params, self.config.momentum)
+        keys = None if state.keys is None else ema_update(state.keys, state.params, self.config.momentum)
         return state.replace(keys=keys, bank=found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures without bank and dropout; a batch always has the same views."""
-        metrics = self._loss(None, None, True, weights, self._prepared(jax.random.key(0), batch), jax.random.key(0))[1]
+        metrics = self._loss(None, None, True, weights, self._prepare(jax.random.key(0), batch), jax.random.key(0))[1]
         return {name: value for name, value in metrics.items() if name != OUT}
 
     def project(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
         """Pooled and projected features, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
-        output: Any = self.model.apply({"params": params["model"]}, fbank, self._attended(token_mask), **options)
+        output: Any = self.model.apply({"params": params["model"]}, fbank, self._attend_views(token_mask), **options)
         pooled = pool(output.features, token_mask, "mean", registry.num_special(self.model_config))
         if self.projection is None:
             return pooled
         return self.projection.apply({"params": params["projection"]}, pooled)  # type: ignore[return-value]
 
-    def _attended(self, token_mask: jax.Array | None) -> jax.Array | None:
+    def _attend_views(self, token_mask: jax.Array | None) -> jax.Array | None:
         return registry.attention_mask(self.model_config, token_mask)
 
-    def _prepared(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
+    def _prepare(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
         fbank, token_mask = two_views(key, batch, self.frontend, self.crop_samples)
         size = fbank.shape[0]
         prepared: dict[str, Any] = {
@@ -180,7 +188,7 @@ class Contrastive:
         if negatives:
             view = one_view(jax.random.fold_in(key, NEGATIVE_STREAM), negatives, self.frontend, self.crop_samples)
             prepared["negative"] = {"fbank": view[0], "token_mask": view[1], "example_mask": negatives["example_mask"]}
-        return over_batch(prepared)
+        return shard_batch(prepared)
 
     def _loss(
         self, keys: Any, bank: MemoryBank | None, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array

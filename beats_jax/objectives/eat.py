@@ -22,12 +22,12 @@ from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
-from beats_jax.objectives.eat_masks import block_plan, cloned_masks
+from beats_jax.objectives.eat_masks import block_plan, clone_masks
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
-from beats_jax.objectives.state.state import State, apply_gradients, create, extended, followed, with_parameters
-from beats_jax.parallel.layout import over_batch
+from beats_jax.objectives.state.state import State, apply_gradients, create, ema_update, extend_state, with_parameters
+from beats_jax.parallel.layout import shard_batch
 
 Batch = Mapping[str, jax.Array]
 
@@ -86,7 +86,7 @@ class EATPretraining:
         tokens = jnp.zeros((1, grid[0] * grid[1], self.model.config.embed_dim))
         params = {"model": model, "decoder": self.decoder.init(decoder_key, tokens, grid)["params"]}
         state = create(params, run_key, self.optimizer, average=False)
-        return extended(EATState, state, teacher=jax.tree.map(jnp.copy, model), exports=self.config.exports)
+        return extend_state(EATState, state, teacher=jax.tree.map(jnp.copy, model), exports=self.config.exports)
 
     def begin(self, state: EATState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> EATState:
         """A fresh state with the encoder of a checkpoint (None = random) as student and teacher."""
@@ -114,7 +114,7 @@ class EATPretraining:
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask, _ = self.frontend.training(key, batch, jnp.zeros((batch["positions"].shape[0], 1)))
         keys = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
-        prepared = self._prepared(fbank, token_mask, keys, batch)
+        prepared = self._prepare(fbank, token_mask, keys, batch)
         loss = partial(self._loss, state.teacher, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
@@ -125,14 +125,14 @@ class EATPretraining:
         """The next state: one step of the optimizer, then one of the teacher towards the new student."""
         del found
         state = apply_gradients(state, gradients, self.optimizer, 0.0)
-        return state.replace(teacher=followed(state.teacher, state.params["model"], self._decay(state.step)))
+        return state.replace(teacher=ema_update(state.teacher, state.params["model"], self._decay(state.step)))
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without drop path; its rows always have the same masks."""
         fbank, token_mask = self.frontend.evaluation(batch)
         keys = jax.vmap(jax.random.fold_in)(row_keys(jax.random.key(0), batch["positions"]), batch["rows"] + 1)  # -1 = padding
         params = {"model": weights["student"], "decoder": weights["decoder"]}
-        prepared = self._prepared(fbank, token_mask, keys, batch)
+        prepared = self._prepare(fbank, token_mask, keys, batch)
         return self._loss(weights["teacher"], True, params, prepared, jax.random.key(0))[1]
 
     def _decay(self, step: jax.Array) -> jax.Array:
@@ -143,11 +143,11 @@ class EATPretraining:
         size = self.model.config.patch_size
         return fbank.shape[1] // size, fbank.shape[2] // size
 
-    def _prepared(self, fbank: jax.Array, token_mask: Any, keys: jax.Array, batch: Batch) -> dict[str, Any]:
+    def _prepare(self, fbank: jax.Array, token_mask: Any, keys: jax.Array, batch: Batch) -> dict[str, Any]:
         config = self.config
         plan = block_plan(self._grid(fbank), config.mask_ratio, config.mask_adjust, config.mask_block)
-        visible = cloned_masks(keys, config.clones, plan)
-        return over_batch(
+        visible = clone_masks(keys, config.clones, plan)
+        return shard_batch(
             {"fbank": fbank, "token_mask": token_mask, "visible": visible, "keys": keys, "example_mask": batch["example_mask"]}
         )
 
@@ -178,9 +178,9 @@ class EATPretraining:
 
         def run(module: EAT) -> jax.Array:
             tokens = module.add_positions(module.embed_patches(fbank, token_mask))
-            mask = None if token_mask is None else chosen(token_mask[:, 1:, None], visible)[:, :, 0]
+            mask = None if token_mask is None else gather_hidden(token_mask[:, 1:, None], visible)[:, :, 0]
             mask = None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-            return module.encode_blocks(chosen(tokens, visible), mask, deterministic=deterministic)[1][-1].states
+            return module.encode_blocks(gather_hidden(tokens, visible), mask, deterministic=deterministic)[1][-1].states
 
         return self.model.apply({"params": params}, method=run, **options)  # type: ignore[return-value]
 
@@ -192,7 +192,7 @@ class EATPretraining:
         `loss`, `frame_loss`, `utterance_loss`, `hidden_share` (of the real patches), and how far the targets and the estimates
         of one batch spread (`target_spread`, `estimate_spread`): near 0 they have collapsed.
         """
-        found = self.compared(
+        found = self.compare(
             params, teacher, part["fbank"], part["token_mask"], part["visible"], part["keys"],
             deterministic=deterministic, rngs={"dropout": key},
         )  # fmt: skip
@@ -208,7 +208,7 @@ class EATPretraining:
         metrics["estimate_spread"] = spread(found.estimates, hidden) * any_, any_
         return metrics["loss"][0], metrics
 
-    def compared(
+    def compare(
         self,
         params: Any,
         teacher: Any,
@@ -234,7 +234,7 @@ class EATPretraining:
         features = self.student(params["model"], fbank, token_mask, visible, **options)
         if noise is None:
             noise = self.config.decoder_noise * clip_noise(keys, (visible.shape[1], patches, width))
-        seen = filled_in(features[:, 1:], visible, noise)
+        seen = fill_hidden(features[:, 1:], visible, noise)
         decoded: Any = self.decoder.apply({"params": params["decoder"]}, seen, self._grid(fbank))
         estimates = decoded.reshape(batch, -1, patches, width)
         hidden = ~is_visible(visible, patches) & real[:, None]
@@ -248,14 +248,14 @@ class EATPretraining:
         )
 
 
-def chosen(tokens: jax.Array, visible: jax.Array) -> jax.Array:
+def gather_hidden(tokens: jax.Array, visible: jax.Array) -> jax.Array:
     """The patches of every mask: [B, L, N], int32 [B, C, V] → [B * C, V, N]."""
     batch, clones, count = visible.shape
     taken = jnp.take_along_axis(tokens, visible.reshape(batch, -1, 1), axis=1)
     return taken.reshape(batch * clones, count, tokens.shape[-1])
 
 
-def filled_in(features: jax.Array, visible: jax.Array, filler: jax.Array) -> jax.Array:
+def fill_hidden(features: jax.Array, visible: jax.Array, filler: jax.Array) -> jax.Array:
     """The whole grid: `features` [B * C, V, D] at their places, `filler` [B, C, L, D] elsewhere → [B * C, L, D]."""
     places = visible.reshape(-1, visible.shape[-1])
     return jax.vmap(lambda base, at, x: base.at[at].set(x))(filler.reshape(-1, *filler.shape[2:]), places, features)

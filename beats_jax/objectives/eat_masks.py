@@ -58,6 +58,6 @@ def visible_patches(key: jax.Array, plan: BlockPlan) -> jax.Array:
     return jnp.sort(jax.lax.top_k(order, plan.visible)[1]).astype(jnp.int32)
 
 
-def cloned_masks(keys: jax.Array, clones: int, plan: BlockPlan) -> jax.Array:
+def clone_masks(keys: jax.Array, clones: int, plan: BlockPlan) -> jax.Array:
     """int32 [B, clones, V]: visible patches of every mask, from one key for each clip [B]."""
     return jax.vmap(lambda key: jax.vmap(lambda k: visible_patches(k, plan))(jax.random.split(key, clones)))(keys)

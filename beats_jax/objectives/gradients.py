@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from beats_jax.parallel.layout import over_batch
+from beats_jax.parallel.layout import shard_batch
 
 BLOCK = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)/")
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), so that averages are right whatever the parts
@@ -33,7 +33,7 @@ def mean_gradients(loss: LossFunction, params: Any, batch: Any, key: jax.Array, 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
     def sums(part: Any, index: Any) -> tuple[Any, Metrics]:
-        (_, metrics), gradients = value_and_grad(params, over_batch(part), jax.random.fold_in(key, index))
+        (_, metrics), gradients = value_and_grad(params, shard_batch(part), jax.random.fold_in(key, index))
         return gradients, metrics
 
     if parts == 1:

@@ -19,7 +19,7 @@ from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
 from beats_jax.models import registry
-from beats_jax.parallel.layout import over_batch, per_device
+from beats_jax.parallel.layout import shard_batch, shard_map_rows
 
 # Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
 MODEL_STREAM = 2**32 - 1
@@ -52,10 +52,10 @@ class Frontend:
 
     def evaluation(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
         """fbank [B, F, M] and token_mask [B, T] (or None) of a batch as it is."""
-        fbank, frame_mask = over_batch(per_device(self.filterbank)(batch["waveforms"], batch["lengths"]))
+        fbank, frame_mask = shard_batch(shard_map_rows(self.filterbank)(batch["waveforms"], batch["lengths"]))
         return fbank, self._token_mask(frame_mask, batch)
 
-    def unlabelled(self, key: jax.Array | None, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def without_labels(self, key: jax.Array | None, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """fbank and token_mask for a model that hides padding: augmented as in `training`, or as it is without a key."""
         if key is None:
             fbank, token_mask = self.evaluation(batch)
@@ -86,14 +86,14 @@ class Frontend:
         if mixing and self.augment.mixup_domain == "waveform":
             waveforms = augment.mix(waveforms, partners, own)
             lengths = augment.mixed_lengths(lengths, partners, own)
-        fbank, frame_mask = over_batch(per_device(self.filterbank)(*over_batch((waveforms, lengths))))
+        fbank, frame_mask = shard_batch(shard_map_rows(self.filterbank)(*shard_batch((waveforms, lengths))))
         if mixing and self.augment.mixup_domain == "fbank":
             fbank = augment.mix(fbank, partners, own)
             frame_mask = augment.mixed_frame_mask(frame_mask, partners, own)
         fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
         if mixing:
             targets = augment.mix(targets, partners, own)
-        fbank, frame_mask, targets = over_batch((fbank, frame_mask, targets))
+        fbank, frame_mask, targets = shard_batch((fbank, frame_mask, targets))
         return fbank, self._token_mask(frame_mask, batch), targets
 
     def _token_mask(self, frame_mask: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array | None:

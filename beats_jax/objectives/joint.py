@@ -25,7 +25,7 @@ from beats_jax.objectives import registry, supervised
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM
 from beats_jax.objectives.losses.classification import sigmoid_losses, softmax_losses
-from beats_jax.objectives.losses.contrastive import gathering_losses, normalised, share_a_label, similarities
+from beats_jax.objectives.losses.contrastive import gathering_losses, normalise, share_a_label, similarities
 from beats_jax.objectives.supervised import Supervised
 
 Batch = Mapping[str, jax.Array]
@@ -161,7 +161,7 @@ class Joint:
             metrics["label_accuracy"] = (jnp.sum(valid & right).astype(jnp.float32), count)
         if self.config.label_contrast:
             special = models.num_special(self.model_config)
-            pooled = normalised(pool(output.features, output.token_mask, "mean", special))
+            pooled = normalise(pool(output.features, output.token_mask, "mean", special))
             contrast = label_contrast(pooled, targets, valid, self.config.temperature)
             metrics["label_contrast_loss"] = (jnp.sum(jnp.where(valid, contrast, 0.0)), count)
             losses = losses + contrast

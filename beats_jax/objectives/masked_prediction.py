@@ -29,8 +29,8 @@ from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, fro
 from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.monitors import code_usage, used_codes
 from beats_jax.objectives.state import targets
-from beats_jax.objectives.state.state import State, apply_gradients, create, filled, with_parameters
-from beats_jax.parallel.layout import everywhere
+from beats_jax.objectives.state.state import State, apply_gradients, create, with_leaves, with_parameters
+from beats_jax.parallel.layout import replicate_tree
 
 Batch = Mapping[str, jax.Array]
 
@@ -71,7 +71,7 @@ class MaskedPrediction:
     def init(self, key: jax.Array, batch: Batch) -> MaskedState:
         """A state with random parameters; of `batch` only shapes matter."""
         init_key, run_key = jax.random.split(key)
-        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        fbank, token_mask = self.frontend.without_labels(None, batch)
         selection = select(row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
         params = self.module.init({"params": init_key}, fbank, token_mask, selection)["params"]
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
@@ -83,8 +83,8 @@ class MaskedPrediction:
             state = with_parameters(state, {"model": loaded})
         tensors = self.targets.loaded
         if self.config.components:
-            tensors = targets.fitted(state.tokenizer, self._patch_statistics(batches), self.config.components)
-        return state if tensors is None else state.replace(tokenizer=filled(state.tokenizer, tensors))
+            tensors = targets.fit_targets(state.tokenizer, self._patch_statistics(batches), self.config.components)
+        return state if tensors is None else state.replace(tokenizer=with_leaves(state.tokenizer, tensors))
 
     def update(self, state: MaskedState, batch: Batch) -> tuple[MaskedState, Metrics]:
         """One step of learning.
@@ -102,9 +102,9 @@ class MaskedPrediction:
     def gradients(self, state: MaskedState, batch: Batch) -> tuple[Any, Metrics, None]:
         """Gradients like `state.params`, metrics, and nothing for `advance`."""
         key = jax.random.fold_in(state.key, state.step)
-        fbank, token_mask = self.frontend.unlabelled(key, batch)
+        fbank, token_mask = self.frontend.without_labels(key, batch)
         masking = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
-        prepared = self._prepared(fbank, token_mask, masking, batch)
+        prepared = self._prepare(fbank, token_mask, masking, batch)
         loss = partial(self._loss, state.tokenizer, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
@@ -117,10 +117,10 @@ class MaskedPrediction:
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without dropout; its rows always have the same masks."""
-        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        fbank, token_mask = self.frontend.without_labels(None, batch)
         keys = row_keys(jax.random.key(0), batch["positions"])
         keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
-        prepared = self._prepared(fbank, token_mask, keys, batch)
+        prepared = self._prepare(fbank, token_mask, keys, batch)
         params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
         return with_chance(used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1]))
 
@@ -129,13 +129,13 @@ class MaskedPrediction:
 
         @jax.jit
         def read(batch: Batch) -> Any:
-            fbank, token_mask = self.frontend.unlabelled(None, batch)
-            return everywhere(targets.patch_sums(fbank, token_mask & batch["example_mask"][:, None], self.module.config))
+            fbank, token_mask = self.frontend.without_labels(None, batch)
+            return replicate_tree(targets.patch_sums(fbank, token_mask & batch["example_mask"][:, None], self.module.config))
 
         parts = [jax.device_get(read(batch)) for batch in itertools.islice(batches(), targets.FITTING_BATCHES)]
         return targets.patch_statistics(parts)
 
-    def _prepared(self, fbank: jax.Array, token_mask: jax.Array, keys: jax.Array, batch: Batch) -> dict[str, Any]:
+    def _prepare(self, fbank: jax.Array, token_mask: jax.Array, keys: jax.Array, batch: Batch) -> dict[str, Any]:
         selection = select(keys, token_mask, self.config.mask_ratio)
         return {"fbank": fbank, "token_mask": token_mask, "selection": selection, "example_mask": batch["example_mask"]}
 

@@ -107,16 +107,16 @@ class Supervised:
         plain = per_example(logits, self._targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
         return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
 
-    def exported(self, params: Any) -> Any:
+    def export_params(self, params: Any) -> Any:
         """The parameters of the model alone, as `models.registry.build` reads them."""
-        return self.adaptation.merged(params)
+        return self.adaptation.merge(params)
 
     def _targets(self, labels: jax.Array) -> jax.Array:
         """float32 [B, C]."""
         return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
 
     def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
-        output = self.model.apply({"params": self.adaptation.merged(params)}, fbank, token_mask, **options)
+        output = self.model.apply({"params": self.adaptation.merge(params)}, fbank, token_mask, **options)
         return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
 
     def _loss(self, params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:

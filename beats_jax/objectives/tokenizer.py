@@ -4,7 +4,7 @@ waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> t
 vectors -> estimator -> estimate [B, T, D]; teacher, which hears the same and learns nothing -> target [B, T, D]
 loss = sum over the real tokens of valid rows of (1 - cosine) + commitment * mean squared distance from the code, / their number
 
-The codebook is part of the state and moved by `quantizer.moved`; the optimizer never sees it.
+The codebook is part of the state and moved by `quantizer.move_codes`; the optimizer never sees it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from beats_jax.models.pretraining.quantizer import Codebook, normalise
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.monitors import code_usage, used_codes
-from beats_jax.objectives.state.state import State, apply_gradients, create, filled, with_parameters
+from beats_jax.objectives.state.state import State, apply_gradients, create, with_leaves, with_parameters
 from beats_jax.objectives.state.targets import dead_codes
 from beats_jax.objectives.state.teacher import Teacher, build_teacher
-from beats_jax.parallel.layout import everywhere
+from beats_jax.parallel.layout import replicate_tree
 
 Batch = Mapping[str, jax.Array]
 RESTART_EVERY = 100  # steps: the memory of the running average of usage
@@ -84,7 +84,7 @@ class TokenizerTraining:
     def init(self, key: jax.Array, batch: Batch) -> TokenizerState:
         """A state with random parameters and an empty codebook; of `batch` only shapes matter."""
         init_key, run_key = jax.random.split(key)
-        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        fbank, token_mask = self.frontend.without_labels(None, batch)
         (codes, width), zeros = self.size, jnp.zeros
         book = Codebook(zeros((codes, width)), zeros(codes), zeros(codes), zeros((codes, width)), zeros(1))
         params = self.module.init({"params": init_key}, fbank, token_mask, book.embedding)["params"]
@@ -97,16 +97,16 @@ class TokenizerTraining:
         Raises:
           UserError: those batches hold no sound.
         """
-        state = state.replace(teacher=filled(state.teacher, self.teacher.loaded))
+        state = state.replace(teacher=with_leaves(state.teacher, self.teacher.loaded))
         if loaded is not None:
             model = dict(loaded)
-            state = state.replace(codebook=filled(state.codebook, model.pop("quantizer")))
+            state = state.replace(codebook=with_leaves(state.codebook, model.pop("quantizer")))
             state = with_parameters(state, {"model": model})
         if np.asarray(state.codebook.initted).any():
             return state
         vectors, key = self._first_vectors(state, batches), jax.random.fold_in(state.key, RESTART_STREAM)
-        started = jax.jit(quantizer.started)(jax.device_get(state.codebook), key, vectors)
-        return state.replace(codebook=filled(state.codebook, jax.device_get(started)))
+        started = jax.jit(quantizer.start_codebook)(jax.device_get(state.codebook), key, vectors)
+        return state.replace(codebook=with_leaves(state.codebook, jax.device_get(started)))
 
     def update(self, state: TokenizerState, batch: Batch) -> tuple[TokenizerState, Metrics]:
         """One step of learning, of encoder and estimator by the gradient, of the codes by their running average.
@@ -117,7 +117,7 @@ class TokenizerTraining:
           the next state, and (sum, count) of what `_loss` reports, `gradient_norm` (before clipping) and `dead_codes`.
         """
         key = jax.random.fold_in(state.key, state.step)
-        fbank, token_mask = self.frontend.unlabelled(key, batch)
+        fbank, token_mask = self.frontend.without_labels(key, batch)
         prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
         if self.config.restart_below > 0:
             keys = row_keys(jax.random.fold_in(key, RESTART_STREAM), batch["positions"])
@@ -125,11 +125,11 @@ class TokenizerTraining:
         loss = partial(self._loss, state.codebook.embedding, state.teacher, False)
         model_key = jax.random.fold_in(key, MODEL_STREAM)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
-        book = quantizer.moved(state.codebook, *metrics.pop(ASSIGNED))
+        book = quantizer.move_codes(state.codebook, *metrics.pop(ASSIGNED))
         if CANDIDATES in metrics:
             unused = book.usage < self.config.restart_below * jnp.mean(book.usage)
             due = (state.step + 1) % RESTART_EVERY == 0
-            book = quantizer.restarted(book, unused & due, metrics.pop(CANDIDATES)[0])
+            book = quantizer.restart_codes(book, unused & due, metrics.pop(CANDIDATES)[0])
         metrics = used_codes(metrics)
         metrics |= gradient_norms(gradients)
         metrics["dead_codes"] = (jnp.sum(dead_codes(book.usage)).astype(jnp.float32), jnp.ones(()))
@@ -137,7 +137,7 @@ class TokenizerTraining:
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
         """The same figures for a batch as it is, without dropout; nothing moves."""
-        fbank, token_mask = self.frontend.unlabelled(None, batch)
+        fbank, token_mask = self.frontend.without_labels(None, batch)
         prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
         model = dict(weights["model"])
         book = model.pop("quantizer")
@@ -177,10 +177,10 @@ class TokenizerTraining:
             "cosine": (agreement, count),
             "commitment": (distance, count),
             **code_usage("used", codes[..., None], real, self.size[0]),
-            ASSIGNED: quantizer.assigned(projected, codes, self.size[0], real),
+            ASSIGNED: quantizer.sum_by_code(projected, codes, self.size[0], real),
         }
         if "candidates" in part:
-            metrics[CANDIDATES] = quantizer.assigned(projected, part["candidates"], self.size[0], real)
+            metrics[CANDIDATES] = quantizer.sum_by_code(projected, part["candidates"], self.size[0], real)
         return total, metrics
 
     def _first_vectors(self, state: TokenizerState, batches: Callable[[], Iterator[Any]]) -> np.ndarray:
@@ -188,9 +188,9 @@ class TokenizerTraining:
 
         @jax.jit
         def read(params: Any, batch: Batch) -> Any:
-            fbank, token_mask = self.frontend.unlabelled(None, batch)
-            vectors = self.module.apply({"params": params}, fbank, token_mask, method=DistilledTokenizer.projected)
-            return everywhere((vectors, token_mask & batch["example_mask"][:, None]))
+            fbank, token_mask = self.frontend.without_labels(None, batch)
+            vectors = self.module.apply({"params": params}, fbank, token_mask, method=DistilledTokenizer.project)
+            return replicate_tree((vectors, token_mask & batch["example_mask"][:, None]))
 
         found, draw = [], np.random.default_rng(0)
         wanted = -(-VECTORS_PER_CODE * self.size[0] // self.config.kmeans_batches)

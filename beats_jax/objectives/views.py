@@ -31,11 +31,11 @@ def two_views(key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: in
 def one_view(key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: int) -> tuple[jax.Array, jax.Array]:
     """fbank float32 [B, F, M] and token_mask bool [B, T] of one augmentation, or of one augmented crop."""
     if crop_samples:
-        batch = cropped(jax.random.fold_in(key, CROP_STREAM), batch, crop_samples)
-    return frontend.unlabelled(key, batch)
+        batch = crop(jax.random.fold_in(key, CROP_STREAM), batch, crop_samples)
+    return frontend.without_labels(key, batch)
 
 
-def cropped(key: jax.Array, batch: Batch, samples: int) -> dict[str, Any]:
+def crop(key: jax.Array, batch: Batch, samples: int) -> dict[str, Any]:
     """The batch with a random stretch of `samples` of the real sound of every row; a shorter row is kept from its start."""
     keys = row_keys(key, batch["positions"])
 

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 
-def over_batch(tree: Any) -> Any:
+def shard_batch(tree: Any) -> Any:
     """Keeps every array of `tree` split over the devices along its first axis; a no-op outside `jax.set_mesh`.
 
     The compiler gathers what it cannot split (a Fourier transform, mixup's partners) and would go on with the gathered
@@ -21,14 +21,14 @@ def over_batch(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec(axes)), tree)
 
 
-def everywhere(tree: Any) -> Any:
+def replicate_tree(tree: Any) -> Any:
     """Every array of `tree` whole on every device, so that each host can read it; a no-op outside `jax.set_mesh`."""
     if not jax.sharding.get_abstract_mesh().axis_names:
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 
 
-def per_device(function: Callable[..., Any]) -> Callable[..., Any]:
+def shard_map_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of batched arrays, run by each device on its own rows; `function` itself outside `jax.set_mesh`.
 
     Only for functions that treat every row alone. XLA cannot split a Fourier transform over the batch: left to it, every

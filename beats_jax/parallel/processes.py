@@ -67,7 +67,7 @@ def start(place: Place | None, environment: Mapping[str, str] | None = None) -> 
     Raises:
       UserError: no address to meet at, or the processes do not find each other.
     """
-    launcher, found = _launched(os.environ if environment is None else environment)
+    launcher, found = _find_launcher(os.environ if environment is None else environment)
     if place is not None and place.count > 1:
         _require_answer(place)
         _join(f"{place.count} processes at {place.coordinator}", place)
@@ -104,7 +104,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _launched(environment: Mapping[str, str]) -> tuple[str, int]:
+def _find_launcher(environment: Mapping[str, str]) -> tuple[str, int]:
     """The launcher and the number of processes that it started; ("", 1) where there is none."""
     for launcher, name in LAUNCHERS.items():
         value = environment.get(name, "")

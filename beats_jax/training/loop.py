@@ -20,7 +20,7 @@ import numpy as np
 from beats_jax.config import TrainingConfig
 from beats_jax.objectives.registry import Objective
 from beats_jax.parallel.exchange import call_on_main, gather_values
-from beats_jax.parallel.mesh import batch_sharding, put_batch, replicated, state_shardings
+from beats_jax.parallel.mesh import batch_sharding, put_batch, replicate, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.compilation import compile_step, megabytes
 from beats_jax.training.pace import Pace
@@ -161,10 +161,10 @@ def fit(
                     run.compile(update, mesh, state, arrays, stop)
                 state, metrics = update(state, arrays)
             run.after_update(state, metrics, batch)
-            if stop.requested(progress.step):
+            if stop.should_stop(progress.step):
                 run.save(state)
                 checkpoints.wait()
-                raise stop.preempted(progress.step, str(checkpoints.directory))
+                raise stop.stop_at(progress.step, str(checkpoints.directory))
     checkpoints.wait()
     return FitResult(
         state=state,
@@ -183,7 +183,7 @@ def compile_update(objective: Objective, mesh: jax.sharding.Mesh, state: Any) ->
     return jax.jit(
         objective.update,
         in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
+        out_shardings=(shardings, replicate(mesh)),
         donate_argnums=0,
     )
 
@@ -238,7 +238,7 @@ class _Run:
         self.writers.note("compiling the training step ...")
         found = compile_step(update, mesh, state, arrays, stop)
         if found is None:
-            raise stop.preempted_early()
+            raise stop.stop_before_start()
         work = (
             "" if found.work_bytes is None else f"; it works in {megabytes(found.work_bytes)} besides (activations and the like)"
         )

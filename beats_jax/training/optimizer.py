@@ -77,7 +77,7 @@ def build(
     """
     if training.layer_decay != 1 and depth_of is None:
         raise UserError(f"training.layer_decay is {training.layer_decay:g} but this model has no layers to tell apart: use 1")
-    patterns = [_compiled(pattern) for pattern in training.freeze]
+    patterns = [_compile(pattern) for pattern in training.freeze]
     chain = [optax.clip_by_global_norm(training.clip_norm)] if training.clip_norm > 0 else []
     rule = scale_by_cautious_adam if training.optimizer == "cautious_adamw" else optax.scale_by_adam
     adam = rule(b1=training.beta1, b2=training.beta2, eps=training.epsilon)
@@ -115,7 +115,7 @@ def _scale_by_depth(layer_decay: float, depth_of: Depth) -> optax.GradientTransf
     return optax.stateless(scale)
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:

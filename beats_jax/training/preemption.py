@@ -51,7 +51,7 @@ class StopSignals:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
 
-    def requested(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Whether to stop after this step; on several processes the same answer everywhere."""
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils
@@ -60,14 +60,14 @@ class StopSignals:
                 self.received = signal.SIGTERM
         return self.received is not None
 
-    def preempted(self, step: int, place: str) -> Preempted:
+    def stop_at(self, step: int, place: str) -> Preempted:
         """The exception to raise once the state of `step` is saved in `place`."""
         number = self.received or signal.SIGTERM
         return Preempted(
             f"stopped by {number.name} after step {step}; saved in {place}: give the same command again to go on", 128 + number
         )
 
-    def preempted_early(self) -> Preempted:
+    def stop_before_start(self) -> Preempted:
         """The exception to raise before this process has done a step: there is nothing to save."""
         number = self.received or signal.SIGTERM
         return Preempted(

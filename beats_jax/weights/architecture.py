@@ -45,10 +45,10 @@ def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str)
         elif flat[path].dtype != np.float32:
             problems.append(f"{path} is {flat[path].dtype}, not float32")
     if missing or unknown or problems:
-        raise UserError(f"{where}: the parameters do not fit the architecture: {listed(missing, unknown, problems)}")
+        raise UserError(f"{where}: the parameters do not fit the architecture: {list_problems(missing, unknown, problems)}")
 
 
-def listed(*kinds: Sequence[str]) -> str:
+def list_problems(*kinds: Sequence[str]) -> str:
     """Problems of several kinds as a text that is never longer than a line can be: the first of each, and how many more."""
     parts = []
     for problems in kinds:

@@ -182,16 +182,16 @@ def load_bundle(path: str | Path) -> Bundle:
         source_sha256=facts["source_sha256"],
         licence=facts["licence"],
         reading=from_mapping(Reading, facts.get("reading", {}), f"{facts_file}: reading"),
-        seen=_seen(facts, facts_file),
+        seen=_parse_seen(facts, facts_file),
     )
 
 
 def read_seen(facts_file: Path) -> Seen | None:
     """The recordings that a model remembers, without its weights; None where it remembers none. Raises `UserError` if damaged."""
-    return _seen(_read_facts(facts_file), facts_file)
+    return _parse_seen(_read_facts(facts_file), facts_file)
 
 
-def _seen(facts: dict[str, Any], file: Path) -> Seen | None:
+def _parse_seen(facts: dict[str, Any], file: Path) -> Seen | None:
     if "recordings" not in facts:
         return None
     return seen_from_mapping(facts["recordings"], facts["sha256"].get("recordings"), str(file))

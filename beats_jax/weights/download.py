@@ -64,14 +64,14 @@ def ensure(model: Published, cache_dir: str | Path | None = None, offline: bool 
             raise UserError(f"{model.name} is not at hand and the network is not to be used; {_by_hand(model, folder)}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder, model.name):
+            with _lock(folder, model.name):
                 _download(model, folder)
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
                 f"{folder} cannot be written ({reason}); set BEATS_JAX_CACHE to a folder that can, or give a local file"
             ) from error
-    return _checked(model, folder)
+    return _check(model, folder)
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -92,7 +92,7 @@ def _download(model: Published, folder: Path) -> None:
     failures = []
     for source in model.sources:
         try:
-            remotes = _locate(model, source, _recorded(folder))
+            remotes = _locate(model, source, _read_record(folder))
             for name in remotes:
                 if name != model.file and not (folder / name).is_file():
                     fetch(remotes[name], folder / name)
@@ -125,14 +125,14 @@ def _locate(model: Published, source: Source, recorded: Obtained | None) -> dict
     return remotes
 
 
-def _checked(model: Published, folder: Path) -> Obtained:
+def _check(model: Published, folder: Path) -> Obtained:
     """What is there, by its hash: the registry's, else that of the first time it was seen here.
 
     Raises:
       UserError: it is another file.
     """
     path = folder / model.file
-    digest, recorded = sha256_of(path), _recorded(folder)
+    digest, recorded = sha256_of(path), _read_record(folder)
     expected = model.sha256 or (recorded and recorded.sha256)
     if expected and digest != expected:
         raise UserError(f"{path} is damaged or another file: its sha256 is {digest}, not {expected}; delete it and try again")
@@ -144,7 +144,7 @@ def _checked(model: Published, folder: Path) -> Obtained:
     return found
 
 
-def _recorded(folder: Path) -> Obtained | None:
+def _read_record(folder: Path) -> Obtained | None:
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return None
@@ -160,7 +160,7 @@ def _record(folder: Path, obtained: Obtained) -> None:
     write_text(folder / ORIGIN_FILE, json.dumps(facts, indent=2))
 
 
-def _locked(folder: Path, name: str) -> AbstractContextManager[Any]:
+def _lock(folder: Path, name: str) -> AbstractContextManager[Any]:
     """Held until released; the system lets go of it when a process dies, so none is ever stale."""
     lock = FileLock(folder / LOCK_FILE)
     try:

@@ -14,7 +14,7 @@ from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
 from beats_jax.weights.families.beats_shapes import without_prefix
-from beats_jax.weights.pickle_machine import shown
+from beats_jax.weights.pickle_machine import shorten
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
@@ -62,7 +62,7 @@ def identify(raw: RawCheckpoint) -> Format:
     if len(found) > 1:
         raise UserError(f"{raw.path} looks like several kinds at once: {'; '.join(item.name for item in found)}")
     if not found:
-        keys = ", ".join(shown(str(key)) for key in list(raw.state_dict)[:4]) or "none"
+        keys = ", ".join(shorten(str(key)) for key in list(raw.state_dict)[:4]) or "none"
         known = "; ".join(item.name for item in FORMATS)
         raise UserError(f"{raw.path} is of no known family: its first keys are {keys}{_part(raw)}; known: {known}")
     return found[0]
@@ -74,7 +74,7 @@ def read(raw: RawCheckpoint) -> Bundle:
     Raises:
       UserError: unknown format, or the tensors do not fit it; the message names the file and the format.
     """
-    raw, wrapping = unwrapped(raw)
+    raw, wrapping = unwrap(raw)
     kind = identify(raw)
     try:
         bundle = kind.read(raw)
@@ -83,7 +83,7 @@ def read(raw: RawCheckpoint) -> Bundle:
     return replace(bundle, source=f"{bundle.source} (keys read without {wrapping})") if wrapping else bundle
 
 
-def unwrapped(raw: RawCheckpoint) -> tuple[RawCheckpoint, str]:
+def unwrap(raw: RawCheckpoint) -> tuple[RawCheckpoint, str]:
     """The checkpoint without names that training code puts around a model's own, and these names; unchanged where none help.
 
     Names that begin every key (`module.` of DataParallel, `model.` of Lightning, any other) go one by one until a format
@@ -95,7 +95,7 @@ def unwrapped(raw: RawCheckpoint) -> tuple[RawCheckpoint, str]:
     keys = {str(key): plain_key(str(key)) for key in raw.state_dict}
     if len(set(keys.values())) < len(keys):
         twice = next(key for key, plain in keys.items() if plain != key and plain in keys)
-        raise UserError(f"{raw.path} holds {shown(plain_key(twice))} twice, also as {shown(twice)}")
+        raise UserError(f"{raw.path} holds {shorten(plain_key(twice))} twice, also as {shorten(twice)}")
     tensors = {keys[str(key)]: value for key, value in raw.state_dict.items()}
     inner = sorted({name for key in keys for name in INNER_WRAPPINGS if name in key})
     prefix, names = "", list(inner)
@@ -128,9 +128,9 @@ def _part(raw: RawCheckpoint) -> str:
             break
         names = [item.name for item in FORMATS if item.recognise(replace(raw, state_dict=tensors))]
         if names:
-            others = [shown(str(key)) for key in raw.state_dict if not str(key).startswith(prefix)]
+            others = [shorten(str(key)) for key in raw.state_dict if not str(key).startswith(prefix)]
             return (
-                f"; under {shown(prefix)!r} it looks like {' or '.join(names)}, but tensors of something else are beside it "
+                f"; under {shorten(prefix)!r} it looks like {' or '.join(names)}, but tensors of something else are beside it "
                 f"({len(others)}, such as {', '.join(others[:3])}): save the state dict of that part alone"
             )
     return ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from beats_jax.config import ModelConfig
 from beats_jax.errors import UserError
-from beats_jax.weights.architecture import check_params, listed, param_shapes
+from beats_jax.weights.architecture import check_params, list_problems, param_shapes
 from beats_jax.weights.tree import Params, flatten, unflatten
 
 
@@ -78,7 +78,7 @@ def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
 def require_known(unknown: Sequence[str]) -> None:
     """Raises `UserError` naming these keys, which nothing uses."""
     if unknown:
-        raise UserError(f"the weights do not fit their configuration: {listed([f'unknown {key}' for key in unknown])}")
+        raise UserError(f"the weights do not fit their configuration: {list_problems([f'unknown {key}' for key in unknown])}")
 
 
 def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> Params:
@@ -96,7 +96,7 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
     given = {str(key): value for key, value in state_dict.items()}
     missing = [f"missing {key}" for key in table if key not in given]
     if len(missing) > max(len(given), MANY):  # of another size altogether, whose shapes could take minutes to trace
-        raise UserError(f"the weights do not fit their configuration: {listed(missing)}")
+        raise UserError(f"the weights do not fit their configuration: {list_problems(missing)}")
     shapes = param_shapes(config)
     unknown = [f"unknown {key}" for key in given if key not in table]
     problems: list[str] = []
@@ -105,7 +105,7 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
         if key in given:
             problems += _place(flat, key, given[key], path, rule, shapes[path])
     if missing or unknown or problems:
-        raise UserError(f"the weights do not fit their configuration: {listed(missing, unknown, problems)}")
+        raise UserError(f"the weights do not fit their configuration: {list_problems(missing, unknown, problems)}")
     return unflatten(flat)
 
 

@@ -84,7 +84,7 @@ def dict_of(pairs: Iterable[Any]) -> dict[Any, Any]:
     return result
 
 
-def shown(text: str) -> str:
+def shorten(text: str) -> str:
     """The beginning of a text of a stranger's, on one line."""
     return ascii(text[:80])[1:-1]
 
@@ -132,21 +132,21 @@ class _Machine:
         if name in _EMPTY:
             stack.append(_EMPTY[name]())
         elif name in _TUPLES:
-            stack.append(tuple(self._popped(_TUPLES[name])))
+            stack.append(tuple(self._pop(_TUPLES[name])))
         elif name in ("TUPLE", "LIST"):
-            stack.append((tuple if name == "TUPLE" else list)(self._marked()))
+            stack.append((tuple if name == "TUPLE" else list)(self._pop_to_mark()))
         elif name == "DICT":
-            stack.append(_pairs(self._marked()))
+            stack.append(_pairs(self._pop_to_mark()))
         elif name in ("APPEND", "APPENDS"):
-            items = self._popped(1) if name == "APPEND" else self._marked()
+            items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
             _require(stack[-1], list).extend(items)
         elif name in ("SETITEM", "SETITEMS"):
-            items = self._popped(2) if name == "SETITEM" else self._marked()
+            items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
             _require(stack[-1], dict).update(_pairs(items))
         elif name == "MARK":
             self._marks.append(len(stack))
         elif name == "POP_MARK":
-            self._marked()
+            self._pop_to_mark()
         elif name == "POP":
             stack.pop()
         elif name == "DUP":
@@ -160,11 +160,11 @@ class _Machine:
         if name in ("GLOBAL", "INST"):
             self.stack.append(self._global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            self.stack.append(self._global(*(_require(text, str) for text in self._popped(2))))
+            self.stack.append(self._global(*(_require(text, str) for text in self._pop(2))))
         elif name == "BINPERSID":
             self.stack.append(self._load_persistent(self.stack.pop()))
         elif name == "REDUCE":
-            function, arguments = self._popped(2)
+            function, arguments = self._pop(2)
             _require(arguments, tuple)
             self.spend(sum(len(item) for item in arguments if isinstance(item, list | tuple | dict | str)))
             self.stack.append(_require(function, Call).function(*arguments))
@@ -176,17 +176,17 @@ class _Machine:
 
     def _global(self, module: str, name: str) -> Any:
         if (module, name) not in self._allowed:
-            raise Refused(f"its pickle refers to {shown(f'{module}.{name}')}")
+            raise Refused(f"its pickle refers to {shorten(f'{module}.{name}')}")
         return self._allowed[module, name]
 
-    def _popped(self, count: int) -> list[Any]:
+    def _pop(self, count: int) -> list[Any]:
         if len(self.stack) < count:
             raise Damage("pickle: empty stack")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
 
-    def _marked(self) -> list[Any]:
+    def _pop_to_mark(self) -> list[Any]:
         mark = self._marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]

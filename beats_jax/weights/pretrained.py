@@ -52,7 +52,7 @@ def _existing_path(source: str | Path) -> Path | None:
     return None
 
 
-def remembered(source: str | Path) -> Seen | None:
+def read_memory(source: str | Path) -> Seen | None:
     """The recordings that a model of ours remembers, without its weights; None for all others.
 
     Args:

@@ -109,7 +109,7 @@ def registry() -> dict[str, Published]:
     for group in table["groups"]:
         shared = {key: value for key, value in group.items() if key != "models"}
         for name, own in group["models"].items():
-            models[name] = _published(name, shared | own, table["architectures"])
+            models[name] = _parse_published(name, shared | own, table["architectures"])
     for name, target in table["aliases"].items():
         models[name] = Published(**(vars(models[target]) | {"name": name, "alias_of": target}))
     return models
@@ -161,7 +161,7 @@ def stated_settings(published: Published) -> dict[str, Any]:
     return {**(published.fields or {}), **statistics, "sample_rate": published.sample_rate}
 
 
-def _published(name: str, facts: dict[str, Any], architectures: dict[str, Any]) -> Published:
+def _parse_published(name: str, facts: dict[str, Any], architectures: dict[str, Any]) -> Published:
     sources = tuple(Source(**_with_tuples(source)) for source in facts.pop("sources", ()))
     return Published(name=name, sources=sources, **architectures[facts["architecture"]], **_with_tuples(facts))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.weights.pickle_machine import shown
+from beats_jax.weights.pickle_machine import shorten
 from beats_jax.weights.torch_file import is_safetensors, is_torch, read_head, read_torch_file
 
 WRAPPERS = ("model", "module", "model_state_dict", "state_dict")  # entries under which frameworks keep the state dict
@@ -100,7 +100,7 @@ def _setting(value: Any, name: str) -> Any:
     """A value as settings have it: a tensor of one number becomes the number, others are refused."""
     if isinstance(value, np.ndarray):
         if value.size != 1:
-            raise UserError(f"{shown(name)} is a tensor of shape {list(value.shape)}, not a setting")
+            raise UserError(f"{shorten(name)} is a tensor of shape {list(value.shape)}, not a setting")
         return value.item()
     if isinstance(value, list | tuple):
         return type(value)(_setting(item, name) for item in value)
@@ -129,7 +129,7 @@ def read_raw(path: Path) -> RawCheckpoint:
         given = {str(key): value for key, value in settings.items()} if isinstance(settings, Mapping) else {}
         return RawCheckpoint(path, content[wrappers[0]], {**given, **others}, wrappers[0])
     if not _has_tensors(content):
-        found = ", ".join(shown(str(key)) for key in list(content)[:5]) or "nothing"
+        found = ", ".join(shorten(str(key)) for key in list(content)[:5]) or "nothing"
         raise UserError(f"{path} holds no tensors: it has {found}")
     return RawCheckpoint(path, content)
 

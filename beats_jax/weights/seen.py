@@ -47,7 +47,7 @@ def codes(hashes: Iterable[str]) -> np.ndarray:
     return np.array([int(text[:DIGITS], 16) if text else 0 for text in hashes], np.uint64)
 
 
-def seen_of(trained: np.ndarray, chosen: np.ndarray) -> Seen:
+def seen_from_codes(trained: np.ndarray, chosen: np.ndarray) -> Seen:
     """From the codes of rows, any number of times each; 0 is none."""
     return Seen(*(np.setdiff1d(rows.reshape(-1), np.zeros(1, np.uint64)) for rows in (trained, chosen)))
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.weights.pickle_machine import Damage, Refused, shown
+from beats_jax.weights.pickle_machine import Damage, Refused, shorten
 from beats_jax.weights.torch_pickle import unpickle
 
 ZIP_START = b"PK"
@@ -67,7 +67,7 @@ def read_torch_file(path: str | Path) -> Any:
     except Refused as error:
         raise UserError(f"{path}: {error}; only tensors and plain containers are read") from error
     except _ZIP_ERRORS as error:
-        raise UserError(f"{path} is truncated or damaged ({shown(str(error))}); get the file again") from error
+        raise UserError(f"{path} is truncated or damaged ({shorten(str(error))}); get the file again") from error
     except OSError as error:
         if error.errno == errno.EINVAL:  # a place before the start of the file, by a damaged directory
             raise UserError(f"{path} is truncated or damaged ({error.strerror}); get the file again") from error
@@ -140,7 +140,7 @@ def _read_zip(path: Path) -> Any:
                 raise Damage("a storage view in a zip archive")
             if key not in storages:
                 raw = _entry(archive, entries, mapped, f"{prefix}data/{key}", used)
-                storages[key] = _typed(raw, kind, numel, key, order)
+                storages[key] = _as_dtype(raw, kind, numel, key, order)
             return storages[key]
 
         content = unpickle(io.BytesIO(archive.read(pickles[0])), load_storage)
@@ -182,7 +182,7 @@ def _entry(
     return raw
 
 
-def _typed(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str = "little") -> np.ndarray:
+def _as_dtype(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str = "little") -> np.ndarray:
     """`numel` values of `dtype` from exactly as many bytes."""
     if len(raw) != numel * dtype.itemsize:
         raise Damage(f"storage {key} has {len(raw)} bytes, its header says {numel} x {dtype.itemsize}")
@@ -243,7 +243,7 @@ def _legacy_storages(file: mmap.mmap, keys: Any, wanted: dict[str, tuple[np.dtyp
         size = numel * dtype.itemsize
         if count not in (numel, size):  # untyped storages count bytes
             raise Damage(f"storage {key[:40]!r} has {count} values, its header says {numel}")
-        roots[key] = _typed(mapped[position + 8 : position + 8 + size], dtype, numel, key)
+        roots[key] = _as_dtype(mapped[position + 8 : position + 8 + size], dtype, numel, key)
         position += 8 + size
     return roots
 

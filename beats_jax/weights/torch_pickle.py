@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from beats_jax.weights.pickle_machine import Call, Damage, Refused, dict_of, execute, shown
+from beats_jax.weights.pickle_machine import Call, Damage, Refused, dict_of, execute, shorten
 
 # Type, key, number of values and (older files) view of a storage → its flat values; None while the storages are only listed.
 StorageLoader = Callable[[np.dtype, str, int, Any], np.ndarray | None]
@@ -82,7 +82,7 @@ def _version(text: Any) -> str:
     return text
 
 
-def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     """Python 2 gives the items as one list."""
     return dict_of(pairs)
 
@@ -101,7 +101,7 @@ _DTYPES = {
 }  # fmt: skip
 
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): Call(_ordered),
+    ("collections", "OrderedDict"): Call(_ordered_dict),
     ("torch", "Size"): Call(_size),
     ("torch", "device"): Call(_device),
     ("torch._utils", "_rebuild_tensor"): Call(_tensor),
@@ -131,7 +131,7 @@ def unpickle(stream: Any, load_storage: StorageLoader | None = None) -> Any:
         if word != "storage" or not isinstance(kind, np.dtype) or not isinstance(numel, int) or numel < 0:
             raise Damage("storage record")
         if not isinstance(key, str) or not key.isalnum():
-            raise Damage(f"storage key {shown(key) if isinstance(key, str) else type(key).__name__!r}")
+            raise Damage(f"storage key {shorten(key) if isinstance(key, str) else type(key).__name__!r}")
         return load_storage(kind, key, numel, view[0] if view else None)
 
     return execute(stream, ALLOWED, load_persistent)

@@ -43,7 +43,7 @@ def write_torch_file(path: str | Path, content: Any) -> Path:
     """
     path = Path(path)
     arrays: dict[int, np.ndarray] = {}
-    program = b"\x80\x02" + _pickled(content, arrays, "") + b"."
+    program = b"\x80\x02" + _pickle(content, arrays, "") + b"."
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "archive/data.pkl", program)
         _add(archive, "archive/byteorder", b"little")
@@ -62,7 +62,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: Any) -> None:
     archive.writestr(info, data)
 
 
-def _pickled(value: Any, arrays: dict[int, np.ndarray], where: str) -> bytes:
+def _pickle(value: Any, arrays: dict[int, np.ndarray], where: str) -> bytes:
     """Pickle opcodes (protocol 2) that build `value`; `arrays` collects the storages by identity."""
     if value is None:
         return b"N"
@@ -81,10 +81,10 @@ def _pickled(value: Any, arrays: dict[int, np.ndarray], where: str) -> bytes:
     if isinstance(value, np.ndarray):
         return _tensor(value, arrays, where)
     if isinstance(value, Mapping):
-        items = (_pickled(k, arrays, where) + _pickled(v, arrays, f"{where}.{k}".lstrip(".")) for k, v in value.items())
+        items = (_pickle(k, arrays, where) + _pickle(v, arrays, f"{where}.{k}".lstrip(".")) for k, v in value.items())
         return b"}(" + b"".join(items) + b"u"
     if isinstance(value, list | tuple):
-        items = b"".join(_pickled(item, arrays, f"{where}[{i}]") for i, item in enumerate(value))
+        items = b"".join(_pickle(item, arrays, f"{where}[{i}]") for i, item in enumerate(value))
         return b"](" + items + b"e" if isinstance(value, list) else b"(" + items + b"t"
     raise UserError(
         f"{where or 'the content'} is a {type(value).__name__}; a torch file takes tensors, numbers, texts and containers"
@@ -102,7 +102,7 @@ def _tensor(array: np.ndarray, arrays: dict[int, np.ndarray], where: str) -> byt
     stride = tuple(int(np.prod(size[i + 1 :], dtype=np.int64)) for i in range(len(size)))
 
     def simple(value: Any) -> bytes:
-        return _pickled(value, arrays, where)
+        return _pickle(value, arrays, where)
 
     record = simple("storage") + f"ctorch\n{storage}\n".encode() + simple(key) + simple("cpu") + simple(array.size)
     hooks = b"ccollections\nOrderedDict\n)R"

@@ -9,7 +9,7 @@ from beats_jax.audio.io import write_wav
 from beats_jax.config import AudioConfig, DataConfig
 from beats_jax.datasets import roles
 from beats_jax.datasets.manifest import LabelVocabulary
-from beats_jax.datasets.roles import batch_sizes, joined_batches, require_apart, rows_by_role, with_roles_in_training
+from beats_jax.datasets.roles import batch_sizes, join_batches, require_apart, rows_by_role, with_roles_in_training
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
@@ -119,7 +119,7 @@ TOLD_APART = ("positive", "negative", "labeled")
 
 def stream(manifest, data, told_apart=TOLD_APART, **place):
     vocabulary = LabelVocabulary.from_manifest(manifest)
-    return joined_batches(manifest, vocabulary, data, AudioConfig(), told_apart, seed=3, **place)
+    return join_batches(manifest, vocabulary, data, AudioConfig(), told_apart, seed=3, **place)
 
 
 def test_batches_hold_every_roles_share(tree):

@@ -59,7 +59,7 @@ def test_usage_is_counted_on_demand_and_inference_changes_nothing(golden):
     usage = model.params["quantizer"]["usage"]
     np.testing.assert_array_equal(usage, file["cluster_size_before"])
     for tag in ("nomask", "mask"):  # the published code counted one call after the other
-        usage = quantizer.updated_usage(usage, jnp.asarray(file[f"{tag}_labels_flat"]))
+        usage = quantizer.update_usage(usage, jnp.asarray(file[f"{tag}_labels_flat"]))
         np.testing.assert_allclose(usage, file[f"cluster_size_after_{tag}"], rtol=1e-6)
     model.encode_fbank(file["fbank_normalised"])
     np.testing.assert_array_equal(model.params["quantizer"]["usage"], file["cluster_size_before"])
@@ -73,7 +73,7 @@ def test_training_steps_follow_the_published_code(steps):
             return jnp.sum(out.vectors * cotangent) + out.loss, out
 
         (_, out), gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(z, book.embedding)
-        return out, gradients, quantizer.updated(book, z, out.codes)
+        return out, gradients, quantizer.update_codebook(book, z, out.codes)
 
     book = codebook(steps["weight0"])
     for i in (1, 2):
@@ -97,7 +97,7 @@ def test_a_start_finds_the_directions_in_the_data():
     directions = np.eye(4, dtype=np.float32)
     draw = np.random.default_rng(0)
     samples = np.concatenate([5 * d + 0.01 * draw.standard_normal((20, 4)) for d in directions]).astype(np.float32)
-    starts, start = [], jax.jit(quantizer.started)
+    starts, start = [], jax.jit(quantizer.start_codebook)
     for seed in range(4):
         book = start(codebook(np.zeros((4, 4), np.float32)), jax.random.key(seed), jnp.asarray(samples))
         np.testing.assert_allclose(np.linalg.norm(book.embedding, axis=1), 1.0, rtol=1e-6)
@@ -119,7 +119,7 @@ def test_masked_tokens_count_for_nothing():
     def step(z, real):
         loss, gradient = jax.value_and_grad(lambda z: quantizer.quantize(z, book.embedding, real).loss)(z)
         codes = quantizer.quantize(z, book.embedding, real).codes
-        return loss, quantizer.updated(book, z, codes, real), quantizer.updated_usage(book.usage, codes, real), gradient
+        return loss, quantizer.update_codebook(book, z, codes, real), quantizer.update_usage(book.usage, codes, real), gradient
 
     loss, after, usage, gradient = step(spoilt, jnp.asarray(real))
     expected_loss, expected, _, expected_gradient = step(jnp.asarray(z[real]), None)
@@ -214,7 +214,7 @@ def test_a_fitted_projection_sees_equally_strong_components_and_nothing_else():
     shapes = np.stack([np.ones(256), np.linspace(-1, 1, 256)])
     pixels = 5.0 + level * shapes[0] + tilt * shapes[1] + 0.01 * draw.standard_normal((500, 256))
     plain = jax.device_get(random_projection.init(jax.random.key(0), codes=64, width=8))
-    fitted = random_projection.fitted(plain, pixels.mean(0), np.cov(pixels.T), 2)
+    fitted = random_projection.fit_projection(plain, pixels.mean(0), np.cov(pixels.T), 2)
     seen = (pixels - fitted.centre) @ fitted.patch_kernel
     assert np.linalg.matrix_rank(seen, tol=1e-3 * np.linalg.norm(seen)) == 2
     directions = np.linalg.lstsq(seen, np.hstack([level, tilt]), rcond=None)[0]
@@ -226,5 +226,5 @@ def test_a_fitted_projection_sees_equally_strong_components_and_nothing_else():
         return -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
 
     assert entropy(plain) < 2 < 2.5 < entropy(fitted)  # one code for loud, one for quiet; and now
-    rotated = random_projection.fitted(plain, np.zeros(256), np.eye(256), 256)  # already white: nothing changes
+    rotated = random_projection.fit_projection(plain, np.zeros(256), np.eye(256), 256)  # already white: nothing changes
     np.testing.assert_allclose(rotated.patch_kernel, plain.patch_kernel, atol=1e-5)

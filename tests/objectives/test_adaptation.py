@@ -65,10 +65,10 @@ def prepared(made):
 def test_lora_starts_at_the_model_and_changes_kernels_by_low_rank_only():
     made, first, state, _ = trained("lora", lora_rank=3, lora_alpha=6.0)
     plain = {name: leaf for name, leaf in first.params.items() if name != "lora"}
-    jax.tree.map(np.testing.assert_array_equal, made.exported(first.params), plain)
+    jax.tree.map(np.testing.assert_array_equal, made.export_params(first.params), plain)
     factors = {f"lora/layers_{i}.kernel/{name}" for i in (0, 1) for name in ("down", "up")}
     assert changed(first, state) == {"predictor/kernel", "predictor/bias", *factors}
-    exported = made.exported(state.params)
+    exported = made.export_params(state.params)
     assert set(exported) == set(plain)
     for layer in ("layers_0", "layers_1"):
         change = np.asarray(exported[layer]["kernel"]) - np.asarray(first.params[layer]["kernel"])

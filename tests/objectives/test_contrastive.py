@@ -13,7 +13,7 @@ from beats_jax.config import AugmentConfig, ContrastiveConfig, DataConfig, Train
 from beats_jax.errors import UserError
 from beats_jax.objectives.candidates import embedding_rank, embedding_spread, standardisation
 from beats_jax.objectives.state.memory_bank import NOBODY
-from beats_jax.objectives.views import cropped
+from beats_jax.objectives.views import crop
 
 AUGMENT = AugmentConfig(gain_db=6.0, time_masks=1, time_mask_fraction=0.3)
 CONFIG = ContrastiveConfig(bank_size=20, projection_dim=8, augment=AUGMENT)
@@ -197,8 +197,8 @@ def test_evaluation_needs_no_bank_and_is_always_the_same(objective, filled):
 
 def test_crops_are_real_sound_of_the_wanted_length():
     batch = make_arrays(0)
-    crop = jax.jit(cropped, static_argnums=2)
-    cut = jax.tree.map(np.asarray, crop(jax.random.key(0), batch, 4000))
+    compiled = jax.jit(crop, static_argnums=2)
+    cut = jax.tree.map(np.asarray, compiled(jax.random.key(0), batch, 4000))
     starts = set()
     for i in range(8):
         assert int(cut["lengths"][i]) == 4000
@@ -207,7 +207,7 @@ def test_crops_are_real_sound_of_the_wanted_length():
         assert matching
         starts.add(matching[0])
     assert len(starts) > 4
-    short = crop(jax.random.key(0), {**batch, "lengths": np.full(8, 1500, np.int32)}, 4000)
+    short = compiled(jax.random.key(0), {**batch, "lengths": np.full(8, 1500, np.int32)}, 4000)
     np.testing.assert_array_equal(short["lengths"], 1500)
     np.testing.assert_array_equal(short["waveforms"], batch["waveforms"][:, :4000])
 

@@ -11,7 +11,7 @@ import pytest
 from beats_jax.errors import UserError
 from beats_jax.objectives.losses.contrastive import (
     gathering_losses,
-    normalised,
+    normalise,
     published_bank_update,
     published_contrastive,
     published_supervised_contrastive,
@@ -61,7 +61,7 @@ def test_published_bank_never_fills_its_end_and_ours_does(golden):
         bank, pointer = published_bank_update(bank, pointer, golden[f"mb_feat{i}"])
         np.testing.assert_allclose(bank, golden[f"mb_after{i}"], atol=1e-6)
         assert pointer == golden["mb_pointers"][i + 1]
-        ours = memory_bank.stored(ours, golden[f"mb_feat{i}"], jnp.arange(4 * i, 4 * i + 4), jnp.ones(4, bool))
+        ours = memory_bank.push(ours, golden[f"mb_feat{i}"], jnp.arange(4 * i, 4 * i + 4), jnp.ones(4, bool))
     np.testing.assert_array_equal(bank[8:], golden["mb_init"][8:])
     np.testing.assert_array_equal(ours.rows, [10, 11, 12, 13, 14, 15, 6, 7, 8, 9])
 
@@ -69,7 +69,7 @@ def test_published_bank_never_fills_its_end_and_ours_does(golden):
 def test_bank_is_a_queue_of_the_valid_rows():
     """Batches that do not divide the size, and bad files: after every batch it holds what `collections.deque` would."""
     random, bank, queue = np.random.default_rng(0), memory_bank.empty(7, 3), deque(maxlen=7)
-    put = jax.jit(memory_bank.stored)
+    put = jax.jit(memory_bank.push)
     for step in range(9):
         features, valid = random.normal(size=(5, 3)).astype(np.float32), random.random(5) < 0.7
         rows = np.arange(5, dtype=np.int32) + 5 * step
@@ -84,7 +84,7 @@ def test_bank_is_a_queue_of_the_valid_rows():
 
 def test_what_lies_in_the_bank_has_no_gradient():
     def total(features):
-        bank = memory_bank.stored(memory_bank.empty(4, 2), features, jnp.arange(2), jnp.ones(2, bool))
+        bank = memory_bank.push(memory_bank.empty(4, 2), features, jnp.arange(2), jnp.ones(2, bool))
         return jnp.sum(bank.features)
 
     np.testing.assert_array_equal(jax.grad(total)(jnp.ones((2, 2))), 0)
@@ -99,7 +99,7 @@ def test_a_batch_larger_than_the_bank_is_refused():
 
 def test_one_positive_is_cross_entropy_and_several_are_its_mean():
     random = np.random.default_rng(1)
-    anchors, candidates = normalised(random.normal(size=(4, 8))), normalised(random.normal(size=(6, 8)))
+    anchors, candidates = normalise(random.normal(size=(4, 8))), normalise(random.normal(size=(6, 8)))
     scores = similarities(anchors, candidates, 0.2)
     chosen = np.array([0, 3, 5, 2])
     found = gathering_losses(scores, jnp.eye(6, dtype=bool)[chosen], jnp.ones((4, 6), bool))

@@ -11,10 +11,10 @@ import pytest
 from beats_jax.config import EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
-from beats_jax.objectives.eat import EATPretraining, filled_in, is_visible
-from beats_jax.objectives.eat_masks import block_plan, block_union, cloned_masks
+from beats_jax.objectives.eat import EATPretraining, fill_hidden, is_visible
+from beats_jax.objectives.eat_masks import block_plan, block_union, clone_masks
 from beats_jax.objectives.losses.eat import spread, teacher_decay
-from beats_jax.objectives.state.state import followed
+from beats_jax.objectives.state.state import ema_update
 from beats_jax.weights.families import eat, eat_files
 from beats_jax.weights.key_map import to_params
 from beats_jax.weights.raw import read_raw
@@ -84,7 +84,7 @@ def test_student_and_decoder(golden, published, step):
     expected = np.take_along_axis(golden["student_out"][:, 1:], order[:, :, None], axis=1)
     np.testing.assert_allclose(features[:, 1:], expected, atol=2e-5)
     np.testing.assert_allclose(features[:, 0], golden["student_out"][:, 0], atol=2e-5)
-    np.testing.assert_allclose(filled_in(features[:, 1:], step.visible, step.noise), golden["decoder_in"], atol=2e-5)
+    np.testing.assert_allclose(fill_hidden(features[:, 1:], step.visible, step.noise), golden["decoder_in"], atol=2e-5)
     np.testing.assert_allclose(step.found.estimates.reshape(4, 128, 48), golden["decoder_out"], atol=2e-5)
 
 
@@ -120,7 +120,7 @@ def test_spread_is_the_published_monitor(golden, step):
 
 
 def test_the_teacher_moves_as_published(golden, published):
-    after = flatten(followed(published.teacher, published.params["model"], jnp.float32(0.9)))
+    after = flatten(ema_update(published.teacher, published.params["model"], jnp.float32(0.9)))
     table = eat.key_table(published.config, eat.PRETRAINING)
     for key in [key for key in golden if key.startswith("ema_after")]:
         path, rule = table[key.split("/", 1)[1]]
@@ -145,7 +145,7 @@ def test_counts_of_other_grids(grid, centres, visible):
 def test_masks_are_drawn_as_published(golden):
     """The same number visible in all; blocks first: how often a cell is visible follows the golden draws; clones differ."""
     plan = block_plan((64, 8), 0.8, 0.07, 5)
-    masks = jax.jit(lambda keys: is_visible(cloned_masks(keys, 16, plan), 512))(jax.random.split(jax.random.key(0), 8))
+    masks = jax.jit(lambda keys: is_visible(clone_masks(keys, 16, plan), 512))(jax.random.split(jax.random.key(0), 8))
     assert masks.shape == (8, 16, 512)
     np.testing.assert_array_equal(masks.sum(-1), 102)
     flat = np.asarray(masks).reshape(-1, 64, 8)

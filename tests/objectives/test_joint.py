@@ -19,7 +19,7 @@ from beats_jax.config import (
 )
 from beats_jax.errors import UserError
 from beats_jax.objectives.joint import label_contrast
-from beats_jax.objectives.losses.contrastive import normalised
+from beats_jax.objectives.losses.contrastive import normalise
 from beats_jax.objectives.registry import build
 
 
@@ -55,7 +55,7 @@ def test_it_learns_the_labels_beside_the_base(joint):
 
 def test_label_contrast_is_equation_2_of_the_paper():
     random = np.random.default_rng(0)
-    z = np.asarray(normalised(random.normal(size=(5, 6))))
+    z = np.asarray(normalise(random.normal(size=(5, 6))))
     targets = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0]], np.float32)
     valid = np.array([True, True, True, True, False])
     found = label_contrast(jnp.asarray(z), jnp.asarray(targets), jnp.asarray(valid), 0.2)

@@ -108,7 +108,7 @@ def test_the_projection_is_fitted_to_the_first_patches():
             pixels.append(cells[real[clip]])
     pixels = np.concatenate(pixels).astype(np.float64)
     np.testing.assert_allclose(begun_.tokenizer.centre, pixels.mean(0), rtol=1e-4, atol=1e-4)
-    expected = random_projection.fitted(
+    expected = random_projection.fit_projection(
         jax.device_get(state.tokenizer), pixels.mean(0), np.cov(pixels.T, bias=True), 3
     ).patch_kernel
     np.testing.assert_allclose(begun_.tokenizer.patch_kernel, expected, rtol=2e-2, atol=2e-4)

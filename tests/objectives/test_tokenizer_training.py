@@ -84,7 +84,7 @@ def test_codes_move_by_the_published_rule_and_nothing_else_moves_them(objective,
         variables = {"params": state.params}
         _, codes, projected = objective.module.apply(variables, fbank, mask, state.codebook.embedding)
         quantized = quantizer.quantize(projected, state.codebook.embedding, real)
-        return quantizer.updated(state.codebook, projected, codes, real), quantized.loss
+        return quantizer.update_codebook(state.codebook, projected, codes, real), quantized.loss
 
     book, commitment = expected()
     np.testing.assert_allclose(after.codebook.embedding, book.embedding, atol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.parallel import exchange, processes
-from beats_jax.parallel.mesh import local_mesh, make_mesh, put_batch, replicated, state_shardings, to_local
+from beats_jax.parallel.mesh import local_mesh, make_mesh, put_batch, replicate, state_shardings, to_local
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def arrays(index: int) -> dict[str, object]:
         )
         batch = put_batch(mesh, {"x": own})["x"]
         found[f"{name}rows"] = [shard.data.tolist() for shard in batch.addressable_shards]
-        total = jax.jit(lambda x: x.sum(), out_shardings=replicated(mesh))(batch)
+        total = jax.jit(lambda x: x.sum(), out_shardings=replicate(mesh))(batch)
         found[f"{name}total"] = float(total)
     params = {"kernel": np.arange(32.0, dtype=np.float32).reshape(8, 4), "bias": np.arange(3.0, dtype=np.float32)}
     mesh = jax.sharding.Mesh(devices.reshape(1, 4), ("data", "fsdp"))

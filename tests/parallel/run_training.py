@@ -13,7 +13,7 @@ import tiny_problem
 
 from beats_jax.config import TrainingConfig
 from beats_jax.parallel import exchange, processes
-from beats_jax.parallel.mesh import make_mesh, put_batch, replicated
+from beats_jax.parallel.mesh import make_mesh, put_batch, replicate
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
 from beats_jax.training.preemption import Preempted
@@ -37,7 +37,7 @@ def main() -> int:
     mesh = make_mesh(1, 4)
     training = TrainingConfig(learning_rate=0.01, ema_decay=0.9)
     objective = tiny_problem.make_objective(training, total_steps=STEPS, dropout=0.2)
-    predict = jax.jit(objective.predict, out_shardings=replicated(mesh))
+    predict = jax.jit(objective.predict, out_shardings=replicate(mesh))
 
     def batches(start_step):
         for step, batch in enumerate(tiny_problem.batches(start_step), start=start_step + 1):

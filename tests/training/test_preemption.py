@@ -16,9 +16,9 @@ def test_what_the_caller_ignores_stays_ignored():
     try:
         with StopSignals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.requested(1)
+            assert not stop.should_stop(1)
             os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.requested(1)
+            assert stop.should_stop(1)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -29,10 +29,10 @@ import fcntl, sys, termios, time
 fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 from beats_jax.training.preemption import StopSignals
 with StopSignals() as stop:
-    while not stop.requested(1):
+    while not stop.should_stop(1):
         print("step", flush=True)
         time.sleep(0.5)
-    print(stop.preempted(1, "x"), flush=True)
+    print(stop.stop_at(1, "x"), flush=True)
     print("and on", file=sys.stderr, flush=True)
 open(sys.argv[1], "w").write("saved")
 """

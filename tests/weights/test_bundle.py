@@ -10,8 +10,8 @@ from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
 from beats_jax.errors import UserError
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import FACTS_FILE, Bundle, load_bundle, save_bundle
-from beats_jax.weights.pretrained import remembered
-from beats_jax.weights.seen import codes, seen_of
+from beats_jax.weights.pretrained import read_memory
+from beats_jax.weights.seen import codes, seen_from_codes
 from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
@@ -101,14 +101,14 @@ def test_damage_is_told(folder):
 
 def test_a_model_remembers_its_recordings_and_a_changed_memory_is_refused(tmp_path, params):
     hashes = [*(f"{k:016x}{'ab' * 8}" for k in (7, 3, 7)), ""]
-    seen = seen_of(codes(hashes), codes(["f" * 32]))
+    seen = seen_from_codes(codes(hashes), codes(["f" * 32]))
     assert seen.trained.tolist() == [3, 7]
     assert seen.chosen.tolist() == [2**64 - 1]
     folder = save_bundle(tmp_path / "model", Bundle(params, TINY, AudioConfig(), ("a", "b"), False, "", seen=seen))
-    for found in (load_bundle(folder).seen, remembered(folder), remembered(folder / FACTS_FILE)):
+    for found in (load_bundle(folder).seen, read_memory(folder), read_memory(folder / FACTS_FILE)):
         assert found is not None
         assert (found.trained.tolist(), found.chosen.tolist()) == ([3, 7], [2**64 - 1])
-    both = seen | seen_of(codes([f"{5:016x}" + "00" * 8]), codes([]))
+    both = seen | seen_from_codes(codes([f"{5:016x}" + "00" * 8]), codes([]))
     assert both.trained.tolist() == [3, 5, 7]
     assert (seen | None) is seen
     text = (folder / FACTS_FILE).read_text()
@@ -119,25 +119,25 @@ def test_a_model_remembers_its_recordings_and_a_changed_memory_is_refused(tmp_pa
         load_bundle(folder)
     (folder / FACTS_FILE).write_text(text.replace('"chosen": "//', '"chosen": "!/'))
     with pytest.raises(UserError, match="its list of recordings cannot be read"):
-        remembered(folder)
+        read_memory(folder)
 
 
 def test_a_model_without_memory_is_described_as_ever(tmp_path, params):
     folder = save_bundle(tmp_path / "model", Bundle(params, TINY, AudioConfig(), ("a", "b"), False, ""))
     assert "recordings" not in json.loads((folder / FACTS_FILE).read_text())
     assert load_bundle(folder).seen is None
-    assert remembered(folder) is None
-    assert remembered("BEATs_iter3") is None
+    assert read_memory(folder) is None
+    assert read_memory("BEATs_iter3") is None
     (tmp_path / "other.pt").touch()
     (tmp_path / "other.json").write_text("not ours")
-    assert remembered(tmp_path / "other.pt") is None
+    assert read_memory(tmp_path / "other.pt") is None
 
 
 def test_a_million_recordings_stay_small(tmp_path, params):
     many = np.unique(np.random.default_rng(0).integers(1, 2**63, 1_000_000, np.uint64))
-    seen = seen_of(many, many[:0])
+    seen = seen_from_codes(many, many[:0])
     folder = save_bundle(tmp_path / "model", Bundle(params, TINY, AudioConfig(), ("a", "b"), False, "", seen=seen))
     assert (folder / FACTS_FILE).stat().st_size < 11 * 2**20
-    found = remembered(folder)
+    found = read_memory(folder)
     assert found is not None
     np.testing.assert_array_equal(found.trained, many)

@@ -14,7 +14,7 @@ from beats_jax.audio.decoding.byte_ranges import Range
 from beats_jax.audio.decoding.chunks import libsndfile_reads
 from beats_jax.audio.decoding.mpeg_frames import after_id3, looks_like_mpeg, mpeg_sound
 from beats_jax.audio.decoding.ogg_pages import ogg_streams
-from beats_jax.audio.recording import AudioError, surprises_named
+from beats_jax.audio.recording import AudioError, name_surprises
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # WMA
 COMPRESSED = (b"fLaC", b"OggS", b"\x1aE\xdf\xa3", ASF[:4])  # FLAC, Ogg, Matroska and WebM, WMA
@@ -53,7 +53,7 @@ def inspect(path: Path) -> Contents:
       AudioError: missing, no file, no permission, empty; a container that holds less than it promises.
     """
     try:
-        with surprises_named(path, "read"):
+        with name_surprises(path, "read"):
             return _inspect(path)
     except AudioError as error:
         if isinstance(error.__cause__, FileNotFoundError):

@@ -15,7 +15,7 @@ from beats_jax.audio.decoding.containers import SoundStream, inspect
 from beats_jax.audio.decoding.pyav_decoder import PyAVDecoder
 from beats_jax.audio.decoding.soundfile_decoder import open_soundfile
 from beats_jax.audio.decoding.tfds_records import is_record, open_record
-from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, surprises_named
+from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, name_surprises
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -29,7 +29,7 @@ def open_decoder(path: AnyPath) -> Iterator[Decoder]:
     """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
     path = Path(path)
     with ExitStack() as stack:
-        with surprises_named(path, "opened"):
+        with name_surprises(path, "opened"):
             decoder = _decoder(path, stack)
         if decoder.info.exact_length and decoder.info.frames <= 0:
             raise AudioError(path, NO_SAMPLES)
@@ -86,13 +86,13 @@ class ChainDecoder:
         with open_pyav(path, streams[0]) as decoder:
             self.info = replace(decoder.info, exact_length=False)
 
-    def counted(self) -> AudioInfo:
-        """See `recording.Decoder.counted`."""
+    def count_samples(self) -> AudioInfo:
+        """See `recording.Decoder.count_samples`."""
         frames = 0
         for stream in self._streams:
             with open_pyav(self._path, stream) as decoder:
                 self._require_alike(decoder.info)
-                frames += decoder.counted().frames
+                frames += decoder.count_samples().frames
         return replace(self.info, frames=frames, exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -101,7 +101,7 @@ class ChainDecoder:
         for stream in self._streams:
             with open_pyav(self._path, stream) as decoder:
                 self._require_alike(decoder.info)
-                length = decoder.counted().frames if start > begins else END
+                length = decoder.count_samples().frames if start > begins else END
                 if start - begins < length:
                     position = max(0, start - begins)
                     for block in decoder.blocks(position, stop - begins):

@@ -73,8 +73,8 @@ class PyAVDecoder:
         self._require_last_page(stream)
         self._cut = self._cut_end(stream)
 
-    def counted(self) -> AudioInfo:
-        """See `recording.Decoder.counted`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
+    def count_samples(self) -> AudioInfo:
+        """See `recording.Decoder.count_samples`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
         if self._format == "mov" and self._duration and self._tick == 1:
             return replace(self.info, frames=self._duration, exact_length=True)
         frames = min(self._cut, self._last_end()) if self._sought or self._format in RAW else 0
@@ -110,7 +110,7 @@ class PyAVDecoder:
                     continue
                 try:
                     for frame in self._frames(container, stream, sought=target > 0):
-                        landed, position = position is None, self._placed(frame, position)
+                        landed, position = position is None, self._place(frame, position)
                         if landed and position > start:
                             break  # too late: the next target lies before this one
                         yield position, self._samples(frame)
@@ -129,7 +129,7 @@ class PyAVDecoder:
         A seek may fail in the last frames, and in Ogg land a page late.
         """
         memory = MEMORY_SECONDS.get(self._codec, LOSSLESS_MEMORY)
-        for seconds in (memory, memory + LONGEST_PAGE_SECONDS) if self._sought and not self._joined(start) else ():
+        for seconds in (memory, memory + LONGEST_PAGE_SECONDS) if self._sought and not self._is_joined(start) else ():
             target = start - round(seconds * self._rate)
             if target > 0:
                 yield target
@@ -149,7 +149,7 @@ class PyAVDecoder:
 
         FFmpeg misjudges a block whose length changes: of the first after a seek the samples, of others the time stamp.
         """
-        frames = self._decoded(container, stream)
+        frames = self._decode_frames(container, stream)
         before: AudioFrame | None = None
         while sought and self._codec == "vorbis" and (frame := next(frames, None)) is not None:
             if before is not None and before.pts is not None and frame.pts == before.pts + round(before.samples / self._tick):
@@ -158,7 +158,7 @@ class PyAVDecoder:
             before = frame
         yield from frames
 
-    def _decoded(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
+    def _decode_frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
         """Every frame; in a raw stream what cannot be decoded is an error only if sound follows it."""
         from av.error import FFmpegError
 
@@ -175,13 +175,13 @@ class PyAVDecoder:
                 raise failed
             yield from frames
 
-    def _placed(self, frame: AudioFrame, position: int | None) -> int:
+    def _place(self, frame: AudioFrame, position: int | None) -> int:
         """Where a frame begins. Raises `AudioError` where there is sound missing before it."""
         if frame.pts is None and position is None:
             raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
         if frame.pts is None or (position is not None and self._format not in HOLE_FRAMES):
             return position or 0
-        stamped = self._stamped(frame.pts)
+        stamped = self._position_of(frame.pts)
         if position is None:
             return stamped
         if stamped - position > HOLE_FRAMES[self._format]:
@@ -198,7 +198,7 @@ class PyAVDecoder:
             return max(0, self._promise - self._origin - skipped) or END
         return END
 
-    def _stamped(self, pts: int) -> int:
+    def _position_of(self, pts: int) -> int:
         return round((pts - self._origin) * self._tick.numerator / self._tick.denominator)
 
     def _xing_end(self) -> int | None:
@@ -211,7 +211,7 @@ class PyAVDecoder:
         padded = self._promise * (1_152 if self._rate >= 32_000 else 576) - round(self._origin * self._tick)
         return self._duration if 0 <= padded - self._duration < LARGEST_PADDING else None
 
-    def _joined(self, target: int) -> bool:
+    def _is_joined(self, target: int) -> bool:
         """Whether `target` lies behind the end of the first of joined MP3 files, where time stamps count its padding too."""
         end = self._xing_end()
         return end is not None and target >= end
@@ -226,8 +226,8 @@ class PyAVDecoder:
             for frame in self._frames(container, stream, sought=True):
                 if not end and frame.pts is None:
                     return 0
-                end = (end or self._stamped(frame.pts or 0)) + frame.samples
-        if not end or self._joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
+                end = (end or self._position_of(frame.pts or 0)) + frame.samples
+        if not end or self._is_joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
             return 0
         self._require_promised(end)
         return end

@@ -26,8 +26,8 @@ class SoundfileDecoder:
         self._sound = sound
         self.info = AudioInfo(sound.frames, sound.samplerate, sound.channels, f"{sound.format} {sound.subtype}")
 
-    def counted(self) -> AudioInfo:
-        """See `recording.Decoder.counted`: libsndfile counts from the bytes of the file."""
+    def count_samples(self) -> AudioInfo:
+        """See `recording.Decoder.count_samples`: libsndfile counts from the bytes of the file."""
         return self.info
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:

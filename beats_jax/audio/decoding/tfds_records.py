@@ -161,8 +161,8 @@ class RecordDecoder:
         self._scale, self._zero = FULL_SCALE.get(kind, 1.0), 128 if kind == "uint8" else 0
         self.info = AudioInfo(len(samples), sample_rate, max(1, self.samples.shape[1]), f"TFDS {kind}")
 
-    def counted(self) -> AudioInfo:
-        """See `recording.Decoder.counted`: the samples lie in memory."""
+    def count_samples(self) -> AudioInfo:
+        """See `recording.Decoder.count_samples`: the samples lie in memory."""
         return self.info
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:

@@ -92,7 +92,7 @@ def source_at(path: Path) -> str:
     return next((source for table, source in described.items() if (path / table).is_file()), "folder")
 
 
-def described_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Path:
+def find_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Path:
     """`data.root`, or the folder of one of `names` in it, whichever holds the file `table`. Raises `UserError` if none does."""
     root = data_folder(data)
     for place in (root, *(root / name for name in names)):

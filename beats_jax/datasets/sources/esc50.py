@@ -9,7 +9,7 @@ from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import described_folder
+from beats_jax.datasets.sources import find_folder
 from beats_jax.datasets.sources.named_files import require_some_exist, unnamed_notes
 from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
@@ -21,7 +21,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     Raises:
       UserError: folder, table or columns absent, or none of the audio is there.
     """
-    root = described_folder(data, "meta/esc50.csv", ("ESC-50-master", "ESC-50"))
+    root = find_folder(data, "meta/esc50.csv", ("ESC-50-master", "ESC-50"))
     path = root / "meta" / "esc50.csv"
     table = read_table(path)
     require_columns(table, ("filename", "fold", "target", "category", "src_file"), path)

@@ -37,7 +37,7 @@ def manifest_from_frame(frame: pd.DataFrame, data: DataConfig, *, fold_column: s
     table = table_from_frame(frame)
     if fold_column in table:
         table["fold"] = table[fold_column]
-    manifest = manifest_from_table(_stripped(table), data, DATAFRAME, Path())
+    manifest = manifest_from_table(_strip(table), data, DATAFRAME, Path())
     spaced = sorted({cell for cell in table[find_label_column(list(table), data.label_column)] if cell != cell.strip()})
     if not spaced:
         return manifest
@@ -82,5 +82,5 @@ def _text(cell: Any, known: bool) -> str:
     return str(cell)
 
 
-def _stripped(table: Table) -> Table:
+def _strip(table: Table) -> Table:
     return Table({name: [cell.strip() for cell in cells] for name, cells in table.items()})

@@ -37,7 +37,7 @@ class NamedFiles:
         variants = dict.fromkeys((name, name.replace("\\", "/")))
         places = [str(folder / variant) for variant in variants for folder in self._folders]  # without "./" and "//"
         there = next((place for place in places if os.path.exists(place)), None)
-        there = there or next((found for place in places if (found := self._composed(place))), None)
+        there = there or next((found for place in places if (found := self._compose_accents(place))), None)
         if there is None:
             return places[-len(self._folders)]
         return self._spelling.setdefault(self._real_path(there), there)
@@ -51,7 +51,7 @@ class NamedFiles:
             self._real[folder] = os.path.realpath(folder)
         return os.path.join(self._real[folder], name)
 
-    def _composed(self, place: str) -> str | None:
+    def _compose_accents(self, place: str) -> str | None:
         """The path of which every part is the same once accents are composed; None where there is none."""
         if place.isascii():
             return None

@@ -71,7 +71,7 @@ def manifest_from_table(table: Table, data: DataConfig, origin: Origin, folder: 
     optional = (data.start_column, data.end_column, data.split_column, data.group_column, by)
     require_columns(table, (data.audio_column, data.label_column, *(name for name in optional if name)), origin.name)
     names = table[data.audio_column]
-    files = resolved_files(names, Path(data.root).expanduser() if data.root else folder, origin)
+    files = resolve_files(names, Path(data.root).expanduser() if data.root else folder, origin)
     labels = [_row_labels(cell, data, origin.at(row)) for row, cell in enumerate(table[data.label_column])]
     if not data.multi_label:
         _refuse_hidden_lists(labels, origin.name)
@@ -114,7 +114,7 @@ def _without_contradictions(manifest: Manifest, names: Sequence[str], origin: Or
     return manifest.take(np.setdiff1d(np.arange(len(manifest)), np.concatenate(bad))).with_notes(note)
 
 
-def resolved_files(names: Sequence[str], base: Path, origin: Origin) -> list[str]:
+def resolve_files(names: Sequence[str], base: Path, origin: Origin) -> list[str]:
     """Paths of the files named in a table, below `base` or `base/audio` unless absolute. Raises `UserError` when none exists."""
     folders = [base, base / "audio"]
     named = NamedFiles(folders)
@@ -151,13 +151,13 @@ def parse_labels(cell: str) -> list[str]:
     """
     cell = cell.strip()
     if cell.startswith("["):
-        items = _bracketed(cell)
+        items = _parse_list(cell)
     else:
         items = next(csv.reader([cell], delimiter=";" if ";" in cell else ",", skipinitialspace=True), [])
     return [item.strip() for item in items if item.strip()]
 
 
-def _bracketed(cell: str) -> list[str]:
+def _parse_list(cell: str) -> list[str]:
     try:
         items = json.loads(cell)
     except json.JSONDecodeError:

@@ -95,12 +95,12 @@ def _read(path: Path, lines: _Lines) -> Table:
     if not rows:
         raise UserError(f"table {path} has no rows below its header; give at least one recording per class")
     columns, repeated = {}, set()
-    for place, name in enumerate(_cleaned(names)):
+    for place, name in enumerate(_clean(names)):
         name = name or f"column {place + 1}"
         if name in columns:
             repeated.add(name)
             name = f"{name}.{place + 1}"
-        columns[name] = _cleaned([row[place] if place < len(row) else "" for row in rows])
+        columns[name] = _clean([row[place] if place < len(row) else "" for row in rows])
     return Table(columns, starts, decimal_comma=separator != ",", repeated=frozenset(repeated))
 
 
@@ -157,5 +157,5 @@ def _require_closed(path: Path, lines: _Lines, line: int, separator: str) -> Non
             raise UserError(f"table {path} line {line} cannot be read: a quote is not closed; close it") from error
 
 
-def _cleaned(cells: list[str]) -> list[str]:
+def _clean(cells: list[str]) -> list[str]:
     return [original_cell(cell.strip()) for cell in cells]

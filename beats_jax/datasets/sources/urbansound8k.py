@@ -11,7 +11,7 @@ from pathlib import Path
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import described_folder
+from beats_jax.datasets.sources import find_folder
 from beats_jax.datasets.sources.named_files import require_some_exist, unnamed_notes
 from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
@@ -30,7 +30,7 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     Raises:
       UserError: folder, table or columns absent, or none of the audio is there.
     """
-    root = described_folder(data, TABLE, ("UrbanSound8K",))
+    root = find_folder(data, TABLE, ("UrbanSound8K",))
     path = root / TABLE
     table = read_table(path)
     require_columns(table, ("slice_file_name", "fsID", "salience", "fold", "classID", "class"), path)

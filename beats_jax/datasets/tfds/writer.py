@@ -75,7 +75,7 @@ def write_tfds(
             yield (
                 key,
                 {
-                    "audio": _stored(waveform, dtype),
+                    "audio": _encode(waveform, dtype),
                     RATE_FEATURE: rate,
                     label: labels if data.multi_label else labels[0],
                     "file": str(names[row]),
@@ -129,7 +129,7 @@ def _sound(manifest: Manifest, row: int, channel: str) -> tuple[np.ndarray, int]
     return read(path, sample_rate=rate, start_seconds=start, seconds=seconds, channel=channel), rate
 
 
-def _stored(waveform: np.ndarray, dtype: str) -> np.ndarray:
+def _encode(waveform: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "float32":
         return waveform
     return np.clip(np.rint(waveform * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)

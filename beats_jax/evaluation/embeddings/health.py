@@ -25,7 +25,7 @@ def effective_rank(embeddings: np.ndarray) -> float:
     RankMe (Garrido et al. 2023, eq. 2) of centred embeddings, so that what all clips share does not count; 0 where all are alike,
     at most min(N - 1, D).
     """
-    values = np.linalg.svd(_centred(embeddings), compute_uv=False)
+    values = np.linalg.svd(_centre(embeddings), compute_uv=False)
     total = values.sum()
     if total <= 1e-9 * max(1.0, float(np.abs(embeddings).max(initial=0.0))) * len(values):
         return 0.0
@@ -37,7 +37,7 @@ def effective_rank(embeddings: np.ndarray) -> float:
 def spread(embeddings: np.ndarray) -> float:
     """Share of the mean square of clips [N, D] that differs among them: 0 = all alike, 1 = nothing in common."""
     square = float(np.square(embeddings, dtype=np.float64).mean())
-    return float(np.square(_centred(embeddings)).mean()) / square if square > 0 else 0.0
+    return float(np.square(_centre(embeddings)).mean()) / square if square > 0 else 0.0
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float:
@@ -46,7 +46,7 @@ def drift(before: np.ndarray, after: np.ndarray) -> float:
     Args:
       before, after: [N, D] and [N, E].
     """
-    one, two = _centred(before), _centred(after)
+    one, two = _centre(before), _centre(after)
     # ||Y'X||² is the sum over XX' * YY', which is smaller where clips are fewer than channels.
     left, right = one @ one.T, two @ two.T
     norm = np.linalg.norm(left) * np.linalg.norm(right)
@@ -57,7 +57,7 @@ def principal_points(embeddings: np.ndarray) -> Points:
     """Clips [N, D] on their first two principal components (scikit-learn)."""
     from sklearn.decomposition import PCA
 
-    centred = _centred(embeddings)
+    centred = _centre(embeddings)
     if not centred.any():
         return Points(np.zeros((len(centred), 2), np.float32), np.zeros(2, np.float32))
     found = PCA(n_components=2, svd_solver="full")
@@ -65,6 +65,6 @@ def principal_points(embeddings: np.ndarray) -> Points:
     return Points(places.astype(np.float32), found.explained_variance_ratio_.astype(np.float32))
 
 
-def _centred(embeddings: np.ndarray) -> np.ndarray:
+def _centre(embeddings: np.ndarray) -> np.ndarray:
     wide = embeddings.astype(np.float64)
     return wide - wide.mean(axis=0, keepdims=True)

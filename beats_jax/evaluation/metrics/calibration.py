@@ -98,7 +98,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, multi_label: bool
     """
     from scipy.optimize import root_scalar
 
-    values, truth = _checked(logits, labels, multi_label)
+    values, truth = _check(logits, labels, multi_label)
     if not len(values):
         raise ValueError("no example to fit a temperature on; give validation data")
 
@@ -128,7 +128,7 @@ def calibration_scores(
     Raises:
       ValueError: shapes or values that do not fit, bins < 1.
     """
-    values, truth = _checked(logits, labels, multi_label)
+    values, truth = _check(logits, labels, multi_label)
     probabilities = scaled_probabilities(values, temperature, multi_label)
     reliability = reliability_table(probabilities, labels, multi_label=multi_label, bins=bins)
     if not len(values):
@@ -168,7 +168,7 @@ def reliability_table(probabilities: np.ndarray, labels: np.ndarray, *, multi_la
     return Reliability(edges, counts, *means)
 
 
-def _checked(logits: np.ndarray, labels: np.ndarray, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
+def _check(logits: np.ndarray, labels: np.ndarray, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
     """(logits, truth as 0.0 and 1.0), float64 [N, C]. Raises ValueError where they do not fit."""
     values = np.asarray(logits, np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():

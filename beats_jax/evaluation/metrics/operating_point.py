@@ -12,7 +12,7 @@ from beats_jax.config.schema import EvaluationConfig
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_temperature, logits_of
 from beats_jax.evaluation.metrics.thresholds import choose_thresholds
-from beats_jax.json_files import checked
+from beats_jax.json_files import require_shape
 
 REMEDY = "restore it from a copy, or train the run again"
 SHAPE = {
@@ -47,7 +47,7 @@ class OperatingPoint:
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], class_names: Sequence[str]) -> OperatingPoint:
         """From what `to_mapping` gave. Raises `UserError` where it is another thing, of other classes, or impossible."""
-        found = checked(settings, SHAPE, "the operating point", remedy=REMEDY)
+        found = require_shape(settings, SHAPE, "the operating point", remedy=REMEDY)
         lists: dict[str, Any] = {name: tuple(found[name]) for name in ("class_names", "thresholds", "reasons")}
         point = cls(**{name: found[name] for name in SHAPE if name not in lists}, **lists)
         limits = [0 <= value <= 1 for value in point.thresholds if value is not None]

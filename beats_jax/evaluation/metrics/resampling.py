@@ -52,7 +52,7 @@ class ResamplingPlan:
         sums = self._counts @ weights
         hits, actual, predicted = sums[:-2].reshape(3, self._num_classes, weights.shape[1])
         found = count_metrics(Counts(hits, actual, predicted, exact=sums[-2], total=sums[-1]), self._multi_label)
-        for name, average, values in zip(("ap", "auroc"), ("mAP", "auroc"), self._ranked(weights, sums[-1]), strict=True):
+        for name, average, values in zip(("ap", "auroc"), ("mAP", "auroc"), self._rank(weights, sums[-1]), strict=True):
             found.classes[name] = values
             found.overall[average] = mean_over(values, ~np.isnan(values))
         return found
@@ -89,7 +89,7 @@ class ResamplingPlan:
             first = end
         return slabs
 
-    def _ranked(self, weights: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _rank(self, weights: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(average precision, AUROC), float64 [C, R], for weights [G, R]; total [R] is their sum over examples."""
         shape = (len(self._classes), weights.shape[1])
         hits_upto, misses_upto = np.zeros(shape, self.dtype), np.zeros(shape, self.dtype)

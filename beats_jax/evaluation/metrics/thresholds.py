@@ -54,7 +54,7 @@ def choose_thresholds(
         raise ValueError("wanted is the precision or recall to reach, and belongs to these two goals only")
     if wanted is not None and not 0 < wanted <= 1:
         raise ValueError(f"wanted is {wanted}; a {goal} to reach lies above 0 and at most at 1")
-    truth, scores = _checked(labels, scores, multi_label)
+    truth, scores = _check(labels, scores, multi_label)
     return tuple(_choose(truth[:, i], scores[:, i], goal, wanted or 0.0) for i in range(scores.shape[1]))
 
 
@@ -98,7 +98,7 @@ def threshold_results(
     Raises:
       ValueError: labels, scores or thresholds that do not fit.
     """
-    truth, scores = _checked(labels, scores, multi_label)
+    truth, scores = _check(labels, scores, multi_label)
     chosen = apply_thresholds(scores, thresholds)  # refuses another number of thresholds
     return tuple(at_threshold(truth[:, i], scores[:, i], thresholds[i]) for i in range(chosen.shape[1]))
 
@@ -113,7 +113,7 @@ def apply_thresholds(scores: np.ndarray, thresholds: Sequence[float | None]) -> 
     return (scores >= limits) & np.array([limit is not None for limit in thresholds], bool)
 
 
-def _checked(labels: np.ndarray, scores: np.ndarray, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
+def _check(labels: np.ndarray, scores: np.ndarray, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
     """(truth bool [N, C], scores). Raises ValueError where they do not fit."""
     scores = np.asarray(scores)
     if scores.ndim != 2 or np.isnan(scores).any():

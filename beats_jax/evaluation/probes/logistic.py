@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from beats_jax.evaluation.probes.rotation import Rotated, rotated
+from beats_jax.evaluation.probes.rotation import Rotated, rotate
 
 MEMORY = 8  # pairs of steps and gradient changes that L-BFGS remembers
 LINE_STEPS = 8
@@ -77,7 +77,7 @@ def logistic_path(
     """Fits every strength.
 
     Args:
-      train: float32 [n, D], centred (`rotation.standardised`); rows of padding are zeros.
+      train: float32 [n, D], centred (`rotation.standardise`); rows of padding are zeros.
       targets: float32 [n, C], one-hot, or 0/1 if `multi_label`. weights: float32 [n], 1 = an example, 0 = padding.
       strengths: float32 [R], scikit-learn's C, ascending: small = strongly penalised.
       multi_label: one binary problem a class (sigmoid) instead of one problem (softmax).
@@ -86,7 +86,7 @@ def logistic_path(
       Coefficients and intercepts; those of one softmax add up to 0 over the classes, as scikit-learn's. A class without examples
       has an intercept so low that its probability is about 1e-7.
     """
-    axes = rotated(train, train[:0])
+    axes = rotate(train, train[:0])
     solutions, iterations = _path(axes, targets, weights, strengths, multi_label, tolerance, max_iterations)
     coefficients = jax.lax.map(lambda found: found[:, :-1] @ axes.directions.T, solutions)
     return LogisticPath(coefficients, solutions[:, :, -1], iterations)
@@ -97,7 +97,7 @@ def logistic_logits(
     train: jax.Array, targets: jax.Array, weights: jax.Array, test: jax.Array, strengths: jax.Array, multi_label: bool
 ) -> jax.Array:
     """Logits of the test examples under every strength: float32 [R, m, C]. Arguments as `logistic_path`, test float32 [m, D]."""
-    axes = rotated(train, test)
+    axes = rotate(train, test)
     solutions, _ = _path(axes, targets, weights, strengths, multi_label, TOLERANCE, MOST_ITERATIONS)
     return jax.lax.map(lambda found: axes.test @ found[:, :-1].T + found[None, :, -1], solutions)
 

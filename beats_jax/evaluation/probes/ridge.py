@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from beats_jax.evaluation.probes.rotation import rotated
+from beats_jax.evaluation.probes.rotation import rotate
 
 
 @jax.jit
@@ -13,11 +13,11 @@ def ridge_values(train: jax.Array, targets: jax.Array, weights: jax.Array, test:
     """Predicted targets of the test examples, float32 [R, m, C]; scikit-learn's `Ridge(alpha)`, the intercept free.
 
     Args:
-      train: float32 [n, D], centred (`rotation.standardised`); rows of padding are zeros. test: float32 [m, D].
+      train: float32 [n, D], centred (`rotation.standardise`); rows of padding are zeros. test: float32 [m, D].
       targets: float32 [n, C]. weights: float32 [n], 1 = an example, 0 = padding.
       alphas: float32 [R], positive.
     """
-    axes = rotated(train, test)
+    axes = rotate(train, test)
     mean = weights @ targets / jnp.maximum(jnp.sum(weights), 1.0)
     moments = axes.train.T @ ((targets - mean[None]) * weights[:, None])
     return jax.lax.map(lambda alpha: axes.test @ (moments / (axes.energy + alpha)[:, None]) + mean[None], alphas)

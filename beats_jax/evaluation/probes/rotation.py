@@ -24,7 +24,7 @@ class Rotated(NamedTuple):
 
 
 @jax.jit
-def standardised(train: jax.Array, weights: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
+def standardise(train: jax.Array, weights: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both with the mean and the deviation of the training examples taken out, each dimension for itself.
 
     Args:
@@ -43,7 +43,7 @@ def standardised(train: jax.Array, weights: jax.Array, test: jax.Array) -> tuple
 
 
 @jax.jit
-def rotated(train: jax.Array, test: jax.Array) -> Rotated:
+def rotate(train: jax.Array, test: jax.Array) -> Rotated:
     """Principal axes of the training examples, from the smaller of their two Gram matrices.
 
     Args:

@@ -55,15 +55,15 @@ def _rounds(folds: np.ndarray, held: list[tuple[int, ...]]) -> Rounds:
     out = [np.flatnonzero(np.isin(folds, some)) for some in held]
     parts = [np.argmax(folds[rows][:, None] == np.array(some)[None], axis=1) for rows, some in zip(out, held, strict=True)]
     return Rounds(
-        train=_padded(training, 0),
-        weights=_padded([np.ones(len(rows)) for rows in training], 0).astype(np.float32),
-        held=_padded(out, 0),
-        part=_padded(parts, PADDING),
+        train=_pad(training, 0),
+        weights=_pad([np.ones(len(rows)) for rows in training], 0).astype(np.float32),
+        held=_pad(out, 0),
+        part=_pad(parts, PADDING),
         folds=np.array(held, np.int32),
     )
 
 
-def _padded(rows: list[np.ndarray], value: int) -> np.ndarray:
+def _pad(rows: list[np.ndarray], value: int) -> np.ndarray:
     """int32 [S, longest]."""
     result = np.full((len(rows), max(map(len, rows))), value, np.int32)
     for line, found in zip(result, rows, strict=True):

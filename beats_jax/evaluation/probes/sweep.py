@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.evaluation.probes.kinds import KINDS, Setting
-from beats_jax.evaluation.probes.rotation import standardised
+from beats_jax.evaluation.probes.rotation import standardise
 from beats_jax.evaluation.probes.rounds import Rounds
 
 # Numbers of the training examples that are worked on at a time: small problems share the cost of a loop's turn, large ones would
@@ -101,7 +101,7 @@ def probe_logits(
     Returns:
       Logits: their softmax, or sigmoid if `multi_label`, are the probe's probabilities.
     """
-    train, test = standardised(train, weights, test)
+    train, test = standardise(train, weights, test)
     return KINDS[kind].logits(train, targets, weights, test, settings, multi_label)
 
 

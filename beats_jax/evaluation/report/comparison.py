@@ -90,15 +90,15 @@ def write_comparison(
     body = [
         f"<header><h1>{text(f'{names[0]} against {names[1]}')}</h1>{paragraph(facts, 'soft')}</header>",
         section("Findings", bullets(comparison_findings(found, names, class_names, multi_label=multi_label), "findings")),
-        section("Metrics", table(header, _escaped(comparison_table(found, multi_label=multi_label)))),
-        section("Classes", figure(picture, "difference in F1"), table(header, _escaped(class_table(found, class_names)))),
+        section("Metrics", table(header, _escape(comparison_table(found, multi_label=multi_label)))),
+        section("Classes", figure(picture, "difference in F1"), table(header, _escape(class_table(found, class_names)))),
         section("Settings that differ", bullets(settings) if settings else paragraph("None.")),
         section("How this was made", paragraph(command, "code")),
     ]
     write_text(path, page(f"{names[0]} against {names[1]}", "\n".join(body)))
 
 
-def _escaped(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _escape(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [tuple(text(value) for value in row) for row in rows]
 
 

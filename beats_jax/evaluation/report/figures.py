@@ -70,7 +70,7 @@ def data_uri(figure: Figure, kind: str, dots_per_inch: int = 150) -> str:
     return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def shortened(name: str, limit: int = 24) -> str:
+def shorten(name: str, limit: int = 24) -> str:
     """A label of at most `limit` characters, safe from matplotlib's reading of `$` as mathematics."""
     cut = name if len(name) <= limit else name[: limit - 1] + "…"
     return cut.replace("$", r"\$")
@@ -86,7 +86,7 @@ def confusion_pictures(confusion: np.ndarray, class_names: Sequence[str]) -> str
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     side = float(np.clip(0.42 * num_classes, 3.4, 9.5))
     stacked = num_classes > ANNOTATED_CLASSES  # two wide matrices are readable one below the other only
-    label_room = 0.075 * max((len(shortened(name)) for name in class_names), default=0)
+    label_room = 0.075 * max((len(shorten(name)) for name in class_names), default=0)
     width, height = side + label_room + 0.9, side + label_room + 0.5
     with matplotlib.rc_context(STYLE):
         figure = new_figure(width if stacked else 2 * width, 2 * height if stacked else height)
@@ -113,7 +113,7 @@ def _draw_matrix(
     shades = colormaps["Blues"](np.linspace(0.15, 1, 256))  # from a visible shade on: a single confusion must not look like none
     drawn = np.ma.masked_equal(values, 0)
     image = axes.imshow(drawn, cmap=ListedColormap(shades), vmin=0, vmax=top, interpolation="nearest")
-    names = [shortened(name) for name in class_names]
+    names = [shorten(name) for name in class_names]
     size = 8 if num_classes <= 25 else 6.5
     axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 6 else 40, fontsize=size)
     if num_classes <= 6:
@@ -159,7 +159,7 @@ def class_bars(classes: Sequence[ClassResult]) -> str:
                     estimate.value, place + shift, "o", color=color, markersize=5, markeredgecolor="white", markeredgewidth=0.5
                 )
             axes.plot([], [], "o-", color=color, label=label, markersize=5)
-        axes.set_yticks(places, [f"{shortened(found.name)}  ({found.n})" for found in ordered])
+        axes.set_yticks(places, [f"{shorten(found.name)}  ({found.n})" for found in ordered])
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(ordered) - 0.4))
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
@@ -182,11 +182,11 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         left = np.zeros(len(names))
         for color, (split, numbers) in zip((BLUE, "#56B4E9", ORANGE, GREEN, PURPLE, GREY), counts.items(), strict=False):
             values = np.array([numbers.get(name, 0) for name in names])
-            axes.barh(range(len(names)), values, left=left, height=0.7, color=color, edgecolor="white", label=shortened(split))
+            axes.barh(range(len(names)), values, left=left, height=0.7, color=color, edgecolor="white", label=shorten(split))
             left = left + values
         for place, name in enumerate(names):
             axes.annotate(str(totals[name]), (totals[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.set_yticks(range(len(names)), [shortened(name) for name in names])
+        axes.set_yticks(range(len(names)), [shorten(name) for name in names])
         axes.set(xlabel="examples")
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
@@ -214,7 +214,7 @@ def differences(changes: Mapping[str, Difference]) -> str:
             if change.low is not None and change.high is not None:
                 axes.plot([change.low, change.high], [place, place], color=color, linewidth=2)
             axes.plot([change.difference or 0.0], [place], color=color, marker="o", markersize=5)
-        axes.set_yticks(range(len(known)), [shortened(name) for name, _ in known])
+        axes.set_yticks(range(len(known)), [shorten(name) for name, _ in known])
         axes.set(xlabel="difference in F1 (blue: the interval leaves out 0)")
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
@@ -234,7 +234,7 @@ def reliability(tables: Mapping[str, Reliability]) -> str:
             axes.bar(found.edges[:-1], share, np.diff(found.edges), align="edge", color=color, alpha=0.15)
             filled = found.counts > 0
             points = found.confidence[filled], found.outcome[filled]
-            axes.plot(*points, color=color, marker="o", markersize=4, label=shortened(name, 40))
+            axes.plot(*points, color=color, marker="o", markersize=4, label=shorten(name, 40))
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
         axes.grid(True)
         figure.legend(loc="outside upper right", ncols=len(tables))
@@ -313,8 +313,8 @@ def score_map(
             color = "white" if dark else INK
             axes.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color=color)
         axes.add_patch(Rectangle((marked[1] - 0.5, marked[0] - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.4))
-        axes.set_xticks(range(len(columns)), [shortened(name) for name in columns])
-        axes.set_yticks(range(len(rows)), [shortened(name) for name in rows])
+        axes.set_xticks(range(len(columns)), [shorten(name) for name in columns])
+        axes.set_yticks(range(len(rows)), [shorten(name) for name in rows])
         axes.set(xlabel="pooling", ylabel="layer")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

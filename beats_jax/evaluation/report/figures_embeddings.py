@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from beats_jax.evaluation.embeddings.health import Points
-from beats_jax.evaluation.report.figures import GREY, STYLE, data_uri, new_figure, shortened
+from beats_jax.evaluation.report.figures import GREY, STYLE, data_uri, new_figure, shorten
 
 MOST_GROUPS = 10  # told apart by colour; the rest is grey
 
@@ -25,7 +25,7 @@ def embedding_pictures(points: Sequence[tuple[int, Points, np.ndarray]]) -> str:
             axes = figure.add_subplot(1, len(points), position)
             for name in (None, *shown):
                 chosen = groups == name if name is not None else ~np.isin(groups, shown)
-                label = (shortened(name) or "-") if name is not None else "others"
+                label = (shorten(name) or "-") if name is not None else "others"
                 if chosen.any():
                     axes.scatter(*places[chosen].T, s=9, color=colors.get(name or "", GREY), linewidths=0, alpha=0.8, label=label)
             share = 100 * float(explained.sum())

@@ -56,7 +56,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows)])
 
 
-def _joined(estimate: Estimate) -> str:
+def _format_interval(estimate: Estimate) -> str:
     return " ".join(format_estimate(estimate)).strip()
 
 
@@ -71,7 +71,7 @@ def _weights(metrics: Mapping[str, Any]) -> str:
     rows = []
     for name, way in (("last epoch", "last_epoch"), ("best on validation", "selected")):
         found = (Estimate(*(metrics.get(f"{way}_{key}{end}") for end in ("", "_low", "_high"))) for key in FOLD_METRICS)
-        rows.append((name, metrics[f"{way}_step"], *(_joined(estimate) for estimate in found)))
+        rows.append((name, metrics[f"{way}_step"], *(_format_interval(estimate) for estimate in found)))
     return "## Which weights\n\n" + _table(("weights", "step", *FOLD_METRICS), rows)
 
 
@@ -93,7 +93,12 @@ def _number(value: float | None) -> str:
 def _classes(result: EvaluationResult) -> str:
     order = sorted(result.classes, key=lambda found: -1.0 if found.f1.value is None else -found.f1.value)
     rows = (
-        (found.name, found.n, found.predicted, *(_joined(value) for value in (found.precision, found.recall, found.f1, found.ap)))
+        (
+            found.name,
+            found.n,
+            found.predicted,
+            *(_format_interval(value) for value in (found.precision, found.recall, found.f1, found.ap)),
+        )
         for found in order
     )
     return "## Classes, best F1 first\n\n" + _table(("class", "n", "predicted", "precision", "recall", "F1", "AP"), rows)
@@ -112,7 +117,11 @@ def _confusions(result: EvaluationResult) -> str:
 def _groups(analysis: Analysis) -> Iterable[str]:
     for name, found in analysis.groups.items():
         rows = (
-            (group.name, group.n, *(_joined(value) for value in (group.accuracy, group.precision, group.recall, group.f1)))
+            (
+                group.name,
+                group.n,
+                *(_format_interval(value) for value in (group.accuracy, group.precision, group.recall, group.f1)),
+            )
             for group in found.groups
         )
         header = ("group", "n", "right class", "precision", "recall", "F1")

@@ -64,11 +64,11 @@ class DistilledTokenizer(nn.Module):
         self, fbank: jax.Array, token_mask: jax.Array | None, embedding: jax.Array, *, deterministic: bool = True
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """fbank [B, F, M], embedding [K, Q] → the estimate [B, T, outputs], codes [B, T], and what was quantised [B, T, Q]."""
-        projected = self.projected(fbank, token_mask, deterministic=deterministic)
+        projected = self.project(fbank, token_mask, deterministic=deterministic)
         codes, vectors, _ = quantize(projected, embedding, token_mask)
         return self.estimator(vectors, token_mask, deterministic), codes, projected
 
-    def projected(self, fbank: jax.Array, token_mask: jax.Array | None, *, deterministic: bool = True) -> jax.Array:
+    def project(self, fbank: jax.Array, token_mask: jax.Array | None, *, deterministic: bool = True) -> jax.Array:
         """What the quantiser reads, float32 [B, T, Q], before its normalisation."""
         tokens = self.model.embed_patches(fbank, token_mask)
         features = self.model.encode_tokens(tokens, token_mask, deterministic=deterministic).features

@@ -69,17 +69,17 @@ def quantize(projected: jax.Array, embedding: jax.Array, token_mask: jax.Array |
     return Quantized(codes, vectors + jax.lax.stop_gradient(chosen - vectors), loss)
 
 
-def updated_usage(usage: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
+def update_usage(usage: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
     """The usage [K] after a batch with these codes; masked ones (False) are not counted."""
     return DECAY * usage + (1.0 - DECAY) * jnp.sum(_assignments(codes, token_mask, usage.shape[0]), axis=0)
 
 
-def updated(codebook: Codebook, projected: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> Codebook:
-    """The codebook after a training batch: `moved` by `assigned`."""
-    return moved(codebook, *assigned(projected, codes, codebook.usage.shape[0], token_mask))
+def update_codebook(codebook: Codebook, projected: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> Codebook:
+    """The codebook after a training batch: `move_codes` by `sum_by_code`."""
+    return move_codes(codebook, *sum_by_code(projected, codes, codebook.usage.shape[0], token_mask))
 
 
-def assigned(
+def sum_by_code(
     projected: jax.Array, codes: jax.Array, size: int, token_mask: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the normalised vectors of each code, [K, Q], and how many there are, [K]; these add up over parts of a batch.
@@ -97,14 +97,14 @@ def assigned(
     return jnp.einsum("nk,nq->kq", rows, jnp.where(flat, vectors, 0.0), precision=PRECISION), jnp.sum(rows, axis=0)
 
 
-def moved(codebook: Codebook, sums: jax.Array, counts: jax.Array) -> Codebook:
-    """Every code moved towards the normalised mean of its vectors, and normalised; arguments from `assigned`, whole batch."""
+def move_codes(codebook: Codebook, sums: jax.Array, counts: jax.Array) -> Codebook:
+    """Every code moved towards the normalised mean of its vectors, and normalised; arguments from `sum_by_code`, whole batch."""
     means = jnp.where(counts[:, None] > 0, normalise(sums), codebook.embedding)
     usage = DECAY * codebook.usage + (1.0 - DECAY) * counts
     return codebook._replace(embedding=normalise(DECAY * codebook.embedding + (1.0 - DECAY) * means), usage=usage)
 
 
-def restarted(codebook: Codebook, dead: jax.Array, vectors: jax.Array) -> Codebook:
+def restart_codes(codebook: Codebook, dead: jax.Array, vectors: jax.Array) -> Codebook:
     """`dead` codes, bool [K], start again as these vectors [K, Q] with the mean usage, so that they have time to find theirs.
 
     Nothing of this is in the published code. A vector of zeros leaves its code as it is.
@@ -130,7 +130,7 @@ def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITE
     return jax.lax.fori_loop(0, iterations, step, (means, jnp.zeros(means.shape[0])))
 
 
-def started(codebook: Codebook, key: jax.Array, projected: jax.Array) -> Codebook:
+def start_codebook(codebook: Codebook, key: jax.Array, projected: jax.Array) -> Codebook:
     """The codebook started by k-means on projected features, float32 [N, Q], real tokens only.
 
     The start is K of them at random, without repetition where there are enough: give several batches rather than fewer vectors

@@ -50,7 +50,7 @@ def init(
     )
 
 
-def fitted(tensors: RandomProjection, mean: np.ndarray, covariance: np.ndarray, components: int) -> RandomProjection:
+def fit_projection(tensors: RandomProjection, mean: np.ndarray, covariance: np.ndarray, components: int) -> RandomProjection:
     """Tensors that see a patch through its leading principal components, all of them equally strong.
 
     The pixels of a patch go up and down together: as published, a code mostly says how loud it is, and a few codes take nearly
@@ -84,10 +84,10 @@ def codes(tensors: RandomProjection, fbank: jax.Array, token_mask: jax.Array | N
     if token_mask is not None:
         pixels = jnp.where(token_mask[:, :, None], pixels, 0.0)
     pixels = pixels - tensors.centre[None, None]
-    embedded = _standardised(jnp.einsum("btp,pe->bte", pixels, tensors.patch_kernel, precision=PRECISION))
-    projected = _standardised(jnp.einsum("bte,geq->gbtq", embedded, tensors.projection, precision=PRECISION))
+    embedded = _standardise(jnp.einsum("btp,pe->bte", pixels, tensors.patch_kernel, precision=PRECISION))
+    projected = _standardise(jnp.einsum("bte,geq->gbtq", embedded, tensors.projection, precision=PRECISION))
     return jnp.moveaxis(jax.vmap(nearest)(projected, tensors.codebook), 0, -1)
 
 
-def _standardised(x: jax.Array) -> jax.Array:
+def _standardise(x: jax.Array) -> jax.Array:
     return standardise(x, jnp.float32, EPSILON)

@@ -13,11 +13,11 @@ from beats_jax.models.linear import Linear, torch_bias, torch_kernel
 from beats_jax.models.output import EncoderOutput
 from beats_jax.models.pretraining.quantizer import Codebook, quantize
 
-CONSTANTS = ("quantizer/.*",)  # paths of parameters that no optimizer changes: training sets them by `quantizer.updated`
+CONSTANTS = ("quantizer/.*",)  # paths of parameters that no optimizer changes: training sets them by `quantizer.update_codebook`
 
 
 class CodebookTable(nn.Module):
-    """The quantiser's state as parameters; empty until `quantizer.started` fills it from data, as published."""
+    """The quantiser's state as parameters; empty until `quantizer.start_codebook` fills it from data, as published."""
 
     config: TokenizerConfig
 
@@ -32,7 +32,7 @@ class Tokenizer(BEATs):
     """A BEATs encoder whose tokens get codes.
 
     Parameters beside the encoder's: quantize_layer_0, quantize_layer_2 (Linear, tanh between them), quantizer (`Codebook`).
-    A call changes nothing: the published code counts usage at inference too, here `quantizer.updated_usage` does on demand.
+    A call changes nothing: the published code counts usage at inference too, here `quantizer.update_usage` does on demand.
     """
 
     config: TokenizerConfig  # type: ignore[assignment]

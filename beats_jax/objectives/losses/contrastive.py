@@ -13,7 +13,7 @@ import jax.numpy as jnp
 SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
-def normalised(x: jax.Array) -> jax.Array:
+def normalise(x: jax.Array) -> jax.Array:
     """Rows of length 1, float32 [..., D]; a row of zeros stays one, with a finite gradient."""
     x = x.astype(jnp.float32)
     squares = jnp.sum(x * x, axis=-1, keepdims=True)
@@ -69,17 +69,17 @@ def published_contrastive(
     Returns:
       float32 [].
     """
-    whole = normalised(features if features.ndim == 2 else jnp.mean(features, axis=1))
+    whole = normalise(features if features.ndim == 2 else jnp.mean(features, axis=1))
     among_clips = similarities(whole, whole, temperature)
     loss = _own_number(among_clips)
     if negatives is not None:
-        against = similarities(whole, normalised(negatives), temperature)
+        against = similarities(whole, normalise(negatives), temperature)
         loss = _own_number(jnp.concatenate([among_clips, against], axis=1))
     if bank is not None and not as_published:
         with_bank = jnp.concatenate([among_clips, similarities(whole, bank, temperature)], axis=1)
         loss = (loss + _own_number(with_bank)) / 2
     if features.ndim == 3:
-        tokens = jnp.einsum("bd,btd->bt", whole, normalised(features), precision=jax.lax.Precision.HIGHEST)
+        tokens = jnp.einsum("bd,btd->bt", whole, normalise(features), precision=jax.lax.Precision.HIGHEST)
         loss = loss + 0.5 * _own_number(tokens / temperature)
     return loss
 
@@ -95,7 +95,7 @@ def published_supervised_contrastive(features: jax.Array, positives: jax.Array, 
     Returns:
       float32 []: sum over the anchors that have a positive, over B.
     """
-    unit = normalised(features)
+    unit = normalise(features)
     scores = similarities(unit, unit, temperature)
     positives = positives & ~jnp.eye(len(scores), dtype=bool)
     near = jax.nn.logsumexp(jnp.where(positives, scores, jnp.finfo(jnp.float32).min), axis=1)
@@ -106,11 +106,11 @@ def published_supervised_contrastive(features: jax.Array, positives: jax.Array, 
 def published_bank_update(bank: jax.Array, pointer: int, features: jax.Array) -> tuple[jax.Array, int]:
     """The predecessor's bank [K, D] and pointer after a batch [B, D]: a batch that reaches the end starts over at 0 first.
 
-    So between 1 and B of the last rows are never filled; `memory_bank.stored` wraps around instead.
+    So between 1 and B of the last rows are never filled; `memory_bank.push` wraps around instead.
     """
     if pointer + len(features) >= len(bank):
         pointer = 0
-    return bank.at[pointer : pointer + len(features)].set(normalised(features)), pointer + len(features)
+    return bank.at[pointer : pointer + len(features)].set(normalise(features)), pointer + len(features)
 
 
 def _own_number(scores: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from beats_jax.errors import UserError
-from beats_jax.objectives.losses.contrastive import normalised
+from beats_jax.objectives.losses.contrastive import normalise
 
 NOBODY = -1  # `rows` of an empty place
 
@@ -43,7 +43,7 @@ def require_room(size: int, batch_size: int) -> None:
         )
 
 
-def stored(bank: MemoryBank, features: jax.Array, rows: jax.Array, valid: jax.Array) -> MemoryBank:
+def push(bank: MemoryBank, features: jax.Array, rows: jax.Array, valid: jax.Array) -> MemoryBank:
     """The bank after the valid rows of a batch went in, in order, the oldest out; it wraps around wherever its end falls.
 
     Args:
@@ -55,7 +55,7 @@ def stored(bank: MemoryBank, features: jax.Array, rows: jax.Array, valid: jax.Ar
     place = (bank.pointer + jnp.cumsum(valid) - 1) % size
     place = jnp.where(valid, place, size)  # past the end: dropped
     return MemoryBank(
-        bank.features.at[place].set(jax.lax.stop_gradient(normalised(features)), mode="drop"),
+        bank.features.at[place].set(jax.lax.stop_gradient(normalise(features)), mode="drop"),
         bank.rows.at[place].set(rows, mode="drop"),
         (bank.pointer + jnp.sum(valid, dtype=jnp.int32)) % size,
     )

@@ -70,13 +70,13 @@ def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Param
     """
     t = step.astype(jnp.float32)
     d = jnp.minimum(decay, (1 + t) / (10 + t))
-    return followed(ema, params, d)
+    return ema_update(ema, params, d)
 
 
-def followed(tree: Params, params: Params, decay: float | jax.Array) -> Params:
+def ema_update(tree: Params, params: Params, decay: float | jax.Array) -> Params:
     """decay * tree + (1 - decay) * params, for all that `tree` has (a joint run's head, say, may be missing from it)."""
     if isinstance(tree, Mapping):
-        return {name: followed(branch, params[name], decay) for name, branch in tree.items()}
+        return {name: ema_update(branch, params[name], decay) for name, branch in tree.items()}
     return decay * tree + (1 - decay) * params
 
 
@@ -88,11 +88,11 @@ def with_parameters(state: S, loaded: Mapping[str, Any]) -> S:
     Raises:
       UserError: a loaded leaf that the model does not have, or that has another shape.
     """
-    params = filled(state.params, loaded)
-    return state.replace(params=params, ema=None if state.ema is None else filled(state.ema, loaded))
+    params = with_leaves(state.params, loaded)
+    return state.replace(params=params, ema=None if state.ema is None else with_leaves(state.ema, loaded))
 
 
-def filled(tree: Any, loaded: Mapping[str, Any]) -> Any:
+def with_leaves(tree: Any, loaded: Mapping[str, Any]) -> Any:
     """`tree` with the leaves of `loaded` (a part of it) in place of its own, where and as its own lie; errors as above."""
     found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(loaded)[0]}
     used: set[str] = set()
@@ -122,6 +122,6 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def extended(cls: type[S], state: State, **more: Any) -> S:
+def extend_state(cls: type[S], state: State, **more: Any) -> S:
     """`state` as one of a class with further attributes, `more`."""
     return cls(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)}, **more)

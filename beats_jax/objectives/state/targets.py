@@ -145,9 +145,11 @@ def patch_statistics(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]])
     return PatchStatistics(mean, np.asarray(products / count - np.outer(mean, mean)))
 
 
-def fitted(tensors: Any, statistics: PatchStatistics, components: int) -> dict[str, np.ndarray]:
-    """What changes in the random projection's tensors, see `random_projection.fitted`."""
-    found = random_projection.fitted(jax.device_get(random_projection.RandomProjection(*tensors)), *statistics, components)
+def fit_targets(tensors: Any, statistics: PatchStatistics, components: int) -> dict[str, np.ndarray]:
+    """What changes in the random projection's tensors, see `random_projection.fit_targets`."""
+    found = random_projection.fit_projection(
+        jax.device_get(random_projection.RandomProjection(*tensors)), *statistics, components
+    )
     return {"patch_kernel": np.asarray(found.patch_kernel), "centre": np.asarray(found.centre)}
 
 

@@ -146,11 +146,11 @@ def prove(folder: Path | None = None) -> list[Outcome]:
     outcomes = []
     for front_end in FRONT_END_CASES:
         numbers = _numbers(folder, front_end.name)
-        altered = _altered(folder, expected, (f"{front_end.name}.npz",))
+        altered = _find_altered(folder, expected, (f"{front_end.name}.npz",))
         outcomes += [_prove_front_end(front_end, numbers, device, altered) for device in devices()]
     for case in CASES:
         numbers = _numbers(folder, case.name)
-        altered = _altered(folder, expected, (case.weights, f"{case.name}.npz"))
+        altered = _find_altered(folder, expected, (case.weights, f"{case.name}.npz"))
         bundle = read_checkpoint(folder / case.weights)
         outcomes += [
             _prove_case(case, bundle, numbers, device, precision, altered)
@@ -171,7 +171,7 @@ def _prove_front_end(case: FrontEndCase, numbers: Mapping[str, np.ndarray], devi
         fbank, _ = filterbank(numbers["waveform"][None], None, case.config)
     difference = _largest_difference(np.asarray(fbank)[0], numbers["fbank"])
     departs = "" if difference <= FRONT_END_LIMIT else "the filterbank"
-    return Outcome(case.family, _said(device), "float32", difference, FRONT_END_LIMIT, "", 0.0, 0.0, departs, altered)
+    return Outcome(case.family, _device_name(device), "float32", difference, FRONT_END_LIMIT, "", 0.0, 0.0, departs, altered)
 
 
 def _prove_case(
@@ -185,7 +185,7 @@ def _prove_case(
     states, head, head_difference, departs = None, "", 0.0, ""
     for forms in forms_of(device):
         with jax.default_device(device), jax.default_matmul_precision(precision.products):
-            found = _computed(Model(bundle, precision.dtype, forms), numbers["fbank"], set(numbers))
+            found = _compute(Model(bundle, precision.dtype, forms), numbers["fbank"], set(numbers))
         for place, kind, ours, golden in _places(found, numbers):
             difference = float(np.mean(ours != golden)) if kind == "codes" else _largest_difference(ours, golden)
             if kind in ("layers", "features"):
@@ -196,11 +196,11 @@ def _prove_case(
                 departs = place
     limits = precision.allowed["features"], precision.allowed[head] if head else 0.0
     return Outcome(
-        case.family, _said(device), precision.name, states, limits[0], head, head_difference, limits[1], departs, altered
+        case.family, _device_name(device), precision.name, states, limits[0], head, head_difference, limits[1], departs, altered
     )
 
 
-def _computed(model: Model, fbank: np.ndarray, wanted: set[str]) -> dict[str, np.ndarray]:
+def _compute(model: Model, fbank: np.ndarray, wanted: set[str]) -> dict[str, np.ndarray]:
     """Our numbers of the kinds that are wanted, for one clip."""
     out = model.encode_fbank(fbank[None], layers="layers" in wanted)
     found = {name: np.asarray(getattr(out, name)) for name in wanted & {"features", "logits", "codes"}}
@@ -229,7 +229,7 @@ def _largest_difference(ours: np.ndarray, golden: np.ndarray) -> float:
     return float(np.abs(ours - golden).max()) if ours.shape == golden.shape else float("inf")
 
 
-def _said(device: Device) -> str:
+def _device_name(device: Device) -> str:
     return device.device_kind if device.platform != "cpu" else "cpu"
 
 
@@ -252,7 +252,7 @@ def _manifest(folder: Path) -> dict[str, str]:
         ) from error
 
 
-def _altered(folder: Path, expected: Mapping[str, str], parts: tuple[str, ...]) -> tuple[str, ...]:
+def _find_altered(folder: Path, expected: Mapping[str, str], parts: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the case's files (or folders) that the manifest does not know, or whose hash is another."""
     wrong = []
     for part in parts:

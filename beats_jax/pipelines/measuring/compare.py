@@ -22,7 +22,7 @@ from beats_jax.evaluation.report.comparison import (
 from beats_jax.files import read_text, write_text
 from beats_jax.pipelines.measuring.evaluate import new_folder
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE
-from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, recorded_experiment, write_json
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, read_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
 
@@ -43,7 +43,7 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
         raise UserError(f"{first} and {second} cannot be compared: {error}") from error
     settings = [_settings(run) for run in (first, second)]
     multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
-    how = Experiment().evaluation if not settings[0] else recorded_experiment(first).evaluation
+    how = Experiment().evaluation if not settings[0] else read_experiment(first).evaluation
     try:
         found = compare_predictions(
             _labels(first, one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
@@ -134,7 +134,7 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
 
 def _settings(run: Path) -> dict[str, Any]:
     """Settings of the run; of an output of `evaluate`, which has none, nothing."""
-    return to_mapping(recorded_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
+    return to_mapping(read_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
 
 
 def _markdown(

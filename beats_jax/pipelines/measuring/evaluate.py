@@ -32,9 +32,9 @@ from beats_jax.pipelines.measuring.seen_rows import seen_notes, with_hashes
 from beats_jax.pipelines.measuring.write import write_results
 from beats_jax.pipelines.training.preparation import LABELS_FILE, UNRECORDED, PreparedData
 from beats_jax.pipelines.training.recorded_rows import compare_rows, list_lost
-from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, recorded_experiment
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment
 from beats_jax.pipelines.training.workdir_lock import hold, others
-from beats_jax.weights.pretrained import remembered
+from beats_jax.weights.pretrained import read_memory
 
 
 def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
@@ -63,9 +63,9 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
         require_same_rows(report.manifest)
         for note in report.manifest.notes:
             print(f"warning: {note}", flush=True)
-        data = PreparedData(report, vocabulary, errors, seen=remembered(run))
+        data = PreparedData(report, vocabulary, errors, seen=read_memory(run))
         rows = report.manifest
-        predictions = _predicted(model, rows, vocabulary, experiment.data)
+        predictions = _predict(model, rows, vocabulary, experiment.data)
         for error in predictions.errors:
             errors.add(error.path, error.reason)
         probabilities = predictions.probabilities(experiment.data.multi_label)
@@ -88,7 +88,7 @@ def own_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationR
         return _rows_dealt_anew(run, experiment, errors)
     if experiment.data.source == "synthetic":
         load_manifest(experiment.data, workdir=run)  # writes the recordings where they are missing
-    wanted = _measured(recorded)
+    wanted = _measured_rows(recorded)
     report = validate(wanted, experiment.data, experiment.audio, error_log=errors, min_classes=0)
     there = [is_present(file) for file in wanted.files.tolist()]
     changes = compare_rows(wanted, wanted.take(np.array(there, bool)), report.manifest, experiment.data)
@@ -105,7 +105,7 @@ def _rows_dealt_anew(run: Path, experiment: Experiment, errors: ErrorLog) -> Val
         load_manifest(experiment.data, workdir=run), experiment.data, experiment.audio, error_log=errors, min_classes=1
     )
     report = report.with_splits(assign_splits(with_folds(report.manifest, experiment.data), experiment.data))
-    return _with_rows(report, _measured(report.manifest).with_notes(UNRECORDED))
+    return _with_rows(report, _measured_rows(report.manifest).with_notes(UNRECORDED))
 
 
 def _other_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationReport:
@@ -113,20 +113,20 @@ def _other_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> Validati
     found = load_manifest(experiment.data, workdir=run)
     report = validate(found, experiment.data, experiment.audio, error_log=errors, min_classes=1)
     rows = with_hashes(report.manifest) if experiment.data.check == "header" else report.manifest
-    return _with_rows(report, rows.with_notes(*seen_notes(run, remembered(run), rows, "rows")))
+    return _with_rows(report, rows.with_notes(*seen_notes(run, read_memory(run), rows, "rows")))
 
 
 def _with_rows(report: ValidationReport, rows: Manifest) -> ValidationReport:
     return replace(report, manifest=rows)
 
 
-def _measured(manifest: Manifest) -> Manifest:
+def _measured_rows(manifest: Manifest) -> Manifest:
     """The test rows, or the validation rows where there is no test."""
     test = manifest.split("test")
     return test if len(test) else manifest.split("val")
 
 
-def _predicted(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
+def _predict(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
     reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
     return predict_rows(model.program(Outputs(logits=True)), rows, evaluation_grid(data, model.audio), len(vocabulary), **reading)
 
@@ -149,12 +149,12 @@ def new_folder(output: Path) -> Iterator[None]:
       UserError: it exists and is not empty, it cannot be made, or another process holds it.
     """
     with ExitStack() as held:
-        call_on_main(lambda: held.enter_context(_held_folder(output)))
+        call_on_main(lambda: held.enter_context(_hold_folder(output)))
         yield
 
 
 @contextmanager
-def _held_folder(output: Path) -> Iterator[None]:
+def _hold_folder(output: Path) -> Iterator[None]:
     _require_empty(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def _experiment_of(run: Path) -> Experiment:
     if not (run / "model").is_dir():
         hint = "name one of its fold_ folders" if any(run.glob("fold_*")) else "finish it by giving its train command again"
         raise UserError(f"{run} has no trained model; {hint}")
-    experiment = recorded_experiment(run)
+    experiment = read_experiment(run)
     if not experiment.objective.NEEDS_LABELS:
         raise UserError(
             f"{run} learnt without labels and predicts none: fine-tune it (configs/finetune.py --config.model.checkpoint={run})"

@@ -20,7 +20,7 @@ from beats_jax.evaluation.metrics.class_groups import group_members, mapping_of
 from beats_jax.evaluation.metrics.esc50_groups import NATURE_GROUPS, SUPER_CATEGORIES
 from beats_jax.evaluation.metrics.operating_point import OperatingPoint, choose_operating_point
 from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
-from beats_jax.pipelines.measuring.prediction import encoded_labels
+from beats_jax.pipelines.measuring.prediction import encode_labels
 from beats_jax.pipelines.training.workdir import read_json, write_json
 
 OPERATING_POINT_FILE = "operating_point.json"
@@ -73,7 +73,7 @@ def measure(
     if not len(rows):
         raise UserError("no row that could be read is left to evaluate; data.val_split or data.test_split must leave some")
     multi_label, evaluation, seed = experiment.data.multi_label, experiment.evaluation, experiment.training.seed
-    labels = encoded_labels(rows, vocabulary, np.arange(len(rows)), multi_label)
+    labels = encode_labels(rows, vocabulary, np.arange(len(rows)), multi_label)
     recordings = group_codes(rows)
     result = evaluate_predictions(labels, probabilities, vocabulary.names, recordings, multi_label, evaluation, seed)
     analysis = analyse(
@@ -90,7 +90,7 @@ def operating_point(
     if not len(rows):
         return None
     multi_label = experiment.data.multi_label
-    labels = encoded_labels(rows, vocabulary, np.arange(len(rows)), multi_label)
+    labels = encode_labels(rows, vocabulary, np.arange(len(rows)), multi_label)
     config = experiment.evaluation
     return choose_operating_point(labels, probabilities, vocabulary.names, multi_label=multi_label, config=config)
 

@@ -55,7 +55,7 @@ def predict_rows(program: Program, manifest: Manifest, grid: Grid, num_classes: 
     )
 
 
-def encoded_labels(manifest: Manifest, vocabulary: LabelVocabulary, rows: np.ndarray, multi_label: bool) -> np.ndarray:
+def encode_labels(manifest: Manifest, vocabulary: LabelVocabulary, rows: np.ndarray, multi_label: bool) -> np.ndarray:
     """int32 [N] or float32 [N, C]: the labels of `rows`."""
     return np.stack([vocabulary.encode(manifest.labels[int(row)], multi_label) for row in rows])
 

@@ -11,18 +11,18 @@ from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.report import some
 from beats_jax.datasets.validation import content_hash
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE
-from beats_jax.weights.seen import Seen, codes, seen_of
+from beats_jax.weights.seen import Seen, codes, seen_from_codes
 
 TRAINED_KEY = "rows_seen_in_training"  # of metrics.json
 
 
-def seen_by_run(manifest: Manifest, before: Seen | None) -> Seen:
+def remember_run(manifest: Manifest, before: Seen | None) -> Seen:
     """What a model knows that was trained on the `train` rows, chosen by the `val` rows, and began with the memory `before`.
 
     A recording is remembered by its bytes and by the sound that it is a copy of. Rows of `data.check` "header" have no hashes.
     """
     found = row_codes(manifest)
-    return seen_of(found[:, manifest.splits == "train"], found[:, manifest.splits == "val"]) | before
+    return seen_from_codes(found[:, manifest.splits == "train"], found[:, manifest.splits == "val"]) | before
 
 
 def row_codes(manifest: Manifest) -> np.ndarray:

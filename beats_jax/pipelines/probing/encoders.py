@@ -43,7 +43,7 @@ def filterbank_encoder(audio: AudioConfig) -> Encoder:
     return Encoder(FilterbankProgram(audio), ("filterbank",), (FBANK,), ("mean", "std"))
 
 
-def untrained(model: Model, seed: int = 0) -> Model:
+def randomise(model: Model, seed: int = 0) -> Model:
     """The same architecture and front-end with the random weights that training would start from, without a head."""
     config = replace(model.config, predictor_class=0)
     frames = registry.fixed_frames(config) or registry.min_frames(config)

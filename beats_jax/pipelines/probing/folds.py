@@ -13,8 +13,8 @@ from beats_jax.datasets.splits import draw_folds, folds, group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.probes.nested import TEST
 from beats_jax.pipelines.measuring.seen_rows import known_to
-from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, recorded_experiment
-from beats_jax.weights.pretrained import remembered
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment
+from beats_jax.weights.pretrained import read_memory
 
 LEAST_FOLDS = 3
 
@@ -53,7 +53,7 @@ def base_data(model: str) -> DataConfig:
     run = Path(model).expanduser()
     if not (run / EXPERIMENT_FILE).is_file():
         return DataConfig()
-    experiment = recorded_experiment(run)
+    experiment = read_experiment(run)
     labelled = experiment.objective.NEEDS_LABELS
     return replace(experiment.data, multi_label=experiment.data.multi_label and labelled)
 
@@ -114,7 +114,7 @@ def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
 
     False for every row where the model is no run of ours. None where it is one that has no record of its rows.
     """
-    seen = remembered(model)
+    seen = read_memory(model)
     if seen is not None:
         return known_to(seen, manifest)
     return None if (Path(model).expanduser() / EXPERIMENT_FILE).is_file() else np.zeros(len(manifest), bool)

@@ -27,7 +27,7 @@ from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
-from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, untrained
+from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import (
     FoldPlan,
     base_data,
@@ -40,7 +40,7 @@ from beats_jax.pipelines.probing.folds import (
 from beats_jax.pipelines.probing.write import Probed, write_probe
 from beats_jax.pipelines.training.tokens import read_tokens, without_facts
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
-from beats_jax.weights.pretrained import remembered
+from beats_jax.weights.pretrained import read_memory
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
@@ -102,8 +102,8 @@ def _probe(
     manifest = _manifest(settings, data, output)
     manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
     print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
-    found = _embedded(encoders, manifest, data, errors, settings)
-    rows = _hashed(settings.model, found[MODEL].manifest)
+    found = _embed(encoders, manifest, data, errors, settings)
+    rows = _add_hashes(settings.model, found[MODEL].manifest)
     vocabulary = LabelVocabulary.from_manifest(rows)
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
@@ -159,7 +159,7 @@ def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
         if name not in BASELINES:
             raise UserError(f"baseline {name!r} is not known; {nearest(name, list(BASELINES))}")
         random = name == RANDOM
-        encoders[name] = model_encoder(untrained(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
+        encoders[name] = model_encoder(randomise(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
     return encoders
 
 
@@ -167,7 +167,7 @@ def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manife
     manifest = load_manifest(data, workdir=output)
     if not settings.unseen:
         return manifest
-    known = known_to_the_run(settings.model, _hashed(settings.model, manifest))
+    known = known_to_the_run(settings.model, _add_hashes(settings.model, manifest))
     if known is None:
         raise UserError(f"--unseen cannot know what {settings.model} was trained on: the run has no record of it")
     kept = manifest.take(~known)
@@ -177,12 +177,12 @@ def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manife
     return kept
 
 
-def _hashed(model: str, manifest: Manifest) -> Manifest:
+def _add_hashes(model: str, manifest: Manifest) -> Manifest:
     """The rows with the hashes by which a model knows them, where it remembers any."""
-    return manifest if remembered(model) is None else with_hashes(manifest)
+    return manifest if read_memory(model) is None else with_hashes(manifest)
 
 
-def _embedded(
+def _embed(
     encoders: Mapping[str, Encoder], manifest: Manifest, data: DataConfig, errors: ErrorLog, settings: ProbeSettings
 ) -> dict[str, Embeddings]:
     """Embeddings of the same rows by every encoder, of the wanted layers."""

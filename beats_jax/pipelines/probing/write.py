@@ -21,7 +21,7 @@ from beats_jax.pipelines.measuring.seen_rows import seen_figures
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
 from beats_jax.pipelines.probing.folds import FoldPlan
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_json
-from beats_jax.weights.pretrained import remembered
+from beats_jax.weights.pretrained import read_memory
 
 PROBE_FILE = "probe.json"
 
@@ -49,7 +49,7 @@ def write_probe(
 ) -> dict[str, Any]:
     """Writes all files, metrics.json last, prints the figures and returns the metrics."""
     found = [one.findings for one in probed]
-    metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(remembered(settings.model), rows)}
+    metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(read_memory(settings.model), rows)}
     _write_predictions(output, probed[0].logits, rows, vocabulary, data.multi_label)
     write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_plain(one) for one in found]})
     facts = {

@@ -16,7 +16,7 @@ from beats_jax.pipelines.measuring.measure import Measured, measure
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training.preparation import PreparedData, record_rows
 from beats_jax.pipelines.training.supervised import WAYS, train_and_measure
-from beats_jax.pipelines.training.workdir import METRICS_FILE, held_workdir, is_finished, open_workdir, read_json
+from beats_jax.pipelines.training.workdir import METRICS_FILE, hold_workdir, is_finished, open_workdir, read_json
 
 AVERAGED = ("accuracy", "balanced_accuracy", "f1_macro", "mAP", "auroc")
 
@@ -32,7 +32,7 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
     for name in names:
         part = replace(experiment, data=replace(experiment.data, fold=name))
         place = workdir / f"fold_{name}"
-        with held_workdir(place):
+        with hold_workdir(place):
             open_workdir(place, part)
             if is_finished(place):
                 print(f"fold {name}: finished before", flush=True)
@@ -42,7 +42,7 @@ def cross_validate(experiment: Experiment, workdir: Path, data: PreparedData, *,
                 record_rows(place, rows)
                 train_and_measure(part, place, data.with_splits(rows), command=command)
     parts = [workdir / f"fold_{name}" for name in names]
-    rows, probabilities = _pooled(data.manifest, parts)
+    rows, probabilities = _pool_folds(data.manifest, parts)
     measured = measure(experiment, rows, data.vocabulary, probabilities, f"{experiment.name}: {len(names)} folds")
     figures = [read_json(part / METRICS_FILE, {str: (float, None)}) for part in parts]
     fold_metrics = tuple({"fold": name, **found} for name, found in zip(names, figures, strict=True))
@@ -67,7 +67,7 @@ def fold_lines(fold_metrics: tuple[dict[str, Any], ...]) -> list[str]:
     ]
 
 
-def _pooled(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray]:
+def _pool_folds(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.ndarray]:
     """The rows that the folds predicted and their probabilities, read back from the folds' predictions.csv."""
     place = {key: row for row, key in enumerate(zip(manifest.files.tolist(), *_bounds(*manifest.bounds()), strict=True))}
     whole = np.flatnonzero(np.isnan(manifest.ends)).tolist()

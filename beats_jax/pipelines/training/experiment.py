@@ -15,7 +15,7 @@ from beats_jax.pipelines.training.preparation import prepare_data
 from beats_jax.pipelines.training.pretraining import pretrain
 from beats_jax.pipelines.training.random_start import require_start
 from beats_jax.pipelines.training.supervised import train_and_measure
-from beats_jax.pipelines.training.workdir import held_workdir, is_finished, open_workdir, require_same_run
+from beats_jax.pipelines.training.workdir import hold_workdir, is_finished, open_workdir, require_same_run
 from beats_jax.training.preemption import Preempted
 from beats_jax.weights.pretrained import require_checkpoint
 
@@ -37,7 +37,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     require_start(experiment)
     require_same_run(workdir, experiment)
     if not is_finished(workdir):
-        with held_workdir(workdir):
+        with hold_workdir(workdir):
             open_workdir(workdir, experiment)
             if not is_finished(workdir):  # another process may have finished it in between
                 return _train(experiment, workdir, strict=strict, command=command)

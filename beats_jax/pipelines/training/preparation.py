@@ -20,10 +20,10 @@ from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
 from beats_jax.pipelines.job import open_errors
-from beats_jax.pipelines.measuring.seen_rows import seen_by_run, seen_notes
+from beats_jax.pipelines.measuring.seen_rows import remember_run, seen_notes
 from beats_jax.pipelines.training.recorded_rows import compare_rows, list_lost, require_enough
 from beats_jax.pipelines.training.workdir import has_started
-from beats_jax.weights.pretrained import remembered
+from beats_jax.weights.pretrained import read_memory
 from beats_jax.weights.seen import Seen
 
 DATA_REPORT_FILE = "data_report.json"
@@ -69,7 +69,7 @@ class PreparedData:
         """
         dropped = self.has_changed(manifest) & (manifest.splits != "train") & labelled
         report = self.report.with_splits(manifest.take(~dropped))
-        return replace(self, report=report, seen=seen_by_run(manifest, self.before))
+        return replace(self, report=report, seen=remember_run(manifest, self.before))
 
 
 def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> PreparedData:
@@ -98,12 +98,12 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
         list_lost(changes, errors)
         manifest, notes, changed = recorded, [*report.manifest.notes, *changes.notes], frozenset(changes.changed)
         report = replace(report, rows_given=len(recorded), labels=recorded.labels.counts())
-    before = remembered(experiment.model.checkpoint) if experiment.model.checkpoint else None
+    before = read_memory(experiment.model.checkpoint) if experiment.model.checkpoint else None
     measured = _to_measure(manifest, every=data.fold == "all")
     manifest = manifest.with_notes(*notes, *seen_notes(experiment.model.checkpoint, before, *measured))
     prepared = PreparedData(report, LabelVocabulary.from_manifest(manifest), errors, changed, before)
     if data.fold == "all":
-        return replace(prepared, report=replace(report, manifest=manifest), seen=seen_by_run(manifest.take([]), before))
+        return replace(prepared, report=replace(report, manifest=manifest), seen=remember_run(manifest.take([]), before))
     return prepared.with_splits(manifest, labelled=labelled)
 
 

@@ -27,13 +27,13 @@ from beats_jax.inference.program import ObjectiveProgram
 from beats_jax.parallel.exchange import call_on_main, fetch, gather_values, main_first
 from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.job import merge_errors
-from beats_jax.pipelines.measuring.prediction import encoded_labels
+from beats_jax.pipelines.measuring.prediction import encode_labels
 from beats_jax.pipelines.measuring.write import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, PreparedData
 from beats_jax.pipelines.training.run import Run, reported_step
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training.supervised import VALIDATION_METRICS
-from beats_jax.pipelines.training.watch import start_row, watch_of, watched_points
+from beats_jax.pipelines.training.watch import read_points, start_row, watch_of
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
 from beats_jax.training.writers import read_rows
@@ -145,7 +145,7 @@ class _Run(Run):
         experiment, vocabulary = self.experiment, self.vocabulary
         predictions = self.predict_rows(self._predict, weights, labelled, len(vocabulary))
         multi_label, threshold = experiment.data.multi_label, experiment.evaluation.threshold
-        labels = encoded_labels(labelled, vocabulary, predictions.rows, multi_label)
+        labels = encode_labels(labelled, vocabulary, predictions.rows, multi_label)
         found = compute_metrics(labels, predictions.probabilities(multi_label), multi_label=multi_label, threshold=threshold)
         return {name: found[name] for name in VALIDATION_METRICS if math.isfinite(found[name])}
 
@@ -181,7 +181,7 @@ def _write_results(
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
-        points=watched_points(workdir),
+        points=read_points(workdir),
         versions=versions(),
         command=command,
     )

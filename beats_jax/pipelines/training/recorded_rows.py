@@ -65,7 +65,7 @@ def compare_rows(recorded: Manifest, found: Manifest, usable: Manifest, data: Da
     changed = tuple(file for file, fact in before.items() if file in now and _differ(fact, now[file]))
     lost = {*gone, *unreadable, *changed}
     new = tuple(file for file in now if file not in before)
-    described = [file for file in _described_otherwise(recorded, usable, data) if file not in lost and file in before]
+    described = [file for file in _describe_differences(recorded, usable, data) if file not in lost and file in before]
     return Changes(len(before), gone, unreadable, changed, tuple(described), new)
 
 
@@ -97,14 +97,14 @@ def _differ(before: tuple[str, float], now: tuple[str, float]) -> bool:
     return before[0] != now[0] if before[0] and now[0] else before[1] != now[1]
 
 
-def _described_otherwise(recorded: Manifest, usable: Manifest, data: DataConfig) -> list[str]:
+def _describe_differences(recorded: Manifest, usable: Manifest, data: DataConfig) -> list[str]:
     """Files of rows that are in one of the two only."""
-    keys = [_row_keys(manifest, _given(manifest, usable, data)) for manifest in (recorded, usable)]
+    keys = [_row_keys(manifest, _given_placement(manifest, usable, data)) for manifest in (recorded, usable)]
     rows = [recorded.files[~np.isin(keys[0], keys[1])], usable.files[~np.isin(keys[1], keys[0])]]
     return list(dict.fromkeys(np.concatenate(rows).tolist()))
 
 
-def _given(manifest: Manifest, usable: Manifest, data: DataConfig) -> np.ndarray:
+def _given_placement(manifest: Manifest, usable: Manifest, data: DataConfig) -> np.ndarray:
     """What the data itself says of where a row belongs: its fold or its split, or nothing."""
     if data.fold:
         return manifest.metadata["fold"] if not data.num_folds and "fold" in usable.metadata else np.zeros(len(manifest))

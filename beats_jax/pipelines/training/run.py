@@ -15,7 +15,7 @@ import numpy as np
 from beats_jax.config import Experiment, to_mapping
 from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, joined_batches, rows_by_role
+from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, join_batches, rows_by_role
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid, evaluation_grid
 from beats_jax.inference.job import batch_samples
@@ -141,7 +141,7 @@ class Run:
             "host_index": jax.process_index(),
             "host_count": jax.process_count(),
         }
-        stream = joined_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
+        stream = join_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
         changed = self.data.has_changed(self.train_rows)
         return without_rows(stream, changed) if changed.any() else stream
 

@@ -41,14 +41,14 @@ def start_report(experiment: Experiment, state: Any, frozen: Sequence[str], rows
 
 def parameter_line(params: Any, frozen: Sequence[str]) -> str:
     """`90.3 million: 0.00769 million learn, 90.3 million frozen`."""
-    learnt, still = (sum(math.prod(leaf.shape) for leaf in leaves) for leaves in _divided(params, frozen))
+    learnt, still = (sum(math.prod(leaf.shape) for leaf in leaves) for leaves in _split_params(params, frozen))
     return f"{_millions(learnt + still)}: {_millions(learnt)} learn, {_millions(still)} are frozen"
 
 
 def memory_line(state: Any, frozen: Sequence[str]) -> str:
     """Bytes that the state needs, and gradients beside it; how much the step works in is known when it is compiled."""
     weights, optimizer, whole = (_bytes(jax.tree.leaves(part)) for part in (state.params, state.opt_state, state))
-    gradients, others = _bytes(_divided(state.params, frozen)[0]), whole - weights - optimizer
+    gradients, others = _bytes(_split_params(state.params, frozen)[0]), whole - weights - optimizer
     parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, "averages, teachers and banks": others}
     named = ", ".join(f"{name} {megabytes(size)}" for name, size in parts.items() if size >= 5e5)
     return f"{megabytes(whole + gradients)} on all devices together ({named or 'all small'}), without activations"
@@ -87,7 +87,7 @@ def _seconds(rows: Manifest) -> np.ndarray:
     return ends - starts
 
 
-def _divided(params: Any, frozen: Sequence[str]) -> tuple[list[Any], list[Any]]:
+def _split_params(params: Any, frozen: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """Leaves that learn, and those that do not."""
     found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
     still = [any(re.fullmatch(pattern, name) for pattern in frozen) for name, _ in found]

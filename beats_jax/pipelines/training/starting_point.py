@@ -55,10 +55,10 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
             "set config.model.family to the first, or name another config.model.checkpoint"
         )
     changed = front_end_changes(loaded.audio, audio)
-    architecture, tensors, resized = loaded.model, loaded.params, _not_taken(loaded.model, model)
+    architecture, tensors, resized = loaded.model, loaded.params, _describe_ignored(loaded.model, model)
     if registry.resizes(architecture):
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
-        architecture, tensors, resized = _resized(loaded, model, audio)
+        architecture, tensors, resized = _resize(loaded, model, audio)
     require_same_front_end(changed, model.checkpoint)
     training = {name: getattr(model, name) for name in ("head", *model.TRAINING_FIELDS)}
     config = replace(architecture, **training, predictor_class=len(labels))
@@ -70,7 +70,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     return StartingPoint(config, params, f"starting from {model.checkpoint}{notes} {head}{resized}", loaded.licence)
 
 
-def _not_taken(loaded: ModelConfig, wanted: ModelConfig) -> str:
+def _describe_ignored(loaded: ModelConfig, wanted: ModelConfig) -> str:
     """Sizes that the experiment sets and the checkpoint decides, as the end of a sentence; empty where they agree."""
     ours = ("checkpoint", "predictor_class", "head", *wanted.TRAINING_FIELDS)
     names = [field.name for field in fields(wanted) if field.name not in ours and getattr(wanted, field.name) != field.default]
@@ -89,7 +89,7 @@ def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:
         )
 
 
-def _resized(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[ModelConfig, dict[str, Any], str]:
+def _resize(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[ModelConfig, dict[str, Any], str]:
     """The loaded model for the experiment's front-end, and what to say of it."""
     trained, wanted = loaded.audio.filterbank, audio.filterbank
     if not wanted.target_frames:
@@ -97,7 +97,7 @@ def _resized(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[Mo
             f"a model of the family {model.family!r} reads one number of frames: set config.audio.filterbank.target_frames "
             f"(the checkpoint's: {trained.target_frames})"
         )
-    config, params = registry.resized(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
+    config, params = registry.resize_params(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
     changes = {name: pair for name, pair in front_end_changes(loaded.audio, audio).items() if name in RESIZABLE}
     lengths = ("max_length", "num_mel_bins")  # the front-end's, told already
     names = [field.name for field in fields(config) if field.name not in lengths]

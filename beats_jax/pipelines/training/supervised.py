@@ -16,7 +16,7 @@ from beats_jax.evaluation.metrics.operating_point import OperatingPoint
 from beats_jax.objectives.state.state import with_parameters
 from beats_jax.parallel.exchange import call_on_main, fetch, main_first
 from beats_jax.pipelines.measuring.measure import Measured, groupings, measure, operating_point, write_operating_point
-from beats_jax.pipelines.measuring.prediction import RowPredictions, cross_entropy, encoded_labels
+from beats_jax.pipelines.measuring.prediction import RowPredictions, cross_entropy, encode_labels
 from beats_jax.pipelines.measuring.write import read_history, write_results
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, LABELS_FILE, PreparedData, require_splits
 from beats_jax.pipelines.training.run import Run, reported_step
@@ -43,7 +43,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     chosen, data_config = weights[experiment.training.select], experiment.data
     trained = Bundle(
-        fetch(run.objective.exported(chosen)),
+        fetch(run.objective.export_params(chosen)),
         start.model,
         experiment.audio,
         data.vocabulary.names,
@@ -94,21 +94,21 @@ class _Run(Run):
         select, test, val = self.experiment.training.select, self.data.manifest.split("test"), self.data.manifest.split("val")
         name = self.experiment.name
         if not len(test):
-            return self._measured(weights[select], val, f"{name}: validation recordings", None)
+            return self._measure(weights[select], val, f"{name}: validation recordings", None)
         title = f"{name}: test recordings"
         if not len(val):
-            return self._measured(weights[select], test, title, None)
+            return self._measure(weights[select], test, title, None)
         heard = self.predict(weights[select], val)
         probabilities = heard.probabilities(self.experiment.data.multi_label)
         point = operating_point(self.experiment, val.take(heard.rows), self.data.vocabulary, probabilities)
         call_on_main(lambda: write_operating_point(self.workdir, point))
-        measured = self._measured(weights[select], test, title, point)
+        measured = self._measure(weights[select], test, title, point)
         other = "best" if select == "last" else "last"
         same = fitted.best_step == fitted.steps
-        both = {select: measured, other: measured if same else self._measured(weights[other], test, title, None)}
+        both = {select: measured, other: measured if same else self._measure(weights[other], test, title, None)}
         return replace(measured, metrics={**measured.metrics, **_both_figures(both, fitted)})
 
-    def _measured(self, weights: Any, rows: Manifest, title: str, point: OperatingPoint | None) -> Measured:
+    def _measure(self, weights: Any, rows: Manifest, title: str, point: OperatingPoint | None) -> Measured:
         """The predictions of `rows` with what they are worth."""
         found = self.predict(weights, rows)
         self.note_errors(found.errors)
@@ -122,7 +122,7 @@ class _Run(Run):
         def evaluate(weights: Any, step: int) -> dict[str, float]:
             predictions = self.predict(weights, rows)
             self.note_errors(predictions.errors)
-            labels = encoded_labels(rows, self.data.vocabulary, predictions.rows, multi_label)
+            labels = encode_labels(rows, self.data.vocabulary, predictions.rows, multi_label)
             probabilities = predictions.probabilities(multi_label)
             metrics = compute_metrics(labels, probabilities, multi_label=multi_label, threshold=experiment.evaluation.threshold)
             shown = {name: metrics[name] for name in VALIDATION_METRICS}

@@ -66,7 +66,7 @@ class EncoderWatch:
 
     def begin(self, weights: Any) -> None:
         """Looks at the encoder before the first step."""
-        embeddings = self._embedded(weights)
+        embeddings = self._embed(weights)
         call_on_main(lambda: self._keep_start(embeddings))
         figures = {name: value for name, value in self._figures(embeddings, 0).items() if name != "drift"}
         call_on_main(lambda: write_json(self.folder / START_FIGURES, figures))
@@ -78,7 +78,7 @@ class EncoderWatch:
 
     def __call__(self, weights: Any, step: int) -> dict[str, float]:
         """`feature_rank`, `feature_spread`, `drift` (see `embedding_health`) and `probe_accuracy` or `probe_mAP`."""
-        return self._figures(self._embedded(weights), step)
+        return self._figures(self._embed(weights), step)
 
     @property
     def _rows(self) -> Manifest:
@@ -102,7 +102,7 @@ class EncoderWatch:
             "feature_spread": spread(embeddings),
             "drift": drift(start, embeddings),
         }
-        return figures if self.probe is None else {**figures, self.probe.figure: self.probe.measured(embeddings)}
+        return figures if self.probe is None else {**figures, self.probe.figure: self.probe.measure(embeddings)}
 
     def _keep_points(self, points: Points, step: int) -> None:
         with whole_file(self.folder / f"{step:08d}.npz") as file:
@@ -115,7 +115,7 @@ class EncoderWatch:
             return np.array([" ".join(rows.labels[row]) for row in range(len(rows))], dtype=np.str_)
         return np.array([Path(str(file)).parent.name for file in rows.files.tolist()], dtype=np.str_)
 
-    def _embedded(self, weights: Any) -> np.ndarray:
+    def _embed(self, weights: Any) -> np.ndarray:
         """float32 [N, D]; a row that cannot be read is zeros, and noted."""
         program = ModelProgram(self._architecture, weights["model"], Outputs(("mean",)))
         data, audio = self._data, self._experiment.audio
@@ -152,7 +152,7 @@ def start_row(workdir: Path) -> list[dict[str, Any]]:
     return [{"step": 0, **{f"val/{name}": value for name, value in found.items()}}] if found else []
 
 
-def watched_points(workdir: Path) -> list[tuple[int, Points, np.ndarray]]:
+def read_points(workdir: Path) -> list[tuple[int, Points, np.ndarray]]:
     """(step, places, groups) of at most `SHOWN` evaluations, the first and the last among them."""
     files = sorted((workdir / FOLDER).glob("*.npz"))
     chosen = sorted({round(i * (len(files) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if files else []
@@ -180,7 +180,7 @@ class _Probe:
         self._targets = targets_of(self.rows, self._names, self.multi_label)
         self.figure = "probe_mAP" if self.multi_label else "probe_accuracy"
 
-    def measured(self, embeddings: np.ndarray) -> float:
+    def measure(self, embeddings: np.ndarray) -> float:
         """Of a logistic probe whose strength the other folds choose, over all rows that are tested."""
         settings = usable_settings(KIND, len(embeddings))
         probe = EmbeddingProbe(KIND, settings, embeddings[None], self._targets, self.multi_label)

@@ -32,7 +32,7 @@ MAY_CHANGE = (
 
 
 @contextmanager
-def held_workdir(workdir: Path) -> Iterator[None]:
+def hold_workdir(workdir: Path) -> Iterator[None]:
     """Makes the folder of a run and holds it while the block runs; of a job of many processes the first one does.
 
     Raises:
@@ -45,7 +45,7 @@ def held_workdir(workdir: Path) -> Iterator[None]:
 
 
 def open_workdir(workdir: Path, experiment: Experiment) -> None:
-    """Records the experiment in its folder, which is new or holds this same experiment; call it within `held_workdir`.
+    """Records the experiment in its folder, which is new or holds this same experiment; call it within `hold_workdir`.
 
     Raises:
       UserError: see `require_same_run`.
@@ -81,7 +81,7 @@ def _require_same_run(workdir: Path, experiment: Experiment) -> None:
     if workdir.is_file():
         raise UserError(f"{workdir} is a file; --workdir takes a folder")
     if record.exists() and has_started(workdir):
-        differences = list(differing_settings(to_mapping(recorded_experiment(workdir)), to_mapping(experiment)))
+        differences = list(differing_settings(to_mapping(read_experiment(workdir)), to_mapping(experiment)))
         if differences:
             raise UserError(
                 f"{workdir} holds the run of another experiment: {'; '.join(differences)}. "
@@ -91,7 +91,7 @@ def _require_same_run(workdir: Path, experiment: Experiment) -> None:
         raise UserError(f"{workdir} is not empty and holds no run ({EXPERIMENT_FILE} is missing); choose another --workdir")
 
 
-def recorded_experiment(workdir: Path) -> Experiment:
+def read_experiment(workdir: Path) -> Experiment:
     """The experiment of a run; settings that its version did not know yet have their defaults.
 
     Raises:

@@ -78,7 +78,7 @@ def read_hugging_face(raw: RawCheckpoint) -> Bundle:
     require_settings(facts, HUGGING_FACE_SETTINGS, CONFIG)
     headed = raw.has("audio_spectrogram_transformer.embeddings.cls_token")
     layout = ast.HUGGING_FACE if headed else ast.HUGGING_FACE_BARE
-    settings = {**_stated(facts), **ast.sizes(raw.state_dict, layout)}
+    settings = {**_parse_facts(facts), **ast.sizes(raw.state_dict, layout)}
     settings.setdefault("layer_norm_eps", 1e-12)
     settings["head_layer_norm_eps"] = _own(facts).get("head_layer_norm_eps", settings["layer_norm_eps"])
     config = from_mapping(ASTConfig, settings, CONFIG)
@@ -99,7 +99,7 @@ def read_original(raw: RawCheckpoint) -> Bundle:
     patches = shape_of(tensors, ast.ORIGINAL.positions, 3)[1] - 2
     grid = PUBLISHED_GRIDS.get(patches)
     if facts:
-        settings = {**ORIGINAL_EPSILONS, **_stated(facts), **known} | _own(facts).get("epsilons", ORIGINAL_EPSILONS)
+        settings = {**ORIGINAL_EPSILONS, **_parse_facts(facts), **known} | _own(facts).get("epsilons", ORIGINAL_EPSILONS)
     elif grid:
         settings |= {"frequency_stride": grid.stride, "time_stride": grid.stride, "max_length": grid.front_end.target_frames}
     if extractor is None and (facts or not grid):
@@ -188,7 +188,7 @@ def _multi_label(facts: Mapping[str, Any], config: ASTConfig) -> bool:
     return _own(facts).get("multi_label", by_problem)
 
 
-def _stated(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: facts[name] for name in STATED if facts.get(name) is not None}
 
 

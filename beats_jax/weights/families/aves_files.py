@@ -49,7 +49,7 @@ def read_aves(raw: RawCheckpoint) -> Bundle:
     prefix = BACKBONE if raw.has(f"{BACKBONE}patch_embedding.weight") else ""
     head = without_prefix(raw.state_dict, HEAD)
     require_known([key for key in map(str, raw.state_dict) if not key.startswith((prefix, HEAD))])
-    tensors = beats.released_names(without_prefix(raw.state_dict, prefix))
+    tensors = beats.release_names(without_prefix(raw.state_dict, prefix))
     dropped = [key for key in DEAD_KEYS if tensors.pop(key, None) is not None]
     tensors = {key: value for key, value in tensors.items() if not key.startswith(HEAD)}
     buffers = {key: tensors.pop(key) for key in (WINDOW, MEL) if key in tensors}
@@ -59,7 +59,7 @@ def read_aves(raw: RawCheckpoint) -> Bundle:
     stated = {**RULE, **raw.stated, **init, "predictor_dropout": 0.0}
     config = config_of(tensors, stated, classes, REMEDY)
     tensors |= {f"predictor.{key}": value for key, value in head.items()}
-    params = to_params(beats.published_keys(tensors, config), beats.key_table(config), config)
+    params = to_params(beats.publish_keys(tensors, config), beats.key_table(config), config)
     audio = _audio(group(spec.get("audio_config"), "config.yaml: model_spec.audio_config"), stated)
     _check_buffers(buffers, audio.filterbank)
     notes = [] if init else ["no cfg: that of BEATs fine-tuned on AudioSet-2M by AVEX's rule"]

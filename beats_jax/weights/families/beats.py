@@ -113,18 +113,18 @@ def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[B
         named).
     """
     config, _ = config_from_cfg(cfg, state_dict)
-    return config, to_params(published_keys(state_dict, config), key_table(config), config)
+    return config, to_params(publish_keys(state_dict, config), key_table(config), config)
 
 
-def published_keys(state_dict: Mapping[str, Any], config: BEATsConfig) -> dict[str, Any]:
-    """The state dict under the keys of the released files: see `released_names`; without gates that nothing uses."""
-    named = released_names(state_dict)
+def publish_keys(state_dict: Mapping[str, Any], config: BEATsConfig) -> dict[str, Any]:
+    """The state dict under the keys of the released files: see `release_names`; without gates that nothing uses."""
+    named = release_names(state_dict)
     if config.relative_position_embedding:
         return named
     return {key: value for key, value in named.items() if ".self_attn.grep_" not in key}
 
 
-def released_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+def release_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """The state dict with weight normalisation by its old names, without the frozen kernels of OpenBEATs.
 
     Raises:

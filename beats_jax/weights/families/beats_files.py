@@ -14,7 +14,7 @@ from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle, is_text
 from beats_jax.weights.families import beats, tokenizer
 from beats_jax.weights.key_map import to_state_dict
-from beats_jax.weights.pickle_machine import shown
+from beats_jax.weights.pickle_machine import shorten
 from beats_jax.weights.raw import RawCheckpoint
 from beats_jax.weights.upstream import Upstream
 
@@ -69,13 +69,13 @@ def read_tokenizer(raw: RawCheckpoint) -> Bundle:
 
 def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:
     ignored = [name for name in unused if name not in _FRONT_END and name != SOFTMAX]
-    return raw.path.name + (f" (cfg entries not used: {', '.join(map(shown, ignored[:MOST_NAMED]))})" if ignored else "")
+    return raw.path.name + (f" (cfg entries not used: {', '.join(map(shorten, ignored[:MOST_NAMED]))})" if ignored else "")
 
 
 def write_tokenizer(bundle: Bundle) -> Upstream:
     """The released layout of a tokenizer: {'cfg', 'model'}; all else as `write_official`."""
     config = cast(TokenizerConfig, bundle.model)
-    return _written(bundle, to_state_dict(bundle.params, tokenizer.key_table(config), config), tokenizer.to_cfg(config))
+    return _write(bundle, to_state_dict(bundle.params, tokenizer.key_table(config), config), tokenizer.to_cfg(config))
 
 
 def write_official(bundle: Bundle) -> Upstream:
@@ -85,10 +85,10 @@ def write_official(bundle: Bundle) -> Upstream:
     them.
     """
     config = cast(BEATsConfig, bundle.model)
-    return _written(bundle, beats.to_torch(bundle.params, config), beats.to_cfg(config))
+    return _write(bundle, beats.to_torch(bundle.params, config), beats.to_cfg(config))
 
 
-def _written(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any]) -> Upstream:
+def _write(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any]) -> Upstream:
     ours, plain = bundle.audio.filterbank, FilterbankConfig()
     require_published_front_end(replace(ours, mean=plain.mean, std=plain.std))
     if bundle.labels and not bundle.multi_label:

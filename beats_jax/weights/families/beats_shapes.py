@@ -46,7 +46,7 @@ def config_of(state_dict: Mapping[str, Any], stated: Mapping[str, Any], classes:
     """The configuration of an encoder: sizes from its tensors, the rest as stated.
 
     Args:
-      state_dict: tensors under the released names (`beats.published_keys`).
+      state_dict: tensors under the released names (`beats.publish_keys`).
       stated: what files or the registry say, by the names of a published `cfg`; other names are left alone.
       classes: classes of the head.
       remedy: how to state what is missing, for the error.

@@ -99,7 +99,7 @@ def read_hugging_face(raw: RawCheckpoint) -> Bundle:
     if not isinstance(facts, Mapping):
         raise UserError("config.json is not beside the tensors; get it from the same repository")
     eat.require_settings(facts, HUGGING_FACE_SETTINGS, "config.json")
-    settings = {"fc_norm_eps": HUGGING_FACE_EPSILON, **_stated(facts, "num_heads", "norm_eps"), **_own_model(facts)}
+    settings = {"fc_norm_eps": HUGGING_FACE_EPSILON, **_parse_settings(facts, "num_heads", "norm_eps"), **_own_model(facts)}
     variant = facts.get("model_variant")
     if variant not in (None, "pretrain", "finetune"):
         raise UserError(f"config.json: model_variant is {variant!r}; known: pretrain, finetune")
@@ -158,10 +158,10 @@ def _encoder_settings(model: Mapping[str, Any]) -> dict[str, Any]:
     image = _group(_group(model, "modalities"), "image")
     eat.require_settings(model, ENCODER_SETTINGS, "cfg.model")
     eat.require_settings(image, IMAGE_SETTINGS, "cfg.model.modalities.image")
-    return _stated(model, "num_heads", "norm_eps")
+    return _parse_settings(model, "num_heads", "norm_eps")
 
 
-def _stated(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _parse_settings(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: settings[name] for name in names if settings.get(name) is not None}
 
 

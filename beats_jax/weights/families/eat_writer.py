@@ -24,7 +24,7 @@ def write_eat(bundle: Bundle) -> Upstream:
     layout = eat.FINE_TUNED if headed else eat.PRETRAINING
     content: dict[str, Any] = {
         "args": None,
-        "cfg": {"model": _fine_tuned(bundle) if headed else _encoder(config)},
+        "cfg": {"model": _write_fine_tuned(bundle) if headed else _encoder(config)},
         "model": to_state_dict(bundle.params, eat.key_table(config, layout), config),
         OURS: our_entry(bundle),
     }
@@ -41,7 +41,7 @@ def _encoder(config: EATConfig) -> dict[str, Any]:
     return {**ENCODER_SETTINGS, **sizes, "norm_eps": config.norm_eps, "skip_ema": True, "modalities": {"image": image}}
 
 
-def _fine_tuned(bundle: Bundle) -> dict[str, Any]:
+def _write_fine_tuned(bundle: Bundle) -> dict[str, Any]:
     config = cast(EATConfig, bundle.model)
     return {
         "_name": "mae_image_classification",

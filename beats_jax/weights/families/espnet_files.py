@@ -58,13 +58,13 @@ def read_espnet(raw: RawCheckpoint) -> Bundle:
     head = without_prefix(raw.state_dict, HEAD)
     others = [key for key in map(str, raw.state_dict) if not key.startswith((ENCODER, HEAD)) and key not in predictor]
     require_known(others)
-    tensors = beats.released_names(without_prefix(raw.state_dict, ENCODER))
+    tensors = beats.release_names(without_prefix(raw.state_dict, ENCODER))
     require_known([f"{ENCODER}{key}" for key in tensors if key.startswith("predictor.")])
     labels, multi_label = _classes(run, head)
-    stated = _stated(raw, run, conf)
+    stated = _parse_encoder(raw, run, conf)
     config = config_of(tensors, stated, len(labels), REMEDY)
     tensors |= {f"predictor.{key}": value for key, value in head.items()}
-    params = to_params(beats.published_keys(tensors, config), beats.key_table(config), config)
+    params = to_params(beats.publish_keys(tensors, config), beats.key_table(config), config)
     notes = [f"{len(predictor)} tensors of the pre-training predictor left out"] if predictor else []
     if not any(stated.get(name) is not None for name in STATISTICS):
         notes.append("no filterbank statistics stated, BEATs' own taken")
@@ -72,7 +72,7 @@ def read_espnet(raw: RawCheckpoint) -> Bundle:
     return Bundle(params, config, AudioConfig(filterbank=front_end(stated)), labels, multi_label, source)
 
 
-def _stated(raw: RawCheckpoint, run: Mapping[str, Any], conf: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_encoder(raw: RawCheckpoint, run: Mapping[str, Any], conf: Mapping[str, Any]) -> dict[str, Any]:
     """What is said about the encoder, by the names of a released cfg; the later has the last word.
 
     A run that starts from a checkpoint takes that one's cfg and notes only what differs, so for it class defaults say nothing.

@@ -58,4 +58,4 @@ def to_cfg(config: TokenizerConfig) -> dict[str, Any]:
 def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[TokenizerConfig, Params]:
     """Configuration and parameters for `Tokenizer(config)`; arguments and errors as `beats.from_torch`."""
     config, _ = config_from_cfg(cfg, state_dict)
-    return config, to_params(beats.published_keys(state_dict, config), key_table(config), config)
+    return config, to_params(beats.publish_keys(state_dict, config), key_table(config), config)

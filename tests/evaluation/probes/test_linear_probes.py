@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from beats_jax.evaluation.probes.logistic import logistic_logits, logistic_path
 from beats_jax.evaluation.probes.ridge import ridge_values
-from beats_jax.evaluation.probes.rotation import standardised
+from beats_jax.evaluation.probes.rotation import standardise
 
 STRENGTHS = (1e-3, 1e-1, 1.0, 10.0)
 
@@ -20,7 +20,7 @@ def problem(examples, width, classes, seed=0):
     sizes = (1 + np.arange(width)) ** -0.7
     rows = (draw.standard_normal((classes, width))[labels] + 3 * draw.standard_normal((examples + 20, width))) * sizes + 5
     rows = rows.astype(np.float32)
-    train, test = standardised(jnp.asarray(rows[:examples]), jnp.ones(examples), jnp.asarray(rows[examples:]))
+    train, test = standardise(jnp.asarray(rows[:examples]), jnp.ones(examples), jnp.asarray(rows[examples:]))
     return np.asarray(train), np.asarray(test), labels[:examples]
 
 
@@ -71,7 +71,7 @@ def test_padding_is_no_example():
     garbage = np.concatenate([train + 2.0, np.full((6, 90), 1e3, np.float32)])
     targets = jnp.concatenate([one_hot(labels, 4), jnp.ones((6, 4))])
     weights = jnp.concatenate([jnp.ones(40), jnp.zeros(6)])
-    padded, moved = standardised(jnp.asarray(garbage), weights, jnp.asarray(test + 2.0))
+    padded, moved = standardise(jnp.asarray(garbage), weights, jnp.asarray(test + 2.0))
     np.testing.assert_allclose(padded[:40], train, atol=1e-5)
     np.testing.assert_array_equal(padded[40:], 0)
     found = logistic_path(padded, targets, weights, jnp.array(STRENGTHS), tolerance=1e-6)
@@ -107,7 +107,7 @@ def test_ridge_is_that_of_scikit_learn(examples, width):
 def test_standardising_survives_constants_and_far_means():
     rows = np.random.default_rng(0).normal(1e4, 0.1, (50, 3)).astype(np.float32)
     rows[:, 1] = 1e4
-    train, test = standardised(jnp.asarray(rows), jnp.ones(50), jnp.asarray(rows))
+    train, test = standardise(jnp.asarray(rows), jnp.ones(50), jnp.asarray(rows))
     expected = (rows.astype(float) - rows.mean(0, dtype=float)) / np.maximum(rows.std(0, dtype=float), 1e-30)
     np.testing.assert_allclose(train[:, [0, 2]], expected[:, [0, 2]], atol=0.02)
     np.testing.assert_array_equal(train[:, 1], 0)

@@ -86,10 +86,10 @@ def test_an_altered_weight_that_no_number_shows_is_found_by_its_hash(only, tmp_p
 def test_a_file_that_the_manifest_does_not_know_counts_as_altered(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a")
     known = parity.hashes(tmp_path)
-    assert parity._altered(tmp_path, known, ("a.pt",)) == ()
-    assert parity._altered(tmp_path, known, ("a.pt", "b.npz")) == ("b.npz",)
+    assert parity._find_altered(tmp_path, known, ("a.pt",)) == ()
+    assert parity._find_altered(tmp_path, known, ("a.pt", "b.npz")) == ("b.npz",)
     (tmp_path / "a.pt").unlink()
-    assert parity._altered(tmp_path, known, ("a.pt",)) == ("a.pt",)
+    assert parity._find_altered(tmp_path, known, ("a.pt",)) == ("a.pt",)
 
 
 def test_what_the_report_holds(monkeypatch, capsys):

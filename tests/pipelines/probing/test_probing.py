@@ -22,12 +22,12 @@ from beats_jax.evaluate import main as evaluate
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import embed_manifest
-from beats_jax.pipelines.probing.encoders import filterbank_encoder, model_encoder, untrained
+from beats_jax.pipelines.probing.encoders import filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import fold_notes, known_to_the_run, plan_folds
 from beats_jax.pipelines.training.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
-from beats_jax.weights.seen import codes, seen_of
+from beats_jax.weights.seen import codes, seen_from_codes
 from beats_jax.weights.tree import flatten, unflatten
 
 RATE = 16_000
@@ -147,7 +147,7 @@ def test_a_damaged_cache_is_made_again(place, tmp_path, capsys):
 
 def test_an_untrained_model_has_the_shape_and_nothing_else(place):
     model = load(place / "encoder")
-    other = untrained(model, seed=3)
+    other = randomise(model, seed=3)
     assert other.config == model.config
     flat, plain = flatten(other.params), flatten(model.params)
     assert {path: leaf.shape for path, leaf in flat.items()} == {path: leaf.shape for path, leaf in plain.items()}
@@ -261,7 +261,7 @@ def remembering(place, root, trained, chosen):
     """A model folder that remembers the given files of `place`."""
     hashes = [codes([content_hash(str(place / "sounds" / file)) for file in files]) for files in (trained, chosen)]
     bundle = load_bundle(place / "encoder")
-    return save_bundle(root / "model", replace(bundle, seen=seen_of(*hashes)))
+    return save_bundle(root / "model", replace(bundle, seen=seen_from_codes(*hashes)))
 
 
 def test_recordings_that_a_model_knows_are_found_by_their_content(tmp_path, place):

@@ -14,11 +14,11 @@ from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.manifest_file import MANIFEST_FILES, read_manifest
 from beats_jax.errors import UserError
-from beats_jax.pipelines.measuring.seen_rows import known_to, seen_by_run, seen_figures, seen_notes
+from beats_jax.pipelines.measuring.seen_rows import known_to, remember_run, seen_figures, seen_notes
 from beats_jax.pipelines.training.preparation import prepare_data, record_rows
 from beats_jax.pipelines.training.recorded_rows import Changes, compare_rows, list_lost, require_enough
 from beats_jax.pipelines.training.run import without_rows
-from beats_jax.weights.seen import codes, seen_of
+from beats_jax.weights.seen import codes, seen_from_codes
 
 RATE = 16_000
 
@@ -240,12 +240,12 @@ def test_what_is_said_of_a_start(tmp_path):
     (tmp_path / "experiment.json").write_text("{}")
     assert "has no record of what it was trained on" in seen_notes(tmp_path, None, rows, "test rows")[0]
     assert seen_notes("BEATs_iter3", None, rows, "test rows") == []
-    knows = seen_of(codes(["2" * 32]), codes(["1" * 32]))
+    knows = seen_from_codes(codes(["2" * 32]), codes(["1" * 32]))
     (note,) = seen_notes(tmp_path, knows, rows, "test rows")
     assert "was trained on 1 of the 2 test rows" in note
     assert note.endswith(": b")
     assert (
-        seen_notes(tmp_path, seen_of(codes(["3" * 32]), codes(["1" * 32])), rows, "test rows") == []
+        seen_notes(tmp_path, seen_from_codes(codes(["3" * 32]), codes(["1" * 32])), rows, "test rows") == []
     )  # chosen by is not trained on
     assert seen_figures(knows, rows) == {"rows_seen_in_training": 1}
     assert seen_figures(None, rows) == {}
@@ -256,6 +256,6 @@ def test_a_copy_of_a_recording_is_known_by_the_sound_it_shares():
     """Validation gives a copy at another level the `content` of the first one; either hash is enough."""
     rows = validated(["loud", "quiet"], ["a" * 32, "b" * 32], splits=["train", "train"])
     rows = rows.with_metadata(content=np.array(["a" * 32, "a" * 32], np.dtypes.StringDType()))
-    seen = seen_by_run(rows, None)
+    seen = remember_run(rows, None)
     assert seen.trained.tolist() == [0xAAAAAAAAAAAAAAAA, 0xBBBBBBBBBBBBBBBB]
     assert known_to(seen, validated(["x"], ["b" * 32])).tolist() == [True]
