@@ -7,10 +7,10 @@ import struct
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from wave_files import chunk, flac, info, wamd, wave
 
 from beats_jax.audio.recorders.chunks import MOST_BYTES
 from beats_jax.audio.recorders.metadata import COLUMNS, RecorderMetadata, metadata_columns, recorder_metadata
-from wave_files import chunk, flac, info, wamd, wave
 
 
 def zone(hours, minutes=0):
@@ -99,7 +99,8 @@ def test_audiomoth_comments_of_all_firmwares(tmp_path, comment):
     clock, serial, battery, temperature, gain = COMMENTS[comment]
     found = recorder_metadata(wave(tmp_path / "a.wav", info(ICMT=comment, IART="AudioMoth AABBCCDD00112233")
                                    if "deployment" in comment else info(ICMT=comment)))  # fmt: skip
-    assert found.recorded_at == clock and found.recorded_at.utcoffset() == clock.utcoffset()
+    assert found.recorded_at == clock
+    assert found.recorded_at.utcoffset() == clock.utcoffset()
     assert (found.serial, found.battery_v, found.temperature_c, found.gain) == (serial, battery, temperature, gain)
     assert found.recorder == "Open Acoustic Devices AudioMoth"
     assert found.site == ("0011223344556677" if "deployment" in comment else None)
@@ -114,7 +115,8 @@ def test_clock_that_was_not_set_is_none_with_a_note(tmp_path):
     comment = "Recorded at 00:00:10 01/01/1970 (UTC) by AudioMoth 24E144036037E8A1 at high gain while battery was 4.1V."
     found = recorder_metadata(wave(tmp_path / "20240102_030405.WAV", info(ICMT=comment)))
     assert found.recorded_at == datetime(2024, 1, 2, 3, 4, 5)  # the name has it
-    assert found.zone == "unknown" and any("was not set" in note for note in found.notes)
+    assert found.zone == "unknown"
+    assert any("was not set" in note for note in found.notes)
 
 
 def test_guano_is_what_guano_py_writes(tmp_path):
@@ -176,11 +178,14 @@ def test_song_meter_summary_on_the_card(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     found = recorder_metadata(wave(tmp_path / folder / "SM304290_0+1_20210921_170200.wav"))
     assert (found.battery_v, found.temperature_c, found.latitude, found.longitude) == (6.5, 14.0, -9.5, -83.25)
-    assert found.serial == "SM304290" and found.sources == ("name", "SM304290_A_Summary.txt") and found.notes == ()
+    assert found.serial == "SM304290"
+    assert found.sources == ("name", "SM304290_A_Summary.txt")
+    assert found.notes == ()
     without_fix = recorder_metadata(wave(tmp_path / folder / "SM304290_0+1_20210921_170100.wav"))
     assert (without_fix.battery_v, without_fix.latitude) == (6.4, None)
     other_day = recorder_metadata(wave(tmp_path / folder / "SM304290_0+1_20210922_170100.wav"))
-    assert other_day.battery_v is None and "has no row" in other_day.notes[0]
+    assert other_day.battery_v is None
+    assert "has no row" in other_day.notes[0]
 
 
 BATLOGGER = """<BatRecord Model="M"><Firmware>2.3.3</Firmware><SN>1831</SN><Filename>18310643.wav</Filename>
@@ -228,7 +233,8 @@ def test_audiomoth_comment_survives_conversion_to_flac(tmp_path):
 
 def test_naive_clock_takes_the_zone_of_another_source(tmp_path):
     found = recorder_metadata(wave(tmp_path / "Swift_20190522_050000_-0500.wav", wamd(_05=b"2019-05-22 05:00:01")))
-    assert found.recorded_at == datetime(2019, 5, 22, 5, 0, 1, tzinfo=zone(-5)) and found.zone == "-05:00"
+    assert found.recorded_at == datetime(2019, 5, 22, 5, 0, 1, tzinfo=zone(-5))
+    assert found.zone == "-05:00"
 
 
 def test_clocks_that_differ_are_noted_and_the_chunk_counts(tmp_path):
@@ -251,7 +257,9 @@ def test_clocks_that_differ_are_noted_and_the_chunk_counts(tmp_path):
 )
 def test_values_that_cannot_be(tmp_path, fields, part):
     found = recorder_metadata(wave(tmp_path / "20190522_060203.wav", chunk(b"guan", fields)))
-    assert found.latitude is None and found.temperature_c is None and found.battery_v is None
+    assert found.latitude is None
+    assert found.temperature_c is None
+    assert found.battery_v is None
     assert any(word in note for word in part.split("|") for note in found.notes), found.notes
 
 
@@ -280,7 +288,8 @@ def test_xml_with_entities_is_not_read(tmp_path):
     for text, part in ((bomb, "entities"), ("<BatRecord", "no XML"), ("<other/>", "")):
         (tmp_path / "a.xml").write_text(text)
         found = recorder_metadata(wave(tmp_path / "a.wav"))
-        assert found.serial is None and part in "; ".join(found.notes)
+        assert found.serial is None
+        assert part in "; ".join(found.notes)
 
 
 def test_nothing_of_a_file_raises(tmp_path, shared):
@@ -318,4 +327,5 @@ def test_columns_have_the_names_and_types_that_are_declared(tmp_path, shared):
         cells = metadata_columns(recorder_metadata(path))
         assert list(cells) == list(COLUMNS)
         assert all(value is None or isinstance(value, COLUMNS[name]) for name, value in cells.items())
-    assert cells["recorded_at"] is None and cells["zone"] is None
+    assert cells["recorded_at"] is None
+    assert cells["zone"] is None

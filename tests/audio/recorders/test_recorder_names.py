@@ -54,20 +54,24 @@ WITHOUT = [
 def test_names_with_a_clock(name):
     clock, site, serial, place = NAMES[name]
     found = parse_name(name)
-    assert found is not None and found.recorded_at == clock and found.recorded_at.utcoffset() == clock.utcoffset()
+    assert found is not None
+    assert found.recorded_at == clock
+    assert found.recorded_at.utcoffset() == clock.utcoffset()
     assert (found.site, found.serial) == (site, serial)
     assert (found.latitude, found.longitude) == (place or (None, None))
 
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_names_without_one(name):
-    assert parse_name(name) is None and prefix_of(name) == ""
+    assert parse_name(name) is None
+    assert prefix_of(name) == ""
 
 
 def test_old_audiomoth_names_are_seconds_since_1970():
     for seconds in (0x58000000, 0x5B07DEA0, 0x7FFFFFFF):
         found = parse_name(f"{seconds:08X}.WAV")
-        assert found is not None and found.recorded_at == datetime.fromtimestamp(seconds, UTC)
+        assert found is not None
+        assert found.recorded_at == datetime.fromtimestamp(seconds, UTC)
 
 
 def test_a_name_of_any_length_takes_no_time():
