@@ -72,7 +72,7 @@ def zone_of(text: str) -> timezone | None:
 
 
 def make_clock(date: tuple[int, int, int], time: tuple[int, int, int], microseconds: int = 0) -> datetime | None:
-    """A naive clock; None where there is no such day or time. 24:00:00, which some recorders write, is midnight of the next day."""
+    """A naive clock; None where there is no such day or time. 24:00:00, which some write, is midnight of the next day."""
     hour, minute, second = time
     tomorrow = (hour, minute, second) == (24, 0, 0)
     try:

@@ -1,0 +1,197 @@
+"""Selection tables of Raven (Cornell Lab): text with tabs, without quotes.
+
+Raven reads a table in two ways: opened with a sound it takes Begin Time and End Time, opened as a sound selection table it takes
+Begin Path and File Offset (Rraven issue 3, and Cornell's answers to it). Both are written so that they agree. Raven itself writes
+a row for every view of a selection; one of them is kept. Begin Time runs on over several recordings opened together, so File
+Offset counts where it is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.datasets.sources.table import Origin
+from beats_jax.datasets.tables.cells import (
+    ReadOptions,
+    decimal,
+    find_columns,
+    make_events,
+    numbers,
+    recording_of,
+    require_meaning,
+    safe_text,
+    table_names,
+)
+from beats_jax.datasets.tables.events import Events
+from beats_jax.errors import UserError
+from beats_jax.files import read_text, write_text
+from beats_jax.spreadsheets import original_cell
+
+BEGIN, END, OFFSET = "Begin Time (s)", "End Time (s)", "File Offset (s)"
+STANDARD = (
+    *(
+        "Selection",
+        "View",
+        "Channel",
+        BEGIN,
+        END,
+        OFFSET,
+        "Low Freq (Hz)",
+        "High Freq (Hz)",
+        "Begin File",
+        "Begin Path",
+        "End File",
+    ),
+    *("End Path", "Begin Clock Time", "End Clock Time", "Begin Date Time", "Begin Date", "End Date", "Begin Hour", "File Offset"),
+)
+MEASURES = ("(s)", "(Hz)", "(dB)", "(dB FS)", "(samples)", "(u)", "(kHz)", "(bits)")  # end of the names of what Raven measures
+ENDING, CUMULATIVE = ".selections.txt", "detections.selections.txt"
+_REFUSED = "\t\r\n\0"
+
+
+def read_raven(path: Path, options: ReadOptions) -> Events:
+    """The selections of a table, each once.
+
+    The label is in the column that `options` names, else in one of the usual names, else in the only column that is not Raven's.
+
+    Raises:
+      UserError: no UTF-8 text, no Begin Time or End Time, no column of labels or several that may be it, a cell that is no
+        number, or several recordings without File Offset.
+    """
+    lines = read_text(path, remedy="save the selection table again").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    names = [name.strip() for name in lines[0].split("\t")]
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
+    for number, cells in rows:
+        if len(cells) > len(names):
+            raise UserError(
+                f"{path} line {number} has {len(cells)} cells, the header {len(names)}; save the selection table again"
+            )
+    rows = _one_view(names, rows)
+    origin = Origin(str(path), [number for number, _ in rows])
+    table = {name: [_cell(cells, place) for _, cells in rows] for place, name in enumerate(names)}
+    found = find_columns(list(table), options, str(path))
+    for meaning in ("start", "end"):
+        require_meaning(meaning, found, table, origin)
+    labels = [options.label] * len(rows) if options.label else table[_label_column(table, options, origin)]
+    files, starts, ends = _places(table, found, options, origin, path)
+    others = {
+        meaning: numbers(table[found[meaning]], found[meaning], origin, decimal_comma=True, needed=False)
+        for meaning in ("score", "low_hz", "high_hz")
+        if meaning in found
+    }
+    return make_events(files, starts, ends, [original_cell(label.strip()) for label in labels], origin, others)
+
+
+def _cell(cells: Sequence[str], place: int) -> str:
+    return cells[place] if place < len(cells) else ""
+
+
+def _one_view(names: list[str], rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The rows without repetitions of a selection in other views; that of a spectrogram stays, because it has frequencies."""
+    if "Selection" not in names or "View" not in names:
+        return rows
+    view = names.index("View")
+    same = [
+        names.index(name) for name in ("Selection", "Channel", BEGIN, END, OFFSET, "Begin Path", "Begin File") if name in names
+    ]
+    kept: dict[tuple[str, ...], tuple[int, list[str]]] = {}
+    for number, cells in rows:
+        key = tuple(_cell(cells, place) for place in same)
+        if key not in kept or _cell(kept[key][1], view).startswith("Waveform"):
+            kept[key] = (number, cells)
+    return list(kept.values())
+
+
+def _label_column(table: Mapping[str, Sequence[str]], options: ReadOptions, origin: Origin) -> str:
+    usual = find_columns(list(table), options, origin.name).get("label")
+    if usual is not None:
+        return usual
+    own = [name for name in table if name and name not in STANDARD and not name.endswith(MEASURES)]
+    if len(own) == 1:
+        return own[0]
+    what = f"columns that may be labels: {', '.join(own)}" if own else "there is no column besides Raven's own"
+    raise UserError(f"{origin.name} has no column Annotation or Species; name the column of labels ({what})")
+
+
+def _places(
+    table: Mapping[str, Sequence[str]], found: Mapping[str, str], options: ReadOptions, origin: Origin, path: Path
+) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
+    """(files, starts, ends) within each recording."""
+    starts = numbers(table[found["start"]], found["start"], origin, decimal_comma=True, needed=True)
+    ends = numbers(table[found["end"]], found["end"], origin, decimal_comma=True, needed=True)
+    paths, names = table.get("Begin Path"), table.get("Begin File")
+    if options.recording or (paths is None and names is None):
+        files: Sequence[str] = [options.recording or recording_of(path)] * len(starts)
+    else:
+        blank = [""] * len(starts)
+        files = [original_cell(full or name) for full, name in zip(paths or blank, names or blank, strict=True)]
+    if OFFSET in table:
+        offsets = numbers(table[OFFSET], OFFSET, origin, decimal_comma=True, needed=True)
+        # A microsecond is less than a sample; sums of decimals would differ in their last digit
+        moved = np.round(offsets + (ends - starts), 6)
+        return files, offsets, np.where(offsets == starts, ends, np.maximum(moved, offsets))
+    if len(set(files)) > 1:
+        raise UserError(
+            f"{origin.name} is of {len(set(files))} recordings and has no column {OFFSET!r}: Begin Time runs on over them all; "
+            "add that measurement in Raven and save the table again"
+        )
+    return files, starts, ends
+
+
+def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -> list[Path]:
+    """A table for each recording in `folder/raven`, and one for all, in which Begin Time runs on.
+
+    To open the one for all with its sounds, open the same recordings, in the same order, as one sound in Raven.
+
+    Args:
+      recordings: file → its length in seconds, of all recordings in their order, also of those without events.
+    Returns:
+      the files written, that for all last.
+    Raises:
+      UserError: an event of another recording, or a text with a tab or line break.
+    """
+    rows_of = events.rows_of()
+    if stranger := next((file for file in rows_of if file not in recordings), None):
+        raise UserError(f"an event is of {stranger!r}, which is none of the {len(recordings)} recordings")
+    header = _header(events)
+    written, begun, everything = [], 0.0, ["\t".join(header)]
+    for file, name in table_names(list(recordings), ENDING).items():
+        rows = rows_of.get(file, np.zeros(0, np.int64))
+        lines = ["\t".join(_row(events, row, number, 0.0, header)) for number, row in enumerate(rows, start=1)]
+        everything += ["\t".join(_row(events, row, len(everything) + more, begun, header)) for more, row in enumerate(rows)]
+        begun += recordings[file]
+        written.append(folder / "raven" / name)
+        written[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_text(written[-1], "\n".join(["\t".join(header), *lines, ""]))
+    written.append(folder / CUMULATIVE)
+    write_text(written[-1], "\n".join([*everything, ""]))
+    return written
+
+
+def _header(events: Events) -> tuple[str, ...]:
+    bounded = ("Low Freq (Hz)", "High Freq (Hz)") if np.isfinite([events.low_hz, events.high_hz]).any() else ()
+    scored = ("Score",) if np.isfinite(events.scores).any() else ()
+    return ("Selection", "View", "Channel", BEGIN, END, *bounded, "Begin File", "Begin Path", OFFSET, "Annotation", *scored)
+
+
+def _row(events: Events, row: int, number: int, begun: float, header: Sequence[str]) -> list[str]:
+    file, start, end = str(events.files[row]), float(events.starts[row]), float(events.ends[row])
+    cells = {
+        "Selection": str(number),
+        "View": "Spectrogram 1",
+        "Channel": "1",
+        BEGIN: decimal(begun + start),
+        END: decimal(begun + end),
+        "Low Freq (Hz)": decimal(float(events.low_hz[row])),
+        "High Freq (Hz)": decimal(float(events.high_hz[row])),
+        "Begin File": safe_text(os.path.basename(file), "file", refused=_REFUSED),
+        "Begin Path": safe_text(os.path.abspath(file), "file", refused=_REFUSED),
+        OFFSET: decimal(start),
+        "Annotation": safe_text(str(events.labels[row]), "label", refused=_REFUSED),
+        "Score": decimal(float(events.scores[row])),
+    }
+    return [cells[name] for name in header]
