@@ -213,8 +213,8 @@ def safe_text(text: str, what: str, *, refused: str) -> str:
 
 
 def decimal(value: float) -> str:
-    """A number without exponent, with as many digits as tell it apart; "" for NaN."""
-    return "" if math.isnan(value) else np.format_float_positional(value, unique=True, trim="-")
+    """A number without exponent, with as many digits as tell it apart, one behind the point at least (crowsetta); "" for NaN."""
+    return "" if math.isnan(value) else np.format_float_positional(value, unique=True, trim="0")
 
 
 def table_names(files: Sequence[str], ending: str) -> dict[str, Path]:

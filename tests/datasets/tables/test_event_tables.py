@@ -317,7 +317,7 @@ def test_names_of_tables_do_not_collide():
 
 
 def test_numbers_and_units():
-    assert [decimal(value) for value in (1e-7, 12.0, 0.1, NAN, 1e20)] == ["0.0000001", "12", "0.1", "", "100000000000000000000"]
+    assert [decimal(value) for value in (1e-7, 12.0, 0.1, NAN, 1e20)] == ["0.0000001", "12.0", "0.1", "", "100000000000000000000.0"]
     assert base_and_factor("Low Freq (kHz)") == ("low freq", 1000)
     assert base_and_factor("start_ms") == ("start", 0.001)
     assert base_and_factor("Begin Time (s)") == ("begin time", 1)
