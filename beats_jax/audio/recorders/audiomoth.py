@@ -31,7 +31,7 @@ def parse_comment(comment: str, artist: str = "") -> RecorderMetadata | None:
     Args:
       artist: text of IART, which has the serial number where the comment names a deployment instead.
     """
-    if "AudioMoth" not in comment + artist or "Recorded at" not in comment:
+    if "Recorded at" not in comment or not ("AudioMoth" in comment + artist or _DEPLOYMENT.search(comment)):
         return None
     notes = []
     found = _CLOCK.search(comment)

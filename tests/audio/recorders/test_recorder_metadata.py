@@ -111,6 +111,12 @@ def test_audiomoth_comments_of_all_firmwares(tmp_path, comment):
     assert found.zone == ("unknown" if clock.tzinfo is None else found.zone)
 
 
+def test_a_deployment_whose_artist_a_converter_lost(tmp_path):
+    comment = next(comment for comment in COMMENTS if "deployment" in comment)
+    found = recorder_metadata(wave(tmp_path / "a.wav", info(ICMT=comment)))
+    assert (found.site, found.serial, found.temperature_c) == ("0011223344556677", None, 0.0)
+
+
 def test_clock_that_was_not_set_is_none_with_a_note(tmp_path):
     comment = "Recorded at 00:00:10 01/01/1970 (UTC) by AudioMoth 24E144036037E8A1 at high gain while battery was 4.1V."
     found = recorder_metadata(wave(tmp_path / "20240102_030405.WAV", info(ICMT=comment)))
