@@ -1,0 +1,148 @@
+"""Recordings with tables of events beside them: Raven, Audacity and the other kinds of `datasets.tables`.
+
+`data.metadata_file` is a table, or a folder that is searched for tables; `data.root` is the folder of the recordings (empty =
+that of the tables). Every recording that a table names, or that a table without names belongs to, is cut into windows of
+`data.window_seconds` every `data.hop_seconds` (`datasets.annotations`).
+"""
+
+from __future__ import annotations
+
+import ntpath
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from beats_jax.audio.files import search_folder
+from beats_jax.audio.io import audio_info
+from beats_jax.audio.recording import AudioError
+from beats_jax.config.schema import DataConfig
+from beats_jax.datasets.annotations import WindowRule, annotated_manifest
+from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.tables.cells import TABLE_ENDINGS, ReadOptions
+from beats_jax.datasets.tables.events import Events
+from beats_jax.datasets.tables.registry import read_events
+from beats_jax.errors import UserError
+
+BLOCKS = 20  # of a single recording, so that each split has some
+ENDINGS = {
+    "raven": (".selections.txt", ".selection.table.txt", ".txt"),
+    "audacity": (".txt",),
+    "kaleidoscope": (".csv",),
+    "birdnet": (".csv", ".txt", ".parquet"),
+    "hawkears": (".csv", ".txt"),
+    "": (".selections.txt", ".labels.txt", ".csv", ".parquet"),
+}
+
+
+def load(data: DataConfig, *, workdir: Path, kind: str = "") -> Manifest:
+    """Windows of annotated recordings, with a class for background.
+
+    Args:
+      kind: a name of `tables.registry.TABLES`; "" = by each table's content.
+    Raises:
+      UserError: no table, one that cannot be read, an event without a label, or no recording that exists.
+    """
+    if not data.metadata_file:
+        raise UserError(
+            f"data.metadata_file is empty; data.source {data.source!r} needs a table of events, or a folder of tables"
+        )
+    place = Path(data.metadata_file).expanduser()
+    tables = find_tables(place, kind)
+    read = [_read(table, kind, data) for table in tables]
+    empty = [TABLE_ENDINGS.sub("", table.name) for table, found in zip(tables, read, strict=True) if not len(found)]
+    root = Path(data.root).expanduser() if data.root else place if place.is_dir() else place.parent
+    events, lengths, errors = _with_files(Events.concatenate(read), empty, root)
+    longest = max(lengths.values())
+    block = max(data.window_seconds, longest / BLOCKS) if len(lengths) == 1 else 0.0
+    rule = WindowRule(data.window_seconds, data.hop_seconds, multi_label=data.multi_label, block_seconds=block)
+    manifest = annotated_manifest(events, lengths, rule)
+    notes = [f"one recording: {BLOCKS} blocks of {block:g} s are split"] if block else []
+    return Manifest.from_columns(
+        manifest.files.tolist(),
+        [manifest.labels[row] for row in range(len(manifest))],
+        starts=manifest.starts,
+        ends=manifest.ends,
+        groups=manifest.groups.tolist(),
+        errors=errors,
+        notes=[*manifest.notes, *notes],
+    )
+
+
+load_raven = partial(load, kind="raven")
+load_audacity = partial(load, kind="audacity")
+
+
+def find_tables(place: Path, kind: str) -> list[Path]:
+    """The table, or all tables below a folder, sorted. Raises `UserError` where there is none."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise UserError(f"data.metadata_file {place} does not exist; give a table of events, or a folder of tables")
+    endings = ENDINGS.get(kind, ENDINGS[""])
+    found = sorted(path for path in place.rglob("*") if path.name.lower().endswith(endings) and not path.name.startswith("."))
+    # A cumulative table repeats those of single recordings
+    single = [path for path in found if path.name != "detections.selections.txt"] or found
+    if not single:
+        raise UserError(f"{place} holds no table of events (endings: {' '.join(endings)})")
+    return single
+
+
+def _read(table: Path, kind: str, data: DataConfig) -> Events:
+    named = "" if data.label_column == "label" else data.label_column
+    events = read_events(table, kind, ReadOptions(columns={"label": named} if named else {}))
+    blank = [row for row, label in enumerate(events.labels.tolist()) if not label]
+    if blank:
+        raise UserError(
+            f"{table}: {len(blank)} events have no label, the first at {events.starts[blank[0]]:g} s; label or remove them"
+        )
+    return events
+
+
+def _with_files(events: Events, empty: Sequence[str], root: Path) -> tuple[Events, dict[str, float], list[AudioError]]:
+    """The events of recordings that are there, by their paths; file → seconds of each; the errors of the others.
+
+    Args:
+      empty: names of recordings with a table in which there is nothing: they are background from start to end.
+    """
+    names = list(dict.fromkeys([*events.rows_of(), *empty]))
+    paths = locate_recordings(names, root)
+    lengths: dict[str, float] = {}
+    errors: list[AudioError] = []
+    for name in names:
+        try:
+            lengths[paths[name]] = audio_info(paths[name]).seconds
+        except AudioError as error:
+            errors.append(error)
+    if not lengths:
+        raise UserError(
+            f"none of the {len(names)} recordings can be read, for example {errors[0] if errors else root}; set data.root"
+        )
+    kept = [row for row, name in enumerate(events.files.tolist()) if paths[name] in lengths]
+    chosen = events.take(kept)
+    files = [paths[name] for name in chosen.files.tolist()]
+    bounds = {"scores": chosen.scores, "low_hz": chosen.low_hz, "high_hz": chosen.high_hz}
+    return Events.from_columns(files, chosen.starts, chosen.ends, chosen.labels, **bounds), lengths, errors
+
+
+def locate_recordings(names: Sequence[str], root: Path) -> dict[str, str]:
+    """name in a table → path: as it stands, below `root`, or the one recording below `root` with that name (or stem).
+
+    Tables are made on other machines: the folders of Begin Path are theirs, and HawkEars leaves out the suffix.
+
+    Raises:
+      UserError: several recordings below `root` have the name.
+    """
+    found = {name: next((place for place in (name, str(root / name)) if os.path.isfile(place)), "") for name in names}
+    if all(found.values()):
+        return found
+    by_name: dict[str, list[str]] = {}
+    for path in search_folder(root).paths:
+        for key in {path.name.casefold(), path.stem.casefold()}:
+            by_name.setdefault(key, []).append(str(path))
+    for name in (name for name, path in found.items() if not path):
+        same = by_name.get(ntpath.basename(name).casefold(), [])
+        if len(same) > 1:
+            raise UserError(f"{name} may be {same[0]} or {same[1]}; write the folder into the table")
+        found[name] = same[0] if same else str(root / ntpath.basename(name))
+    return found
