@@ -6,7 +6,7 @@ import soundfile
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.annotations import WindowRule, annotated_manifest, label_windows
-from beats_jax.datasets.sources.annotations import load, load_raven, locate_recordings
+from beats_jax.datasets.sources.annotations import block_length, load, load_raven, locate_recordings
 from beats_jax.datasets.tables.registry import Events, write_events
 from beats_jax.errors import UserError
 
@@ -137,8 +137,13 @@ def test_a_recording_with_an_empty_table_is_background(recordings):
 def test_a_single_recording_is_split_by_blocks_of_time(recordings):
     table = recordings / "tables/raven/a.selections.txt"
     manifest = load(DataConfig(root=str(recordings / "audio"), metadata_file=str(table), window_seconds=0.5), workdir=recordings)
-    assert len(set(manifest.groups.tolist())) == 20
+    assert len(set(manifest.groups.tolist())) == 6
+    assert [block_length(seconds, 1.0) for seconds in (3600, 60, 12, 2)] == [180, 5, 2, 1]
     assert any("one recording" in note for note in manifest.notes)
+    groups, splits = np.array(manifest.groups.tolist()), np.array(manifest.splits.tolist())
+    assert set(splits.tolist()) == {"train", "val", "test"}
+    for group in set(groups.tolist()):
+        assert len(set(splits[groups == group].tolist())) == 1
 
 
 def test_what_is_missing_is_named(recordings):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ntpath
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.annotations import WindowRule, annotated_manifest
 from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.tables.cells import TABLE_ENDINGS, ReadOptions
 from beats_jax.datasets.tables.events import Events
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.errors import UserError
 
-BLOCKS = 20  # of a single recording, so that each split has some
+MOST_BLOCKS, LEAST_BLOCKS = 20, 6  # of a single recording, so that each split has some
+WINDOWS_A_BLOCK = 5  # a window over the edge of a block is lost: fewer edges where the recording is long enough
 ENDINGS = {
     "raven": (".selections.txt", ".selection.table.txt", ".txt"),
     "audacity": (".txt",),
@@ -53,20 +56,24 @@ def load(data: DataConfig, *, workdir: Path, kind: str = "") -> Manifest:
     empty = [TABLE_ENDINGS.sub("", table.name) for table, found in zip(tables, read, strict=True) if not len(found)]
     root = Path(data.root).expanduser() if data.root else place if place.is_dir() else place.parent
     events, lengths, errors = _with_files(Events.concatenate(read), empty, root)
-    longest = max(lengths.values())
-    block = max(data.window_seconds, longest / BLOCKS) if len(lengths) == 1 else 0.0
+    block = block_length(max(lengths.values()), data.window_seconds) if len(lengths) == 1 else 0.0
     rule = WindowRule(data.window_seconds, data.hop_seconds, multi_label=data.multi_label, block_seconds=block)
     manifest = annotated_manifest(events, lengths, rule)
-    notes = [f"one recording: {BLOCKS} blocks of {block:g} s are split"] if block else []
-    return Manifest.from_columns(
-        manifest.files.tolist(),
-        [manifest.labels[row] for row in range(len(manifest))],
-        starts=manifest.starts,
-        ends=manifest.ends,
-        groups=manifest.groups.tolist(),
-        errors=errors,
-        notes=[*manifest.notes, *notes],
-    )
+    notes = [f"one recording: its blocks of {block:g} s are split, as files are elsewhere"] if block else []
+    manifest = replace(manifest, errors=tuple(errors)).with_notes(*notes)
+    return _split_blocks(manifest, data) if block and not data.fold and not data.num_folds else manifest
+
+
+def block_length(seconds: float, window_seconds: float) -> float:
+    """Length of the blocks in which a single recording is split."""
+    wished = max(WINDOWS_A_BLOCK * window_seconds, seconds / MOST_BLOCKS)
+    return max(window_seconds, min(wished, seconds / LEAST_BLOCKS))
+
+
+def _split_blocks(manifest: Manifest, data: DataConfig) -> Manifest:
+    """Splits a recording by its blocks. `assign_splits` keeps a file together, so it is shown a manifest of blocks as files."""
+    labels = [manifest.labels[row] for row in range(len(manifest))]
+    return manifest.with_splits(assign_splits(Manifest.from_columns(manifest.groups.tolist(), labels), data).splits)
 
 
 load_raven = partial(load, kind="raven")

@@ -51,7 +51,8 @@ UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "hz": 1.
 _UNIT = re.compile(r"(?: ?[(\[](?P<inside>\w+)[)\]]| (?P<behind>s|sec|secs|seconds|ms|hz|khz))$")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?")
 TABLE_ENDINGS = re.compile(
-    r"(\.table\.\d+)?(\.selections?|\.birdnet|\.hawkears|\.labels?|\.results?|_scores|\.selection\.table)*\.(txt|csv|tsv)$",
+    r"(\.table\.\d+)?(\.(selections?|selection\.table|birdnet|hawkears|audacity|raven|labels?|annotations?|results?)|_scores)*"
+    r"\.(txt|csv|tsv)$",
     re.IGNORECASE,
 )
 
