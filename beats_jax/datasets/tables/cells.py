@@ -6,7 +6,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "low_hz": ("low", "low freq", "low frequency", "min freq", "min frequency", "freq min", "fmin"),
     "high_hz": ("high", "high freq", "high frequency", "max freq", "max frequency", "freq max", "fmax"),
 }
+SHOWN = 20  # columns that a message names
 UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "hz": 1.0, "khz": 1e3}
 _UNIT = re.compile(r"(?: ?[(\[](?P<inside>\w+)[)\]]| (?P<behind>s|sec|secs|seconds|ms|hz|khz))$")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?")
@@ -94,7 +95,7 @@ def find_columns(names: Sequence[str], options: ReadOptions, where: str) -> dict
         if meaning not in MEANINGS:
             raise UserError(f"a column of events cannot mean {meaning!r}; {nearest(meaning, list(MEANINGS))}")
         if column not in names:
-            raise UserError(f"{where} has no column {column!r} for {meaning}; columns: {', '.join(names)}")
+            raise UserError(f"{where} has no column {column!r} for {meaning}; columns: {list_columns(names)}")
         found[meaning] = column
     for meaning, usual in MEANINGS.items():
         named = next((plain[name] for name in usual if name in plain and (name != "offset" or "onset" in plain)), None)
@@ -157,11 +158,17 @@ def make_events(
     return Events.from_columns(files, starts, ends, labels, scores=others.get("score"), low_hz=low, high_hz=high)
 
 
+def list_columns(names: Iterable[str]) -> str:
+    """The names for a message of one line."""
+    shown = [" ".join(name.split())[:60] for name in names]
+    return ", ".join(shown[:SHOWN]) + (f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else "")
+
+
 def require_meaning(meaning: str, found: Mapping[str, str], table: Mapping[str, Sequence[str]], origin: Origin) -> None:
     """Raises `UserError` unless a column of this meaning was found."""
     if meaning not in found:
         usual = ", ".join(MEANINGS[meaning][:4])
-        raise UserError(f"{origin.name} has no column of the {meaning} (usual names: {usual}); columns: {', '.join(table)}")
+        raise UserError(f"{origin.name} has no column of the {meaning} (usual names: {usual}); columns: {list_columns(table)}")
 
 
 def numbers(cells: Sequence[str], column: str, origin: Origin, *, decimal_comma: bool, needed: bool) -> np.ndarray:

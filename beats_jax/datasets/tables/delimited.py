@@ -14,7 +14,7 @@ import numpy as np
 
 from beats_jax.datasets.sources.table import Origin
 from beats_jax.datasets.sources.text_table import Table, read_table
-from beats_jax.datasets.tables.cells import ReadOptions, decimal, events_of_columns, make_events, numbers, safe_text
+from beats_jax.datasets.tables.cells import ReadOptions, decimal, events_of_columns, list_columns, make_events, numbers, safe_text
 from beats_jax.datasets.tables.events import COLUMNS, NUMBERS, Events
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, write_text
@@ -78,7 +78,7 @@ def read_kaleidoscope(path: Path, options: ReadOptions) -> Events:
     origin = Origin(str(path), table.lines)
     for name in ("IN FILE", "OFFSET", "DURATION"):
         if name not in table:
-            raise UserError(f"{path} has no column {name!r}, as tables of Kaleidoscope do; columns: {', '.join(table)}")
+            raise UserError(f"{path} has no column {name!r}, as tables of Kaleidoscope do; columns: {list_columns(table)}")
     blank = [""] * len(table["IN FILE"])
     rows = zip(table.get("INDIR", blank), table.get("FOLDER", blank), table["IN FILE"], strict=True)
     files = [_join(parts) for parts in rows]
@@ -102,7 +102,7 @@ def _kaleidoscope_labels(table: Table, options: ReadOptions, origin: Origin) -> 
     if options.label:
         return [options.label] * len(table["IN FILE"])
     if not names:
-        raise UserError(f"{origin.name} has no column {asked or 'MANUAL ID'!r} of labels; columns: {', '.join(table)}")
+        raise UserError(f"{origin.name} has no column {asked or 'MANUAL ID'!r} of labels; columns: {list_columns(table)}")
     return [next((cell for cell in cells if cell), "") for cells in zip(*(table[name] for name in names), strict=True)]
 
 

@@ -19,6 +19,7 @@ from beats_jax.datasets.tables.cells import (
     ReadOptions,
     decimal,
     find_columns,
+    list_columns,
     make_events,
     numbers,
     recording_of,
@@ -113,7 +114,7 @@ def _label_column(table: Mapping[str, Sequence[str]], options: ReadOptions, orig
     own = [name for name in table if name and name not in STANDARD and not name.endswith(MEASURES)]
     if len(own) == 1:
         return own[0]
-    what = f"columns that may be labels: {', '.join(own)}" if own else "there is no column besides Raven's own"
+    what = f"columns that may be labels: {list_columns(own)}" if own else "there is no column besides Raven's own"
     raise UserError(f"{origin.name} has no column Annotation or Species; name the column of labels ({what})")
 
 

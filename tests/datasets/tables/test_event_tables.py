@@ -317,7 +317,13 @@ def test_names_of_tables_do_not_collide():
 
 
 def test_numbers_and_units():
-    assert [decimal(value) for value in (1e-7, 12.0, 0.1, NAN, 1e20)] == ["0.0000001", "12.0", "0.1", "", "100000000000000000000.0"]
+    assert [decimal(value) for value in (1e-7, 12.0, 0.1, NAN, 1e20)] == [
+        "0.0000001",
+        "12.0",
+        "0.1",
+        "",
+        "100000000000000000000.0",
+    ]
     assert base_and_factor("Low Freq (kHz)") == ("low freq", 1000)
     assert base_and_factor("start_ms") == ("start", 0.001)
     assert base_and_factor("Begin Time (s)") == ("begin time", 1)
@@ -332,3 +338,22 @@ def test_events_refuse_what_cannot_be():
     events = generate(7)
     assert events.to_pandas().equals(Events.from_pandas(events.to_pandas()).to_pandas())
     assert rows(events.in_order().take(np.arange(len(events)) < 0)) == []
+
+
+def test_damaged_tables_give_one_line_of_the_users_error(tmp_path):
+    draw = random.Random(0)
+    texts = [text.encode() for text, _, _ in FOREIGN.values()]
+    for number in range(300):
+        damaged = bytearray(draw.choice(texts) or b"x")
+        for _ in range(draw.randint(1, 12)):
+            place = draw.randrange(len(damaged))
+            if number % 3:
+                damaged[place] = draw.choice(b'\t\n,;"\\0123456789.-=:\x00\xff\r e')
+            else:
+                damaged[place:place] = draw.choice([b"\t", b"\n", b'"', b"1e400", b"nan", b"-1", b"\xef\xbb\xbf", b'"\n"'])
+        path = tmp_path / draw.choice(["a.txt", "a.csv", "a.selections.txt", "a.parquet"])
+        path.write_bytes(bytes(damaged))
+        try:
+            assert isinstance(read_events(path, draw.choice(["", *TABLES])), Events)
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017
