@@ -8,7 +8,8 @@
     200131-101530.WAV                         Zoom
     site-2014-07-25_12-30.flac, OWL_1_2022-07-19_T00-00-00.WAV                       Arbimon, OwlSense
 
-The names are compared with those that QutEcoacoustics/emu (file names of archives) and aru_metadata_parser list.
+The names are compared with those that QutEcoacoustics/emu (file names of archives) and aru_metadata_parser list. Six digits and
+four (230815_0012.wav) are no clock: Tascam and Olympus count recordings so.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ CLOCKS = (
     ),
     re.compile(r"^(?P<serial>\d{3,12})\.(?P<date>\d{6})(?P<time>\d{6})(?!\d)"),
     re.compile(r"(?<!\d)(?P<date>\d{6})[_-](?P<time>\d{6})(?!\d)"),
-    re.compile(r"(?<!\d)(?P<date>\d{6})_(?P<time>\d{4})(?!\d)"),
 )
 _PLACE = re.compile(
     r"[\[_ ](?P<latitude>[+-]?\d{1,2}(?:\.\d+)?)(?: (?=[+-]?\d)|(?=[+-]))(?P<longitude>[+-]?\d{1,3}(?:\.\d+)?)(?=[\]_+\-]|$)"
@@ -108,7 +108,9 @@ def _around(stem: str, found: re.Match[str], clock: datetime) -> RecorderMetadat
     elif found.groupdict().get("serial"):
         recorder, serial, site = "Ocean Instruments SoundTrap", found["serial"], None
     elif re.match(r"_rec\d*[ _]", after, re.IGNORECASE) or (before in ("S", "s") and re.match(r"_E\d{8}T", after)):
-        recorder, site = "Frontier Labs BAR", None if before in ("S", "s") else site
+        recorder = "Frontier Labs BAR"
+        serial = before if before.isdecimal() else None
+        site = None if serial or before in ("S", "s") else site
     return RecorderMetadata(
         recorded_at=clock,
         site=site,

@@ -122,7 +122,7 @@ def _summary_rows(path: Path, size: int, changed: int) -> tuple[_Row, ...]:
     """(clock, latitude, longitude, volts, degrees) of all rows that have a clock. Size and time of change tell versions apart."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(line.replace("\0", "") for line in file)
-        header = [name.strip().upper() for name in next(lines, [])]
+        header = [re.sub(r"\s", "", name).upper() for name in next(lines, [])]
         return tuple(row for cells in lines if (row := _summary_row(header, cells)) is not None)
 
 
@@ -139,8 +139,8 @@ def _summary_row(header: list[str], cells: list[str]) -> _Row | None:
         text = by_name.get(name, "")
         return _degrees(text, hemisphere or (text[-1:] if text[-1:].isalpha() else ""))
 
-    volts = next((value for key in ("POWER(V)", "BATTERY (V)") if (value := leading_number(by_name.get(key))) is not None), None)
-    names = ("TEMP(C)", "TEMPERATURE (C)")
+    volts = next((value for key in ("POWER(V)", "BATTERY(V)") if (value := leading_number(by_name.get(key))) is not None), None)
+    names = ("TEMP(C)", "TEMPERATURE(C)")
     warm = next((value for key in names if (value := leading_number(by_name.get(key))) is not None), None)
     latitude = degrees("LAT") if "LAT" in header else degrees("LATITUDE")
     longitude = degrees("LON") if "LON" in header else degrees("LONGITUDE")

@@ -335,3 +335,16 @@ def test_columns_have_the_names_and_types_that_are_declared(tmp_path, shared):
         assert all(value is None or isinstance(value, COLUMNS[name]) for name, value in cells.items())
     assert cells["recorded_at"] is None
     assert cells["zone"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Date,Time,Latitude,Longitude,Battery (V),Temperature (C)\n2024-05-14,05:30,42.44N,76.50W,4.9,-1.0\n",
+        "DATE,TIME,LAT,LON,POWER(V),TEMP(C)\r\n2024-May-14,5:30:00,42.44,-76.50,4.9V,-1.0C\r\n",
+    ],
+)
+def test_summaries_with_other_headers(tmp_path, text):
+    (tmp_path / "HILL_summary.txt").write_bytes(text.encode())
+    found = recorder_metadata(wave(tmp_path / "HILL_20240514_053030.wav"))
+    assert (found.battery_v, found.temperature_c, found.latitude, found.longitude) == (4.9, -1.0, 42.44, -76.5)

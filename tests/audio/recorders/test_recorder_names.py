@@ -33,7 +33,9 @@ NAMES = {  # name → clock, site, serial, position
     ),
     "671629352.181204100002.wav": (at("2018-12-04T10:00:02"), None, "671629352", None),
     "200131-101530.WAV": (at("2020-01-31T10:15:30"), None, None, None),
-    "short_time_180801_1630_test.wav": (at("2018-08-01T16:30:00"), "short_time", None, None),
+    "00033565_20250216T150000+0100_REC [-03.94513+011.34217].wav": (
+        at("2025-02-16T15:00:00", 60), None, "00033565", (-3.94513, 11.34217)
+    ),
     "site-2014-07-25_12-30.flac": (at("2014-07-25T12:30:00"), "site", None, None),
     "OWL_123456_2022-07-19_T00-00-00.WAV": (at("2022-07-19T00:00:00"), "OWL_123456", None, None),
     "2023-05-14-birdnet-08:30:15.mp3": (at("2023-05-14T08:30:15"), None, None, None),
@@ -46,7 +48,7 @@ NAMES = {  # name → clock, site, serial, position
 }  # fmt: skip
 WITHOUT = [
     "acoustic_study_00m.mp3", "86f5923d-ef1d-4159-b120-a8dec3f6334e.wav", "5AFCD4F45AFCD4F4.WAV", "prefix5AFCD4F4prefix.WAV",
-    "1-100032-A-0.wav", "XC123456.mp3", "20180226.wav", "ZOOM0001.WAV", "20181340_010101.wav", "20180101_256199.wav",
+    "1-100032-A-0.wav", "XC123456.mp3", "20180226.wav", "ZOOM0001.WAV", "230815_0012.wav", "20181340_010101.wav", "20180101_256199.wav",
     "", "recording.wav",
 ]  # fmt: skip
 
