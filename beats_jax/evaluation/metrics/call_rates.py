@@ -1,7 +1,7 @@
 """Detections per hour of recording, by site, day and hour, and the calls per hour that they stand for.
 
-The hours are those of the recorder's clock. Effort counts: an hour that was not recorded has no rate, and one that was
-recorded without a detection has the rate 0. Intervals at 95 % are percentiles over draws in which recordings are resampled within their cell
+The hours are those of the recorder's clock. Effort counts: an hour that was not recorded has no rate, and one that was recorded
+without a detection has rate 0. Intervals at 95 % are percentiles over draws in which recordings are resampled within their cell
 (calls within a recording are not independent) and the precision is drawn from its posterior under Jeffreys' prior.
 """
 

@@ -205,17 +205,17 @@ def _fitting(truth: Events, rows: np.ndarray, longest: float, start: float, end:
     if rule.criterion == "iou":
         shared = np.minimum(stops, end) - np.maximum(begins, start)
         both = np.maximum(stops, end) - np.minimum(begins, start)
-        worth = np.where(
+        quality = np.where(
             both > 0, np.maximum(shared, 0) / np.where(both > 0, both, 1), 1.0
         )  # two points at one time are the same
-        fits = worth >= rule.iou - slack
+        fits = quality >= rule.iou - slack
     else:
-        worth = -np.abs(begins - start)
-        fits = -worth <= rule.tolerance_seconds + slack
+        quality = -np.abs(begins - start)
+        fits = -quality <= rule.tolerance_seconds + slack
         if rule.criterion == "onset_offset":
             allowed = np.maximum(rule.tolerance_seconds, rule.offset_share * (stops - begins))
             fits &= np.abs(stops - end) <= allowed + slack
-    return near[fits][np.argsort(-worth[fits], kind="stable")]
+    return near[fits][np.argsort(-quality[fits], kind="stable")]
 
 
 def count_segments(truth: Events, detections: Events, seconds: float, lengths: Mapping[str, float]) -> dict[str, Counts]:

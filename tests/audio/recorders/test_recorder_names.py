@@ -48,7 +48,8 @@ NAMES = {  # name → clock, site, serial, position
 }  # fmt: skip
 WITHOUT = [
     "acoustic_study_00m.mp3", "86f5923d-ef1d-4159-b120-a8dec3f6334e.wav", "5AFCD4F45AFCD4F4.WAV", "prefix5AFCD4F4prefix.WAV",
-    "1-100032-A-0.wav", "XC123456.mp3", "20180226.wav", "ZOOM0001.WAV", "230815_0012.wav", "20181340_010101.wav", "20180101_256199.wav",
+    "1-100032-A-0.wav", "XC123456.mp3",
+    "20180226.wav", "ZOOM0001.WAV", "230815_0012.wav", "20181340_010101.wav", "20180101_256199.wav",
     "", "recording.wav",
 ]  # fmt: skip
 
