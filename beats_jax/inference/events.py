@@ -90,10 +90,10 @@ def find_events(
     cuts = np.flatnonzero(starts[1:] > ends[:-1] + TOUCH) + 1  # windows that do not touch are far apart: nothing goes over that
     pieces = np.split(np.arange(len(starts)), cuts) if len(starts) else []
     found: list[tuple[str, Stretch]] = []
-    for label, name in enumerate(labels):
-        threshold = float(thresholds[label])
-        if np.isnan(threshold):
-            continue
+    # No smoothing lifts a score above the largest one: labels that stay below their threshold are most, and are done with here
+    reached = (np.nan_to_num(scores, nan=-np.inf) >= thresholds).any(axis=0) if len(starts) else np.zeros(len(labels), bool)
+    for label in np.flatnonzero(reached).tolist():
+        name, threshold = labels[label], float(thresholds[label])
         raw = [
             stretch
             for piece in pieces
@@ -119,14 +119,17 @@ def smooth_scores(scores: np.ndarray, rule: EventRule) -> np.ndarray:
         return np.asarray(scores, np.float64)
     half = rule.smooth // 2
     padded = np.pad(np.asarray(scores, np.float64), half, constant_values=np.nan)
-    around = np.lib.stride_tricks.sliding_window_view(padded, rule.smooth)
-    known = ~np.isnan(around)
-    result = np.full(len(scores), np.nan)
     real = ~np.isnan(scores)
     if rule.smoothing == "mean":
-        result[real] = np.nansum(around[real], axis=1) / known[real].sum(axis=1)
-    else:
-        result[real] = (np.nanmedian if rule.smoothing == "median" else np.nanmax)(around[real], axis=1)
+        known = ~np.isnan(padded)
+        filled = np.where(known, padded, 0.0)
+        places = [slice(shift, shift + len(scores)) for shift in range(rule.smooth)]
+        count = np.sum([known[place] for place in places], axis=0)
+        total = np.sum([filled[place] for place in places], axis=0)
+        return np.where(real, total / np.maximum(count, 1), np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, rule.smooth)
+    result = np.full(len(scores), np.nan)
+    result[real] = (np.nanmedian if rule.smoothing == "median" else np.nanmax)(around[real], axis=1)
     return result
 
 

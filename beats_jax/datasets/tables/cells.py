@@ -222,7 +222,10 @@ def safe_text(text: str, what: str, *, refused: str) -> str:
 
 def decimal(value: float) -> str:
     """A number without exponent, with as many digits as tell it apart, one behind the point at least (crowsetta); "" for NaN."""
-    return "" if math.isnan(value) else np.format_float_positional(value, unique=True, trim="0")
+    text = repr(float(value))
+    if "e" in text or text == "inf":
+        return np.format_float_positional(value, unique=True, trim="0")
+    return "" if text == "nan" else text
 
 
 def table_names(files: Sequence[str], ending: str) -> dict[str, Path]:

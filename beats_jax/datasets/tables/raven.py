@@ -52,6 +52,7 @@ STANDARD = (
 MEASURES = ("(s)", "(Hz)", "(dB)", "(dB FS)", "(samples)", "(u)", "(kHz)", "(bits)")  # end of the names of what Raven measures
 ENDING, CUMULATIVE = ".selections.txt", "detections.selections.txt"
 _REFUSED = "\t\r\n\0"
+_FIXED = {"View": "Spectrogram 1", "Channel": "1"}
 
 
 def read_raven(path: Path, options: ReadOptions) -> Events:
@@ -161,9 +162,16 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
     header = _header(events)
     written, begun, everything = [], 0.0, ["\t".join(header)]
     for file, name in table_names(list(recordings), ENDING).items():
-        rows = rows_of.get(file, np.zeros(0, np.int64))
-        lines = ["\t".join(_row(events, row, number, 0.0, header)) for number, row in enumerate(rows, start=1)]
-        everything += ["\t".join(_row(events, row, len(everything) + more, begun, header)) for more, row in enumerate(rows)]
+        rows = [_row(events, row) for row in rows_of.get(file, ())]
+        names = {"Begin File": os.path.basename(file), "Begin Path": os.path.abspath(file)} if rows else {}
+        common = {column: safe_text(text, "file", refused=_REFUSED) for column, text in names.items()}
+        lines = []
+        for number, row in enumerate(rows, start=1):
+            cells = {**_FIXED, **common, **row, "Selection": str(number)}
+            lines.append("\t".join([cells[column] for column in header]))
+            run_on = {column: decimal(begun + float(row[column])) for column in (BEGIN, END)}
+            cells |= {**run_on, "Selection": str(len(everything))}
+            everything.append("\t".join([cells[column] for column in header]))
         begun += recordings[file]
         written.append(folder / "raven" / name)
         written[-1].parent.mkdir(parents=True, exist_ok=True)
@@ -179,20 +187,15 @@ def _header(events: Events) -> tuple[str, ...]:
     return ("Selection", "View", "Channel", BEGIN, END, *bounded, "Begin File", "Begin Path", OFFSET, "Annotation", *scored)
 
 
-def _row(events: Events, row: int, number: int, begun: float, header: Sequence[str]) -> list[str]:
-    file, start, end = str(events.files[row]), float(events.starts[row]), float(events.ends[row])
-    cells = {
-        "Selection": str(number),
-        "View": "Spectrogram 1",
-        "Channel": "1",
-        BEGIN: decimal(begun + start),
-        END: decimal(begun + end),
-        "Low Freq (Hz)": decimal(float(events.low_hz[row])),
-        "High Freq (Hz)": decimal(float(events.high_hz[row])),
-        "Begin File": safe_text(os.path.basename(file), "file", refused=_REFUSED),
-        "Begin Path": safe_text(os.path.abspath(file), "file", refused=_REFUSED),
-        OFFSET: decimal(start),
+def _row(events: Events, row: int) -> dict[str, str]:
+    """The cells of an event by column, but for its number and its recording."""
+    start = decimal(events.starts[row])
+    return {
+        BEGIN: start,
+        END: decimal(events.ends[row]),
+        "Low Freq (Hz)": decimal(events.low_hz[row]),
+        "High Freq (Hz)": decimal(events.high_hz[row]),
+        OFFSET: start,
         "Annotation": safe_text(str(events.labels[row]), "label", refused=_REFUSED),
-        "Score": decimal(float(events.scores[row])),
+        "Score": decimal(events.scores[row]),
     }
-    return [cells[name] for name in header]
