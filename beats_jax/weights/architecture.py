@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from beats_jax.config import ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.weights.tree import flatten
 
+Params = dict[str, Any]  # nested, with arrays as leaves; flat, the paths are joined by "/"
 MOST_LISTED = 20  # problems of one kind
 LONGEST = 300  # characters of one problem
 
@@ -30,7 +32,8 @@ def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]
     fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
     init = registry.build(model).init
     variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)  # the key is traced too: no device is used
-    return tuple((path, tuple(leaf.shape)) for path, leaf in flatten(variables["params"]).items())
+    flat: dict[str, Any] = flatten_dict(variables["params"], sep="/")
+    return tuple((path, tuple(leaf.shape)) for path, leaf in flat.items())
 
 
 def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import beats_jax
 from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, whole_folder
-from beats_jax.weights.architecture import check_params
+from beats_jax.weights.architecture import Params, check_params
 from beats_jax.weights.seen import Seen, seen_from_mapping
-from beats_jax.weights.tree import Params, flatten, unflatten
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def save_bundle(path: str | Path, bundle: Bundle) -> Path:
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(bundle.params).items()}
+    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten_dict(bundle.params, sep="/").items()}
     check_params(flat, bundle.model, str(path))
     _check_labels(bundle.labels, bundle.model, str(path))
     tensors = save(flat, metadata={"format": "beats_jax"})
@@ -173,7 +173,7 @@ def load_bundle(path: str | Path) -> Bundle:
     _check_labels(labels, model, str(facts_file))
     audio = _settings(AudioConfig, facts["audio"], f"{facts_file}: audio")
     return Bundle(
-        params=unflatten(flat),
+        params=unflatten_dict(flat, sep="/"),
         model=model,
         audio=audio,
         labels=labels,

@@ -14,8 +14,8 @@ import numpy as np
 
 from beats_jax.config import BEATsConfig, from_mapping
 from beats_jax.errors import UserError
+from beats_jax.weights.architecture import Params
 from beats_jax.weights.key_map import PATCH, SAME, TRANSPOSED, Rule, shape_of, to_params, to_state_dict
-from beats_jax.weights.tree import Params
 
 # Values that the published `BEATsConfig` class gives to what a file's cfg leaves out; they are not the released models' values.
 PUBLISHED_DEFAULTS: dict[str, Any] = {
