@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from beats_jax.config import ModelConfig
+from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 
@@ -59,3 +60,19 @@ def list_problems(*kinds: Sequence[str]) -> str:
         if len(problems) > MOST_LISTED:
             parts.append(f"and {len(problems) - MOST_LISTED} more")
     return "; ".join(part[:LONGEST] for part in parts)
+
+
+def front_end_changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings of the filterbank in which the two differ: name → (trained, wanted)."""
+    names = [field.name for field in fields(trained.filterbank)]
+    pairs = {name: (getattr(trained.filterbank, name), getattr(wanted.filterbank, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:
+    """Raises `UserError` that says both values of every setting in `changed`."""
+    if changed:
+        differing = ", ".join(f"{name} {before!r} (the experiment: {after!r})" for name, (before, after) in changed.items())
+        raise UserError(
+            f"{checkpoint} was trained on another filterbank: {differing}; set config.audio.filterbank to the checkpoint's"
+        )

@@ -13,7 +13,7 @@ from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT, parameter_depth, position_table
 from beats_jax.weights import formats
 from beats_jax.weights.families import eat, eat_files
-from beats_jax.weights.key_map import to_params
+from beats_jax.weights.families.key_map import to_params
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file

@@ -17,7 +17,7 @@ from beats_jax.objectives.eat_masks import block_plan, block_union, clone_masks
 from beats_jax.objectives.losses.eat import spread, teacher_decay
 from beats_jax.objectives.state.state import ema_update
 from beats_jax.weights.families import eat, eat_files
-from beats_jax.weights.key_map import to_params
+from beats_jax.weights.families.key_map import to_params
 from beats_jax.weights.raw import read_raw
 
 DECODER = eat.DECODER

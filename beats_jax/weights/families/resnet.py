@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from beats_jax.errors import UserError
 from beats_jax.models.convnets import BLOCKS, ResNet18, ResNetConfig
 from beats_jax.weights.architecture import Params
-from beats_jax.weights.key_map import SAME, TRANSPOSED, Rule, shape_of
+from beats_jax.weights.families.key_map import SAME, TRANSPOSED, Rule, shape_of
 from beats_jax.weights.raw import read_raw
 
 PARALLEL = "module."  # begins every key of a model that was trained on several GPUs

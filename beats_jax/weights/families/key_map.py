@@ -75,6 +75,11 @@ def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
     return len({match[1] for match in found if match})
 
 
+def without_prefix(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors whose keys begin with `prefix`, under the rest of their keys."""
+    return {str(key)[len(prefix) :]: value for key, value in state_dict.items() if str(key).startswith(prefix)}
+
+
 def require_known(unknown: Sequence[str]) -> None:
     """Raises `UserError` naming these keys, which nothing uses."""
     if unknown:
