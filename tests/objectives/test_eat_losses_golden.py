@@ -65,7 +65,7 @@ def step(golden, published):
     noise[masks] = golden["mask_tokens"]
 
     def total(params):
-        found = published.objective.compared(
+        found = published.objective.compare(
             params, published.teacher, golden["fbank"], None, visible, None, jnp.asarray(noise), deterministic=True
         )
         return jnp.mean(found.frame + 4.0 * found.utterance), found
