@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.config import BEATsConfig
 from beats_jax.errors import UserError
@@ -16,7 +17,6 @@ from beats_jax.models.contraction import contract
 from beats_jax.models.conv_position import conv_position, normalised_kernel
 from beats_jax.models.forms import Forms
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
     embed_dim=12, encoder_layers=2, encoder_embed_dim=16, encoder_ffn_embed_dim=24, encoder_attention_heads=2,
@@ -30,7 +30,9 @@ QUICK = {"xla_backend_optimization_level": 0}  # gradients here run once: their 
 
 def random_params(config):
     draw = np.random.default_rng(1)
-    return unflatten({path: draw.normal(0, 0.3, shape).astype(np.float32) for path, shape in param_shapes(config).items()})
+    return unflatten_dict(
+        {path: draw.normal(0, 0.3, shape).astype(np.float32) for path, shape in param_shapes(config).items()}, sep="/"
+    )
 
 
 def features(config, params, **kwargs):
@@ -57,9 +59,11 @@ def base():
 )  # fmt: skip
 def test_every_architecture_option_changes_the_output(base, changes):
     config = replace(TINY, **changes)
-    params = flatten(random_params(config))
-    kept = {path: leaf for path, leaf in flatten(base[0]).items() if path in params and params[path].shape == leaf.shape}
-    params = unflatten({**params, **kept})
+    params = flatten_dict(random_params(config), sep="/")
+    kept = {
+        path: leaf for path, leaf in flatten_dict(base[0], sep="/").items() if path in params and params[path].shape == leaf.shape
+    }
+    params = unflatten_dict({**params, **kept}, sep="/")
     mask = None if "input_patch_size" in changes else MASK
     out = BEATs(config).apply({"params": params}, FBANK, mask, layers=True)
     assert bool(jnp.isfinite(out.features).all())
@@ -135,7 +139,7 @@ def test_gradient_decay_in_closed_form(base):
         config = replace(TINY, layer_wise_gradient_decay_ratio=ratio)
         weight = jnp.asarray(FBANK[:, :32, :16])
         loss = lambda p: (BEATs(config).apply({"params": p}, FBANK, MASK).features * weight).sum()  # noqa: E731
-        return flatten(jax.jit(jax.grad(loss), compiler_options=QUICK)(params))
+        return flatten_dict(jax.jit(jax.grad(loss), compiler_options=QUICK)(params), sep="/")
 
     plain, decayed = gradient(1.0), gradient(0.5)
     for path, expected in plain.items():
@@ -164,8 +168,8 @@ def test_padding_reaches_neither_real_tokens_nor_gradients(base):
     np.testing.assert_array_equal(clean[MASK], dirty[MASK])
     assert bool(jnp.isfinite(dirty).all())
     assert float(clean_loss) == float(dirty_loss)
-    for path, leaf in flatten(dirty_gradient).items():
-        np.testing.assert_array_equal(leaf, flatten(clean_gradient)[path], err_msg=path)
+    for path, leaf in flatten_dict(dirty_gradient, sep="/").items():
+        np.testing.assert_array_equal(leaf, flatten_dict(clean_gradient, sep="/")[path], err_msg=path)
     assert not np.asarray(input_gradient)[1, 32:].any()
 
 
@@ -188,7 +192,9 @@ def test_initialisation_has_the_published_spreads():
     config = BEATsConfig(
         embed_dim=64, encoder_layers=2, encoder_embed_dim=96, encoder_ffn_embed_dim=128, conv_pos=16, conv_pos_groups=2
     )
-    flat = flatten(jax.jit(BEATs(config).init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 16, 16)))["params"])
+    flat = flatten_dict(
+        jax.jit(BEATs(config).init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 16, 16)))["params"], sep="/"
+    )
     beta = 16**-0.25
     expected = {
         "patch_embedding/kernel": 1 / (16 * 3**0.5),  # uniform in +-1/sqrt(256)
@@ -224,7 +230,7 @@ def test_bfloat16_is_close_and_its_gradients_too():
             return (out[0, 0] * jnp.arange(16.0)).sum(), out
 
         (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)(params)
-        return out, flatten(gradient)
+        return out, flatten_dict(gradient, sep="/")
 
     (full, gradient), (low, low_gradient) = run("float32"), run("bfloat16")
     assert low.dtype == jnp.float32
@@ -317,8 +323,11 @@ def test_parameter_depths():
 def test_the_bias_of_the_keys_is_inert(base):
     """Softmax ignores what is added to all scores of a query: any bias gives the same features, so it gets no gradient."""
     params, expected = base
-    moved = unflatten({name: leaf + 3.0 if name.endswith("k_proj/bias") else leaf for name, leaf in flatten(params).items()})
+    moved = unflatten_dict(
+        {name: leaf + 3.0 if name.endswith("k_proj/bias") else leaf for name, leaf in flatten_dict(params, sep="/").items()},
+        sep="/",
+    )
     np.testing.assert_allclose(features(TINY, moved), expected, rtol=0, atol=2e-5)
     loss = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(features(TINY, p)))), compiler_options=QUICK)
-    for name, gradient in flatten(loss(params)).items():
+    for name, gradient in flatten_dict(loss(params), sep="/").items():
         assert (float(jnp.max(jnp.abs(gradient))) == 0) == name.endswith("k_proj/bias"), name

@@ -19,8 +19,8 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.beats import patches
 from beats_jax.models.pretraining import random_projection
+from beats_jax.weights.architecture import front_end_changes, require_same_front_end
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.front_end import front_end_changes, require_same_front_end
 from beats_jax.weights.pretrained import read_checkpoint
 
 FITTING_BATCHES = 16  # from whose patches the components are estimated
