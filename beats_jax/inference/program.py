@@ -22,7 +22,7 @@ from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import masked_mean, pool
 from beats_jax.models.output import EncoderOutput
-from beats_jax.parallel.layout import shard_batch, shard_map_rows
+from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
 Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, positions int32 [B], example_mask bool [B]
 

@@ -10,7 +10,7 @@ from tiny_beats import TINY_BEATS
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.model import Model
-from beats_jax.parallel.devices import native_dtype
+from beats_jax.parallel.mesh import native_dtype
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
 
