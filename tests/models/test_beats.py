@@ -22,16 +22,15 @@ TINY = BEATsConfig(
     embed_dim=12, encoder_layers=2, encoder_embed_dim=16, encoder_ffn_embed_dim=24, encoder_attention_heads=2,
     conv_pos=6, conv_pos_groups=2, num_buckets=16, max_distance=12,
 )  # fmt: skip
-FBANK = np.random.default_rng(0).normal(0, 0.5, (2, 70, 128)).astype(np.float32)
-MASK = np.ones((2, 32), bool)
-MASK[1, 16:] = False
+FBANK = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (2, 70, 128)), jnp.float32)
+MASK = jnp.ones((2, 32), bool).at[1, 16:].set(False)
 QUICK = {"xla_backend_optimization_level": 0}  # gradients here run once: their compile time is what counts
 
 
 def random_params(config):
     draw = np.random.default_rng(1)
     return unflatten_dict(
-        {path: draw.normal(0, 0.3, shape).astype(np.float32) for path, shape in param_shapes(config).items()}, sep="/"
+        {path: jnp.asarray(draw.normal(0, 0.3, shape), jnp.float32) for path, shape in param_shapes(config).items()}, sep="/"
     )
 
 
@@ -82,7 +81,7 @@ def test_gelu_fast_is_the_same_tanh_form(base):
 def test_layers_end_before_the_final_norm_in_pre_norm_mode(base):
     config = replace(TINY, deep_norm=False, layer_norm_first=True)
     out = BEATs(config).apply({"params": base[0]}, FBANK, layers=True)
-    norm = base[0]["encoder"]["layer_norm"]
+    norm = jax.device_get(base[0]["encoder"]["layer_norm"])
     last = np.asarray(out.layers[-1], np.float64)
     normal = (last - last.mean(-1, keepdims=True)) / np.sqrt(last.var(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(out.features, normal * norm["scale"] + norm["bias"], rtol=0, atol=1e-5)
@@ -152,14 +151,14 @@ def test_gradient_decay_in_closed_form(base):
 
 def test_padding_reaches_neither_real_tokens_nor_gradients(base):
     """NaN and garbage under the mask: outputs of real tokens and all gradients stay what they are with zeros there."""
-    garbage = FBANK.copy()
+    garbage = np.array(FBANK)
     garbage[1, 32:64] = np.nan
     garbage[0, 64:] = np.inf  # the frames after the last whole patch
     config = replace(TINY, predictor_class=2)
     params = random_params(config)
 
     def loss(p, fbank):
-        out = BEATs(config).apply({"params": p}, fbank, jnp.asarray(MASK))
+        out = BEATs(config).apply({"params": p}, fbank, MASK)
         return (out.logits**2).sum() + (jnp.where(MASK[:, :, None], out.features, 0.0) ** 3).sum(), out.features
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK)
@@ -174,8 +173,7 @@ def test_padding_reaches_neither_real_tokens_nor_gradients(base):
 
 
 def test_a_clip_without_a_real_token_stays_finite():
-    mask = np.zeros((2, 32), bool)
-    mask[0] = True
+    mask = jnp.zeros((2, 32), bool).at[0].set(True)
     config = replace(TINY, encoder_layers=1)
     loss = lambda p: (BEATs(config).apply({"params": p}, FBANK, mask).features ** 2).sum()  # noqa: E731
     value, gradient = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(random_params(config))
@@ -253,11 +251,10 @@ def test_contraction_gradients_are_those_of_einsum():
 
 def test_attention_forms_agree_with_dropout_and_mask():
     draw = np.random.default_rng(0)
-    q, k, v = (draw.normal(size=(5, 2, 8, 4)).astype(np.float32) for _ in range(3))
-    shared = {
-        "bias": draw.normal(size=(2, 8, 8)).astype(np.float32), "gate": draw.normal(size=(5, 2, 8)).astype(np.float32),
-        "token_mask": jnp.asarray(draw.random((5, 8)) > 0.3), "dropout_key": jax.random.key(3), "dropout_rate": 0.2,
-    }  # fmt: skip
+    shapes = [(5, 2, 8, 4)] * 3 + [(2, 8, 8), (5, 2, 8)]
+    q, k, v, bias, gate = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
+    mask = jnp.asarray(draw.random((5, 8)) > 0.3)
+    shared = {"bias": bias, "gate": gate, "token_mask": mask, "dropout_key": jax.random.key(3), "dropout_rate": 0.2}
     direct, clips = (attend(q, k, v, form=form, **shared) for form in ("direct", "clips"))
     np.testing.assert_allclose(direct, clips, rtol=0, atol=1e-6)
 
@@ -265,8 +262,8 @@ def test_attention_forms_agree_with_dropout_and_mask():
 @pytest.mark.parametrize(("tokens", "taps"), [(20, 6), (20, 7), (5, 12), (5, 11)])
 def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
     draw = np.random.default_rng(0)
-    x, bias = draw.normal(size=(2, tokens, 8)).astype(np.float32), draw.normal(size=8).astype(np.float32)
-    kernel = draw.normal(size=(taps, 4, 8)).astype(np.float32)
+    shapes = ((2, tokens, 8), (8,), (taps, 4, 8))
+    x, bias, kernel = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
     padded = np.pad(x, ((0, 0), (taps // 2, taps // 2), (0, 0)))
     expected = np.zeros((2, tokens, 8))
     for t in range(tokens):
@@ -275,7 +272,7 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
             expected[:, t, channels] = np.einsum("bki,kio->bo", padded[:, t : t + taps, channels], kernel[:, :, channels])
     for form in ("grouped", "split"):
         y = conv_position(x, kernel, bias, groups=2, form=form, dtype=jnp.float32)
-        np.testing.assert_allclose(y, expected + bias, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(y, expected + np.asarray(bias), rtol=0, atol=1e-5)
         gradient = jax.grad(lambda k, form=form: conv_position(x, k, bias, groups=2, form=form, dtype=jnp.bfloat16).sum())(kernel)
         windows = np.lib.stride_tricks.sliding_window_view(padded, tokens, axis=1)[:, :taps]
         ones = windows.sum((0, 3))  # derivative of the sum by the kernel: [taps, channels]

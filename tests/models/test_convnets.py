@@ -140,7 +140,7 @@ def test_padding_is_symmetric():
     stem = jax.jit(ResNet18(config).apply)(unflatten_dict(flat, sep="/"), images).stem
     np.testing.assert_allclose(stem[:, [0, -1], [0, -1], 0], [[kernel[3, 3], 0], [0, kernel[6, 6]]], rtol=2e-5)
     with pytest.raises(UserError, match="more than one value a channel"):
-        ResNet18(config).apply(unflatten_dict(flat, sep="/"), images[:1], True, mutable=["batch_stats"])
+        ResNet18(config).apply(unflatten_dict(flat, sep="/"), jnp.asarray(images[:1]), True, mutable=["batch_stats"])
 
 
 def test_batch_norm_in_closed_form():

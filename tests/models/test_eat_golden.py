@@ -60,7 +60,7 @@ def test_branches_of_the_blocks_and_masked_patches(model, golden):
         np.testing.assert_allclose(found.attention, golden[f"short_layer{i}_attn"], atol=2e-5)
         np.testing.assert_allclose(found.feed_forward, golden[f"short_layer{i}_ffn"], atol=2e-5)
     real = np.concatenate([np.ones((2, 1), bool), ~golden["padmask_mask"]], axis=1)
-    out = module.apply({"params": model.params}, golden["short_fbank"], jnp.asarray(real))
+    out = module.apply({"params": model.params}, jnp.asarray(golden["short_fbank"]), jnp.asarray(real))
     np.testing.assert_allclose(np.asarray(out.features)[real], golden["padmask_output"][real], atol=2e-5)
 
 
@@ -71,7 +71,7 @@ def test_fine_tuned_logits_by_both_poolings(shared, fine_tuned, tmp_path):
         np.testing.assert_allclose(out.logits, fine_tuned[f"{tag}_logits"], atol=1e-5)
         np.testing.assert_allclose(out.features[:, 0], fine_tuned[f"{tag}_cls"], atol=2e-5)
     averaging = EAT(EATConfig(**{**vars(model.config), "prediction_mode": "MEAN_POOLING"}))
-    out = averaging.apply({"params": model.params}, fine_tuned["full_fbank"])
+    out = averaging.apply({"params": model.params}, jnp.asarray(fine_tuned["full_fbank"]))
     np.testing.assert_allclose(out.logits, fine_tuned["full_logits_mean_pooling"], atol=1e-5)
 
 

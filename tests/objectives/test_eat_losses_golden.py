@@ -46,7 +46,8 @@ def published(shared):
         config=EATObjectiveConfig(clones=2, utterance_weight=4.0),
     )
     params = {"model": student.params, "decoder": decoder_params(raw.state_dict)}
-    return SimpleNamespace(objective=objective, params=params, teacher=teacher.params, config=student.model)
+    params, teacher_params = jax.tree.map(jnp.asarray, (params, teacher.params))
+    return SimpleNamespace(objective=objective, params=params, teacher=teacher_params, config=student.model)
 
 
 def decoder_params(tensors):
@@ -69,8 +70,8 @@ def step(golden, published):
     noise[masks] = golden["mask_tokens"]
 
     def total(params):
-        found = published.objective.compared(
-            params, published.teacher, golden["fbank"], None, visible, None, jnp.asarray(noise), deterministic=True
+        found = published.objective.compare(
+            params, published.teacher, jnp.asarray(golden["fbank"]), None, visible, None, jnp.asarray(noise), deterministic=True
         )
         return jnp.mean(found.frame + 4.0 * found.utterance), found
 
@@ -83,7 +84,9 @@ def test_targets_are_the_published_ones(golden, step):
 
 
 def test_student_and_decoder(golden, published, step):
-    features = published.objective.student(published.params["model"], golden["fbank"], None, step.visible, deterministic=True)
+    features = published.objective.student(
+        published.params["model"], jnp.asarray(golden["fbank"]), None, step.visible, deterministic=True
+    )
     order = np.argsort(golden["ids_keep"], axis=1)
     expected = np.take_along_axis(golden["student_out"][:, 1:], order[:, :, None], axis=1)
     np.testing.assert_allclose(features[:, 1:], expected, atol=2e-5)

@@ -15,7 +15,7 @@ from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, MaskedPre
 from beats_jax.errors import UserError
 from beats_jax.models.pretraining import random_projection
 from beats_jax.objectives.losses.classification import code_losses
-from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.metrics import code_usage, used_codes
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
 
@@ -102,7 +102,7 @@ def test_the_projection_is_fitted_to_the_first_patches():
     begun_ = objective.begin(state, None, lambda: iter([batch, make_arrays(1)]))
     pixels = []
     for arrays in (batch, make_arrays(1)):
-        fbank, real = (np.asarray(x) for x in jax.jit(lambda b: objective.frontend.unlabelled(None, b))(arrays))
+        fbank, real = (np.asarray(x) for x in jax.jit(lambda b: objective.frontend.without_labels(None, b))(arrays))
         for clip in np.flatnonzero(arrays["example_mask"]):
             cells = fbank[clip, :64].reshape(4, 16, 2, 16).transpose(0, 2, 1, 3).reshape(8, 256)
             pixels.append(cells[real[clip]])

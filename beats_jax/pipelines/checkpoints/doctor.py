@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from beats_jax.inference.model import Model
+from beats_jax.pipelines import environment
 from beats_jax.pipelines.checkpoints import parity
-from beats_jax.pipelines.training import environment
 from beats_jax.weights.bundle import Bundle, describe
 from beats_jax.weights.pretrained import read_checkpoint
 

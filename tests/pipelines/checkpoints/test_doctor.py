@@ -11,8 +11,8 @@ import pytest
 
 from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.doctor import main
+from beats_jax.pipelines import environment
 from beats_jax.pipelines.checkpoints import doctor, parity
-from beats_jax.pipelines.training import environment
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file

@@ -25,7 +25,7 @@ from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import embed_manifest
 from beats_jax.pipelines.probing.encoders import filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import fold_notes, known_to_the_run, plan_folds
-from beats_jax.pipelines.training.tokens import read_tokens
+from beats_jax.pipelines.probing.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
 from beats_jax.weights.seen import codes, seen_from_codes
