@@ -34,43 +34,27 @@ LONGEST_LINE = 2000  # of a description
 
 @dataclass(frozen=True)
 class Reading:
-    """How recordings were cut into windows when a trained model was measured; predictions use the same windows.
+    """How recordings were cut into windows when a trained model was measured; predictions use the same windows."""
 
-    Attributes:
-      window_seconds, hop_seconds: of `inference.grid.Grid`; a window of 0 = not known.
-      trim_below_dbfs: both ends of a file below this level were cut off; 0 = nothing was cut.
-    """
-
-    window_seconds: float = 0.0
+    window_seconds: float = 0.0  # of `inference.grid.Grid`; 0 = not known
     hop_seconds: float = 0.0
-    trim_below_dbfs: float = 0.0
+    trim_below_dbfs: float = 0.0  # both ends of a file below this level were cut off; 0 = nothing was cut
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model in memory that is not compiled: parameters and all that describes them.
+    """A model in memory that is not compiled: parameters and all that describes them."""
 
-    Attributes:
-      params: nested float32 numpy arrays.
-      model, audio: architecture and front-end.
-      labels: class names in the order of the logits; empty without a head.
-      multi_label: True = probabilities by sigmoid, False = by softmax.
-      source: where the weights came from, free text.
-      source_sha256: hash of the file they were read from; empty where they were trained here.
-      licence: of the weights, as an SPDX name or free text; empty = not known.
-      seen: recordings it was trained on; None = not known, as for published weights.
-    """
-
-    params: Params
+    params: Params  # nested float32 numpy arrays
     model: ModelConfig
-    audio: AudioConfig
-    labels: tuple[str, ...]
-    multi_label: bool
-    source: str
-    source_sha256: str = ""
-    licence: str = ""
+    audio: AudioConfig  # front-end
+    labels: tuple[str, ...]  # class names in the order of the logits; empty without a head
+    multi_label: bool  # True = probabilities by sigmoid, False = by softmax
+    source: str  # where the weights came from, free text
+    source_sha256: str = ""  # of the file they were read from; empty where they were trained here
+    licence: str = ""  # of the weights, as an SPDX name or free text; empty = not known
     reading: Reading = Reading()
-    seen: Seen | None = None
+    seen: Seen | None = None  # recordings it was trained on; None = not known, as for published weights
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:

@@ -17,20 +17,13 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class Source:
-    """One repository of the Hugging Face hub that has a file.
+    """One repository of the Hugging Face hub that has a file."""
 
-    Attributes:
-      repository, kind: owner/name, and "model" or "dataset".
-      file: path in the repository, or a pattern that matches one path ("*epoch_latest.pt").
-      revision: commit; None = the default branch.
-      companions: paths or patterns of companion files in this repository, where they differ from the checkpoint's list.
-    """
-
-    repository: str
-    file: str
-    kind: str = "model"
-    revision: str | None = None
-    companions: tuple[str, ...] | None = None
+    repository: str  # owner/name
+    file: str  # path in the repository, or a pattern that matches one path ("*epoch_latest.pt")
+    kind: str = "model"  # or "dataset"
+    revision: str | None = None  # commit; None = the default branch
+    companions: tuple[str, ...] | None = None  # paths or patterns of companion files, where they differ from the checkpoint's
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision or 'default branch'}"
@@ -43,41 +36,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Published:
-    """One checkpoint; None = not known.
+    """One checkpoint; None = not known."""
 
-    Attributes:
-      name, file: the name for `load` and of the folder in the cache; the name of the file in it.
-      family, architecture: as `ModelConfig.family`, and in words.
-      sample_rate, window_seconds: Hz; length of the clips it was trained on.
-      feature_size, classes: width of features; size of the head, 0 = none.
-      returns: "features", "codes", or how logits become probabilities: "sigmoid", "softmax".
-      licence: of the weights, SPDX.
-      bytes, sha256: of the file.
-      statistics: mean and std of the filterbank it was trained with.
-      companions: files that belong beside it.
-      sources: repositories that have it, best first; none = only by hand, from `page`.
-      fields: settings of `ModelConfig` that the file must have.
-      alias_of: the registered name that this alias stands for; empty = no alias.
-    """
-
-    name: str
-    file: str
-    family: str
-    architecture: str
-    sample_rate: int
-    window_seconds: float
-    feature_size: int
-    page: str
-    licence: str
-    classes: int | None = None
-    returns: str | None = None
-    bytes: int | None = None
-    sha256: str | None = None
-    statistics: dict[str, float] | None = None
-    companions: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
-    fields: dict[str, Any] | None = None
-    alias_of: str = ""
+    name: str  # for `load`, and of the folder in the cache
+    file: str  # name of the file in that folder
+    family: str  # as `ModelConfig.family`
+    architecture: str  # in words
+    sample_rate: int  # Hz
+    window_seconds: float  # length of the clips it was trained on
+    feature_size: int  # width of features
+    page: str  # where a person finds the file
+    licence: str  # of the weights, SPDX
+    classes: int | None = None  # of the head; 0 = none
+    returns: str | None = None  # "features", "codes", or how logits become probabilities: "sigmoid", "softmax"
+    bytes: int | None = None  # of the file
+    sha256: str | None = None  # of the file
+    statistics: dict[str, float] | None = None  # mean and std of the filterbank it was trained with
+    companions: tuple[str, ...] = ()  # files that belong beside it
+    sources: tuple[Source, ...] = ()  # repositories that have it, best first; none = only by hand, from `page`
+    fields: dict[str, Any] | None = None  # settings of `ModelConfig` that the file must have
+    alias_of: str = ""  # the registered name that this alias stands for; empty = no alias
 
 
 class ModelTable(dict[str, dict[str, Any]]):

@@ -23,22 +23,13 @@ SETTINGS = "hyper_parameters"  # entry under which Lightning keeps the arguments
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """The content of a file.
+    """The content of a file."""
 
-    Attributes:
-      path: the file of the tensors.
-      state_dict: the tensors under the file's own keys (other values are kept for the readers of the formats).
-      content: all other entries of the file's top level ("cfg", "label_dict", "epoch" ...), and those of Lightning's
-        hyper_parameters; empty for safetensors.
-      wrapper: name of the entry that held the state dict; empty if the file is the state dict.
-      stated: settings that the registry has for a checkpoint asked for by name (`published.stated_settings`).
-    """
-
-    path: Path
-    state_dict: Mapping[str, Any]
-    content: Mapping[str, Any] = field(default_factory=dict)
-    wrapper: str = ""
-    stated: Mapping[str, Any] = field(default_factory=dict)
+    path: Path  # the file of the tensors
+    state_dict: Mapping[str, Any]  # tensors under the file's own keys; the readers of the formats judge other values
+    content: Mapping[str, Any] = field(default_factory=dict)  # other entries of the file and of Lightning's hyper_parameters
+    wrapper: str = ""  # name of the entry that held the state dict; empty if the file is the state dict
+    stated: Mapping[str, Any] = field(default_factory=dict)  # by the registry: `published.stated_settings`
 
     def beside(self, name: str) -> Any:
         """Parses the JSON (.json) or YAML (.yaml, safe loader) file of this name beside the tensors; None if there is none.

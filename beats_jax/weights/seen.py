@@ -17,15 +17,10 @@ DIGITS = 16  # kept of a hash: 8 bytes, so that a million recordings take 8 MB, 
 
 @dataclass(frozen=True)
 class Seen:
-    """Codes of recordings (see `codes`), uint64, ascending.
+    """Codes of recordings (see `codes`), uint64, ascending."""
 
-    Attributes:
-      trained: recordings that weights were fitted to, in this run or in those it started from.
-      chosen: recordings that weights, temperature or thresholds were chosen by.
-    """
-
-    trained: np.ndarray
-    chosen: np.ndarray
+    trained: np.ndarray  # weights were fitted to these, in this run or in those it started from
+    chosen: np.ndarray  # weights, temperature or thresholds were chosen by these
 
     def __or__(self, other: Seen | None) -> Seen:
         if other is None:

@@ -16,7 +16,6 @@ from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
 from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, linear, norm, shape_of
 
-HEAD_WIDTH = 64  # of one attention head in every published AST: gives the number of heads where a file does not
 PARTS = ("query", "key", "value")  # rows of a fused projection, in this order
 
 
@@ -142,13 +141,3 @@ def sizes(state_dict: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         "qkv_bias": query in state_dict,
         "predictor_class": shape_of(state_dict, head, 2)[0] if head in state_dict else 0,
     }
-
-
-def heads_of(width: int) -> int:
-    """Attention heads of a published AST of this width. Raises `UserError` if no published AST has such a width."""
-    if width % HEAD_WIDTH:
-        raise UserError(
-            f"the number of attention heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would "
-            "give it; put a config.json with num_attention_heads beside the file"
-        )
-    return width // HEAD_WIDTH

@@ -20,7 +20,7 @@ from beats_jax.models.ast_positions import patch_kernel_from_rgb
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import ast
 from beats_jax.weights.families.beats_files import labels_by_id
-from beats_jax.weights.families.key_map import require_settings, shape_of, to_params, to_state_dict
+from beats_jax.weights.families.key_map import heads_of, require_settings, shape_of, to_params, to_state_dict
 from beats_jax.weights.raw import OURS, RawCheckpoint, Upstream, group, own_entry, pick_stated
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -64,11 +64,7 @@ def is_deit(raw: RawCheckpoint) -> bool:
 
 
 def read_hugging_face(raw: RawCheckpoint) -> Bundle:
-    """Reads tensors with `config.json` and `preprocessor_config.json` beside them.
-
-    Raises:
-      UserError: one of these is missing or asks for another model, or the tensors do not fit.
-    """
+    """Reads tensors with `config.json` and `preprocessor_config.json` beside them. Raises `UserError` if one does not fit."""
     facts, extractor = raw.beside(CONFIG), raw.beside(PREPROCESSOR)
     if not isinstance(facts, Mapping) or not isinstance(extractor, Mapping):
         raise UserError(f"{CONFIG} and {PREPROCESSOR} must lie beside the tensors; get them from the same repository")
@@ -106,7 +102,7 @@ def read_original(raw: RawCheckpoint) -> Bundle:
             f"(max_length, frequency_stride, time_stride, num_attention_heads) and a {PREPROCESSOR} (mean, std) beside the file"
         )
     if "num_attention_heads" not in settings:
-        settings["num_attention_heads"] = ast.heads_of(settings["hidden_size"])
+        settings["num_attention_heads"] = heads_of(settings["hidden_size"])
     config = from_mapping(ASTConfig, settings, CONFIG)
     params = to_params(_without_image_heads(tensors, "v."), ast.key_table(config, ast.ORIGINAL), config)
     front_end = grid.front_end if extractor is None and grid else _front_end(group(extractor, PREPROCESSOR), config)
@@ -120,9 +116,7 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
     """Reads a distilled DeiT as a start for training AST: colours summed, no head, positions on the grid of the images.
 
     This grid has as many mel bins as frames, until `pipelines.training.starting_point` resizes it to the trained length.
-
-    Raises:
-      UserError: the grid is no square, or the tensors do not fit.
+    Raises `UserError` if the grid is no square or the tensors do not fit.
     """
     tensors = ast.split_qkv(raw.state_dict)
     weight = f"{ast.DEIT.patch}.weight"
@@ -134,7 +128,7 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
     if side * side != patches or not side:
         raise UserError(f"{ast.DEIT.positions} has {patches} patches, which are no square")
     frames = known["patch_size"] + 10 * (side - 1)
-    settings = {**ORIGINAL_EPSILONS, **known, "num_attention_heads": ast.heads_of(known["hidden_size"])}
+    settings = {**ORIGINAL_EPSILONS, **known, "num_attention_heads": heads_of(known["hidden_size"])}
     config = from_mapping(ASTConfig, {**settings, "max_length": frames, "num_mel_bins": frames, "predictor_class": 0}, "DeiT")
     params = to_params(_without_image_heads(tensors, ""), ast.key_table(config, ast.DEIT), config)
     front_end = replace(AST, target_frames=frames, num_mel_bins=frames)

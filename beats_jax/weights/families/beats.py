@@ -141,13 +141,9 @@ def to_cfg(config: BEATsConfig) -> dict[str, Any]:
 
 
 def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[BEATsConfig, Params]:
-    """Configuration and nested float32 numpy parameters for `BEATs(config)`.
+    """Configuration and nested float32 numpy parameters for `BEATs(config)`, from published tensors and `cfg`.
 
-    Args:
-      state_dict: numpy arrays under the published keys; weight normalisation as `weight_g`/`weight_v` or as parametrizations.
-      cfg: the published `cfg`.
-    Raises:
-      UserError: as `to_params`.
+    Weight normalisation may be `weight_g`/`weight_v` or parametrizations. Raises `UserError` as `to_params`.
     """
     config = config_from_cfg(cfg, state_dict)
     return config, to_params(publish_keys(state_dict, config), key_table(config), config)
@@ -162,11 +158,7 @@ def publish_keys(state_dict: Mapping[str, Any], config: BEATsConfig) -> dict[str
 
 
 def release_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict with the old names of weight normalisation, without the frozen kernels of OpenBEATs.
-
-    Raises:
-      UserError: these kernels are not all ones, or a tensor is there under its old and its new name.
-    """
+    """The state dict with the old names of weight normalisation, without the frozen kernels of OpenBEATs (which must be ones)."""
     wrong = [key for key in FROZEN_ONES if key in state_dict and not np.all(np.asarray(state_dict[key]) == 1)]
     if wrong:
         raise UserError(f"{', '.join(wrong)} must be all ones, with which OpenBEATs reduces masks; the file is of another model")
@@ -183,9 +175,5 @@ def _old_name(key: str) -> str:
 
 
 def to_torch(params: Mapping[str, Any], config: BEATsConfig) -> dict[str, np.ndarray]:
-    """The published state dict (float32, contiguous) of parameters; the shared position table is repeated for each layer.
-
-    Raises:
-      UserError: parameters that do not fit the configuration.
-    """
+    """The published state dict of parameters (see `to_state_dict`); each layer gets the shared position table."""
     return to_state_dict(params, key_table(config), config)

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from beats_jax.config import EATConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, depth_of, linear, norm, shape_of
+from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, depth_of, heads_of, linear, norm, shape_of
 
 MEL_BINS = 128  # every published EAT; its files do not state it
-HEAD_WIDTH = 64  # of one attention head in every published EAT: gives the number of heads where a file does not
 DECODER = "modality_encoders.IMAGE.decoder."  # prefix of tensors that only pre-training uses
 TEACHER = "_ema"  # entry of a pre-training state dict: the teacher's own state dict
 
@@ -80,14 +79,12 @@ def config_of(state_dict: Mapping[str, Any], layout: Layout, settings: Mapping[s
     if weight in state_dict and classes != 0:
         classes = shape_of(state_dict, weight, 2)[0]
     heads = settings.get("num_heads")
-    if heads is None and width % HEAD_WIDTH:
-        raise UserError(f"num_heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would give it")
     if not 1 <= patch <= MEL_BINS or not width:
         raise UserError(f"{front}local_encoder.proj.weight has patches of {patch} of {MEL_BINS} mel bins and {width} channels")
     sizes = {
         "embed_dim": width,
         "depth": depth_of(state_dict, f"{layout.encoder}blocks."),
-        "num_heads": width // HEAD_WIDTH if heads is None else heads,
+        "num_heads": heads_of(width) if heads is None else heads,
         "mlp_ratio": hidden / width,
         "patch_size": patch,
         "mel_bins": MEL_BINS,

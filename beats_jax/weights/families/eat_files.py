@@ -52,11 +52,7 @@ def is_hugging_face(raw: RawCheckpoint) -> bool:
 
 
 def read_pretraining(raw: RawCheckpoint) -> Bundle:
-    """Reads the trained encoder, without decoder and teacher.
-
-    Raises:
-      UserError: no `cfg`, another architecture, tensors that do not fit.
-    """
+    """Reads the trained encoder, without decoder and teacher. Raises `UserError` if `cfg` or tensors do not fit."""
     cfg, tensors = raw.cfg(), eat.student(raw.state_dict)
     settings = _encoder_settings(_group(cfg, "model")) | _own_model(raw.content)
     config = eat.config_of(tensors, eat.PRETRAINING, settings, classes=0)
@@ -68,10 +64,7 @@ def read_fine_tuned(raw: RawCheckpoint) -> Bundle:
     """Reads encoder and head; statistics and probabilities follow the file's switches for its task.
 
     As in EAT_audio_classification.py, ESC-50 and files without `audio_mae` were trained with cross-entropy (softmax), Speech
-    Commands too unless mixup was on, all else (AudioSet) with binary cross-entropy (sigmoid).
-
-    Raises:
-      UserError: as `read_pretraining`.
+    Commands too unless mixup was on, all else (AudioSet) with binary cross-entropy (sigmoid). Raises as `read_pretraining`.
     """
     cfg = raw.cfg()
     model = _group(cfg, "model")
@@ -90,11 +83,7 @@ def read_fine_tuned(raw: RawCheckpoint) -> Bundle:
 
 
 def read_hugging_face(raw: RawCheckpoint) -> Bundle:
-    """Reads tensors with `config.json` beside them. The released heads are of AudioSet: sigmoid.
-
-    Raises:
-      UserError: no `config.json`, another architecture, tensors that do not fit.
-    """
+    """Reads tensors with `config.json` beside them; released heads are of AudioSet (sigmoid). Raises as `read_pretraining`."""
     facts = raw.beside("config.json")
     if not isinstance(facts, Mapping):
         raise UserError("config.json is not beside the tensors; get it from the same repository")

@@ -2,7 +2,7 @@
 
 The encoder is under `encoder.`, the rest under `decoder.`: the predictor of pre-training, which is dropped, or the linear head of
 a fine-tuned model (espnet2/beats/encoder.py, espnet2/cls). A released file also has keys that begin with `encoder.`; only a patch
-embedding below that prefix tells the two apart.
+embedding below that prefix distinguishes the two.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ class Rule(NamedTuple):
 
 
 MISFIT = "the weights do not fit their configuration"
+HEAD_WIDTH = 64  # of one attention head in every published AST and EAT: gives the number of heads if a file does not
 MANY = 500  # missing keys: more than any published model has
 KeyTable = Mapping[str, tuple[str, Rule]]
 
@@ -65,6 +66,16 @@ def shape_of(state_dict: Mapping[str, Any], key: str, rank: int) -> tuple[int, .
     if len(shape) != rank or 0 in shape:
         raise UserError(f"{MISFIT}: {key} has shape {list(shape)}, not one of {rank} sizes")
     return shape
+
+
+def heads_of(width: int) -> int:
+    """Attention heads of a published AST or EAT of this width. Raises `UserError` if none has such a width."""
+    if width % HEAD_WIDTH:
+        raise UserError(
+            f"the number of attention heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would "
+            "give it; put a config.json with the number beside the file"
+        )
+    return width // HEAD_WIDTH
 
 
 def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
@@ -148,10 +159,9 @@ def _all_finite(values: np.ndarray) -> bool:
 
 
 def to_state_dict(params: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> dict[str, np.ndarray]:
-    """The published state dict (float32, contiguous) of parameters; shared tensors are repeated under each of their keys.
+    """The published state dict (float32, contiguous) of parameters; a shared tensor appears under each of its keys.
 
-    Raises:
-      UserError: parameters that do not fit the configuration.
+    Raises `UserError` if the parameters do not fit the configuration.
     """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten_dict(params, sep="/").items()}
     check_params(flat, config, "export")
