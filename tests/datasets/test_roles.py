@@ -93,7 +93,7 @@ def test_missing_files_of_the_table_are_counted_and_named(tree):
         (tree / "labeled/audio" / name).unlink()
     manifest = load(tree)
     assert [str(error) for error in manifest.errors if "labels.csv" in str(error)] == [
-        f"{tree}/labeled/labels.csv: names 2 of 4 files that are not there: lab1.wav, lab3.wav"
+        f"{tree}/labeled/labels.csv: 2 of its 4 files do not exist: lab1.wav, lab3.wav"
     ]
     assert (manifest.metadata["role"] == "labeled").sum() == 2
 
