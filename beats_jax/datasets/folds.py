@@ -9,7 +9,7 @@ import numpy as np
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import Manifest, text_column
-from beats_jax.datasets.splits import FOLD_GROUP, deal, group_codes
+from beats_jax.datasets.splits import FOLD_GROUP, deal, numbered_groups
 from beats_jax.errors import UserError
 
 OWN_GROUPS = ("", "recording", "group")  # names for the rule of `splits.group_codes`
@@ -44,8 +44,7 @@ def grouped_folds(manifest: Manifest, num_folds: int, *, by: str = "", seed: int
         if by in ("fold", FOLD_GROUP):
             raise UserError(f"data.fold_by is {by!r}, which the new folds would replace; name another column")
         manifest = manifest.with_metadata(**{FOLD_GROUP: column})
-    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
-    groups = int(codes.max()) + 1 if len(codes) else 0
+    codes, groups = numbered_groups(manifest)
     if groups < num_folds:
         what = f"by column {by!r} " if by not in OWN_GROUPS else ""
         raise UserError(

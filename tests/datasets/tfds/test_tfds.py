@@ -309,7 +309,7 @@ def test_which_data_set_of_a_folder(tmp_path: Path, folder: Path) -> None:
     for settings, message in (
         ({}, "several data sets; set data.tfds_name to one of calls, other/small"),
         ({"tfds_name": "cals"}, "did you mean 'calls'"),
-        ({"tfds_name": "calls:2.0.0"}, "the versions there are 1.0.0, 1.9.0, 1.10.0"),
+        ({"tfds_name": "calls:2.0.0"}, "the known versions are 1.0.0, 1.9.0, 1.10.0"),
     ):
         with pytest.raises(UserError, match=message):
             load_folder(tmp_path, **settings)
@@ -339,7 +339,7 @@ def test_rows_that_are_refused_leave_nothing(tmp_path: Path, manifest: Manifest)
         (half, "1 of 8 rows have no split"),
         (manifest.take([]), "no rows"),
         (gone, r"gone\.wav: no such file"),
-        (manifest.with_metadata(label=manifest.metadata["fold"]), "metadata label would be taken"),
+        (manifest.with_metadata(label=manifest.metadata["fold"]), "metadata label has the names of features"),
     ):
         with pytest.raises(UserError, match=message):
             write_tfds(rows, DATA, AUDIO, tmp_path, "owls")
