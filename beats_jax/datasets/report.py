@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -94,27 +95,22 @@ class ValidationReport:
         lines += self.manifest.notes
         for names in self.similar_labels:
             lines.append(f"classes differ only in case or spaces: {' and '.join(map(repr, names))}; are they one class?")
-        single = [name for name, number in self.labels.items() if number == 1]
-        if single:
-            lines.append(f"{len(single)} classes have a single example: {some(single)}")
-        if self.repeated_rows:
-            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {some(self.repeated_rows)}")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
-        if self.duplicate_files:
-            same = [" = ".join(group) for group in self.duplicate_files]
-            lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
-        if self.disputed_files:
-            named = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
-            lines.append(f"{len(named)} groups of files have the same bytes and different labels: {some(named)}")
-        if self.copied_files:
-            same = [" ~ ".join(pair) for pair in self.copied_files]
-            lines.append(f"{len(same)} pairs of files are one sound at another level, rate or format: {some(same)}")
-        for split, labels in self.absent_from_training.items():
-            lines.append(f"{len(labels)} classes of {split} are absent from training: {some(labels)}")
-        if self.leaks:
-            named = [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks]
-            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {some(named)}")
+        disputed = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
+        found: list[tuple[str, Sequence[str]]] = [
+            ("classes have a single example", [name for name, number in self.labels.items() if number == 1]),
+            ("rows are given more than once", self.repeated_rows),
+            ("groups of files have the same bytes", [" = ".join(group) for group in self.duplicate_files]),
+            ("groups of files have the same bytes and different labels", disputed),
+            ("pairs of files are one sound at another level, rate or format", [" ~ ".join(pair) for pair in self.copied_files]),
+            *((f"classes of {split} are absent from training", labels) for split, labels in self.absent_from_training.items()),
+            (
+                "files, groups or contents are in more than one split",
+                [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks],
+            ),
+        ]
+        lines += [f"{len(names)} {what}: {some(names)}" for what, names in found if names]
         return tuple(lines)
 
     def to_json(self) -> str:
@@ -140,8 +136,12 @@ class ValidationReport:
             f"{self.total_seconds / 3600:.2f} h",
             f"files last {self.shortest_seconds:.2f} to {self.longest_seconds:.2f} s, median {self.median_seconds:.2f} s",
             f"sample rates: {rates}; channels: {', '.join(f'{n} with {c}' for c, n in self.channels.items())}",
-            _class_table(self.labels, self.splits) if self.labels else _split_line(self.split_rows),
         ]
+        if self.labels:
+            lines.append(_class_table(self.labels, self.splits))
+        else:
+            sizes = ", ".join(f"{name} {number}" for name, number in self.split_rows.items())
+            lines.append(f"no labels; rows: {sizes}" if sizes else "no labels")
         lines += [f"warning: {line}" for line in self.warnings]
         lines += [f"left out: {error}" for error in self.errors[:SHOWN]]
         if len(self.errors) > SHOWN:
@@ -207,13 +207,6 @@ def _split_counts(manifest: Manifest) -> dict[str, Any]:
 def _tally(values: np.ndarray) -> dict[str, int]:
     kinds, number = np.unique(values, return_counts=True)
     return {str(kind): int(n) for kind, n in zip(kinds, number, strict=True)}
-
-
-def _split_line(split_rows: dict[str, int]) -> str:
-    """Rows of each split, where there are no labels."""
-    if not split_rows:
-        return "no labels"
-    return f"no labels; rows: {', '.join(f'{name} {number}' for name, number in split_rows.items())}"
 
 
 def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:
