@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.table import Origin
+from beats_jax.datasets.sources.text_table import Table
 from beats_jax.datasets.tables.cells import ReadOptions, decimal, make_events, numbers, recording_of, safe_text, table_names
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
@@ -59,19 +59,16 @@ def read_audacity(path: Path, options: ReadOptions) -> Events:
                 )
             rows.append([*cells[:4], *[""] * (3 - len(cells))])
             at.append(number)
-    origin = Origin(str(path), at)
+    table = Table({}, str(path), at, decimal_comma=True)
     columns = [[row[place] if place < len(row) else "" for row in rows] for place in range(6)]
-    starts, ends = (
-        numbers(columns[place], name, origin, decimal_comma=True, needed=True) for place, name in enumerate(("start", "end"))
-    )
+    starts, ends = (numbers(columns[place], name, table, needed=True) for place, name in enumerate(("start", "end")))
     scores, low, high = (
-        numbers(columns[place], name, origin, decimal_comma=True, needed=False)
-        for place, name in ((3, "score"), (4, "low"), (5, "high"))
+        numbers(columns[place], name, table, needed=False) for place, name in ((3, "score"), (4, "low"), (5, "high"))
     )
     labels = [options.label or original_cell(label.strip()) for label in columns[2]]
     low, high = (np.where(bound < 0, np.nan, bound) for bound in (low, high))
     files = [options.recording or recording_of(path)] * len(rows)
-    return make_events(files, starts, ends, labels, origin, {"score": scores, "low_hz": low, "high_hz": high})
+    return make_events(files, starts, ends, labels, table, {"score": scores, "low_hz": low, "high_hz": high})
 
 
 def write_audacity(events: Events, folder: Path, recordings: Mapping[str, float]) -> list[Path]:

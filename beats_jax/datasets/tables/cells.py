@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.audio.files import AUDIO_SUFFIXES
+from beats_jax.audio.decoding.file_kinds import AUDIO_SUFFIXES
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.sources.columns import NO_TIME, number
-from beats_jax.datasets.sources.table import Origin
+from beats_jax.datasets.sources.text_table import Table
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
 from beats_jax.spreadsheets import safe_cell
@@ -104,32 +104,29 @@ def find_columns(names: Sequence[str], options: ReadOptions, where: str) -> dict
     return found
 
 
-def events_of_columns(
-    table: Mapping[str, Sequence[str]], origin: Origin, options: ReadOptions, *, decimal_comma: bool, beside: Path | None = None
-) -> Events:
+def events_of_columns(table: Table, options: ReadOptions, *, beside: Path | None = None) -> Events:
     """Events from columns of texts.
 
     Args:
-      origin: what messages call the table and its rows. beside: the table, for the name of its recording where no column has it.
+      beside: the table, for the name of its recording where no column has it.
     Raises:
       UserError: a column of starts, ends or labels is missing, or a cell is not what its column holds; the line is named.
     """
-    found = find_columns(list(table), options, origin.name)
+    found = find_columns(list(table), options, table.name)
     rows = len(next(iter(table.values()), []))
     for meaning in ("start", "end"):
-        require_meaning(meaning, found, table, origin)
+        require_meaning(meaning, found, table)
     if not options.label:
-        require_meaning("label", found, table, origin)
-    files = (
-        table[found["file"]] if "file" in found and not options.recording else [options.recording or recording_of(beside)] * rows
-    )
+        require_meaning("label", found, table)
+    named = "file" in found and not options.recording
+    files = table[found["file"]] if named else [options.recording or recording_of(beside)] * rows
     read = {
-        meaning: numbers(table[name], name, origin, decimal_comma=decimal_comma, needed=meaning in ("start", "end"))
+        meaning: numbers(table[name], name, table, needed=meaning in ("start", "end"))
         for meaning, name in found.items()
         if meaning not in ("file", "label")
     }
     labels = [options.label] * rows if options.label else table[found["label"]]
-    return make_events(files, read.pop("start"), read.pop("end"), labels, origin, read)
+    return make_events(files, read.pop("start"), read.pop("end"), labels, table, read)
 
 
 def make_events(
@@ -137,7 +134,7 @@ def make_events(
     starts: np.ndarray,
     ends: np.ndarray,
     labels: Sequence[str],
-    origin: Origin,
+    table: Table,
     others: Mapping[str, np.ndarray],
 ) -> Events:
     """Events from columns that were read; `others` may have score, low_hz and high_hz.
@@ -148,12 +145,12 @@ def make_events(
     low, high = (others.get(name, np.full(len(files), np.nan)) for name in ("low_hz", "high_hz"))
     for row, file in enumerate(files):
         if not file:
-            raise UserError(f"{origin.at(row)}: the name of the recording is blank; fill it in")
+            raise UserError(f"{table.at(row)}: the name of the recording is blank; fill it in")
         if not 0 <= starts[row] <= ends[row]:
-            raise UserError(f"{origin.at(row)}: an event cannot go from {starts[row]:g} to {ends[row]:g} s; correct the row")
+            raise UserError(f"{table.at(row)}: an event cannot go from {starts[row]:g} to {ends[row]:g} s; correct the row")
         if low[row] > high[row]:
             raise UserError(
-                f"{origin.at(row)}: the low frequency {low[row]:g} Hz is above the high one, {high[row]:g} Hz; swap them"
+                f"{table.at(row)}: the low frequency {low[row]:g} Hz is above the high one, {high[row]:g} Hz; swap them"
             )
     return Events.from_columns(files, starts, ends, labels, scores=others.get("score"), low_hz=low, high_hz=high)
 
@@ -164,14 +161,14 @@ def list_columns(names: Iterable[str]) -> str:
     return ", ".join(shown[:SHOWN]) + (f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else "")
 
 
-def require_meaning(meaning: str, found: Mapping[str, str], table: Mapping[str, Sequence[str]], origin: Origin) -> None:
+def require_meaning(meaning: str, found: Mapping[str, str], table: Table) -> None:
     """Raises `UserError` unless a column of this meaning was found."""
     if meaning not in found:
         usual = ", ".join(MEANINGS[meaning][:4])
-        raise UserError(f"{origin.name} has no column of the {meaning} (usual names: {usual}); columns: {list_columns(table)}")
+        raise UserError(f"{table.name} has no column of the {meaning} (usual names: {usual}); columns: {list_columns(table)}")
 
 
-def numbers(cells: Sequence[str], column: str, origin: Origin, *, decimal_comma: bool, needed: bool) -> np.ndarray:
+def numbers(cells: Sequence[str], column: str, table: Table, *, needed: bool) -> np.ndarray:
     """float64 [N] of a column, in seconds or Hz by the unit in its name; NaN where a cell is blank.
 
     Raises:
@@ -181,12 +178,12 @@ def numbers(cells: Sequence[str], column: str, origin: Origin, *, decimal_comma:
     values = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):
         cell = cell.strip()
-        value = number(cell, decimal_comma=decimal_comma)
+        value = number(cell, decimal_comma=table.decimal_comma)
         blank = cell.lower() in NO_TIME
         if math.isnan(value) and (needed or not blank):
             what = "is blank" if blank else f"is {cell!r}" + (", a clock time" if _CLOCK.fullmatch(cell) else "")
             meant = "seconds from the start of the recording" if needed else "a number"
-            raise UserError(f"{origin.at(row)}: column {column!r} {what}; write {meant}, such as 12.5")
+            raise UserError(f"{table.at(row)}: column {column!r} {what}; write {meant}, such as 12.5")
         values[row] = value * factor if factor != 1.0 else value
     return values
 

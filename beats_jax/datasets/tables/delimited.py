@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.table import Origin
 from beats_jax.datasets.sources.text_table import Table, read_table
 from beats_jax.datasets.tables.cells import ReadOptions, decimal, events_of_columns, list_columns, make_events, numbers, safe_text
 from beats_jax.datasets.tables.events import COLUMNS, NUMBERS, Events
@@ -39,8 +38,7 @@ def read_delimited(path: Path, options: ReadOptions) -> Events:
     Raises:
       UserError: what `read_table` raises but for a table without rows, and what `events_of_columns` raises.
     """
-    table = _rows(path)
-    return events_of_columns(table, Origin(str(path), table.lines), options, decimal_comma=table.decimal_comma, beside=path)
+    return events_of_columns(_rows(path), options, beside=path)
 
 
 def _rows(path: Path) -> Table:
@@ -50,7 +48,7 @@ def _rows(path: Path) -> Table:
         return read_table(path)
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator, skipinitialspace=True))
-    return Table({original_cell(name.strip()): [] for name in names}, decimal_comma=separator != ",")
+    return Table({original_cell(name.strip()): [] for name in names}, str(path), decimal_comma=separator != ",")
 
 
 def _lone_header(path: Path) -> str | None:
@@ -75,14 +73,13 @@ def read_kaleidoscope(path: Path, options: ReadOptions) -> Events:
       UserError: as `read_delimited`; no column IN FILE, OFFSET or DURATION.
     """
     table = _rows(path)
-    origin = Origin(str(path), table.lines)
     for name in ("IN FILE", "OFFSET", "DURATION"):
         if name not in table:
             raise UserError(f"{path} has no column {name!r}, as tables of Kaleidoscope do; columns: {list_columns(table)}")
     blank = [""] * len(table["IN FILE"])
     rows = zip(table.get("INDIR", blank), table.get("FOLDER", blank), table["IN FILE"], strict=True)
     files = [_join(parts) for parts in rows]
-    read = partial(numbers, origin=origin, decimal_comma=table.decimal_comma)
+    read = partial(numbers, table=table)
     starts, lengths = (read(table[name], name, needed=True) for name in ("OFFSET", "DURATION"))
     scores = next((read(table[name], name, needed=False) for name in ("SCORE", "confidence") if name in table), None)
     factor = 1000.0 if "PULSES" in table else 1.0
@@ -91,18 +88,18 @@ def read_kaleidoscope(path: Path, options: ReadOptions) -> Events:
         for meaning, name in (("low_hz", "Fmin"), ("high_hz", "Fmax"))
         if name in table
     }
-    labels = _kaleidoscope_labels(table, options, origin)
+    labels = _kaleidoscope_labels(table, options)
     ends = np.maximum(np.round(starts + lengths, 6), starts)  # a microsecond is less than a sample
-    return make_events(files, starts, ends, labels, origin, bounds if scores is None else {**bounds, "score": scores})
+    return make_events(files, starts, ends, labels, table, bounds if scores is None else {**bounds, "score": scores})
 
 
-def _kaleidoscope_labels(table: Table, options: ReadOptions, origin: Origin) -> list[str]:
+def _kaleidoscope_labels(table: Table, options: ReadOptions) -> list[str]:
     asked = options.columns.get("label")
     names = [name for name in ((asked,) if asked else KALEIDOSCOPE_LABELS) if name in table]
     if options.label:
         return [options.label] * len(table["IN FILE"])
     if not names:
-        raise UserError(f"{origin.name} has no column {asked or 'MANUAL ID'!r} of labels; columns: {list_columns(table)}")
+        raise UserError(f"{table.name} has no column {asked or 'MANUAL ID'!r} of labels; columns: {list_columns(table)}")
     return [next((cell for cell in cells if cell), "") for cells in zip(*(table[name] for name in names), strict=True)]
 
 
@@ -182,7 +179,7 @@ def read_parquet(path: Path, options: ReadOptions) -> Events:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
     columns = {name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in table.column_names}
-    return events_of_columns(columns, Origin(str(path)), options, decimal_comma=False, beside=path)
+    return events_of_columns(Table(columns, str(path)), options, beside=path)
 
 
 def write_parquet(events: Events, folder: Path, recordings: Mapping[str, float]) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.table import Origin
+from beats_jax.datasets.sources.text_table import Table
 from beats_jax.datasets.tables.cells import (
     ReadOptions,
     decimal,
@@ -73,19 +73,19 @@ def read_raven(path: Path, options: ReadOptions) -> Events:
                 f"{path} line {number} has {len(cells)} cells, the header {len(names)}; save the selection table again"
             )
     rows = _one_view(names, rows)
-    origin = Origin(str(path), [number for number, _ in rows])
-    table = {name: [_cell(cells, place) for _, cells in rows] for place, name in enumerate(names)}
+    columns = {name: [_cell(cells, place) for _, cells in rows] for place, name in enumerate(names)}
+    table = Table(columns, str(path), [number for number, _ in rows], decimal_comma=True)
     found = find_columns(list(table), options, str(path))
     for meaning in ("start", "end"):
-        require_meaning(meaning, found, table, origin)
-    labels = [options.label] * len(rows) if options.label else table[_label_column(table, options, origin)]
-    files, starts, ends = _places(table, found, options, origin, path)
+        require_meaning(meaning, found, table)
+    labels = [options.label] * len(rows) if options.label else table[_label_column(table, options)]
+    files, starts, ends = _places(table, found, options, path)
     others = {
-        meaning: numbers(table[found[meaning]], found[meaning], origin, decimal_comma=True, needed=False)
+        meaning: numbers(table[found[meaning]], found[meaning], table, needed=False)
         for meaning in ("score", "low_hz", "high_hz")
         if meaning in found
     }
-    return make_events(files, starts, ends, [original_cell(label.strip()) for label in labels], origin, others)
+    return make_events(files, starts, ends, [original_cell(label.strip()) for label in labels], table, others)
 
 
 def _cell(cells: Sequence[str], place: int) -> str:
@@ -108,23 +108,23 @@ def _one_view(names: list[str], rows: list[tuple[int, list[str]]]) -> list[tuple
     return list(kept.values())
 
 
-def _label_column(table: Mapping[str, Sequence[str]], options: ReadOptions, origin: Origin) -> str:
-    usual = find_columns(list(table), options, origin.name).get("label")
+def _label_column(table: Table, options: ReadOptions) -> str:
+    usual = find_columns(list(table), options, table.name).get("label")
     if usual is not None:
         return usual
     own = [name for name in table if name and name not in STANDARD and not name.endswith(MEASURES)]
     if len(own) == 1:
         return own[0]
     what = f"columns that may be labels: {list_columns(own)}" if own else "there is no column besides Raven's own"
-    raise UserError(f"{origin.name} has no column Annotation or Species; name the column of labels ({what})")
+    raise UserError(f"{table.name} has no column Annotation or Species; name the column of labels ({what})")
 
 
 def _places(
-    table: Mapping[str, Sequence[str]], found: Mapping[str, str], options: ReadOptions, origin: Origin, path: Path
+    table: Table, found: Mapping[str, str], options: ReadOptions, path: Path
 ) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
     """(files, starts, ends) within each recording."""
-    starts = numbers(table[found["start"]], found["start"], origin, decimal_comma=True, needed=True)
-    ends = numbers(table[found["end"]], found["end"], origin, decimal_comma=True, needed=True)
+    starts = numbers(table[found["start"]], found["start"], table, needed=True)
+    ends = numbers(table[found["end"]], found["end"], table, needed=True)
     paths, names = table.get("Begin Path"), table.get("Begin File")
     if options.recording or (paths is None and names is None):
         files: Sequence[str] = [options.recording or recording_of(path)] * len(starts)
@@ -132,13 +132,13 @@ def _places(
         blank = [""] * len(starts)
         files = [original_cell(full or name) for full, name in zip(paths or blank, names or blank, strict=True)]
     if OFFSET in table:
-        offsets = numbers(table[OFFSET], OFFSET, origin, decimal_comma=True, needed=True)
+        offsets = numbers(table[OFFSET], OFFSET, table, needed=True)
         # A microsecond is less than a sample; sums of decimals would differ in their last digit
         moved = np.round(offsets + (ends - starts), 6)
         return files, offsets, np.where(offsets == starts, ends, np.maximum(moved, offsets))
     if len(set(files)) > 1:
         raise UserError(
-            f"{origin.name} is of {len(set(files))} recordings and has no column {OFFSET!r}: Begin Time runs on over them all; "
+            f"{table.name} is of {len(set(files))} recordings and has no column {OFFSET!r}: Begin Time runs on over them all; "
             "add that measurement in Raven and save the table again"
         )
     return files, starts, ends
