@@ -22,8 +22,8 @@ from beats_jax.objectives.state import memory_bank
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden/bdl_losses.npz")
+def golden(golden_files):
+    return np.load(golden_files / "bdl_losses.npz")
 
 
 @pytest.mark.parametrize("features", ["f2", "f3"])
