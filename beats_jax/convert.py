@@ -62,7 +62,7 @@ def verb(argv: Sequence[str]) -> int:
         raise UserError(f"unrecognized arguments: {' '.join(overrides)} (python -m beats_jax.convert --help shows how)")
 
     from beats_jax.pipelines.checkpoints import convert as conversion
-    from beats_jax.weights.description import describe
+    from beats_jax.weights.bundle import describe
     from beats_jax.weights.pretrained import read_checkpoint
     from beats_jax.weights.published import list_available_models
 

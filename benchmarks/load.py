@@ -59,16 +59,17 @@ def serve_torch(threads: int) -> None:
 
 def write_base(folder: Path) -> Path:
     """A file of the official layout with random weights of the released base model's shape."""
+    from flax.traverse_util import unflatten_dict
+
     from beats_jax.config import BEATsConfig
     from beats_jax.weights.architecture import param_shapes
     from beats_jax.weights.families.beats import to_cfg, to_torch
     from beats_jax.weights.torch_writer import write_torch_file
-    from beats_jax.weights.tree import unflatten
 
     draw, config = np.random.default_rng(0), BEATsConfig()
     shapes = param_shapes(config)
     flat = {path: 0.02 * draw.standard_normal(shape, dtype=np.float32) for path, shape in shapes.items()}
-    return write_torch_file(folder / "base.pt", {"cfg": to_cfg(config), "model": to_torch(unflatten(flat), config)})
+    return write_torch_file(folder / "base.pt", {"cfg": to_cfg(config), "model": to_torch(unflatten_dict(flat, sep="/"), config)})
 
 
 def load_here(file: Path) -> Any:

@@ -1,6 +1,6 @@
 """Synthetic recordings: animal calls at a chosen signal-to-noise ratio over field noise, with the times of every call.
 
-They need no download, are the same everywhere for the same seed, and are what quickstart and the tests learn from.
+They need no download and are the same everywhere for the same seed; quickstart and the tests learn from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 
 from beats_jax.audio.io import write_wav
 from beats_jax.audio.recording import AnyPath
-from beats_jax.audio.synthetic_backgrounds import BACKGROUNDS
-from beats_jax.audio.synthetic_calls import CALLS
+from beats_jax.audio.synthetic_sounds import BACKGROUNDS, CALLS
 from beats_jax.config.schema import SyntheticConfig, require
 from beats_jax.errors import UserError
 from beats_jax.files import whole_folder
@@ -39,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """waveform: float32 [samples], |x| <= 0.95; events: one per label, in the order of the labels."""
+    """waveform: float32 [samples], |x| <= 0.95; events: one per label, in their order."""
 
     waveform: np.ndarray
     sample_rate: int
@@ -72,7 +71,7 @@ def synthesize(
         require(label in CALLS, f"no synthetic call is named {label!r}; there are: {', '.join(CALLS)}")
     noise_seed, *call_seeds = np.random.SeedSequence(seed).spawn(1 + len(labels))
     rng = np.random.default_rng(noise_seed)
-    chosen = str(rng.choice(list(BACKGROUNDS)))  # drawn in any case, so that naming a background changes nothing else
+    chosen = str(rng.choice(list(BACKGROUNDS)))  # drawn always, so that naming a background changes nothing else
     background = chosen if background is None else background
     require(background in BACKGROUNDS, f"no background is named {background!r}; there are: {', '.join(BACKGROUNDS)}")
     noise = BACKGROUND_LEVEL * BACKGROUNDS[background](rng, samples, sample_rate)
@@ -100,15 +99,13 @@ def _gain(call: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
 
 
 def write_dataset(root: AnyPath, config: SyntheticConfig) -> Path:
-    """Writes a labelled data set: the same bytes for the same settings.
+    """Writes a labelled data set, whole or not at all: the same bytes for the same settings. Returns `root`.
 
     `audio/clip_00000.wav` ... (16 bit); `labels.csv` (filename,label: path from `root`, labels joined by ";"); `events.csv`
-    (filename,start,end,label: seconds); `synthetic.json` (the settings). It is written under another name, then renamed.
-    Classes are the first `num_classes` of `CALLS`, equally often. With `calls_per_clip` above 1 a clip has one to that many
-    different calls.
+    (filename,start,end,label: seconds); `synthetic.json` (the settings). Classes are the first `num_classes` of `CALLS`, equally
+    often. With `calls_per_clip` above 1 a clip has one to that many different calls. A `root` that already holds the data set of
+    the same settings stays unchanged.
 
-    Returns:
-      `root`. One that already holds the data set of the same settings is left as it is.
     Raises:
       UserError: settings out of range, or a `root` with something else in it.
     """
@@ -147,7 +144,7 @@ def _write_clips(root: Path, config: SyntheticConfig) -> None:
 
 
 def _labels(rng: np.random.Generator, number: int, config: SyntheticConfig) -> list[str]:
-    """The clip's own class, and with `calls_per_clip` above 1 by chance some of the others."""
+    """The clip's own class, and with `calls_per_clip` above 1 some of the others by chance."""
     classes = list(CALLS)[: config.num_classes]
     own = classes.pop(number % config.num_classes)
     more = rng.integers(min(config.calls_per_clip, config.num_classes))

@@ -22,12 +22,11 @@ from beats_jax.inference.program import Architecture, ModelProgram, Outputs, com
 from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import POOLINGS
-from beats_jax.parallel.devices import native_dtype
+from beats_jax.parallel.mesh import native_dtype
 from beats_jax.weights.audioset import readable_names
-from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.description import describe
-from beats_jax.weights.mapped import release
+from beats_jax.weights.bundle import Bundle, describe, save_bundle
 from beats_jax.weights.pretrained import read_checkpoint
+from beats_jax.weights.raw import release
 
 if TYPE_CHECKING:
     import pandas as pd

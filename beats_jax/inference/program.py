@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig, to_mapping
@@ -21,8 +22,7 @@ from beats_jax.models import registry
 from beats_jax.models.forms import AUTO, Forms
 from beats_jax.models.heads import masked_mean, pool
 from beats_jax.models.output import EncoderOutput
-from beats_jax.parallel.layout import shard_batch, shard_map_rows
-from beats_jax.weights.tree import flatten
+from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
 Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, positions int32 [B], example_mask bool [B]
 
@@ -199,7 +199,7 @@ class ModelProgram:
     @cached_property
     def _weights(self) -> dict[str, Any]:
         digest = hashlib.sha256()
-        for path, leaf in flatten(self.params).items():
+        for path, leaf in sorted(flatten_dict(self.params, sep="/").items()):
             digest.update(path.encode())
             digest.update(np.asarray(leaf).tobytes())
         settings = to_mapping(replace(self.architecture.config, checkpoint=""))

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from beats_jax.config import TrainingConfig
-from beats_jax.objectives.registry import Objective
+from beats_jax.objectives.objective import Objective
 from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicate, state_shardings
 from beats_jax.training.checkpoint import Checkpoints

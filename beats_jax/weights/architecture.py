@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from beats_jax.config import ModelConfig
+from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.weights.tree import flatten
 
+Params = dict[str, Any]  # nested, with arrays as leaves; flat, the paths are joined by "/"
 MOST_LISTED = 20  # problems of one kind
 LONGEST = 300  # characters of one problem
 
@@ -30,7 +33,8 @@ def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]
     fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
     init = registry.build(model).init
     variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)  # the key is traced too: no device is used
-    return tuple((path, tuple(leaf.shape)) for path, leaf in flatten(variables["params"]).items())
+    flat: dict[str, Any] = flatten_dict(variables["params"], sep="/")
+    return tuple((path, tuple(leaf.shape)) for path, leaf in flat.items())
 
 
 def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str) -> None:
@@ -56,3 +60,19 @@ def list_problems(*kinds: Sequence[str]) -> str:
         if len(problems) > MOST_LISTED:
             parts.append(f"and {len(problems) - MOST_LISTED} more")
     return "; ".join(part[:LONGEST] for part in parts)
+
+
+def front_end_changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings of the filterbank in which the two differ: name → (trained, wanted)."""
+    names = [field.name for field in fields(trained.filterbank)]
+    pairs = {name: (getattr(trained.filterbank, name), getattr(wanted.filterbank, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:
+    """Raises `UserError` that says both values of every setting in `changed`."""
+    if changed:
+        differing = ", ".join(f"{name} {before!r} (the experiment: {after!r})" for name, (before, after) in changed.items())
+        raise UserError(
+            f"{checkpoint} was trained on another filterbank: {differing}; set config.audio.filterbank to the checkpoint's"
+        )

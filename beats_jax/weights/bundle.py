@@ -9,26 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import beats_jax
 from beats_jax.config import AudioConfig, ModelConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, whole_folder
-from beats_jax.weights.architecture import check_params
+from beats_jax.weights.architecture import Params, check_params, param_shapes
+from beats_jax.weights.audioset import readable_names
 from beats_jax.weights.seen import Seen, seen_from_mapping
-from beats_jax.weights.tree import Params, flatten, unflatten
 
 T = TypeVar("T")
 
 TENSORS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
 FORMAT = 1
+LONGEST_LINE = 2000  # of a description
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def save_bundle(path: str | Path, bundle: Bundle) -> Path:
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten(bundle.params).items()}
+    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten_dict(bundle.params, sep="/").items()}
     check_params(flat, bundle.model, str(path))
     _check_labels(bundle.labels, bundle.model, str(path))
     tensors = save(flat, metadata={"format": "beats_jax"})
@@ -173,7 +175,7 @@ def load_bundle(path: str | Path) -> Bundle:
     _check_labels(labels, model, str(facts_file))
     audio = _settings(AudioConfig, facts["audio"], f"{facts_file}: audio")
     return Bundle(
-        params=unflatten(flat),
+        params=unflatten_dict(flat, sep="/"),
         model=model,
         audio=audio,
         labels=labels,
@@ -234,3 +236,36 @@ def _check_labels(labels: Sequence[str], model: ModelConfig, where: str) -> None
         raise UserError(f"{where}: labels must be texts")
     if len(labels) != classes:
         raise UserError(f"{where}: {len(labels)} labels for a head of {classes} classes")
+
+
+def describe(bundle: Bundle) -> list[str]:
+    """What a model is, a line each."""
+    audio = bundle.audio.filterbank
+    shapes = param_shapes(bundle.model)
+    few = bundle.labels[:5]
+    head = ", ".join(name if name == label else f"{name} ({label})" for name, label in zip(readable_names(few), few, strict=True))
+    head += ", ..." if len(bundle.labels) > 5 else ""
+    lines = [
+        f"family       {bundle.model.family}",
+        f"source       {bundle.source or 'not noted'}",
+        f"licence      {bundle.licence or 'not noted'}",
+        f"parameters   {sum(int(np.prod(shape)) for shape in shapes.values()):,} in {len(shapes)} tensors",
+        f"labels       {len(bundle.labels)}: {head}" if bundle.labels else "labels       none: the model has no head",
+        f"probability  {'sigmoid' if bundle.multi_label else 'softmax'}" if bundle.labels else "probability  none",
+        f"front-end    {audio.sample_rate} Hz, {audio.num_mel_bins} mel bins, {audio.window} window, mean {audio.mean:g}, "
+        f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
+        "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
+    ]
+    return [_printable(line) for line in lines]
+
+
+def _printable(line: str) -> str:
+    """Labels and sources are a stranger's texts: nothing in them may move the cursor of a terminal, or fill it."""
+    return "".join(character if character.isprintable() else "?" for character in line[:LONGEST_LINE])
+
+
+def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
+    plain = type(bundle.model)()
+    for name in vars(plain):
+        if name not in ("family", "checkpoint") and getattr(bundle.model, name) != getattr(plain, name):
+            yield name, getattr(bundle.model, name)

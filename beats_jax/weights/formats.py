@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, eat_writer, espnet_files
-from beats_jax.weights.families.beats_shapes import without_prefix
+from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, espnet_files
+from beats_jax.weights.families.key_map import without_prefix
 from beats_jax.weights.pickle_machine import shorten
-from beats_jax.weights.raw import RawCheckpoint
-from beats_jax.weights.upstream import Upstream
+from beats_jax.weights.raw import RawCheckpoint, Upstream
 
 
 class Format(NamedTuple):
@@ -43,7 +42,7 @@ FORMATS: tuple[Format, ...] = (
 WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
     "beats": beats_files.write_official,
     "beats_tokenizer": beats_files.write_tokenizer,
-    "eat": eat_writer.write_eat,
+    "eat": eat_files.write_eat,
     "ast": ast_files.write_ast,
 }
 

@@ -17,30 +17,28 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class Source:
-    """One place of a file: a repository of the hub, or a plain URL.
+    """One repository of the Hugging Face hub that has a file.
 
     Attributes:
-      repository, kind: of the hub, kind "model" or "dataset"; empty repository = a URL.
-      file: path in the repository, or a pattern that fits one path ("*epoch_latest.pt").
+      repository, kind: owner/name, and "model" or "dataset".
+      file: path in the repository, or a pattern that matches one path ("*epoch_latest.pt").
       revision: commit; None = the default branch.
       companions: paths or patterns of companion files in this repository, where they differ from the checkpoint's list.
-      url: of the file; companion files are looked for beside it.
     """
 
-    repository: str = ""
+    repository: str
+    file: str
     kind: str = "model"
-    file: str = ""
     revision: str | None = None
     companions: tuple[str, ...] | None = None
-    url: str = ""
 
     def __str__(self) -> str:
-        return self.url or f"{self.repository}@{self.revision or 'default branch'}"
+        return f"{self.repository}@{self.revision or 'default branch'}"
 
     @property
     def page(self) -> str:
         """Where a browser finds the file."""
-        return self.url or f"{HUB}/{'datasets/' if self.kind == 'dataset' else ''}{self.repository}"
+        return f"{HUB}/{'datasets/' if self.kind == 'dataset' else ''}{self.repository}"
 
 
 @dataclass(frozen=True)

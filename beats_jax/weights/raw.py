@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,6 +85,15 @@ class RawCheckpoint:
         return any(str(key).startswith(prefix) for key in self.state_dict)
 
 
+class Upstream(NamedTuple):
+    """A model in its family's published layout."""
+
+    content: dict[str, Any]  # what `torch.save` would be given
+    state_dict: dict[str, np.ndarray]  # the tensors alone, for safetensors
+    beside: Mapping[str, Any]  # file name → JSON that belongs beside a safetensors file
+    beside_torch: Mapping[str, Any] = MappingProxyType({})  # the same for a `.pt` file that cannot hold what it must state
+
+
 def group(settings: Any, name: str) -> Mapping[str, Any]:
     """A group of settings in a file beside the tensors; empty where it is absent.
 
@@ -148,3 +159,19 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
         raise UserError(f"{path} is truncated or damaged ({error}); get the file again") from error
     except AttributeError as error:  # safetensors asks numpy for types that it does not have: float8, float4
         raise UserError(f"{path} holds tensors of a type that is not read ({error.name}); cast them to float32") from error
+
+
+def release(array: np.ndarray) -> None:
+    """Gives the memory under a view of a mapped file back to the system; the values stay readable, from the file.
+
+    An array that is no view of a mapped file, or a system without `madvise`, is left alone.
+    """
+    mapped: object = array
+    while mapped is not None and not isinstance(mapped, mmap.mmap):  # strided views keep theirs in an object of numpy's own
+        mapped = mapped.obj if isinstance(mapped, memoryview) else getattr(mapped, "base", None)
+    if mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    low, high = np.lib.array_utils.byte_bounds(array)
+    start = low - np.frombuffer(mapped, np.uint8).ctypes.data
+    first = start - start % mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, first, high - low + start - first)

@@ -26,11 +26,21 @@ ARRAYS = {  # file: patterns of the names of its arrays
     "ast_pos_embed": ("*",),
     "ast_tiny_hf": ("waveform*", "input_values*", "hidden_state_?", "last_hidden_state", "pooled", "logits*"),
     "ast_tiny_orig": ("input", "tokens_plus_pos", "block?_out", "norm_out", "logits"),
-    "bdl_losses": ("*",),
+    "bdl_losses": ("opt_*",),
     "eat_tiny": ("*_fbank", "*_pre_norm_out", "*_layer?_out", "*_output", "short_layer?_*", "padmask_*", "frontend_[wn]*"),
     "eat_tiny_finetuned": ("*_fbank", "short_output", "*_cls", "*_logits", "full_logits_mean_pooling"),
     "eat_tiny_pretrain": (
-        *("fbank", "mask", "mask_tokens", "ids_keep", "student_out", "decoder_in", "decoder_out", "teacher_targets", "sample_size"),
+        *(
+            "fbank",
+            "mask",
+            "mask_tokens",
+            "ids_keep",
+            "student_out",
+            "decoder_in",
+            "decoder_out",
+            "teacher_targets",
+            "sample_size",
+        ),
         *("*_loss_sum", "total_loss_*", "*_var", "grad/*", "ema_*", "blockmask_64x8_*"),
     ),
     "fbank_parity": ("waveform", "fbank_*_normalised", "fbank_np64_raw"),
@@ -41,7 +51,15 @@ ARRAYS = {  # file: patterns of the names of its arrays
     "tiny_finetuned": ("waveform", *BEATS),
     "tiny_plain": ("waveform", *BEATS),
     "tiny_tokenizer": (
-        *("waveform", "fbank_normalised", "padding_mask_samples", "*_labels_flat", "*_quantize_*", "*_embed_loss", "cluster_size_*"),
+        *(
+            "waveform",
+            "fbank_normalised",
+            "padding_mask_samples",
+            "*_labels_flat",
+            "*_quantize_*",
+            "*_embed_loss",
+            "cluster_size_*",
+        ),
     ),
 }
 CLIPS = {("ast_tiny_orig", "*"): 2, ("eat_tiny", "full_*"): 1, ("eat_tiny_finetuned", "full_*"): 1}  # the first ones; else all

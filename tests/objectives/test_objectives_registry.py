@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from beats_jax.config import (
     BEATsConfig,
@@ -24,7 +25,6 @@ from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.tree import unflatten
 
 
 class Names(NamedTuple):
@@ -47,7 +47,7 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     model = MODELS.get(name, TINY)
     experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     if name == "tokenizer":
-        halves = unflatten({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()})
+        halves = unflatten_dict({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()}, sep="/")
         save_bundle(tmp_path / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
         teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
         model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})

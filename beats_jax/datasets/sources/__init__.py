@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.audio.files import AUDIO_SUFFIXES, Listing
+from beats_jax.audio.decoding.file_kinds import AUDIO_SUFFIXES
+from beats_jax.audio.files import Listing
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest

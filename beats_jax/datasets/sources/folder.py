@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beats_jax.audio.decoding.file_kinds import is_hidden
-from beats_jax.audio.files import search_folder, some_names
+from beats_jax.audio.files import search_folder, some
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
@@ -86,13 +86,13 @@ class _Layout:
         held = Counter(_parts(self.root, path)[0] for path in paths if self.is_stray(path))
         beside = [f"{folder.name} ({held[folder.name]} recordings)" for folder in folders if folder.name not in self.splits]
         if self.splits and beside:
-            notes.append(f"{self.root}: {' and '.join(self.splits)} are splits; not used beside them: {some_names(beside)}")
+            notes.append(f"{self.root}: {' and '.join(self.splits)} are splits; not used beside them: {some(beside)}")
         classes = [(split, folder) for name, split in self.splits.items() for folder in _visible_folders(self.root / name)]
         classes = classes if self.splits else [("", folder) for folder in folders]
         empty = [str(folder.relative_to(self.root)) for split, folder in classes
                  if (split, folder.name) not in found and not folder.is_symlink()]  # fmt: skip
         if empty:
-            notes.append(f"{self.root}: {len(empty)} class folders hold no usable recording: {some_names(empty)}")
+            notes.append(f"{self.root}: {len(empty)} class folders hold no usable recording: {some(empty)}")
         return notes
 
 
@@ -110,7 +110,7 @@ def _linked_rows(
         else:
             what = f"is a link to {path}, which is of class {own[1]!r}: one recording, two labels"
             errors.append(AudioError(link, f"{what}; remove it or set data.multi_label=True"))
-    notes = [f"{layout.root}: {len(alike)} links lead to recordings that are used already: {some_names(alike)}"] if alike else []
+    notes = [f"{layout.root}: {len(alike)} links lead to recordings that are used already: {some(alike)}"] if alike else []
     return rows, errors, notes
 
 

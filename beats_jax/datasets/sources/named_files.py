@@ -13,7 +13,7 @@ from pathlib import Path
 
 from beats_jax.audio.decoding.file_kinds import is_recording_name
 from beats_jax.audio.decoding.tfds_records import is_present, is_record
-from beats_jax.audio.files import some_names
+from beats_jax.audio.files import some
 from beats_jax.errors import UserError
 
 
@@ -89,7 +89,7 @@ def unnamed_notes(files: Sequence[str], where: str | Path) -> list[str]:
         unnamed += [path for path in (os.path.join(folder, name) for name in names) if path not in named]
     if not unnamed:
         return []
-    return [f"{where}: {len(unnamed)} recordings beside those that it names are in no row: {some_names(sorted(unnamed))}"]
+    return [f"{where}: {len(unnamed)} recordings beside those that it names are in no row: {some(sorted(unnamed))}"]
 
 
 def require_some_exist(files: Sequence[str], folders: Sequence[Path], where: str | Path) -> None:

@@ -13,8 +13,7 @@ from beats_jax.errors import UserError
 from beats_jax.files import sha256_of, write_bytes, write_text
 from beats_jax.inference.export import export_model
 from beats_jax.inference.model import Model
-from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.description import describe
+from beats_jax.weights.bundle import Bundle, describe, save_bundle
 from beats_jax.weights.exported import load_exported
 from beats_jax.weights.formats import WRITERS
 from beats_jax.weights.pretrained import read_checkpoint

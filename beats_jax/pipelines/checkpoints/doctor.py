@@ -10,7 +10,7 @@ from pathlib import Path
 from beats_jax.pipelines.checkpoints import parity
 from beats_jax.pipelines.checkpoints.model_check import ModelCheck, check_model
 from beats_jax.pipelines.training import environment
-from beats_jax.weights.description import describe
+from beats_jax.weights.bundle import describe
 from beats_jax.weights.pretrained import read_checkpoint
 
 

@@ -13,15 +13,12 @@ from beats_jax.config import Experiment, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.comparison import Comparison, compare_predictions, require_same_examples
 from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_predictions
-from beats_jax.evaluation.report.comparison import (
-    class_table,
-    comparison_findings,
-    comparison_table,
-    write_comparison,
-)
-from beats_jax.files import read_text, write_text
+from beats_jax.evaluation.report.comparison import comparison_page
+from beats_jax.evaluation.report.page import write_page
+from beats_jax.files import read_text
 from beats_jax.pipelines.measuring.evaluate import new_folder
-from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE, versions
+from beats_jax.pipelines.training.environment import provenance
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, read_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
@@ -54,19 +51,18 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     except ValueError as error:
         raise UserError(f"{first} and {second} cannot be compared: {error}; measure them again") from error
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
     differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
                  for line in differing_settings(settings[0], settings[1])]  # fmt: skip
+    path = output / (MARKDOWN_FILE if page == "md" else PAGE_FILE)
     with new_folder(output):
-        if page == "md":
-            write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
-        else:
-            write_comparison(
-                output / PAGE_FILE, found, names, one.class_names, multi_label=multi_label, settings=differing, command=command
-            )
+        content = comparison_page(
+            found, names, one.class_names, multi_label=multi_label, differing=differing, command=command, versions=versions(),
+            provenance=provenance(),
+        )  # fmt: skip
+        write_page(path, content)
         write_json(output / NUMBERS_FILE, _numbers(found, names, one.class_names))
-    print("\n".join(sentences))
-    print(f"comparison: {output / (MARKDOWN_FILE if page == 'md' else PAGE_FILE)}", flush=True)
+    print("\n".join(content.findings))
+    print(f"comparison: {path}", flush=True)
     return found
 
 
@@ -135,25 +131,6 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
 def _settings(run: Path) -> dict[str, Any]:
     """Settings of the run; of an output of `evaluate`, which has none, nothing."""
     return to_mapping(read_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
-
-
-def _markdown(
-    found: Comparison,
-    names: tuple[str, str],
-    classes: tuple[str, ...],
-    sentences: list[str],
-    settings: list[str],
-    multi_label: bool,
-) -> str:
-    def rows(title: str, body: list[tuple[str, ...]]) -> str:
-        header = (title, *names, "difference", "p", "p, corrected")
-        lines = [header, ("---",) * len(header), *body]
-        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-    parts = [f"# {names[0]} against {names[1]}", "\n".join(f"- {line}" for line in sentences)]
-    parts += [rows("metric", comparison_table(found, multi_label=multi_label)), rows("F1 of class", class_table(found, classes))]
-    parts += ["Settings that differ:\n" + "\n".join(f"- {line}" for line in settings)] if settings else []
-    return "\n\n".join(parts) + "\n"
 
 
 def _numbers(found: Comparison, names: tuple[str, str], classes: tuple[str, ...]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.datasets.splits import group_codes
 from beats_jax.evaluation.metrics.result import summary_lines
 from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
-from beats_jax.evaluation.report.markdown import markdown_report
-from beats_jax.evaluation.report.run import write_report
+from beats_jax.evaluation.report.page import write_page
+from beats_jax.evaluation.report.run import run_page
 from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.clips import Clips
@@ -67,34 +67,27 @@ def _write_results(
     write_tables(output, experiment, data.vocabulary, measured)
     errors = data.errors.rows()
     report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
-    if page == "md":
-        facts = {**versions(), **provenance()}
-        markdown = markdown_report(
-            title=measured.title, result=measured.result, analysis=measured.analysis, metrics=metrics, history=history,
-            errors=errors, folds=measured.folds or None, facts=facts, command=command,
-        )  # fmt: skip
-        write_text(report, markdown)
-    else:
-        clips = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
-        write_report(
-            report,
-            title=measured.title,
-            result=measured.result,
-            history=history,
-            data_summary=data_facts(data),
-            settings=to_mapping(experiment),
-            errors=errors,
-            worst_examples=clips.worst_errors(),
-            confused=clips.confused_pairs(),
-            gallery=clips.gallery(),
-            provenance=provenance(),
-            analysis=measured.analysis,
-            metrics=metrics,
-            versions=versions(),
-            command=command,
-            folds=measured.folds or None,
-            class_counts=data.report.splits or None,
-        )
+    clips: dict[str, Any] = {}
+    if page == "html":  # Markdown holds no clips: their files are not read again
+        found = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
+        clips = {"worst_examples": found.worst_errors(), "confused": found.confused_pairs(), "gallery": found.gallery()}
+    content = run_page(
+        title=measured.title,
+        result=measured.result,
+        history=history,
+        data_summary=data_facts(data),
+        settings=to_mapping(experiment),
+        errors=errors,
+        provenance=provenance(),
+        analysis=measured.analysis,
+        metrics=metrics,
+        versions=versions(),
+        command=command,
+        folds=measured.folds,
+        class_counts=data.report.splits,
+        **clips,
+    )
+    write_page(report, content)
     write_metrics(output / METRICS_FILE, metrics)
     print("\n".join(summary_lines(measured.result)))
     if errors:

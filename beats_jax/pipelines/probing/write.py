@@ -16,7 +16,8 @@ from beats_jax.evaluation.metrics.result import summary_lines
 from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
 from beats_jax.evaluation.probes.choice import Choice
 from beats_jax.evaluation.probes.nested import probabilities
-from beats_jax.evaluation.report.probe import EncoderFindings, headline, write_probe_report
+from beats_jax.evaluation.report.page import write_page
+from beats_jax.evaluation.report.probe import EncoderFindings, headline, probe_page
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
 from beats_jax.pipelines.probing.folds import FoldPlan
@@ -58,8 +59,7 @@ def write_probe(
         "duration": f"{float(np.sum(rows.metadata['seconds'])) / 3600:.2f} h",
         "classes": ", ".join(f"{name} {number}" for name, number in rows.labels.counts().items()),
     }
-    write_probe_report(
-        output / REPORT_FILE,
+    page = probe_page(
         title=f"Probe of {settings.model} on {settings.data}",
         encoders=found,
         folds=("test",) if len(found[0].choices) == 1 else plan.names,
@@ -71,6 +71,7 @@ def write_probe(
         versions=versions(),
         command=command,
     )
+    write_page(output / REPORT_FILE, page)
     write_metrics(output / METRICS_FILE, metrics)
     _print(found, notes, output)
     return metrics

@@ -21,7 +21,8 @@ from beats_jax.datasets.roles import LABELED
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
-from beats_jax.evaluation.report.pretraining import findings, last_figures, write_pretraining_report
+from beats_jax.evaluation.report.page import write_page
+from beats_jax.evaluation.report.pretraining import last_figures, pretraining_page
 from beats_jax.inference.job import window_values
 from beats_jax.inference.program import ObjectiveProgram
 from beats_jax.parallel.exchange import call_on_main, fetch, gather_values, main_first
@@ -173,8 +174,7 @@ def _write_results(
         "exported model": str(workdir / "model"),
         "clips per second": "not measured" if speed is None else f"{speed:.1f} (median)",
     }
-    write_pretraining_report(
-        workdir / REPORT_FILE,
+    page = pretraining_page(
         title=f"{experiment.name}: {experiment.objective.name}",
         history=history,
         facts=facts,
@@ -185,8 +185,9 @@ def _write_results(
         versions=versions(),
         command=command,
     )
+    write_page(workdir / REPORT_FILE, page)
     write_metrics(workdir / METRICS_FILE, metrics)
-    print("\n".join(findings(history)))
+    print("\n".join(page.findings))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
     print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)

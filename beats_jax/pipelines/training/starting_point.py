@@ -9,8 +9,8 @@ from typing import Any
 from beats_jax.config import AudioConfig, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
+from beats_jax.weights.architecture import front_end_changes, require_same_front_end
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.front_end import front_end_changes, require_same_front_end
 from beats_jax.weights.pretrained import read_checkpoint
 
 HEAD = "predictor"

@@ -14,7 +14,7 @@ import numpy as np
 
 from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, TABLE, VECTOR, Rule, linear, norm, shape_of
+from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, linear, norm, shape_of
 
 HEAD_WIDTH = 64  # of one attention head in every published AST: gives the number of heads where a file does not
 PARTS = ("query", "key", "value")  # rows of a fused projection, in this order

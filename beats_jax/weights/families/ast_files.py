@@ -21,9 +21,8 @@ from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import ast
 from beats_jax.weights.families.beats_files import labels_of
 from beats_jax.weights.families.eat import require_settings
-from beats_jax.weights.key_map import shape_of, to_params, to_state_dict
-from beats_jax.weights.raw import RawCheckpoint, group
-from beats_jax.weights.upstream import Upstream
+from beats_jax.weights.families.key_map import shape_of, to_params, to_state_dict
+from beats_jax.weights.raw import RawCheckpoint, Upstream, group
 
 OURS = "beats_jax"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -17,8 +17,7 @@ from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import beats
 from beats_jax.weights.families.beats_files import front_end, is_official, labels_of
-from beats_jax.weights.families.beats_shapes import config_of, without_prefix
-from beats_jax.weights.key_map import require_known, shape_of, to_params
+from beats_jax.weights.families.key_map import require_known, shape_of, to_params, without_prefix
 from beats_jax.weights.raw import RawCheckpoint, group
 
 BACKBONE, HEAD = "backbone.", "classifier."
@@ -57,7 +56,7 @@ def read_aves(raw: RawCheckpoint) -> Bundle:
     init = group(spec.get("init_config"), "config.yaml: model_spec.init_config")
     classes = shape_of(head, "weight", 2)[0] if head else 0
     stated = {**RULE, **raw.stated, **init, "predictor_dropout": 0.0}
-    config = config_of(tensors, stated, classes, REMEDY)
+    config = beats.config_from_tensors(tensors, stated, classes, REMEDY)
     tensors |= {f"predictor.{key}": value for key, value in head.items()}
     params = to_params(beats.publish_keys(tensors, config), beats.key_table(config), config)
     audio = _audio(group(spec.get("audio_config"), "config.yaml: model_spec.audio_config"), stated)

@@ -14,8 +14,8 @@ import numpy as np
 
 from beats_jax.config import BEATsConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, TRANSPOSED, Rule, shape_of, to_params, to_state_dict
-from beats_jax.weights.tree import Params
+from beats_jax.weights.architecture import Params
+from beats_jax.weights.families.key_map import PATCH, SAME, TRANSPOSED, Rule, depth_of, shape_of, to_params, to_state_dict
 
 # Values that the published `BEATsConfig` class gives to what a file's cfg leaves out; they are not the released models' values.
 PUBLISHED_DEFAULTS: dict[str, Any] = {
@@ -27,6 +27,8 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
     "predictor_class": 527,
 }  # fmt: skip
 
+TABLE = "encoder.layers.0.self_attn.relative_attention_bias.weight"
+HIDDEN = ("activation_fn", "layer_norm_first", "deep_norm", "max_distance")  # change the features and leave no trace in a shape
 FROZEN_ONES = ("patch_embedding_pad.weight", "raw2fbank_pad.weight")  # by which OpenBEATs reduces masks; no model uses them
 
 TAPS = Rule(lambda x: x.transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0))  # [out, in, K] to [K, in, out]
@@ -91,6 +93,62 @@ def settings_of(cfg: Mapping[str, Any], state_dict: Mapping[str, Any], defaults:
     if settings["input_patch_size"] == -1 and "patch_embedding.weight" in state_dict:
         settings["input_patch_size"] = shape_of(state_dict, "patch_embedding.weight", 4)[3]
     return settings
+
+
+def visible_settings(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `BEATsConfig` that the tensors show; weight normalisation by its old names.
+
+    Raises:
+      UserError: a tensor that gives a size is missing or of the wrong rank, or sizes exclude each other.
+    """
+    embed_dim, _, _, patch = shape_of(state_dict, "patch_embedding.weight", 4)
+    (width,) = shape_of(state_dict, "encoder.layer_norm.weight", 1)
+    _, in_group, taps = shape_of(state_dict, "encoder.pos_conv.0.weight_v", 3)
+    found: dict[str, Any] = {
+        "input_patch_size": patch,
+        "embed_dim": embed_dim,
+        "conv_bias": "patch_embedding.bias" in state_dict,
+        "encoder_layers": depth_of(state_dict, "encoder.layers."),
+        "encoder_embed_dim": width,
+        "encoder_ffn_embed_dim": shape_of(state_dict, "encoder.layers.0.fc2.weight", 2)[1],
+        "conv_pos": taps,
+        "conv_pos_groups": width // in_group,
+        "relative_position_embedding": TABLE in state_dict,
+    }
+    if TABLE in state_dict:
+        found["num_buckets"], found["encoder_attention_heads"] = shape_of(state_dict, TABLE, 2)
+        found["gru_rel_pos"] = "encoder.layers.0.self_attn.grep_a" in state_dict
+    if "encoder.layers.0.fc1.linear.weight" in state_dict:
+        found["activation_fn"] = "glu"
+    return found
+
+
+def config_from_tensors(state_dict: Mapping[str, Any], stated: Mapping[str, Any], classes: int, remedy: str) -> BEATsConfig:
+    """The configuration of an encoder: sizes from its tensors, the rest as stated.
+
+    Args:
+      state_dict: tensors under the released names (`beats.publish_keys`).
+      stated: what files or the registry say, by the names of a published `cfg`; other names are left alone.
+      classes: classes of the head.
+      remedy: how to state what is missing, for the error.
+    Raises:
+      UserError: a setting that no tensor shows is not stated, or one that a tensor shows is stated otherwise.
+    """
+    visible = visible_settings(state_dict)
+    given = {name: stated[name] for name in PUBLISHED_DEFAULTS if name in stated}
+    given["predictor_class"] = classes
+    if given.get("input_patch_size") == -1:  # the published class default, by which nothing can be built
+        del given["input_patch_size"]
+    wrong = [f"{name} is stated as {given[name]!r}, the tensors have {size!r}"
+             for name, size in visible.items() if given.get(name, size) != size]  # fmt: skip
+    if wrong:
+        raise UserError(f"the weights do not fit their configuration: {'; '.join(wrong)}")
+    settings = {**given, **visible}
+    needed = (*HIDDEN, "encoder_attention_heads")
+    missing = [name for name in needed if name not in settings and (name != "max_distance" or TABLE in state_dict)]
+    if missing:
+        raise UserError(f"{', '.join(missing)} cannot be seen in the tensors and is stated nowhere; {remedy}")
+    return from_mapping(BEATsConfig, settings, "cfg")
 
 
 def to_cfg(config: BEATsConfig) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig, Tokeniz
 from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle, is_text
 from beats_jax.weights.families import beats, tokenizer
-from beats_jax.weights.key_map import to_state_dict
+from beats_jax.weights.families.key_map import to_state_dict
 from beats_jax.weights.pickle_machine import shorten
-from beats_jax.weights.raw import RawCheckpoint
-from beats_jax.weights.upstream import Upstream
+from beats_jax.weights.raw import RawCheckpoint, Upstream
 
 _STATISTICS = {"fbank_mean": "mean", "fbank_std": "std"}  # names in an OpenBEATs cfg → FilterbankConfig
 _FRONT_END = {  # and in a cfg of AVEX, which trains at other rates too

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from beats_jax.config import EATConfig, from_mapping
 from beats_jax.errors import UserError
-from beats_jax.weights.key_map import PATCH, SAME, TABLE, VECTOR, Rule, depth_of, linear, norm, shape_of
+from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, depth_of, linear, norm, shape_of
 
 MEL_BINS = 128  # every published EAT; its files do not state it
 HEAD_WIDTH = 64  # of one attention head in every published EAT: gives the number of heads where a file does not

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from beats_jax.audio.filterbank import EAT, EAT_ESC50, EAT_SPEECH_COMMANDS
-from beats_jax.config import AudioConfig, FilterbankConfig, from_mapping, to_mapping
+from beats_jax.config import AudioConfig, EATConfig, FilterbankConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import eat
 from beats_jax.weights.families.beats_files import labels_of
-from beats_jax.weights.key_map import to_params
-from beats_jax.weights.raw import RawCheckpoint, group
+from beats_jax.weights.families.key_map import to_params, to_state_dict
+from beats_jax.weights.raw import RawCheckpoint, Upstream, group
 
 OURS = "beats_jax"  # entry with what the published layouts have no place for
 OUR_FIELDS = ("prediction_mode", "fc_norm_eps", "mask_padding", "drop_path_rate")
@@ -170,3 +170,60 @@ def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise UserError(f"{name!r} is a {type(found).__name__}, not a mapping of settings, without which an EAT cannot be read")
     return found
+
+
+def write_eat(bundle: Bundle) -> Upstream:
+    """The model in fairseq's layout (content) and in Hugging Face's (tensors and `config.json`)."""
+    config = cast(EATConfig, bundle.model)
+    headed = config.predictor_class > 0
+    layout = eat.FINE_TUNED if headed else eat.PRETRAINING
+    content: dict[str, Any] = {
+        "args": None,
+        "cfg": {"model": _write_fine_tuned(bundle) if headed else _encoder(config)},
+        "model": to_state_dict(bundle.params, eat.key_table(config, layout), config),
+        OURS: our_entry(bundle),
+    }
+    if headed:
+        content["label_dict"] = dict(enumerate(bundle.labels))
+    tensors = to_state_dict(bundle.params, eat.key_table(config, eat.HUGGING_FACE), config)
+    return Upstream(content, tensors, {"config.json": _hugging_face(bundle)})
+
+
+def _encoder(config: EATConfig) -> dict[str, Any]:
+    """`cfg.model` of a pre-training file, as far as it speaks of the encoder."""
+    image = {**IMAGE_SETTINGS, "patch_size": config.patch_size, "max_length": config.max_length, "decoder": None}
+    sizes = {"embed_dim": config.embed_dim, "depth": config.depth, "num_heads": config.num_heads, "mlp_ratio": config.mlp_ratio}
+    return {**ENCODER_SETTINGS, **sizes, "norm_eps": config.norm_eps, "skip_ema": True, "modalities": {"image": image}}
+
+
+def _write_fine_tuned(bundle: Bundle) -> dict[str, Any]:
+    config = cast(EATConfig, bundle.model)
+    return {
+        "_name": "mae_image_classification",
+        "num_classes": config.predictor_class,
+        "prediction_mode": config.prediction_mode,
+        "drop_path_rate": config.drop_path_rate,
+        "target_length": bundle.audio.filterbank.target_frames,
+        "audio_mae": True,
+        "pretrained_model_args": {"model": _encoder(config)},
+    }
+
+
+def _hugging_face(bundle: Bundle) -> dict[str, Any]:
+    config = cast(EATConfig, bundle.model)
+    head = {"num_classes": config.predictor_class, "id2label": dict(enumerate(bundle.labels))} if bundle.labels else {}
+    return {
+        **HUGGING_FACE_SETTINGS,
+        "model_type": "eat",
+        "model_variant": "finetune" if bundle.labels else "pretrain",
+        "embed_dim": config.embed_dim,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_ratio,
+        "norm_eps": config.norm_eps,
+        "patch_size": config.patch_size,
+        "stride": config.patch_size,
+        "max_length": config.max_length,
+        **head,
+        OURS: our_entry(bundle),
+    }

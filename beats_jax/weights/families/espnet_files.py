@@ -16,8 +16,7 @@ from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import beats
 from beats_jax.weights.families.beats_files import front_end
-from beats_jax.weights.families.beats_shapes import config_of, without_prefix
-from beats_jax.weights.key_map import require_known, shape_of, to_params
+from beats_jax.weights.families.key_map import require_known, shape_of, to_params, without_prefix
 from beats_jax.weights.raw import RawCheckpoint, group
 
 ENCODER, HEAD = "encoder.", "decoder.linear_out."
@@ -62,7 +61,7 @@ def read_espnet(raw: RawCheckpoint) -> Bundle:
     require_known([f"{ENCODER}{key}" for key in tensors if key.startswith("predictor.")])
     labels, multi_label = _classes(run, head)
     stated = _parse_encoder(raw, run, conf)
-    config = config_of(tensors, stated, len(labels), REMEDY)
+    config = beats.config_from_tensors(tensors, stated, len(labels), REMEDY)
     tensors |= {f"predictor.{key}": value for key, value in head.items()}
     params = to_params(beats.publish_keys(tensors, config), beats.key_table(config), config)
     notes = [f"{len(predictor)} tensors of the pre-training predictor left out"] if predictor else []

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.errors import UserError
 from beats_jax.models.convnets import BLOCKS, ResNet18, ResNetConfig
-from beats_jax.weights.key_map import SAME, TRANSPOSED, Rule, shape_of
+from beats_jax.weights.architecture import Params
+from beats_jax.weights.families.key_map import SAME, TRANSPOSED, Rule, shape_of
 from beats_jax.weights.raw import read_raw
-from beats_jax.weights.tree import Params, flatten, unflatten
 
 PARALLEL = "module."  # begins every key of a model that was trained on several GPUs
 CONV = Rule(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # [out, in, h, w] to [h, w, in, out]
@@ -97,7 +98,7 @@ def from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNetConfig, Params]:
             flat[path] = np.asarray(rule.to_ours(value), order="C")  # keeps []
     if problems:
         raise UserError(f"the weights do not fit their configuration: {'; '.join(problems)}")
-    return config, unflatten(flat)
+    return config, unflatten_dict(flat, sep="/")
 
 
 def to_torch(variables: Mapping[str, Any], config: ResNetConfig) -> dict[str, np.ndarray]:
@@ -106,7 +107,7 @@ def to_torch(variables: Mapping[str, Any], config: ResNetConfig) -> dict[str, np
     Raises:
       UserError: variables are missing.
     """
-    flat = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables, sep="/").items()}
     table = key_table(config)
     missing = sorted({path for path, _ in table.values()} - set(flat))
     if missing:
@@ -117,5 +118,5 @@ def to_torch(variables: Mapping[str, Any], config: ResNetConfig) -> dict[str, np
 def variable_shapes(config: ResNetConfig, channels: int = 3) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Path → (shape, dtype) of every variable, without allocating any."""
     images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
-    variables = jax.eval_shape(ResNet18(config).init, jax.random.key(0), images)
-    return {path: (tuple(leaf.shape), leaf.dtype) for path, leaf in flatten(variables).items()}
+    flat: dict[str, Any] = flatten_dict(jax.eval_shape(ResNet18(config).init, jax.random.key(0), images), sep="/")
+    return {path: (tuple(leaf.shape), leaf.dtype) for path, leaf in flat.items()}

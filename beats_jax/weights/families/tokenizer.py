@@ -10,9 +10,9 @@ from dataclasses import fields
 from typing import Any
 
 from beats_jax.config import TokenizerConfig, from_mapping
+from beats_jax.weights.architecture import Params
 from beats_jax.weights.families import beats
-from beats_jax.weights.key_map import SAME, Rule, linear, to_params
-from beats_jax.weights.tree import Params
+from beats_jax.weights.families.key_map import SAME, Rule, linear, to_params
 
 # Values that the published `TokenizersConfig` class gives to what a file's cfg leaves out.
 NOT_THERE = ("predictor_class", "predictor_dropout", "layer_wise_gradient_decay_ratio")  # settings that only `BEATsConfig` has

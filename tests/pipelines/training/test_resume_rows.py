@@ -50,7 +50,7 @@ def story(tmp_path_factory, tiny_settings, write_config):
     settings = tiny_settings(data=data, training={"max_steps": STEPS, "select": "best"})
     arguments = ["--config", write_config(settings), "--workdir", str(place / "run")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopSignals, "requested", lambda self, step: step == 1)
+        patch.setattr(StopSignals, "should_stop", lambda self, step: step == 1)
         assert train(arguments) == 143
     shutil.copytree(place / "run", place / "stopped")
     (place / "first").mkdir()

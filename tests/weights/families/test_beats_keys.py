@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from beats_jax.errors import UserError
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.families import beats
 from beats_jax.weights.torch_file import read_torch_file
-from beats_jax.weights.tree import flatten
 
 
 def test_manifest_of_the_base_model_maps_completely(golden_files):
@@ -53,7 +53,7 @@ def test_parametrized_weight_norm_and_openbeats_extras_are_accepted(tiny):
     state["encoder.pos_conv.0.parametrizations.weight.original1"] = state.pop("encoder.pos_conv.0.weight_v")
     state["raw2fbank_pad.weight"] = np.ones((1, 1, 400), np.float32)
     state["patch_embedding_pad.weight"] = np.ones((1, 1, 16, 16), np.float32)
-    flat, expected = flatten(beats.from_torch(state, tiny["cfg"])[1]), flatten(expected)
+    flat, expected = flatten_dict(beats.from_torch(state, tiny["cfg"])[1], sep="/"), flatten_dict(expected, sep="/")
     assert set(flat) == set(expected)
     for path, ours in flat.items():
         np.testing.assert_array_equal(ours, expected[path])

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.config import ModelConfig
 from beats_jax.errors import UserError
-from beats_jax.weights.architecture import check_params, list_problems, param_shapes
-from beats_jax.weights.tree import Params, flatten, unflatten
+from beats_jax.weights.architecture import Params, check_params, list_problems, param_shapes
 
 
 class Rule(NamedTuple):
@@ -75,6 +75,11 @@ def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
     return len({match[1] for match in found if match})
 
 
+def without_prefix(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors whose keys begin with `prefix`, under the rest of their keys."""
+    return {str(key)[len(prefix) :]: value for key, value in state_dict.items() if str(key).startswith(prefix)}
+
+
 def require_known(unknown: Sequence[str]) -> None:
     """Raises `UserError` naming these keys, which nothing uses."""
     if unknown:
@@ -106,7 +111,7 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
             problems += _place(flat, key, given[key], path, rule, shapes[path])
     if missing or unknown or problems:
         raise UserError(f"the weights do not fit their configuration: {list_problems(missing, unknown, problems)}")
-    return unflatten(flat)
+    return unflatten_dict(flat, sep="/")
 
 
 def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: Rule, shape: tuple[int, ...]) -> list[str]:
@@ -139,6 +144,6 @@ def to_state_dict(params: Mapping[str, Any], table: KeyTable, config: ModelConfi
     Raises:
       UserError: parameters that do not fit the configuration.
     """
-    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(params).items()}
+    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten_dict(params, sep="/").items()}
     check_params(flat, config, "export")
     return {key: np.ascontiguousarray(rule.to_torch(flat[path])) for key, (path, rule) in table.items()}
