@@ -4,8 +4,8 @@
 
 FULL_FOLDER holds `golden/` (arrays and weights) and `data/` (recordings). Of the arrays only those that a test reads are kept, as
 float32, of some only the first clips; weights and lists of keys are copied. Of the recordings the smallest file of three classes
-in two folds of ESC-10 and the first soundscape are kept. The same input gives the same arrays each time; the bytes of a .npz depend
-on the version of zlib.
+in two folds of ESC-10 and the first soundscape are kept. The same input gives the same arrays each time; bytes of a .npz
+depend on the version of zlib.
 """
 
 from __future__ import annotations
