@@ -11,7 +11,7 @@ from beats_jax.audio.synth import synthesize
 from beats_jax.config import AudioConfig
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.tree import unflatten
+from  import unflatten
 
 KINDS = ("harmonic", "trill")
 

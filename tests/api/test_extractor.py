@@ -29,10 +29,7 @@ def model(tiny_model):
     return beats_jax.load(tiny_model)
 
 
-RULES = {
-    "mean": lambda tokens: tokens.mean(axis=0), "max": lambda tokens: tokens.max(axis=0), "std": lambda tokens: tokens.std(axis=0),
-    "first": lambda tokens: tokens[0], "last": lambda tokens: tokens[-1],
-}  # fmt: skip
+RULES = {"mean": np.mean, "max": np.max, "std": np.std, "first": lambda x, axis: x[0], "last": lambda x, axis: x[-1]}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +51,7 @@ def test_a_file_gives_the_same_vector_alone_and_in_a_batch(model, clips, tokens,
     extractor = BEATsFeatureExtractor(model, pooling=pooling, batch_size=3)
     together = extractor.extract_from_files(clips)
     assert (together.shape, together.dtype) == ((4, 32), np.float32)
-    np.testing.assert_allclose(together, [RULES[pooling](one) for one in tokens], atol=2e-5)
+    np.testing.assert_allclose(together, [RULES[pooling](one, axis=0) for one in tokens], atol=2e-5)
     np.testing.assert_allclose(extractor.extract_from_file(clips[1]), together[1], atol=2e-5)
 
 
@@ -71,7 +68,7 @@ def test_the_layer_is_the_models_own(model, clips):
 @pytest.mark.parametrize("pooling", RULES)
 def test_a_long_file_is_pooled_over_all_tokens_of_all_windows(model, clips, window_tokens, pooling):
     vector = BEATsFeatureExtractor(model, pooling=pooling, window_seconds=0.5).extract_from_file(clips[1])
-    np.testing.assert_allclose(vector, RULES[pooling](window_tokens), atol=2e-5)
+    np.testing.assert_allclose(vector, RULES[pooling](window_tokens, axis=0), atol=2e-5)
 
 
 def test_bad_files_are_named_or_become_nan(model, clips, tmp_path):
