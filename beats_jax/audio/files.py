@@ -24,19 +24,12 @@ SHOWN = 10  # names in a note
 
 @dataclass(frozen=True)
 class Listing:
-    """The contents of a folder.
+    """The contents of a folder."""
 
-    Attributes:
-      paths: recordings, sorted, starting with the folder's path; every file once.
-      errors: files that look like recordings and cannot be used, sorted.
-      repeats: (link, path) of links to recordings that are among `paths`.
-      notes: a sentence each on hidden files, other kinds of files, and folders reached twice.
-    """
-
-    paths: list[Path]
-    errors: list[AudioError]
-    repeats: list[tuple[Path, Path]]
-    notes: list[str]
+    paths: list[Path]  # recordings, sorted, starting with the folder's path; every file once
+    errors: list[AudioError]  # files that look like recordings and cannot be used, sorted
+    repeats: list[tuple[Path, Path]]  # (link, path) of links to recordings that are among `paths`
+    notes: list[str]  # sentences on hidden files, other kinds of files, and folders reached twice
 
 
 def find_audio(root: AnyPath) -> tuple[list[Path], list[AudioError]]:
