@@ -113,7 +113,7 @@ def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
     """
     codes, groups = numbered_groups(manifest)
     if groups < count:
-        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; use fewer folds")
+        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
     return deal(manifest, codes, np.full(count, 1 / count), seed)
 
 
