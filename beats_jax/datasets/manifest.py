@@ -86,9 +86,7 @@ class Manifest:
     ends: np.ndarray  # float64 [N], seconds; NaN = end of the file
     splits: np.ndarray  # StringDType [N]: train, val, test or "" (not decided yet)
     groups: np.ndarray  # StringDType [N]: rows of one group stay in one split; "" = the file is its own group
-    metadata: Mapping[str, np.ndarray] = field(
-        default_factory=dict
-    )  # [N] each, such as `fold` or `seconds`
+    metadata: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] each, such as `fold` or `seconds`
     errors: tuple[AudioError, ...] = ()  # files that the source left out; validation lists them with its own
     notes: tuple[str, ...] = ()  # sentences of the source on its data; validation reports them as warnings
 
