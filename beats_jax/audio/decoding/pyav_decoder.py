@@ -269,9 +269,7 @@ class PyAVDecoder:
         channels = len(frame.layout.channels)
         if frame.sample_rate != self._rate or channels != self.info.channels:
             found = f"{frame.sample_rate} Hz and {channels} channels"
-            raise AudioError(
-                self._path, f"header: {self._rate} Hz and {self.info.channels} channels; sound: {found}"
-            )
+            raise AudioError(self._path, f"header: {self._rate} Hz and {self.info.channels} channels; sound: {found}")
         values = frame.to_ndarray()
         return values.T if frame.format.is_planar else values.reshape(-1, channels)
 
