@@ -245,7 +245,7 @@ def test_urbansound8k_has_ten_folds_and_keeps_recordings_together(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("fold", "words"), [("", "warn against dealing it out anew"), ("3", "one fold of UrbanSound8K"), ("all", "")]
+    ("fold", "words"), [("", "warn against any other split"), ("3", "one fold of UrbanSound8K"), ("all", "")]
 )
 def test_urbansound8k_says_what_its_authors_ask_for(tmp_path: Path, write_tree: Tree, fold: str, words: str) -> None:
     write_urbansound8k(tmp_path, write_tree)
