@@ -10,11 +10,12 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from beats_jax.config import EATObjectiveConfig
+from beats_jax.config import AugmentConfig, EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
 from beats_jax.objectives.eat import EATPretraining, fill_hidden, is_visible
 from beats_jax.objectives.eat_masks import block_plan, block_union, clone_masks
+from beats_jax.objectives.inputs import Frontend
 from beats_jax.objectives.losses.eat import spread, teacher_decay
 from beats_jax.objectives.state.state import ema_update
 from beats_jax.weights.families import eat, eat_files
@@ -41,7 +42,7 @@ def published(shared):
     objective = EATPretraining(
         model=EAT(student.model),
         decoder=Decoder(48, 48, 3, 3, groups),
-        frontend=None,
+        frontend=Frontend(lambda waveforms, lengths: (waveforms, lengths), lambda mask: None, AugmentConfig(), 16_000),
         optimizer=optax.sgd(0.1),
         config=EATObjectiveConfig(clones=2, utterance_weight=4.0),
     )
