@@ -41,10 +41,11 @@ class Forms:
         require_one_of("forms.attention", self.attention, ("auto", "direct", "clips", "portable"))
         require_one_of("forms.conv_position", self.conv_position, ("auto", "grouped", "split", "portable"))
 
-    def attention_for(self, batch_size: int, tokens: int = 0) -> str:
+    def attention_for(self, batch_size: Any, tokens: int = 0) -> str:
         """`direct`, `clips`, `heads` or `portable` for a batch of this size.
 
         Args:
+          batch_size: int, or a symbolic dimension where `jax.export` traces.
           tokens: of an attention without bias and dropout, whose heads may go one after another; 0 = they may not.
 
         Over several devices `auto` stays direct: a loop over a sharded axis would gather it.
