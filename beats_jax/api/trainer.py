@@ -227,7 +227,7 @@ def _require_rows(df: Any, audio_column: str, label_column: str) -> None:
 
 
 def _data(options: dict[str, Any], **changes: str) -> DataConfig:
-    """The `data_config` of `options`, which loses it, with changes; without one, defaults and a window that fits the recordings."""
+    """The `data_config` taken out of `options`, with changes; else defaults and a window that fits the recordings."""
     given = options.pop("data_config", None)
     data = replace(given or DataConfig(), **changes)
     return data if given else replace(data, window_seconds=_fitting_window(data))
