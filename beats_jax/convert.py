@@ -91,7 +91,7 @@ def _write_dataset(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
         raise UserError("--to tfds goes with INPUT, OUTPUT and --config.data settings alone")
     experiment = apply_overrides(Experiment(), overrides)
 
-    from beats_jax.pipelines.checkpoints.convert_dataset import write_dataset
+    from beats_jax.pipelines.checkpoints.convert import write_dataset
 
     print("\n".join(write_dataset(Path(arguments.input), arguments.output, experiment)))
     return 0

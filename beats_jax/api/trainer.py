@@ -25,7 +25,7 @@ from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.errors import UserError
 from beats_jax.files import write_text
 from beats_jax.inference.model import load
-from beats_jax.pipelines.measuring.file_predictions import predict_files
+from beats_jax.pipelines.measuring.prediction import predict_files
 from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.experiment import run_experiment
 from beats_jax.pipelines.training.workdir import METRICS_FILE, read_json

@@ -129,7 +129,16 @@ class Run(ABC):
             Checkpoints(self.workdir / "checkpoints") as checkpoints,
             for_run(self.workdir, self.settings.total_steps) as writers,
         ):
-            fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
+            fitted = fit(
+                self.objective,
+                self.batches,
+                mesh=self.mesh,
+                checkpoints=checkpoints,
+                writers=writers,
+                settings=self.settings,
+                evaluate=evaluate,
+                hooks=hooks,
+            )
             if training.select == "best":
                 require_best(fitted, training.monitor)
             last = best = fitted.state.weights

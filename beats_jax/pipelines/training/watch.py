@@ -22,8 +22,9 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.health import Points, drift, effective_rank, principal_points, spread
 from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.evaluation.probes.kinds import usable_settings
-from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, study
+from beats_jax.evaluation.probes.nested import EmbeddingProbe, study
 from beats_jax.files import whole_file
+from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs
