@@ -39,13 +39,8 @@ COLUMNS = {
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    result = ArgumentParser(
-        prog="beats_jax.evaluate",
-        description="Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html."
+    result = ArgumentParser("evaluate", description, EXAMPLES)
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run")
     what.add_argument(

@@ -187,10 +187,7 @@ class Model:
         lengths: Array | None = None,
         sample_rate: int | None = None,
     ) -> jax.Array:
-        """Class probabilities by the model's own rule, float32 [B, C]: sigmoid where `multi_label`, else softmax.
-
-        Arguments and errors as `logits`.
-        """
+        """Class probabilities, float32 [B, C]: sigmoid where `multi_label`, else softmax; arguments and errors as `logits`."""
         logits = self.logits(waveforms, padding_mask, lengths, sample_rate)
         return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits, axis=-1)
 
@@ -242,7 +239,7 @@ class Model:
         return cap_window(Grid(window, hop), self.audio)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
+        """Writes the folder that `beats_jax.load` reads."""
         return save_bundle(path, replace(self._bundle, params=self.params))
 
     def _encode(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
