@@ -160,7 +160,7 @@ class Joint:
             right = jnp.argmax(output.logits, axis=-1) == jnp.argmax(targets, axis=-1)
             metrics["label_accuracy"] = (jnp.sum(valid & right).astype(jnp.float32), count)
         if self.config.label_contrast:
-            special = models.num_special(self.model_config)
+            special = models.family(self.model_config).num_special
             pooled = normalise(pool(output.features, output.token_mask, "mean", special))
             contrast = label_contrast(pooled, targets, valid, self.config.temperature)
             metrics["label_contrast_loss"] = (jnp.sum(jnp.where(valid, contrast, 0.0)), count)

@@ -21,9 +21,9 @@ import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
+from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
-from beats_jax.models.visible import Selection, select
 from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
 from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
 from beats_jax.objectives.losses.classification import code_losses

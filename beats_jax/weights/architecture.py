@@ -29,8 +29,9 @@ def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
 @lru_cache(maxsize=32)
 def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Traced once for each architecture: 0.2 s."""
-    frames = registry.fixed_frames(model) or registry.min_frames(model)  # the parameters do not depend on their number
-    fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
+    family = registry.family(model)
+    frames = family.fixed_frames or family.min_frames  # the parameters do not depend on their number
+    fbank = jax.ShapeDtypeStruct((1, frames, family.mel_bins), jnp.float32)
     init = registry.build(model).init
     variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)  # the key is traced too: no device is used
     flat: dict[str, Any] = flatten_dict(variables["params"], sep="/")

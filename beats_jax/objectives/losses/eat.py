@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from beats_jax.models.elementwise import standardise
+from beats_jax.models.layers import standardise
 
 EPSILON = 1e-5  # of both norms
 
