@@ -33,7 +33,7 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
 
     from beats_jax.audio.filterbank import EAT as EAT_FILTERBANK
     from beats_jax.config import AudioConfig, EATConfig, EATObjectiveConfig, Experiment, TrainingConfig
-    from beats_jax.objectives.gradients import mean_gradients
+    from beats_jax.objectives.objective import mean_gradients
     from beats_jax.objectives.registry import build
     from beats_jax.objectives.state.state import ema_update
     from beats_jax.training import optimizer

@@ -15,7 +15,7 @@ from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, MaskedPre
 from beats_jax.errors import UserError
 from beats_jax.models.pretraining import random_projection
 from beats_jax.objectives.losses.classification import code_losses
-from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.metrics import code_usage, used_codes
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
 

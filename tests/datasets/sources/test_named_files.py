@@ -32,10 +32,9 @@ def test_of_two_files_that_differ_in_composition_each_is_found(tmp_path: Path) -
     names = [unicodedata.normalize(form, "é.wav") for form in ("NFC", "NFD")]
     for name in names:
         (tmp_path / name).write_text(name)
-    if len(os.listdir(tmp_path)) < 2:
-        pytest.skip("this file system takes them for one")
+    held = names if len(os.listdir(tmp_path)) == 2 else names[1:] * 2  # a file system may take them for one
     named = NamedFiles([tmp_path])
-    assert [Path(named.find(name)).read_text() for name in names] == names
+    assert [Path(named.find(name)).read_text() for name in names] == held
 
 
 def test_one_file_has_one_path(tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_recordings_that_no_row_names_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "t.csv").write_text("filename,label\na.wav,owl\nx/e.wav,wren\nnowhere/f.wav,owl\n")
     unnamed = f"{tmp_path}/audio/b.wav, {tmp_path}/audio/c.FLAC"
-    note = f"{tmp_path}/t.csv: 2 recordings beside those that it names are in no row: {unnamed}"
+    note = f"{tmp_path}/t.csv: 2 recordings in the same folders are in no row: {unnamed}"
     assert load_table(tmp_path / "t.csv", DataConfig()).notes == (note,)
     (tmp_path / "all.csv").write_text("filename,label\na.wav,owl\nb.wav,owl\nc.FLAC,owl\n")
     assert load_table(tmp_path / "all.csv", DataConfig()).notes == ()
@@ -99,4 +98,4 @@ def test_names_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytes
     for name in ("a.wav", "b.wav"):
         Path(name).touch()
     Path("t.csv").write_text("filename,label\na.wav,owl\n")
-    assert "1 recordings beside those that it names are in no row: b.wav" in load_table(Path("t.csv"), DataConfig()).notes[0]
+    assert "1 recordings in the same folders are in no row: b.wav" in load_table(Path("t.csv"), DataConfig()).notes[0]

@@ -5,8 +5,13 @@ import pytest
 from sklearn import metrics as oracle
 
 from beats_jax.errors import UserError
-from beats_jax.evaluation.metrics.class_groups import evaluate_class_groups, group_members, mapping_of
-from beats_jax.evaluation.metrics.esc50_groups import NATURE_GROUPS, SUPER_CATEGORIES
+from beats_jax.evaluation.metrics.class_groups import (
+    NATURE_GROUPS,
+    SUPER_CATEGORIES,
+    evaluate_class_groups,
+    group_members,
+    mapping_of,
+)
 
 NAMES = ["crow", "dog", "hen", "rain", "siren"]
 GROUPS = {"hen": "birds", "crow": "birds", "dog": "mammals", "rain": "water"}
@@ -93,10 +98,10 @@ def test_mappings_of_esc50():
     assert group_members(few, mapping_of(few, NATURE_GROUPS))["other"] == ("chainsaw", "clock_tick")
 
 
-def test_super_categories_are_those_of_the_targets(shared):
+def test_super_categories_are_those_of_the_targets(real_recordings):
     import csv
 
-    table = (shared / "data" / "esc10" / "meta" / "esc50.csv").read_text()
+    table = (real_recordings / "esc10" / "meta" / "esc50.csv").read_text()
     rows = list(csv.DictReader(table.splitlines()))
     assert rows
     order = list(dict.fromkeys(SUPER_CATEGORIES.values()))

@@ -1,15 +1,18 @@
 """Rounds, the sweep and the choice, against a loop written out with scikit-learn."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from beats_jax.errors import UserError
 from beats_jax.evaluation.probes import sweep as sweeps
-from beats_jax.evaluation.probes.choice import averages, best, best_of
 from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
+from beats_jax.evaluation.probes.nested import averages, best, best_of
 from beats_jax.evaluation.probes.rounds import pair_rounds, single_rounds
 
 CLASSES, FOLDS = 3, np.array([0] * 8 + [1] * 7 + [2] * 9 + [3] * 6 + [-1] * 2)
@@ -22,12 +25,17 @@ TARGETS = np.eye(CLASSES, dtype=np.float32)[LABELS]
 SETTINGS = (0.01, 1.0)
 
 
+@cache
+def fitted(embedding, setting, rows):
+    """scikit-learn's pipeline on the rows with these numbers."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=setting, tol=1e-8, max_iter=10_000))
+    return model.fit(EMBEDDINGS[embedding][list(rows)].astype(float), LABELS[list(rows)])
+
+
 def by_hand(embedding, setting, training, held):
     """Accuracy and loss of scikit-learn's pipeline, and the share of answers that are nearly ties."""
-    scale = StandardScaler().fit(EMBEDDINGS[embedding][training])
-    model = LogisticRegression(C=setting, tol=1e-8, max_iter=10_000)
-    model.fit(scale.transform(EMBEDDINGS[embedding][training]).astype(float), LABELS[training])
-    found = model.predict_proba(scale.transform(EMBEDDINGS[embedding][held]))
+    model = fitted(embedding, setting, tuple(np.flatnonzero(training)))
+    found = model.predict_proba(EMBEDDINGS[embedding][held].astype(float))
     loss = -np.mean(np.log(found[np.arange(held.sum()), LABELS[held]]))
     ordered = np.sort(found, axis=1)
     return np.mean(found.argmax(1) == LABELS[held]), loss, np.mean(ordered[:, -1] - ordered[:, -2] < 0.01)
@@ -61,7 +69,7 @@ def test_a_sweep_is_the_loop(monkeypatch, elements):
                     accuracy, loss, ties = by_hand(j, setting, training, fold == FOLDS)
                     assert scores.score[j, r, s, p] == pytest.approx(accuracy, abs=ties + 1e-6)
                     assert scores.loss[j, r, s, p] == pytest.approx(loss, abs=5e-3)
-                    assert scores.number[s, p] == (fold == FOLDS).sum()
+                    assert rounds.number[s, p] == (fold == FOLDS).sum()
 
 
 def test_the_choice_for_a_test_fold_never_looks_at_it():
