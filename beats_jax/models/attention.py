@@ -73,7 +73,7 @@ def attend(
     def attend_one(queries, keys, values, token_mask, own_bias, gate, key):
         return one(queries, keys, values, token_mask, bias if shared else own_bias, gate, key)
 
-    queries = queries * queries.shape[-1] ** -0.5
+    queries = queries * queries.shape[-1] ** -0.5  # here, because in the loop over clips it changes the last bits of gradients
     rest = (None if shared else bias, gate, dropout_keys)
     return over_clips(attend_one, (queries, keys, values), token_mask, rest, form, bias is None and dropout_keys is None)
 
