@@ -21,8 +21,7 @@ import optax
 from beats_jax.config import ContrastiveConfig, Experiment, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.heads import pool
-from beats_jax.models.projection import Projection
+from beats_jax.models.heads import Projection, pool
 from beats_jax.objectives.candidates import (
     Candidates,
     MemoryBank,
@@ -86,7 +85,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         model_key, projection_key, run_key = jax.random.split(key, 3)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = {"model": self.model.init({"params": model_key}, fbank, self._attend_views(token_mask))["params"]}
-        width = registry.num_features(self.model_config)
+        width = registry.family(self.model_config).num_features
         if self.projection is not None:
             params["projection"] = self.projection.init(projection_key, jnp.zeros((1, width)))["params"]
             width = self.projection.outputs
@@ -132,13 +131,13 @@ class Contrastive(SelfSupervised[ContrastiveState]):
     def project(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
         """Pooled and projected features, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
         output: Any = self.model.apply({"params": params["model"]}, fbank, self._attend_views(token_mask), **options)
-        pooled = pool(output.features, token_mask, "mean", registry.num_special(self.model_config))
+        pooled = pool(output.features, token_mask, "mean", registry.family(self.model_config).num_special)
         if self.projection is None:
             return pooled
         return self.projection.apply({"params": params["projection"]}, pooled)  # type: ignore[return-value]
 
     def _attend_views(self, token_mask: jax.Array | None) -> jax.Array | None:
-        return registry.attention_mask(self.model_config, token_mask)
+        return registry.family(self.model_config).attention_mask(token_mask)
 
     def _prepare(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
         fbank, token_mask = two_views(key, batch, self.frontend, self.crop_samples)
@@ -245,7 +244,7 @@ def _crop_samples(experiment: Experiment, config: ContrastiveConfig, model: Mode
     if config.views != "crops":
         return 0
     settings, seconds, window = experiment.audio.filterbank, config.crop_seconds, experiment.data.window_seconds
-    shortest = settings.frame_samples + (registry.min_frames(model) - 1) * settings.hop_samples
+    shortest = settings.frame_samples + (registry.family(model).min_frames - 1) * settings.hop_samples
     if not shortest <= round(seconds * settings.sample_rate) < round(window * settings.sample_rate):
         raise UserError(
             f"objective.crop_seconds is {seconds:g}; a crop must be shorter than data.window_seconds {window:g} and hold one "

@@ -120,12 +120,10 @@ class Frontend:
 
 def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
     """The front-end of an experiment, for a model of these settings."""
-    settings = experiment.audio.filterbank
+    settings, family = experiment.audio.filterbank, registry.family(model)
     return Frontend(
         filterbank=partial(filterbank, config=settings),
-        token_mask=lambda frame_mask: registry.attention_mask(
-            model, registry.token_mask(model, frame_mask, settings.num_mel_bins)
-        ),
+        token_mask=lambda frame_mask: family.attention_mask(family.token_mask(frame_mask, settings.num_mel_bins)),
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
     )
@@ -133,8 +131,8 @@ def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
 
 def masking_frontend(experiment: Experiment, model: ModelConfig) -> Frontend:
     """The same with a mask of real tokens for every model, also for one that attends to padding: pooling needs it."""
-    bins = experiment.audio.filterbank.num_mel_bins
-    return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, bins))
+    bins, family = experiment.audio.filterbank.num_mel_bins, registry.family(model)
+    return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: family.token_mask(frame_mask, bins))
 
 
 def two_views(

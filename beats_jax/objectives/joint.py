@@ -121,7 +121,7 @@ class Joint(SelfSupervised[Any]):
         )
         metrics: Metrics = {} if multi_label else {"label_accuracy": masked_sum(is_right(output.logits, targets), valid)}
         if self.config.label_contrast:
-            special = models.num_special(self.model_config)
+            special = models.family(self.model_config).num_special
             pooled = normalise(pool(output.features, output.token_mask, "mean", special))
             contrast = label_contrast(pooled, targets, valid, self.config.temperature)
             metrics["label_contrast_loss"] = masked_sum(contrast, valid)

@@ -21,9 +21,9 @@ import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
+from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
-from beats_jax.models.visible import Selection, select
 from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
 from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, used_codes

@@ -143,7 +143,7 @@ def build(
         multi_label=experiment.data.multi_label,
         class_weights=weights,
         config=config,
-        adaptation=adaptation.of(training, registry.constants(model_config)),
+        adaptation=adaptation.of(training, registry.family(model_config).constants),
         ema_decay=training.ema_decay,
         accumulation_steps=training.accumulation_steps,
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from beats_jax.models.beats import BEATs
-from beats_jax.models.masks import reduce_padding_mask, reference_token_mask
-from beats_jax.models.relative_position import relative_buckets, relative_position_bias
+from beats_jax.models.masking import reduce_padding_mask, reference_token_mask
+from beats_jax.models.positions import relative_buckets, relative_position_bias
 from beats_jax.weights.families import beats
 from beats_jax.weights.torch_file import read_torch_file
 
