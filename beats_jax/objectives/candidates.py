@@ -7,7 +7,7 @@ place knows its recording, so that no clip is pushed away from its own past. It 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import flax.struct
 import jax
@@ -64,6 +64,7 @@ def among_views(compared: Float[Array, "A P"], part: Mapping[str, Any]) -> Candi
     return Candidates(compared, positives, allowed)
 
 
+@no_type_check  # as `State`, of which it is a part
 class MemoryBank(flax.struct.PyTreeNode):
     """Past embeddings, the recording of each, and the next place to fill."""
 

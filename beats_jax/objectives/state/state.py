@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, no_type_check
 
 import flax.struct
 import jax
@@ -17,6 +17,7 @@ from beats_jax.errors import UserError
 Params = Any  # nested dict of float32 arrays
 
 
+@no_type_check  # JAX also makes states of shapes and of shardings
 class State(flax.struct.PyTreeNode):
     """Everything that decides the next step besides the batch, so that saving it makes a resumed run the same run.
 
