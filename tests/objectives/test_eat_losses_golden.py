@@ -1,5 +1,6 @@
 """EAT pre-training against the published code: masks, targets, decoder, losses, gradients, the teacher's step."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -33,7 +34,10 @@ def golden(shared):
 def published(shared):
     """Student, teacher and decoder of the golden file, and an objective of its sizes."""
     raw = read_raw(shared / "golden/eat_tiny_pretrain.pt")
-    student, teacher = eat_files.read_pretraining(raw), eat_files.read_pretraining(raw, teacher=True)
+    student, teacher = (
+        eat_files.read_pretraining(raw),
+        eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),
+    )
     groups = 48 // raw.state_dict[f"{DECODER}blocks.0.0.weight"].shape[1]
     objective = EATPretraining(
         model=EAT(student.model),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from beats_jax.evaluation.metrics.result import ClassResult, Estimate, EvaluationResult, format_estimate
-from beats_jax.evaluation.report.figures_training import history_series
+from beats_jax.evaluation.report.figures.curves import History, history_series
 
 NAMED = 3  # best classes, weakest classes and confusions that are named
 FEW_EXAMPLES = 10  # below this a class's numbers say little
@@ -16,9 +15,9 @@ FEW_EXAMPLES = 10  # below this a class's numbers say little
 
 def findings(
     result: EvaluationResult,
-    history: Sequence[Mapping[str, Any]],
+    history: History,
     errors: Sequence[tuple[str, str]],
-    folds: Sequence[Mapping[str, float | int | None]] | None,
+    folds: Sequence[Mapping[str, float | int | None]],
 ) -> list[str]:
     """The findings, most important first."""
     if result.n == 0:
@@ -100,9 +99,9 @@ def _confusion(result: EvaluationResult) -> list[str]:
     return [f"Most frequent confusions: {'; '.join(pairs)} ({share:.0%} of all errors).{mutual}"]
 
 
-def _folds(folds: Sequence[Mapping[str, float | int | None]] | None) -> list[str]:
+def _folds(folds: Sequence[Mapping[str, float | int | None]]) -> list[str]:
     """Spread over the folds of a cross-validation."""
-    values = [fold["accuracy"] for fold in folds or () if fold.get("accuracy") is not None]
+    values = [fold["accuracy"] for fold in folds if fold.get("accuracy") is not None]
     if len(values) < 2:
         return []
     numbers = np.array(values, float)
@@ -111,7 +110,7 @@ def _folds(folds: Sequence[Mapping[str, float | int | None]] | None) -> list[str
     ]
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> list[str]:
+def _training(history: History) -> list[str]:
     """How the losses ended."""
     steps, losses = history_series(history, "val/loss")
     if len(steps) < 2:

@@ -1,23 +1,31 @@
-"""The report of a run without labels: what was learnt, how the loss fell, and whether it looks sound. One HTML file."""
+"""The report of a run without labels: what it learnt, how the loss fell, and whether it looks sound."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from beats_jax.evaluation.embeddings.health import Points
-from beats_jax.evaluation.report import figures_training
-from beats_jax.evaluation.report.figures_embeddings import embedding_pictures
-from beats_jax.evaluation.report.page import bullets, figure, page, paragraph, section, settings_columns, table, text
-from beats_jax.files import write_text
+from beats_jax.evaluation.report.figures.curves import (
+    History,
+    Panel,
+    block_curves,
+    curve_panels,
+    embedding_pictures,
+    has_block_curves,
+    history_series,
+    with_lines,
+)
+from beats_jax.evaluation.report.page import Figure, Page, Section, Table, pairs_table
 
 POINTS_CAPTION = (
     "the same clips at several steps, each time on the two directions in which they differ most then; signs and axes may turn"
 )
+BLOCKS_CAPTION = "Where in the encoder the gradient is; a block that stays apart does not learn."
 SPLITS = (("train", "training"), ("val", "validation"))
 COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
 LEAST_SPREAD, LEAST_RANK = 0.1, 2.0  # of embeddings: below, nearly all clips are one point, or lie on a line
@@ -25,65 +33,50 @@ FORGETTING = 0.02  # loss of a probe's figure since the start that is told as an
 TAIL = 0.1  # share of the training rows at the end whose mean is shown
 
 
-def write_pretraining_report(
-    path: str | Path,
+def pretraining_page(
     *,
-    title: str,
-    history: Sequence[Mapping[str, Any]],
+    history: History,
     facts: Mapping[str, object],
     data_summary: Mapping[str, object],
-    settings: Mapping[str, object],
-    errors: Sequence[tuple[str, str]],
     points: Sequence[tuple[int, Points, np.ndarray]],
-    versions: Mapping[str, str],
-    command: str,
-) -> None:
-    """Writes report.html at once or not at all; text from outside is escaped, scripts and fetching are forbidden.
+    **fields: Any,
+) -> Page:
+    """The page.
 
     Args:
-      path: the file; its folder must exist.
-      history: rows of the training log ("step", "train/loss", "train/<monitor>", "val/loss", ...).
       facts: what came out, name and value.
       points: (step, places, group of each clip) of watched embeddings; empty = no picture.
-      data_summary, settings, errors, versions, command: as in `report.write_report`.
+      fields: title, settings, errors, command and versions of `Page`.
     """
-    picture, blocks = figures_training.curve_panels(_panels(history)), figures_training.block_curves(history, "gradient_norm")
-    body = [
-        f"<header><h1>{text(title)}</h1></header>",
-        section("Findings", bullets(findings(history), "findings")),
-        section("Outcome", _pairs(facts)),
-        section("Figures", table(("figure", "training", "validation"), _figures(history))),
-        section("Training", figure(picture, "loss and monitors against the training step")) if picture else "",
-        section("Blocks", figure(blocks, "where in the encoder the gradient is; a block that stays apart does not learn"))
-        if blocks
-        else "",
-        section("Embeddings of the watched clips", figure(embedding_pictures(points), POINTS_CAPTION)) if points else "",
-        section("Data", _pairs(data_summary)),
-        section("Bad files", _bad_files(errors)),
-        section("Settings", settings_columns(settings)),
-        section(
-            "How this was made",
-            paragraph(command, "code"),
-            paragraph(", ".join(f"{name} {version}" for name, version in versions.items()), "soft small"),
-        ),
+    panels = _panels(history)
+    curves = Figure(partial(curve_panels, panels), "loss and monitors against the training step")
+    blocks = Figure(partial(block_curves, history, "gradient_norm"), "gradient norm of each block", BLOCKS_CAPTION)
+    watched = Figure(partial(embedding_pictures, points), "embeddings of the watched clips", POINTS_CAPTION)
+    sections = [
+        Section("Outcome", [pairs_table(facts)]),
+        Section("Figures", [Table(("figure", "training", "validation"), _figures(history))]),
+        Section("Training", [curves]) if panels else None,
+        Section("Blocks", [blocks]) if has_block_curves(history, "gradient_norm") else None,
+        Section("Embeddings of the watched clips", [watched]) if points else None,
+        Section("Data", [pairs_table(data_summary)]),
     ]
-    write_text(path, page(title, "\n".join(part for part in body if part)))
+    return Page(findings=findings(history), sections=sections, **fields)
 
 
-def last_figures(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def last_figures(history: History) -> dict[str, float]:
     """`train_<name>`: mean over the last tenth of the training rows; `validation_<name>`: of the last evaluation."""
     result = {}
     for split, word in (("train", "train"), ("val", "validation")):
         for name in _names(history, split):
-            values = figures_training.history_series(history, f"{split}/{name}")[1]
+            values = history_series(history, f"{split}/{name}")[1]
             last = values[-max(1, round(TAIL * len(values))) :] if split == "train" else values[-1:]
             result[f"{word}_{name}"] = float(last.mean())
     return result
 
 
-def findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+def findings(history: History) -> list[str]:
     """What a reader should know first, in sentences; alarms are marked."""
-    steps, losses = figures_training.history_series(history, "train/loss")
+    steps, losses = history_series(history, "train/loss")
     if not len(losses):
         return ["Nothing was logged: the run is shorter than training.log_every_steps."]
     found, last = [], last_figures(history)
@@ -127,22 +120,22 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
     return [f"{begin} clips of a batch differ in {rank:.1f} directions, with a spread of {spread:.2f} (0 = all alike, 1 = even)."]
 
 
-def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
+def _watch_findings(history: History) -> list[str]:
     """What became of the watched clips since the start: directions, geometry, and what a linear probe reads in them."""
     found = []
-    ranks = figures_training.history_series(history, "val/feature_rank")[1]
+    ranks = history_series(history, "val/feature_rank")[1]
     if len(ranks) > 1:
         begin = "Alarm: features have collapsed: the" if ranks[-1] < LEAST_RANK else "The"
         found.append(
             f"{begin} watched clips differ in {ranks[-1]:.1f} directions, at the start in {ranks[0]:.1f} (effective rank)."
         )
-    moved = figures_training.history_series(history, "val/drift")[1]
+    moved = history_series(history, "val/drift")[1]
     if len(moved):
         found.append(
             f"Their geometry has moved by {moved[-1]:.2f} from the start (1 - linear CKA: 0 = not at all, 1 = unrelated)."
         )
     for name in ("probe_accuracy", "probe_mAP"):
-        steps, values = figures_training.history_series(history, f"val/{name}")
+        steps, values = history_series(history, f"val/{name}")
         if len(values) < 2:
             continue
         word, best = name.removeprefix("probe_"), int(np.argmax(values))
@@ -155,40 +148,37 @@ def _watch_findings(history: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _names(history: Sequence[Mapping[str, Any]], split: str) -> list[str]:
+def _names(history: History, split: str) -> list[str]:
     names = {key.removeprefix(f"{split}/") for row in history for key in row if key.startswith(f"{split}/")}
     names = {name for name in names if not name.startswith("block_")}  # they have a picture of their own
     return sorted(names, key=lambda name: (name != "loss", name))
 
 
-def _panels(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, np.ndarray, np.ndarray]], float | None]]:
+def _panels(history: History) -> list[Panel]:
     """A panel for each kind of figure: names that end alike ("masked_accuracy", "visible_accuracy") share one."""
-    kinds: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    kinds: dict[str, list[tuple[str, str, str]]] = {}
     for split, word in SPLITS:
         for name in _names(history, split):
-            before, _, kind = name.rpartition("_")
-            label = f"{before}, {word}" if before else word
-            kinds.setdefault(kind, []).append((label, *figures_training.history_series(history, f"{split}/{name}")))
+            kinds.setdefault(name.rpartition("_")[2], []).append((split, word, name))
     kinds.pop("share", None)
-    tops = {"accuracy": 1.02}
-    return [(kind.capitalize(), lines, tops.get(kind)) for kind, lines in kinds.items()]
+    panels = []
+    for kind, figures in kinds.items():
+        # A figure alone in its panel gives it its whole name: "Learning rate", not "Rate".
+        alone = len({name for _, _, name in figures}) == 1
+        title = (figures[0][2].replace("_", " ") if alone else kind).capitalize()
+        lines = []
+        for split, word, name in figures:
+            before = "" if alone else name.rpartition("_")[0].replace("_", " ")
+            lines.append((f"{before}, {word}" if before else word, *history_series(history, f"{split}/{name}")))
+        panels.append(Panel(title, lines, 1.02 if kind == "accuracy" else None))
+    return with_lines(panels)
 
 
-def _figures(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def _figures(history: History) -> list[tuple[str, str, str]]:
     last = last_figures(history)
     names = dict.fromkeys(name for split, _ in SPLITS for name in _names(history, split))
 
-    def shown(value: float | None) -> str:
+    def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4g}"
 
-    return [(text(name), shown(last.get(f"train_{name}")), shown(last.get(f"validation_{name}"))) for name in names]
-
-
-def _pairs(values: Mapping[str, object]) -> str:
-    return table((), [(text(name), text(value)) for name, value in values.items()], numbers_from=2)
-
-
-def _bad_files(errors: Sequence[tuple[str, str]]) -> str:
-    if not errors:
-        return paragraph("None: every file could be used.")
-    return table(("file", "reason"), [(text(file), text(reason)) for file, reason in errors], numbers_from=2)
+    return [(name, number(last.get(f"train_{name}")), number(last.get(f"validation_{name}"))) for name in names]

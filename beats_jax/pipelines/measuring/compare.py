@@ -1,8 +1,7 @@
-"""Two runs on the same examples: which is better, and how sure is that."""
+"""Compares two runs on the same examples: which is better, and how sure that is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,12 @@ from beats_jax.config import Experiment, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.comparison import Comparison, compare_predictions, require_same_examples
 from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_predictions
-from beats_jax.evaluation.report.comparison import (
-    class_table,
-    comparison_findings,
-    comparison_table,
-    write_comparison,
-)
-from beats_jax.files import read_text, write_text
+from beats_jax.evaluation.report.comparison import comparison_page
+from beats_jax.evaluation.report.page import write_page
+from beats_jax.files import read_text
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.measuring.evaluate import new_folder
-from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE, versions
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, read_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
@@ -38,35 +34,33 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     one, two = (_predictions(run) for run in (first, second))
     two = _in_the_order_of(one, two, second)
     try:
-        require_same_examples(_identity(one), _identity(two))
+        require_same_examples(*({"classes": t.class_names, "files": t.files, "labels": t.labels} for t in (one, two)))
     except ValueError as error:
         raise UserError(f"{first} and {second} cannot be compared: {error}") from error
     settings = [_settings(run) for run in (first, second)]
     multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
     how = Experiment().evaluation if not settings[0] else read_experiment(first).evaluation
+    labels, recordings = _labels(first, one, multi_label), _recordings(first, one)
     try:
         found = compare_predictions(
-            _labels(first, one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
+            labels, one.probabilities, two.probabilities, recordings,
             multi_label=multi_label, threshold=how.threshold, resamples=how.bootstrap_resamples,
         )  # fmt: skip
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f"{first} and {second} cannot be compared: {error}; measure them again") from error
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    sentences = comparison_findings(found, names, one.class_names, multi_label=multi_label)
     differing = [line.replace(" was ", f": {names[0]} ", 1).replace(", now ", f", {names[1]} ", 1)
                  for line in differing_settings(settings[0], settings[1])]  # fmt: skip
+    path = output / (MARKDOWN_FILE if page == "md" else PAGE_FILE)
     with new_folder(output):
-        if page == "md":
-            write_text(output / MARKDOWN_FILE, _markdown(found, names, one.class_names, sentences, differing, multi_label))
-        else:
-            write_comparison(
-                output / PAGE_FILE, found, names, one.class_names, multi_label=multi_label, settings=differing, command=command
-            )
+        content = comparison_page(
+            found, names, one.class_names, multi_label=multi_label, differing=differing, command=command, versions=versions(),
+            provenance=provenance(),
+        )  # fmt: skip
+        write_page(path, content)
         write_json(output / NUMBERS_FILE, _numbers(found, names, one.class_names))
-    print("\n".join(sentences))
-    print(f"comparison: {output / (MARKDOWN_FILE if page == 'md' else PAGE_FILE)}", flush=True)
+    print("\n".join(content.findings))
+    print(f"comparison: {path}", flush=True)
     return found
 
 
@@ -104,10 +98,6 @@ def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path)
     )
 
 
-def _identity(table: PredictionTable) -> Mapping[str, Any]:
-    return {"classes": table.class_names, "files": table.files, "labels": table.labels}
-
-
 def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
     place = {name: number for number, name in enumerate(table.class_names)}
     names = [[name for name in label.split(SEPARATOR) if name] if multi_label else [label] for label in table.labels]
@@ -122,7 +112,7 @@ def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
 
 
 def _recordings(run: Path, table: PredictionTable) -> list[str]:
-    """What the bootstrap draws whole: the run's own list, else the files."""
+    """The units that the bootstrap draws whole: the run's own list, otherwise the files."""
     path = run / RECORDINGS_FILE
     if not path.is_file():
         return list(table.files)
@@ -133,27 +123,8 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
 
 
 def _settings(run: Path) -> dict[str, Any]:
-    """Settings of the run; of an output of `evaluate`, which has none, nothing."""
+    """Settings of the run; empty for an output of `evaluate`, which has none."""
     return to_mapping(read_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
-
-
-def _markdown(
-    found: Comparison,
-    names: tuple[str, str],
-    classes: tuple[str, ...],
-    sentences: list[str],
-    settings: list[str],
-    multi_label: bool,
-) -> str:
-    def rows(title: str, body: list[tuple[str, ...]]) -> str:
-        header = (title, *names, "difference", "p", "p, corrected")
-        lines = [header, ("---",) * len(header), *body]
-        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-    parts = [f"# {names[0]} against {names[1]}", "\n".join(f"- {line}" for line in sentences)]
-    parts += [rows("metric", comparison_table(found, multi_label=multi_label)), rows("F1 of class", class_table(found, classes))]
-    parts += ["Settings that differ:\n" + "\n".join(f"- {line}" for line in settings)] if settings else []
-    return "\n\n".join(parts) + "\n"
 
 
 def _numbers(found: Comparison, names: tuple[str, str], classes: tuple[str, ...]) -> dict[str, Any]:

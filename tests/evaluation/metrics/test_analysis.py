@@ -1,6 +1,7 @@
 """What validation rows decide, what it gives on test rows, and the pages that say so."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.analysis import analyse
 from beats_jax.evaluation.metrics.operating_point import OperatingPoint, choose_operating_point
 from beats_jax.evaluation.metrics.result import evaluate_predictions
-from beats_jax.evaluation.report.markdown import markdown_report
-from beats_jax.evaluation.report.run import write_report
+from beats_jax.evaluation.report import html, markdown
+from beats_jax.evaluation.report.run import run_page
 
 NAMES = ("crow", "owl|x", "<b>rain")
 CONFIG = EvaluationConfig(bootstrap_resamples=200, threshold_goal="precision", threshold_wanted=0.9)
@@ -82,13 +83,12 @@ def arguments(analysis):
     both = {f"{way}_{name}{end}": 0.5 for way in ("last_epoch", "selected") for name in ("accuracy", "f1_macro", "mAP", "auroc")
             for end in ("", "_low", "_high")}  # fmt: skip
     metrics = {"last_epoch_step": 30, "selected_step": 20, **both}
-    common = {"history": [], "errors": [("a.wav", "torn")], "folds": None, "command": "train"}
+    common = {"history": [], "errors": [("a.wav", "torn")], "command": "train", "versions": {"jax": "0.10"}}
     return {"title": "a | <run>", "result": result, "analysis": found, "metrics": metrics, **common}
 
 
-def test_the_page_has_sections_for_all_of_it(analysis, tmp_path):
-    write_report(tmp_path / "report.html", data_summary=[], settings={}, worst_examples=[], versions={}, **arguments(analysis))
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_page_has_sections_for_all_of_it(analysis):
+    page = html.render(run_page(**arguments(analysis)))
     for heading in ("Which weights", "Groups of classes: kinds", "Calibration", "Thresholds"):
         assert f"<h2>{heading}</h2>" in page
     assert "a precision of 0.9 on 300 validation rows" in page
@@ -98,14 +98,16 @@ def test_the_page_has_sections_for_all_of_it(analysis, tmp_path):
 
 def test_markdown_holds_the_same_numbers_and_no_markup_from_outside(analysis):
     given = arguments(analysis)
-    page = markdown_report(**given, facts={"jax": "0.10"})
+    page = markdown.render(run_page(**given, settings={"name": "a\n```<b>"}))
     accuracy = given["result"].metrics["accuracy"]
     assert f"| accuracy | {accuracy.value:.3f} | [{accuracy.low:.3f}, {accuracy.high:.3f}] |" in page
     assert "# a \\| &lt;run>" in page
     assert "owl\\|x" in page
-    assert "<b>" not in page
-    for heading in ("Which weights", "Groups of classes: kinds", "Calibration", "Most confused", "Bad files"):
+    outside = "".join(re.split("^```$", page, flags=re.MULTILINE)[::2])
+    assert "<b>" not in outside
+    assert "name: a ```<b>" in page
+    for heading in ("Which weights", "Groups of classes: kinds", "Calibration", "Confusions", "Bad files"):
         assert f"## {heading}" in page
     lines = page.splitlines()
     header = next(i for i, row in enumerate(lines) if row.startswith("| class | n |"))
-    assert {row.replace("\\|", "").count("|") for row in lines[header : header + 5]} == {8}
+    assert {row.replace("\\|", "").count("|") for row in lines[header : header + 5]} == {9}

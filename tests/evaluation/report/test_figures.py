@@ -11,7 +11,8 @@ from PIL import Image
 
 from beats_jax.config.schema import EvaluationConfig
 from beats_jax.evaluation.metrics.result import evaluate_predictions
-from beats_jax.evaluation.report import figures, figures_training
+from beats_jax.evaluation.report.figures import curves, sound
+from beats_jax.evaluation.report.figures import metrics as figures
 
 HISTORY = [
     {"step": 20, "val/accuracy": 0.5, "val/loss": 1.0},
@@ -28,6 +29,10 @@ def decode(uri, mime):
     return base64.b64decode(body)
 
 
+def learning_curves(history):
+    return curves.curve_panels(curves.learning_panels(history))
+
+
 def svg_texts(uri):
     root = ElementTree.fromstring(decode(uri, "image/svg+xml"))
     return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -41,19 +46,19 @@ def make_result(num_classes=3, names=NAMES):
 
 
 def test_history_is_sorted_and_gaps_are_passed_over():
-    steps, values = figures_training.history_series(HISTORY, "train/loss")
+    steps, values = curves.history_series(HISTORY, "train/loss")
     assert (steps.tolist(), values.tolist()) == ([10, 20], [2.0, 1.5])
-    steps, values = figures_training.history_series(HISTORY, "val/loss")
+    steps, values = curves.history_series(HISTORY, "val/loss")
     assert (steps.tolist(), values.tolist()) == ([20], [1.0])
 
 
 def test_learning_curves_show_what_there_is():
-    texts = svg_texts(figures_training.learning_curves(HISTORY))
+    texts = svg_texts(learning_curves(HISTORY))
     assert {"Loss", "training", "validation", "Validation metrics", "accuracy", "step"} <= set(texts)
     assert "mAP" not in texts
-    assert "Validation metrics" not in svg_texts(figures_training.learning_curves(HISTORY[1:3]))
-    assert figures_training.learning_curves([]) is None
-    assert figures_training.learning_curves([{"step": 1, "learning_rate": 0.1}]) is None
+    assert "Validation metrics" not in svg_texts(learning_curves(HISTORY[1:3]))
+    assert curves.learning_panels([]) == []
+    assert curves.learning_panels([{"step": 1, "learning_rate": 0.1}]) == []
 
 
 def test_confusion_shows_counts_and_shares():
@@ -88,7 +93,7 @@ def test_class_balance_shows_totals():
 
 @pytest.mark.parametrize("num_samples", [0, 100, 8000, 160_000])
 def test_spectrogram_of_any_length(num_samples):
-    picture = Image.open(io.BytesIO(decode(figures.spectrogram(np.zeros(num_samples, np.float32), 16_000), "image/png")))
+    picture = Image.open(io.BytesIO(decode(sound.spectrogram(np.zeros(num_samples, np.float32), 16_000), "image/png")))
     assert picture.size == (345, 182)
 
 
@@ -96,7 +101,7 @@ def test_spectrogram_puts_a_high_tone_above_a_low_one():
     seconds = np.arange(32_000) / 16_000
 
     def brightest_row(hz):
-        picture = Image.open(io.BytesIO(decode(figures.spectrogram(np.sin(2 * np.pi * hz * seconds), 16_000), "image/png")))
+        picture = Image.open(io.BytesIO(decode(sound.spectrogram(np.sin(2 * np.pi * hz * seconds), 16_000), "image/png")))
         column = np.asarray(picture.convert("RGB"), int)[:, 250]
         orange = np.where(column.sum(axis=1) < 740, column[:, 0], 0)  # brightest of the map, not the white margin
         return int(orange.argmax())
@@ -107,10 +112,23 @@ def test_spectrogram_puts_a_high_tone_above_a_low_one():
 def test_same_figure_same_bytes():
     counts = make_result().confusion
     assert figures.confusion_pictures(counts, NAMES) == figures.confusion_pictures(counts, NAMES)
-    assert figures_training.learning_curves(HISTORY) == figures_training.learning_curves(HISTORY)
+    assert learning_curves(HISTORY) == learning_curves(HISTORY)
 
 
 def test_global_settings_of_matplotlib_stay():
     before = dict(matplotlib.rcParams)
-    figures_training.learning_curves(HISTORY)
+    learning_curves(HISTORY)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_flat_curve_stays_below_the_upper_edge():
+    """matplotlib's own margin is a share of the data's range, which is next to nothing here, while the axis starts at 0."""
+    root = ElementTree.fromstring(
+        decode(curves.curve_panels([curves.Panel("Loss", [("a", np.arange(50), np.full(50, 1.6))])]), "image/svg+xml")
+    )
+    paths = {
+        node.get("id"): node.find(".//{http://www.w3.org/2000/svg}path") for node in root.iter("{http://www.w3.org/2000/svg}g")
+    }
+    background, line = paths["patch_2"].get("d"), [node for name, node in paths.items() if name and name.startswith("line2d")][-2]
+    top = min(float(part) for part in background.replace("\n", " ").split()[2::3])
+    assert float(line.get("d").split()[2]) > top + 5

@@ -14,7 +14,7 @@ def evaluate(labels, predicted, names, groups=None):
     )
 
 
-def sentences(result, history=(), errors=(), folds=None):
+def sentences(result, history=(), errors=(), folds=()):
     return "\n".join(findings(result, history, errors, folds))
 
 
@@ -59,7 +59,7 @@ def test_history_and_folds():
 
 def test_nothing_to_evaluate():
     empty = evaluate_predictions(np.zeros(0, int), np.zeros((0, 2)), ["a", "b"], None, False, EvaluationConfig(), 0)
-    assert findings(empty, [], [], None) == ["There was no example to evaluate."]
+    assert findings(empty, [], [], ()) == ["There was no example to evaluate."]
 
 
 def test_classes_whose_intervals_lie_apart_and_pairs_that_go_both_ways_are_told():
