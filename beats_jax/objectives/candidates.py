@@ -34,8 +34,8 @@ class Standardisation(NamedTuple):
 
 def standardisation(projected: Float[Array, "N P"], valid: Bool[Array, " N"]) -> Standardisation:
     """That of the valid rows, as SimCLR and MoCo v3 have a batch normalisation at this place."""
-    # What all clips share tells none apart, yet it is most of a fresh encoder's embedding. Left in, training falls into keeping
-    # nothing else, and the loss stays at the logarithm of the number of candidates.
+    # The part that all clips share is most of a fresh encoder's embedding and distinguishes nothing. Left in, training may keep
+    # only that part: the loss then stays at the logarithm of the number of candidates.
     count = jnp.maximum(jnp.sum(valid), 1)
     mean = jnp.sum(jnp.where(valid[:, None], projected, 0.0), axis=0, keepdims=True) / count
     squares = jnp.where(valid[:, None], jnp.square(projected - mean), 0.0)

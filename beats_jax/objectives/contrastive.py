@@ -189,8 +189,8 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         loss = masked_sum(gathering_losses(scores, candidates.positives, candidates.allowed), valid)
         anchors, twins = (x.reshape(-1, 2, x.shape[-1]) for x in (embeddings, compared))
         twin = jnp.sum(anchors * twins[:, ::-1], axis=-1).reshape(-1)
-        strangers = candidates.allowed & ~candidates.positives
-        nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
+        negatives = candidates.allowed & ~candidates.positives
+        nearest = self.config.temperature * jnp.max(jnp.where(negatives, scores, -jnp.inf), axis=1)
         # Metrics are summed over the parts of a step: each part writes its embeddings at its own places among zeros.
         size = len(anchors) * (1 if deterministic else self.accumulation_steps)
         leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))

@@ -95,7 +95,7 @@ class Checkpoints:
         """Starts writing; the arrays may be donated as soon as this returns.
 
         Args:
-          position: plain numbers that say where the data go on.
+          position: plain numbers, the position in the data.
           record: the loop's own state, fit for JSON (plain Python numbers).
           best_step: a step that must be kept however old it gets.
         Raises:

@@ -23,7 +23,7 @@ class State(flax.struct.PyTreeNode):
 
     Attributes:
       step: int32 [], updates done so far.
-      params: the parameters that are being learnt.
+      params: the parameters in training.
       opt_state: the optimizer's own state.
       ema: exponential average of `params`, or None where it is not kept.
       key: a `jax.random.key`; it never changes, every step folds its own number into it.
