@@ -186,7 +186,7 @@ class EATPretraining(SelfSupervised[EATState]):
         fbank: Float[Array, "B F M"],
         token_mask: Bool[Array, "B T"] | None,
         visible: Int[Array, "B C V"],
-        keys: jax.Array,
+        keys: jax.Array | None,
         noise: Float[Array, "B C L D"] | None = None,
         **options: Any,
     ) -> Compared:
@@ -194,7 +194,7 @@ class EATPretraining(SelfSupervised[EATState]):
 
         Args:
           params: `model` and `decoder`; teacher: like `model`.
-          keys: [B], of the noise that stands for hidden patches.
+          keys: [B], of the noise that stands for hidden patches; None where `noise` is given.
           noise: that noise itself instead.
           options: as of `student`.
         """
@@ -203,6 +203,7 @@ class EATPretraining(SelfSupervised[EATState]):
         real = jnp.ones((batch, patches), bool) if token_mask is None else token_mask[:, 1:]
         features = self.student(params["model"], fbank, token_mask, visible, **options)
         if noise is None:
+            assert keys is not None
             noise = self.config.decoder_noise * clip_noise(keys, (visible.shape[1], patches, width))
         seen = fill_hidden(features[:, 1:], visible, noise)
         decoded: Any = self.decoder.apply({"params": params["decoder"]}, seen, self._grid(fbank))
