@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.files import cannot_write
+from beats_jax.files import FULL, cannot_write
 from beats_jax.parallel.exchange import any_process, barrier, call_on_main
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
@@ -282,8 +282,8 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 def _disk_is_full(error: BaseException) -> bool:
     # Any of the errors that led to this one may name the cause: which of orbax's threads meets the full disk first is chance.
     return any(
-        any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left"))
-        or (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left", "File too large"))
+        or (isinstance(cause, OSError) and cause.errno in FULL)
         for cause in _chain(error)
     )
 

@@ -343,8 +343,8 @@ def test_resampled_length_is_soxr_s(rate):
         assert io.resampled_length(frames, rate, 16_000) == len(soxr.resample(np.zeros(frames, np.float32), rate, 16_000))
 
 
-def test_real_recordings_are_good(shared):
-    paths, errors = io.find_audio(shared / "data" / "soundscapes")
+def test_real_recordings_are_good(real_recordings):
+    paths, errors = io.find_audio(real_recordings / "soundscapes")
     assert not errors
     for path in paths[:5]:
         assert survey(path).info.seconds == pytest.approx(10.0, abs=0.1)

@@ -24,13 +24,13 @@ TINY = TokenizerConfig(
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return beats_jax.load(shared / "golden/tiny_tokenizer.pt"), np.load(shared / "golden/tiny_tokenizer.npz")
+def golden(golden_files):
+    return beats_jax.load(golden_files / "tiny_tokenizer.pt"), np.load(golden_files / "tiny_tokenizer.npz")
 
 
 @pytest.fixture(scope="module")
-def steps(shared):
-    return np.load(shared / "golden/quantizer_train.npz")
+def steps(golden_files):
+    return np.load(golden_files / "quantizer_train.npz")
 
 
 def codebook(embedding):

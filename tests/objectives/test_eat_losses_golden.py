@@ -26,14 +26,14 @@ DECODER = eat.DECODER
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden/eat_tiny_pretrain.npz")
+def golden(golden_files):
+    return np.load(golden_files / "eat_tiny_pretrain.npz")
 
 
 @pytest.fixture(scope="module")
-def published(shared):
+def published(golden_files):
     """Student, teacher and decoder of the golden file, and an objective of its sizes."""
-    raw = read_raw(shared / "golden/eat_tiny_pretrain.pt")
+    raw = read_raw(golden_files / "eat_tiny_pretrain.pt")
     student, teacher = (
         eat_files.read_pretraining(raw),
         eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),

@@ -19,8 +19,8 @@ from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file
 
 
-def test_the_files_of_the_package_are_what_the_script_makes(shared, tmp_path):
-    make_golden.make(shared / "golden", tmp_path)
+def test_the_files_of_the_package_are_what_the_script_makes(golden_files, tmp_path):
+    make_golden.make(golden_files, tmp_path)
     found, made = make_golden.hashes(parity.BUILT_IN), make_golden.hashes(tmp_path)
     assert set(found) == set(made)
     for name in made:
