@@ -15,7 +15,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from beats_jax.config import ContrastiveConfig, Experiment, ModelConfig
@@ -32,10 +31,11 @@ from beats_jax.objectives.candidates import (
     require_room,
     standardisation,
 )
-from beats_jax.objectives.inputs import Frontend, Stream, masking_frontend, one_view, two_views
+from beats_jax.objectives.inputs import Frontend, masking_frontend, one_view, two_views
 from beats_jax.objectives.losses.contrastive import gathering_losses, similarities
 from beats_jax.objectives.metrics import Metrics, embedding_rank, embedding_spread, masked_sum, once
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients, rows_of_role
+from beats_jax.objectives.random_streams import Stream, model_rngs
 from beats_jax.objectives.state.state import (
     State,
     apply_gradients,
@@ -95,7 +95,6 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         return extend_state(ContrastiveState, state, keys=keys, bank=bank)
 
     def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
-        """See `SelfSupervised`."""
         del batches
         if loaded is None:
             return state
@@ -107,8 +106,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         key = jax.random.fold_in(state.key, state.step)
         prepared = self._prepare(key, batch)
         loss = partial(self._loss, state.keys, state.bank, False)
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, key, self.accumulation_steps)
         embeddings, _ = metrics.pop(OUT)
         if state.bank is None:
             return gradients, metrics, None
@@ -164,8 +162,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         `loss`, `chance_loss` (that of equal similarities), `retrieval` (how often the other view is nearer than every candidate
         of another recording), `similarity` (cosine of the two views), `embedding_spread` and `embedding_rank` (see `metrics`).
         """
-        dropout, layerdrop = jax.random.split(key)
-        options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
+        options = {"deterministic": deterministic, "rngs": model_rngs(key)}
         fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
         valid = jnp.repeat(part["example_mask"], 2)
         projected = self.project(params, fbank, token_mask, **options)
@@ -191,8 +188,8 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         loss = masked_sum(gathering_losses(scores, candidates.positives, candidates.allowed), valid)
         anchors, twins = (x.reshape(-1, 2, x.shape[-1]) for x in (embeddings, compared))
         twin = jnp.sum(anchors * twins[:, ::-1], axis=-1).reshape(-1)
-        strangers = candidates.allowed & ~candidates.positives
-        nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
+        negatives = candidates.allowed & ~candidates.positives
+        nearest = self.config.temperature * jnp.max(jnp.where(negatives, scores, -jnp.inf), axis=1)
         # Metrics are summed over the parts of a step: each part writes its embeddings at its own places among zeros.
         size = len(anchors) * (1 if deterministic else self.accumulation_steps)
         leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))
@@ -213,15 +210,12 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         return standardisation(projected, valid) if self.config.standardise else Standardisation(jnp.zeros(()), jnp.ones(()))
 
 
-def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
-) -> Contrastive:
+def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> Contrastive:
     """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a batch larger than the bank, or crops that do not fit into the window.
     """
-    del vocabulary, class_counts
     config, training = experiment.objective, experiment.training
     assert isinstance(config, ContrastiveConfig)
     require_room(config.bank_size, experiment.data.batch_size)

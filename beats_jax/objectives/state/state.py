@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, no_type_check
 
 import flax.struct
 import jax
@@ -17,12 +17,13 @@ from beats_jax.errors import UserError
 Params = Any  # nested dict of float32 arrays
 
 
+@no_type_check  # JAX also makes states of shapes and of shardings
 class State(flax.struct.PyTreeNode):
     """Everything that decides the next step besides the batch, so that saving it makes a resumed run the same run.
 
     Attributes:
       step: int32 [], updates done so far.
-      params: the parameters that are being learnt.
+      params: the parameters in training.
       opt_state: the optimizer's own state.
       ema: exponential average of `params`, or None where it is not kept.
       key: a `jax.random.key`; it never changes, every step folds its own number into it.
