@@ -24,14 +24,14 @@ examples:
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, or a CSV table with the run's own column
 names; without it the run's own test recordings are measured again. --compare needs no recordings: it reads predictions.csv.
 
-A probe trains small classifiers on every layer and pooling of an encoder that stays as it is. Folds choose, and each fold is
-measured by what the others have chosen. Embeddings are kept, so that a second probe of the same files takes seconds. With 50
-labels begin here.
+A probe trains small classifiers on every layer and pooling of a frozen encoder. For each fold the other folds choose a
+classifier, and the fold measures it. Embeddings are kept, so a second probe of the same files takes seconds. With 50 labels begin
+here.
 """
 COLUMNS = {
     "label": "the label (default: label)",
     "audio": "the file (default: filename)",
-    "group": "what must stay together, such as a recorder or a day",
+    "group": "rows that must stay together, such as a recorder or a day",
     "split": "train or test; without it every row is tested in its turn",
     "start": "the start of a row in its file, in seconds",
     "end": "its end",
@@ -67,7 +67,7 @@ def parser() -> ArgumentParser:
 
 
 def _add_probe_arguments(group: Any) -> None:
-    """What only --probe takes; None where it is not given, so that --run can refuse it."""
+    """Options of --probe only; the default is None, so that --run can refuse them."""
     group.add_argument(
         "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
     )
@@ -78,18 +78,16 @@ def _add_probe_arguments(group: Any) -> None:
     group.add_argument(
         "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"
     )
-    group.add_argument("--folds", type=int, metavar="K", help="folds, where the data has none (default: 5)")
+    group.add_argument("--folds", type=int, metavar="K", help="number of folds, if the data has none (default: 5)")
     group.add_argument("--repeats", type=int, metavar="N", help="drawings of the folds (default: 1)")
     group.add_argument("--seed", type=int, help="of folds, intervals and random weights (default: 0)")
-    group.add_argument(
-        "--token-layer", type=int, metavar="I", help="layer that the attentive probe reads (default: -1, the last)"
-    )
+    group.add_argument("--token-layer", type=int, metavar="I", help="layer of the attentive probe (default: -1, the last)")
     group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="where embeddings are kept (default: with downloaded models)")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder of kept embeddings (default: with downloaded models)")
     for name, purpose in COLUMNS.items():
         group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
     group.add_argument(
-        "--window-seconds", type=float, metavar="S", help="longest window heard at once (default: 10, or the run's)"
+        "--window-seconds", type=float, metavar="S", help="longest window of the encoder (default: 10, or the run's)"
     )
     group.add_argument("--multi-label", action="store_const", const=True, help="rows may have several labels or none")
 
@@ -105,7 +103,7 @@ def _integers(value: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{value!r} is no list of whole numbers such as 0,6,12") from None
 
 
-_integers.__name__ = "list of whole numbers"  # argparse names it in its complaint
+_integers.__name__ = "list of whole numbers"  # argparse prints this name in its error
 
 
 def verb(argv: Sequence[str]) -> int:
@@ -114,15 +112,15 @@ def verb(argv: Sequence[str]) -> int:
     command = "python -m beats_jax.evaluate " + shlex.join(argv)
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if (arguments.compare or arguments.probe) and place != (None, None, None):
-        raise UserError("--coordinator, --num-processes and --process-id are for --run; the others run as one process")
+        raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
     if arguments.probe is not None:
         return _probe(arguments, command)
     given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
     if given:
-        raise UserError(f"--{given[0].replace('_', '-')} is for --probe; a run is measured as it was trained")
+        raise UserError(f"--{given[0].replace('_', '-')} belongs to --probe; a run is measured with the settings of its training")
     if arguments.compare:
         if arguments.data or arguments.strict:
-            raise UserError("--compare reads what two runs predicted; --data and --strict belong to --run")
+            raise UserError("--compare reads the predictions of two runs; --data and --strict belong to --run")
         from beats_jax.pipelines.measuring.compare import compare_runs
 
         first, second = arguments.compare
@@ -154,17 +152,15 @@ _PROBE_ONLY = (*_SETTINGS, *_READING)
 def _probe(arguments: argparse.Namespace, command: str) -> int:
     if arguments.data is None:
         raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
-    if arguments.format != "html":
-        raise UserError("--probe writes a page only; --format belongs to --run and --compare")
 
-    # Threads of LAPACK wait in a loop beside those of XLA: a sweep took three times the CPU time with both (docs/benchmarks.md).
+    # LAPACK's threads wait in a busy loop beside XLA's: a sweep took three times the CPU time with both (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from beats_jax.pipelines.probing.probe import ProbeSettings, probe
 
     given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
     reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}
     settings = ProbeSettings(arguments.probe, arguments.data, reading=reading, **given)
-    probe(settings, arguments.output, strict=arguments.strict, command=command)
+    probe(settings, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
     return 0
 
 

@@ -27,7 +27,7 @@ from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.writers import read_rows
 
 REPORT_FILE = "report.html"
-MARKDOWN_FILE = "RESULTS.md"
+REPORT_FILES = {"html": REPORT_FILE, "md": "RESULTS.md"}
 PREDICTIONS_FILE = "predictions.csv"
 RECORDINGS_FILE = "recordings.csv"
 REPORTED_PACKAGES = ("jax", "flax", "optax", "grain", "orbax-checkpoint", "numpy")
@@ -63,7 +63,7 @@ def _write_results(
     metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
     write_tables(output, experiment, data.vocabulary, measured)
     errors = data.errors.rows()
-    report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
+    report = output / REPORT_FILES[page]
     clips: dict[str, Any] = {}
     if page == "html":  # Markdown holds no clips: their files are not read again
         found = Clips(measured, experiment)

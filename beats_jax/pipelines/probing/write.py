@@ -19,7 +19,7 @@ from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.probe import EncoderFindings, headline, probe_page
 from beats_jax.inference.files import probabilities
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
-from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, versions
 from beats_jax.pipelines.probing.folds import FoldPlan
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_json
 from beats_jax.weights.pretrained import read_memory
@@ -28,7 +28,7 @@ PROBE_FILE = "probe.json"
 
 
 def write_probe(
-    output: Path,
+    report: Path,
     settings: Any,
     data: DataConfig,
     found: Sequence[EncoderFindings],
@@ -43,8 +43,10 @@ def write_probe(
     """Writes all files, metrics.json last, prints the figures and returns the metrics.
 
     Args:
+      report: HTML, or Markdown if its name ends in .md; the other files stand beside it.
       found: the probed encoder first, then baselines. logits: of its best probe, float32 [N, C], NaN outside the test folds.
     """
+    output = report.parent
     metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(read_memory(settings.model), rows)}
     _write_predictions(output, logits, rows, vocabulary, data.multi_label)
     write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_full_table(one) for one in found]})
@@ -66,9 +68,9 @@ def write_probe(
         versions=versions(),
         command=command,
     )
-    write_page(output / REPORT_FILE, page)
+    write_page(report, page)
     write_metrics(output / METRICS_FILE, metrics)
-    _print(found, notes, output)
+    _print(found, notes, report)
     return metrics
 
 
@@ -135,7 +137,7 @@ def _choice(found: EncoderFindings, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path) -> None:
+def _print(found: Sequence[EncoderFindings], notes: Sequence[str], report: Path) -> None:
     first = found[0]
     print("\n".join(summary_lines(first.result)))
     print(f"to use: {first.words(first.final)}")
@@ -143,4 +145,4 @@ def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path)
         estimate = other.result.metrics[headline(other.result)]
         print(f"{other.name}: {headline(other.result)} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
     print("\n".join(notes), end="\n" if notes else "")
-    print(f"report: {output / REPORT_FILE}", flush=True)
+    print(f"report: {report}", flush=True)
