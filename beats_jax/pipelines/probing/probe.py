@@ -44,7 +44,7 @@ from beats_jax.weights.pretrained import read_memory
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
-BASELINES = (FBANK, RANDOM)
+BASELINES = (FBANK, RANDOM)  # on the same folds as the model, so that one page compares like with like
 DEFAULT_KINDS = ("logistic", "ridge", "knn", "prototype")
 
 
