@@ -110,7 +110,7 @@ class ProbeStudy(NamedTuple):
     table: Averages  # [J, R], validation on all folds
     final: Choice  # by that table: the probe to use
     choices: tuple[Choice, ...]  # [T], each made without its test fold
-    logits: np.ndarray  # float32 [N, C] of the rows in a test fold, else NaN
+    logits: np.ndarray  # float32 [N, C] of the rows in a test fold, otherwise NaN
 
 
 class Study(NamedTuple):
