@@ -110,7 +110,7 @@ def _probe(
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
     print(f"{len(rows)} rows, {len(vocabulary)} classes. {plans[0].sentence}", flush=True)
-    findings, best_logits = [], None
+    findings, logits = [], {}
     for name, embeddings in found.items():
         probes = _probes(embeddings, targets, plans, kinds, data.multi_label)
         if ATTENTIVE in kinds and name == MODEL:
@@ -119,15 +119,11 @@ def _probe(
             probes[ATTENTIVE] = AttentiveProbe(tokens[None], mask, targets, data.multi_label, settings.seed)
         studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
         findings.append(_findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed))
-        best_logits = studies[0].logits if best_logits is None else best_logits  # of the probed model, which comes first
-    assert best_logits is not None
-    notes = [
-        *manifest.notes,
-        *_known_note(known_to_the_run(settings.model, rows)),
-        *fold_notes(targets, plans[0], vocabulary.names),
-    ]
+        logits[name] = studies[0].logits
+    known = _known_note(known_to_the_run(settings.model, rows))
+    notes = [*manifest.notes, *known, *fold_notes(targets, plans[0], vocabulary.names)]
     report = output / REPORT_FILES[page]
-    return write_probe(report, settings, data, findings, best_logits, rows, vocabulary, plans[0], notes, errors, command)
+    return write_probe(report, settings, data, findings, logits[MODEL], rows, vocabulary, plans[0], notes, errors, command)
 
 
 def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:
