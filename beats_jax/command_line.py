@@ -1,29 +1,31 @@
-"""What every verb shares: settings from a config file and `--config.key=value`, and errors turned into exit statuses."""
+"""Shared by all verbs: settings from a config file and `--config.key=value`, and errors turned into exit statuses."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
-from beats_jax.config.files import config_path
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.files import FULL, cannot_write
 from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_gone, write_nowhere
 
-# Settings that choose the kind of their group, with the settings of the group that all kinds share.
+PACKAGE = Path(__file__).parent
+# Settings that choose the kind of their group, with the settings that all kinds share. Those of one kind mean nothing to another.
 KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", ObjectiveConfig, "name", ("augment",)))
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse whose complaints are one line and exit status 2, like every other mistake of the user's."""
+    """argparse with errors of one line and exit status 2, like all other errors of the user."""
 
     def error(self, message: str) -> Any:
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
@@ -57,9 +59,9 @@ def start_processes(arguments: argparse.Namespace) -> None:
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
-    A `UserError` becomes one line on standard error and status 2, and so does a full disk wherever it is met; any other
-    exception keeps its traceback and gives status 1. When the reader of our output has enough, the status is 141.
-    A process of a job of several does not return from an error, so that the others end as well.
+    A `UserError` becomes one line on standard error and status 2, and so does a full disk; any other exception keeps its
+    traceback and gives status 1. When the reader of our output has gone, the status is 141. A process of a job of several ends
+    at once on an error: an ordinary exit would wait in JAX's barrier for the others, which wait in an exchange for this one.
     """
     prepare_streams()
     status = _status(verb, argv)
@@ -74,7 +76,7 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
         try:
             return verb(sys.argv[1:] if argv is None else argv)
         finally:
-            sys.stdout.flush()  # here, where a failure has a handler, and not when Python ends
+            sys.stdout.flush()  # here, where a failure has a handler, not at exit
     except UserError as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -92,9 +94,38 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
 
 
 def _fail(error: UserError) -> int:
-    """One line for the user; standard output may be what failed, and is not tried again."""
+    """One line for the user. Standard output is left alone: it may be what failed."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+
+
+def config_folder() -> Path:
+    """Where the recipes are: in the installed package, or beside it in a checkout."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Names that `--config` takes, such as quickstart."""
+    return sorted(path.stem for path in config_folder().glob("*.py"))
+
+
+def config_path(config: str) -> Path:
+    """The file that `config` means: an existing path first, else a recipe (`quickstart`, with or without `configs/` and `.py`).
+
+    Raises:
+      UserError: neither; names the recipe that resembles it, and all others.
+    """
+    names, path = config_names(), Path(config)
+    if path.is_file():
+        return path
+    if path.parent.as_posix() in (".", "configs") and path.suffix in ("", ".py") and path.stem in names:
+        return config_folder() / f"{path.stem}.py"
+    hint = nearest(path.stem, names)
+    known = "" if hint.startswith("known") else f" known: {', '.join(names)};"
+    raise UserError(
+        f"config {config!r} does not exist; {hint};{known} or give the path of a Python file with a function get_config()"
+    )
 
 
 def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
@@ -106,8 +137,8 @@ def read_experiment(config: str, overrides: Sequence[str]) -> Experiment:
     Raises:
       UserError: the file is missing or has no `get_config`, or a setting is unknown or of the wrong type.
     """
-    base = experiment_from_mapping(_config_from_file(config))
-    return apply_overrides(_with_kinds(base, overrides), overrides)
+    # The dataclasses complete the file's settings first: it names only what differs, and every setting can be overridden.
+    return apply_overrides(experiment_from_mapping(_config_from_file(config)), overrides)
 
 
 def _config_from_file(config: str) -> dict[str, Any]:
@@ -126,6 +157,25 @@ def _config_from_file(config: str) -> dict[str, Any]:
     return settings.to_dict()
 
 
+def apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment changed by `--config.key=value` arguments. Raises `UserError` for an unknown key or a wrong value."""
+    settings = to_mapping(_with_kinds(base, overrides))
+    for argument in overrides:
+        name, equals, text = argument.partition("=")
+        if not name.startswith("--config."):
+            raise UserError(f"unknown argument {argument!r}; settings are given as --config.group.key=value")
+        if not equals:
+            raise UserError(f"{name} needs a value: {name}=...")
+        *groups, key = name.removeprefix("--config.").split(".")
+        node: Any = settings
+        for group in groups:  # an unknown group or key stays in the mapping, whose check names the nearest known one
+            node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{group!r} is a value, not a group of settings; cannot set {name}")
+        node[key] = _parse_value(name, text, node.get(key))
+    return experiment_from_mapping(settings)
+
+
 def _with_kinds(base: Experiment, overrides: Sequence[str]) -> Experiment:
     """The experiment with the model family and the objective that the arguments ask for: another one begins with its defaults."""
     for group, cls, key, shared in KINDS:
@@ -137,42 +187,27 @@ def _with_kinds(base: Experiment, overrides: Sequence[str]) -> Experiment:
     return base
 
 
-def apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment changed by `--config.key=value` arguments. Raises `UserError` for an unknown key or a wrong type."""
-    from absl import flags
-    from ml_collections import ConfigDict, config_flags
-
-    settings = ConfigDict(_tuples(to_mapping(base)))
-    for argument in overrides:
-        _check_key(argument, settings)
-    flag_values = flags.FlagValues()
-    argv = ["train", *overrides]
-    config_flags.DEFINE_config_dict("config", settings, flag_values=flag_values, sys_argv=argv)
+def _parse_value(name: str, text: str, old: Any) -> Any:
+    """The value that `text` means in place of `old`, whose type it has."""
+    if isinstance(old, dict):
+        raise UserError(f"{name} is a group of settings; name one of {', '.join(sorted(old))}")
     try:
-        flag_values(argv)
-    except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(str(error).removeprefix("flag ")) from error
-    changed: Any = flag_values["config"].value
-    return experiment_from_mapping(changed.to_dict())
+        if isinstance(old, bool):
+            return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[text.lower()]
+        if isinstance(old, int | float):
+            return type(old)(text)
+        return _parse_list(text) if isinstance(old, list) else text
+    except (KeyError, ValueError, SyntaxError) as error:
+        kind = "list of texts such as ('owl','frog')" if isinstance(old, list) else type(old).__name__
+        raise UserError(f"{name} is {text!r}; it must be of type {kind}") from error
 
 
-def _tuples(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples: ml_collections parses `--config.data.classes="('a','b')"` for tuples only."""
-    return {k: _tuples(v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}
-
-
-def _check_key(argument: str, settings: Any) -> None:
-    name = argument.split("=", 1)[0]
-    if not name.startswith("--config."):
-        raise UserError(f"unknown argument {argument!r}; settings are given as --config.group.key=value")
-    node, path = settings, "config"
-    for key in name.removeprefix("--config.").split("."):
-        if not hasattr(node, "keys"):
-            raise UserError(f"{path} is a value, not a group of settings; cannot set {name.removeprefix('--')}")
-        if key not in node:
-            raise UserError(f"unknown setting {path}.{key}; {nearest(key, list(node.keys()))}")
-        node, path = node[key], f"{path}.{key}"
-    if hasattr(node, "keys"):
-        raise UserError(f"{path} is a group of settings; name one of {', '.join(sorted(node.keys()))}")
-    if "=" not in argument:
-        raise UserError(f"{name} needs a value: {name}=...")
+def _parse_list(text: str) -> list[Any]:
+    """`('owl','frog')`, or one text without quotes, such as a regular expression."""
+    try:
+        items = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if "," in text or " " in text:  # a list that lacks its quotes
+            raise
+        items = text
+    return list(items) if isinstance(items, list | tuple) else [items]

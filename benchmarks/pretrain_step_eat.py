@@ -33,7 +33,7 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
 
     from beats_jax.audio.filterbank import EAT as EAT_FILTERBANK
     from beats_jax.config import AudioConfig, EATConfig, EATObjectiveConfig, Experiment, TrainingConfig
-    from beats_jax.objectives.gradients import mean_gradients
+    from beats_jax.objectives.objective import mean_gradients
     from beats_jax.objectives.registry import build
     from beats_jax.objectives.state.state import ema_update
     from beats_jax.training import optimizer
@@ -56,10 +56,10 @@ def computations(size: str, precision: str) -> dict[str, Callable[[], Any]]:
     }
     state = jax.jit(objective.init)(jax.random.key(0), batch)
     fbank = jax.random.normal(jax.random.key(1), (clips, frames, 128))
-    visible = objective._prepared(fbank, None, jax.random.split(jax.random.key(2), clips), batch)["visible"]
+    visible = objective._prepare(fbank, None, jax.random.split(jax.random.key(2), clips), batch)["visible"]
 
     def step(state: Any, fbank: jax.Array) -> Any:
-        prepared = objective._prepared(fbank, None, jax.random.split(jax.random.key(2), clips), batch)
+        prepared = objective._prepare(fbank, None, jax.random.split(jax.random.key(2), clips), batch)
         gradients, metrics = mean_gradients(
             lambda params, part, key: objective._loss(state.teacher, False, params, part, key),
             state.params, prepared, jax.random.key(3), 1,

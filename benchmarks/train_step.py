@@ -137,7 +137,7 @@ def jax_computation(case: Case, precision: str, part: int, params: Any) -> Calla
     import jax.numpy as jnp
 
     from beats_jax.models.beats import BEATs
-    from beats_jax.objectives.gradients import mean_gradients
+    from beats_jax.objectives.objective import mean_gradients
 
     model = BEATs(base_config(), jnp.dtype(precision))
     fbank, cotangent = (jnp.asarray(array) for array in inputs(case))

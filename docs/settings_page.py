@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from dataclasses import MISSING, fields
+from inspect import getsource
 
-CONFIG = Path(__file__).parent.parent / "beats_jax" / "config"
+from beats_jax import config
+
 GROUPS = {
     "Experiment": "(top)",
     "AudioConfig": "audio",
@@ -30,29 +32,28 @@ GROUPS = {
 }
 HEADER = """# Settings
 
-Every setting of an experiment, with its default. On the command line: `--config.GROUP.KEY=VALUE`, for example
-`--config.training.learning_rate=1e-3` or `--config.data.classes="('owl','frog')"`. A config file names only what differs.
-This page is printed by `python docs/settings_page.py`.
+Every setting of an experiment, with its default and the values that it takes. On the command line:
+`--config.GROUP.KEY=VALUE`, for example `--config.training.learning_rate=1e-3` or
+`--config.data.classes="('owl','frog')"`. A config file names only what differs. Where a meaning lists alternatives, they are
+in the order of the allowed values. This page is printed by `python docs/settings_page.py`.
 """
 
 
 def settings_page() -> str:
     """The page as Markdown: a table for each group of settings, the comments of the schema as explanations."""
-    source = "".join((CONFIG / name).read_text(encoding="utf-8") for name in ("schema.py", "models.py", "objectives.py"))
-    return HEADER + "".join(f"\n## {title}\n{_table(source, name)}" for name, title in GROUPS.items())
+    return HEADER + "".join(f"\n## {title}\n{_table(getattr(config, name))}" for name, title in GROUPS.items())
 
 
-def _table(source: str, name: str) -> str:
-    body = re.search(
-        rf"class {name}\b[^\n]*\n(.*?)(?=\n@dataclass|\n    def |\n    @property|\nMODEL_FAMILIES|\nOBJECTIVE_CONFIGS|\ndef |\Z)",
-        source,
-        re.S,
-    )
-    assert body, name
-    lines = [*re.findall(r'"""(.*?)(?:"""|\n)', body[1])[:1], "", "| key | type | default | meaning |", "|---|---|---|---|"]
-    for key, kind, default, meaning in re.findall(r"^    (\w+): ([^=\n]+) = ([^#\n]+?)(?:  # (.*))?$", body[1], re.M):
-        if "field(" not in default and not kind.startswith(("ClassVar", "InitVar")):
-            lines.append(f"| `{key}` | {kind} | `{default.strip()}` | {meaning.replace('|', '/')} |")
+def _table(cls: type) -> str:
+    source = getsource(cls)
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", source, re.M))
+    lines = [(cls.__doc__ or "").splitlines()[0], "", "| key | type | default | allowed | meaning |", "|---|---|---|---|---|"]
+    for one in fields(cls):
+        if one.name in cls.__annotations__ and one.default is not MISSING:
+            default = f'"{one.default}"' if isinstance(one.default, str) else str(one.default)
+            allowed = ", ".join(one.metadata.get("values", ())) or str(one.metadata.get("bounds", ""))
+            cells = [f"`{one.name}`", str(one.type), f"`{default}`", allowed, comments.get(one.name, "").replace("|", "/")]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -38,7 +38,7 @@ def _table(models: dict[str, dict[str, Any]]) -> str:
 
 def _source(source: dict[str, Any]) -> str:
     revision = f"@{source['revision'][:8]}" if source["revision"] else ""
-    return source["url"] or f"`{source['repository']}{revision}`"
+    return f"`{source['repository']}{revision}`"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# The shapes and types that signatures of these rooms state are checked at every call, in tests only: users pay nothing.
+install_import_hook(["beats_jax.models", "beats_jax.objectives"], "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Nearly all of the suite's time is compilation; without XLA's expensive passes it takes a third of it.

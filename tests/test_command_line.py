@@ -32,6 +32,21 @@ def test_overrides_reach_settings_the_file_does_not_name(config):
     assert experiment.training.max_epochs == 3.0
 
 
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("('a','b')", ("a", "b")),
+        ("['a']", ("a",)),
+        ("owl", ("owl",)),
+        ("'a b'", ("a b",)),
+        ("(x|y)/.*", ("(x|y)/.*",)),
+        ("()", ()),
+    ],
+)
+def test_a_list_is_python_or_one_text(config, text, classes):
+    assert read_experiment(config, [f"--config.data.classes={text}"]).data.classes == classes
+
+
 def test_argument_after_the_colon_reaches_get_config(config):
     assert read_experiment(config + ":two", []).name == "two"
 
@@ -42,7 +57,9 @@ def test_argument_after_the_colon_reaches_get_config(config):
         ("--config.data.rot=x", "unknown setting config.data.rot; did you mean 'root'?"),
         ("--config.trainin.max_steps=1", "did you mean 'training'?"),
         ("--config.training.max_steps=many", "config.training.max_steps"),
-        ("--config.data=x", "is a group of settings"),
+        ("--config.data=x", "config.data is a group of settings; name one of"),
+        ("--config.data.multi_label=maybe", "config.data.multi_label is 'maybe'; it must be of type bool"),
+        ("--config.data.classes=owl, frog", "it must be of type list of texts"),
         ("--config.name.x=1", "is a value, not a group"),
         ("--config.data.root", "needs a value"),
         ("--wrokdir=x", "unknown argument"),

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from audio_cases import sweep, write_pyav
+from flax.traverse_util import flatten_dict
 
 from beats_jax.audio.io import AudioError, audio_info, read
 from beats_jax.config import DataConfig, Experiment, to_mapping
@@ -36,7 +37,6 @@ from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experimen
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.weights.hashed import read_arrays, write_arrays
 from beats_jax.weights.pretrained import read_checkpoint
-from beats_jax.weights.tree import flatten
 
 sys.path.append(str(Path(__file__).parent / "weights"))
 import test_mutated_files as weights_files
@@ -54,10 +54,10 @@ def of_weights(make):
     def prepare(folder):
         path, names = make(folder)
         whole = make not in (weights_files.torch_directory, weights_files.torch_compressed, weights_files.torch_legacy)
-        expected = flatten(read_checkpoint(path).params) if whole else None
+        expected = flatten_dict(read_checkpoint(path).params, sep="/") if whole else None
 
         def read_it():
-            found = flatten(read_checkpoint(path).params)
+            found = flatten_dict(read_checkpoint(path).params, sep="/")
             if make in weights_files.CHECKED:  # the others have no checksums
                 assert expected is not None
                 assert all(np.array_equal(found[key], value) for key, value in expected.items()), "other weights"

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 from tiny_problem import TinyBatch
 
@@ -25,7 +26,6 @@ from beats_jax.objectives.registry import build
 from beats_jax.training import optimizer
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.tree import unflatten
 
 SAMPLES = 10_640  # 65 frames: 4 x 8 patches
 MODEL: BEATsConfig = replace(TINY_BEATS, encoder_layers=1)
@@ -108,5 +108,5 @@ def save_teacher(path: Path, model: BEATsConfig = MODEL, audio: AudioConfig | No
         norm, scale = "norm" in name, shape[0] ** -0.5 if name.endswith("kernel") else 0.1
         start = np.full(shape, float(name.endswith("scale")))
         flat[name] = np.asarray(start if norm else scale * draw.standard_normal(shape), np.float32)
-    save_bundle(path, Bundle(unflatten(flat), model, audio or AudioConfig(), labels, False, "test"))
+    save_bundle(path, Bundle(unflatten_dict(flat, sep="/"), model, audio or AudioConfig(), labels, False, "test"))
     return str(path)

@@ -1,12 +1,12 @@
 """Augmentation inside the jitted step: gain, roll, noise, backgrounds, mixup on waveforms; SpecAugment masks on the filterbank.
 
-    waveforms f32 [B, S], lengths i32 [B], keys [B]  ->  waveforms f32 [B, S]
+    waveforms f32 [B, S], lengths i32 [B] (real samples), keys [B]  ->  waveforms f32 [B, S]
     fbank f32 [B, F, M], frame_mask bool [B, F], keys [B]  ->  fbank f32 [B, F, M]
 
-Example i is decided by `keys[i]` alone (`jax.random.key`, one per example), so neither its place in the batch nor the number of
-devices changes it; only the partners of mixup and backgrounds come from the key of the step. Each part has its own branch of the
-key: switching one off leaves the others as they were, and costs nothing. Padding past a clip's length is never moved, filled or
-counted.
+`keys[i]` (`jax.random.key`, one per example) alone decides example i, so neither its place in the batch nor the number of devices
+matters; only the partners of mixup and backgrounds come from the key of the step. Each part has its own branch of the key:
+switching one off leaves the others unchanged. Padding past a clip's length is never moved, filled or counted.
+The settings (`AugmentConfig`) are static under `jax.jit`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,9 @@ STEEPEST_NOISE = 2.0  # power 1/f^a with a in [0, 2]: white, pink, red (wind, tr
 def augment_waveforms(
     keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, config: AugmentConfig, sample_rate: int
 ) -> jax.Array:
-    """Rolls each clip, adds noise to it and changes its level, as far as `config` asks for it.
+    """Rolls each clip, adds noise and changes its level, as `config` asks; f32 [B, S].
 
-    Args:
-      keys: [B] of `jax.random.key`, one per example.
-      waveforms: f32 [B, S].
-      lengths: i32 [B], real samples of each clip.
-      config: settings; static under `jax.jit`.
-      sample_rate: in Hz; sets the lowest frequency down to which noise is coloured.
-    Returns:
-      f32 [B, S]; samples past a clip's length are as they were.
+    `sample_rate` (Hz) sets the lowest frequency down to which noise is coloured.
     """
 
     def one_clip(key: jax.Array, waveform: jax.Array, length: jax.Array) -> jax.Array:
@@ -42,22 +35,20 @@ def augment_waveforms(
         if config.roll:
             waveform = roll(roll_key, waveform, length)
         if config.noise_probability > 0:
-            waveform = _maybe_noise(noise_key, waveform, length, config, sample_rate)
+            chance_key, noise_key = jax.random.split(noise_key)
+            low, high = config.noise_snr_db_low, config.noise_snr_db_high
+            noisy = add_noise(noise_key, waveform, length, low, high, sample_rate)
+            waveform = jnp.where(jax.random.bernoulli(chance_key, config.noise_probability), noisy, waveform)
         if config.gain_db > 0:
-            waveform = gain(gain_key, waveform, length, config.gain_db)
+            decibels = jax.random.uniform(gain_key, minval=-config.gain_db, maxval=config.gain_db)
+            waveform = jnp.where(_real(waveform, length), waveform * 10 ** (decibels / 20), waveform)
         return waveform
 
     return jax.vmap(one_clip)(keys, waveforms, lengths)
 
 
-def gain(key: jax.Array, waveform: jax.Array, length: jax.Array, gain_db: float) -> jax.Array:
-    """One clip [S] times a level uniform in +-gain_db decibels; nothing is clipped."""
-    decibels = jax.random.uniform(key, minval=-gain_db, maxval=gain_db)
-    return jnp.where(_real(waveform, length), waveform * 10 ** (decibels / 20), waveform)
-
-
 def roll(key: jax.Array, waveform: jax.Array, length: jax.Array) -> jax.Array:
-    """One clip [S] turned in a circle over its real samples by 0 to length - 1 of them; the padding stays at the end."""
+    """Turns a clip [S] in a circle by 0 to length - 1 of its real samples; the padding stays at the end."""
     length = jnp.maximum(length, 1)
     shift = _uniform_integers(key, (), length)
     place = jnp.arange(waveform.shape[0])
@@ -72,9 +63,9 @@ def add_noise(
     snr_db_high: float | jax.Array,
     sample_rate: int,
 ) -> jax.Array:
-    """One clip [S] with noise of power 1/f^a, a uniform in [0, 2], at a ratio uniform between two bounds.
+    """Adds noise of power 1/f^a, a uniform in [0, 2], to a clip [S], at a ratio of powers uniform in dB between two bounds.
 
-    The ratio of powers, in dB, is exact: both are measured on the real samples. Silence has no power and stays silent.
+    The ratio is exact: both powers are measured on the real samples. Silence has no power and stays silent.
     """
     noise_key, slope_key, snr_key = jax.random.split(key, 3)
     slope = jax.random.uniform(slope_key, maxval=STEEPEST_NOISE)
@@ -85,42 +76,37 @@ def add_noise(
 def add_backgrounds(
     key: jax.Array, keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, example_mask: jax.Array, config: AugmentConfig
 ) -> jax.Array:
-    """Clips with another of the batch behind them, turned in a circle from a random place until the clip is full.
+    """Adds another clip of the batch as background, repeated from a random place until the clip is full; f32 [B, S].
 
-    As with `add_noise` the ratio of powers is exact, uniform in dB between the two bounds of `config`. What a clip is stays what
-    it was, so its label does too: a field recording is always heard over others (BYOL-A, arXiv 2103.06695, mixes for
-    the same reason, on spectrograms).
+    As in `add_noise` the ratio of powers is exact and uniform in dB. The label stays, because field recordings always have other
+    sounds behind the one they are labelled with (BYOL-A, arXiv 2103.06695, mixes spectrograms for the same reason).
 
     Args:
-      key: the key of the step; draws who is behind whom.
-      keys: [B], one per example. waveforms: f32 [B, S]. lengths: i32 [B]. example_mask: bool [B], False = could not be read:
-        behind nobody.
-    Returns:
-      f32 [B, S]; samples past a clip's length are as they were.
+      key: the key of the step; draws the partners.
+      example_mask: bool [B], False = could not be read, so it is no background.
     """
     partners = jax.random.permutation(key, waveforms.shape[0])
 
     def one_clip(
-        key: jax.Array, waveform: jax.Array, length: jax.Array, other: jax.Array, samples: jax.Array, there: jax.Array
+        key: jax.Array, waveform: jax.Array, length: jax.Array, other: jax.Array, samples: jax.Array, usable: jax.Array
     ) -> jax.Array:
         chance_key, start_key, snr_key = jax.random.split(jax.random.fold_in(key, BACKGROUND_BRANCH), 3)
         samples = jnp.maximum(samples, 1)
         background = other[(jnp.arange(other.shape[0]) + _uniform_integers(start_key, (), samples)) % samples]
         low, high = config.background_snr_db_low, config.background_snr_db_high
         mixed = _over(waveform, length, background, jax.random.uniform(snr_key, minval=low, maxval=high))
-        return jnp.where(there & jax.random.bernoulli(chance_key, config.background_probability), mixed, waveform)
+        return jnp.where(usable & jax.random.bernoulli(chance_key, config.background_probability), mixed, waveform)
 
-    there = example_mask[partners] & (partners != jnp.arange(len(partners)))
-    return jax.vmap(one_clip)(keys, waveforms, lengths, waveforms[partners], lengths[partners], there)
+    usable = example_mask[partners] & (partners != jnp.arange(len(partners)))
+    return jax.vmap(one_clip)(keys, waveforms, lengths, waveforms[partners], lengths[partners], usable)
 
 
 def coloured_noise(key: jax.Array, samples: int, sample_rate: int, slope: float | jax.Array) -> jax.Array:
-    """f32 [samples] of stationary Gaussian noise with power 1/f^slope; its level is arbitrary.
+    """f32 [samples] of stationary Gaussian noise with power 1/f^slope at an arbitrary level; padding does not change it.
 
     Blocks of random spectra become sound by a matrix product and overlap by half under sine windows, whose squares add up to one.
-    An FFT over the clip would do, but XLA does not split FFTs over devices, and odd lengths are slow. The noise of a clip does
-    not depend on how far it is padded.
     """
+    # not one FFT over the clip: XLA does not split FFTs over devices, and odd lengths are slow
     hop = max(1, round(sample_rate * NOISE_BLOCK_SECONDS / 2))
     blocks = samples // hop + 2
     number = np.arange(1, hop + 1)  # multiples of the lowest frequency, up to Nyquist
@@ -137,13 +123,8 @@ def coloured_noise(key: jax.Array, samples: int, sample_rate: int, slope: float 
 
 
 def mixup_plan(key: jax.Array, keys: jax.Array, batch_size: int, config: AugmentConfig) -> tuple[jax.Array, jax.Array]:
-    """Who is mixed with whom, and how much.
+    """Draws the partners (by `key`, of the step) and weights (by `keys`, [B]) of mixup.
 
-    Args:
-      key: the key of the step; draws the partners.
-      keys: [B], one per example; decide whether the example is mixed, and its weight.
-      batch_size: B.
-      config: settings; static under `jax.jit`.
     Returns:
       partners: i32 [B], a permutation of the batch (an example may be its own partner).
       weights: f32 [B] in [0, 1], the share of the example's own clip: Beta(alpha, alpha), or 1 where it is not mixed.
@@ -161,13 +142,10 @@ def mixup_plan(key: jax.Array, keys: jax.Array, batch_size: int, config: Augment
 
 
 def mix(x: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
-    """Each row with its partner: weights * x + (1 - weights) * x[partners].
+    """weights * x + (1 - weights) * x[partners], for the plan of `mixup_plan`; rows with weight 1 stay exactly the same.
 
-    Args:
-      x: floating point [B, ...]: waveforms (zeros past their lengths), fbank, or label targets [B, C].
-      partners, weights: from `mixup_plan`.
-    Returns:
-      As x. Rows with weight 1 are exactly as they were.
+    `x` is floating point [B, ...]: waveforms (zeros past their lengths), fbank, or label targets [B, C].
+
     Raises:
       TypeError: x is not floating point (class numbers cannot be mixed: make one-hot targets of them).
     """
@@ -178,25 +156,19 @@ def mix(x: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def mixed_lengths(lengths: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
-    """i32 [B]: real samples of mixed waveforms, the longer of the two where a clip is mixed at all."""
+    """i32 [B]: real samples of mixed waveforms: those of the longer clip where two are mixed."""
     return jnp.where(weights < 1, jnp.maximum(lengths, lengths[partners]), lengths)
 
 
 def mixed_frame_mask(frame_mask: jax.Array, partners: jax.Array, weights: jax.Array) -> jax.Array:
-    """bool [B, F]: real frames of mixed filterbanks, those of either where a clip is mixed at all."""
+    """bool [B, F]: real frames of mixed filterbanks: those of either clip where two are mixed."""
     return frame_mask | (frame_mask[partners] & (weights < 1)[:, None])
 
 
 def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config: AugmentConfig) -> jax.Array:
-    """SpecAugment: hides spans of frames and of mel bins of the real frames, filled with `config.mask_value`.
+    """SpecAugment: fills spans of frames and of mel bins with `config.mask_value`, in real frames only; f32 [B, F, M].
 
-    Args:
-      keys: [B], one per example.
-      fbank: f32 [B, F, M], normalised.
-      frame_mask: bool [B, F], True for real frames, which come first.
-      config: settings; static under `jax.jit`.
-    Returns:
-      f32 [B, F, M]; frames that are not real are as they were.
+    `fbank` is normalised; the real frames of `frame_mask` come first.
     Source: Park et al. 2019, "SpecAugment", without time warping; widths uniform from 0 to the widest.
     """
     if config.time_masks == 0 and config.frequency_masks == 0:
@@ -206,36 +178,19 @@ def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config:
         time_key, frequency_key = jax.random.split(jax.random.fold_in(key, MASK_BRANCH))
         hidden = jnp.zeros(fbank_FM.shape, bool)
         if config.time_masks:
-            frames = time_masks(time_key, real, config.time_masks, config.time_mask_fraction)
+            frames = spans(time_key, len(real), jnp.sum(real), config.time_masks, config.time_mask_fraction)
             hidden |= frames[:, None]
         if config.frequency_masks:
-            bins = frequency_masks(frequency_key, fbank_FM.shape[1], config.frequency_masks, config.frequency_mask_fraction)
+            bands = fbank_FM.shape[1]
+            bins = spans(frequency_key, bands, jnp.asarray(bands), config.frequency_masks, config.frequency_mask_fraction)
             hidden |= bins[None, :]
         return jnp.where(hidden & real[:, None], config.mask_value, fbank_FM)
 
     return jax.vmap(one_clip)(keys, fbank, frame_mask)
 
 
-def time_masks(key: jax.Array, frame_mask: jax.Array, count: int, fraction: float) -> jax.Array:
-    """Spans of hidden frames in one clip.
-
-    Args:
-      key: of `jax.random.key`.
-      frame_mask: bool [F], True for real frames, which come first.
-      count: spans drawn; they may overlap.
-      fraction: the widest span as a share of the real frames; widths are uniform in 0 .. floor(fraction * real frames).
-    Returns:
-      bool [F], True = hidden; spans lie wholly among the real frames.
-    """
-    return _spans(key, frame_mask.shape[0], jnp.sum(frame_mask), count, fraction)
-
-
-def frequency_masks(key: jax.Array, num_mel_bins: int, count: int, fraction: float) -> jax.Array:
-    """bool [M], True = hidden mel bins: `count` spans, widths uniform in 0 .. floor(fraction * M), anywhere among the bins."""
-    return _spans(key, num_mel_bins, jnp.asarray(num_mel_bins), count, fraction)
-
-
-def _spans(key: jax.Array, size: int, available: jax.Array, count: int, fraction: float) -> jax.Array:
+def spans(key: jax.Array, size: int, available: jax.Array, count: int, fraction: float) -> jax.Array:
+    """bool [size], True = hidden: `count` spans of 0 .. floor(fraction * available) places, among the first `available`."""
     width_key, start_key = jax.random.split(key)
     # the small addition keeps floor(0.3 * 10) at 3 in float32
     widest = jnp.floor(fraction * available + 1e-4).astype(jnp.int32)
@@ -251,7 +206,7 @@ def _uniform_integers(key: jax.Array, shape: tuple[int, ...], below: jax.Array) 
 
 
 def _over(waveform: jax.Array, length: jax.Array, noise: jax.Array, snr_db: jax.Array) -> jax.Array:
-    """A clip [S] over noise [S] at a ratio of powers that is exact over its real samples; nothing is added to silence."""
+    """Adds noise [S] to a clip [S] at an exact ratio of powers over its real samples; adds nothing to silence."""
     real = _real(waveform, length)
     noise = jnp.where(real, noise, 0.0)
     signal_power = jnp.sum(jnp.where(real, waveform, 0.0) ** 2)
@@ -260,12 +215,6 @@ def _over(waveform: jax.Array, length: jax.Array, noise: jax.Array, snr_db: jax.
     # the inner where keeps the gradient of the root finite at 0
     level = jnp.where(wanted > 0, jnp.sqrt(jnp.where(wanted > 0, wanted, 1.0)), 0.0)
     return waveform + level * noise
-
-
-def _maybe_noise(key: jax.Array, waveform: jax.Array, length: jax.Array, config: AugmentConfig, sample_rate: int) -> jax.Array:
-    chance_key, noise_key = jax.random.split(key)
-    noisy = add_noise(noise_key, waveform, length, config.noise_snr_db_low, config.noise_snr_db_high, sample_rate)
-    return jnp.where(jax.random.bernoulli(chance_key, config.noise_probability), noisy, waveform)
 
 
 def _real(waveform: jax.Array, length: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Which frequencies a front-end reads, beside those that recordings hold: mismatches cost accuracy and are otherwise silent."""
+"""Compares the frequencies that a front-end reads with those of the recordings: a mismatch costs accuracy without any error."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from beats_jax.audio.filterbank import BEATS, fft_samples, mel_matrix
 from beats_jax.config.schema import FilterbankConfig
 
 EMPTY_SHARE = 1 / 3  # of the mel bands above what recordings hold: 8 kHz leaves a quarter of BEATs' empty, 2 kHz two thirds
-ULTRASOUND_RATE = 100_000  # Hz: recorders of audible sound stop at 96 kHz; who records above means what lies there
+ULTRASOUND_RATE = 100_000  # Hz: recorders of audible sound stop at 96 kHz; faster ones are for ultrasound
 AUDIBLE_RATE = 16_000  # Hz: a front-end that reads less was chosen for low sounds
 DOCUMENT = "docs/frequencies.md"
 
 
 def band_warnings(sample_rates: Mapping[int, int], config: FilterbankConfig) -> tuple[str, ...]:
-    """One sentence, with the remedy, for each way in which recordings and front-end do not fit; and one for empty bands.
+    """One sentence, with the remedy, for each mismatch of recordings and front-end, and one for empty mel bands.
 
     Args:
-      sample_rates: files per rate in Hz, as they lie on disk, before any resampling.
+      sample_rates: files per rate in Hz, before any resampling.
     Raises:
       UserError: the front-end's band is empty (`filterbank.mel_matrix`).
     """
@@ -28,11 +28,22 @@ def band_warnings(sample_rates: Mapping[int, int], config: FilterbankConfig) -> 
 
 
 def rate_warnings(sample_rates: Mapping[int, int], config: FilterbankConfig) -> tuple[str, ...]:
-    """Those of `band_warnings` that say something about recordings: for a model whose front-end is given."""
-    low = {rate: n for rate, n in sample_rates.items() if unreached_share(rate, config) >= EMPTY_SHARE}
-    high = {rate: n for rate, n in sample_rates.items() if _drops_ultrasound(rate, config)}
+    """The `band_warnings` that concern the recordings, for a model whose front-end is fixed."""
     total = sum(sample_rates.values())
-    return (*_too_low(low, total, config), *_too_high(high, total, config))
+    low, high = band_hz(config)
+    warnings = []
+    if slow := {rate: n for rate, n in sample_rates.items() if unreached_share(rate, config) >= EMPTY_SHARE}:
+        share, top = max(unreached_share(rate, config) for rate in slow), max(slow)
+        warnings.append(
+            f"{_files(slow, total)}: nothing above {top / 2:g} Hz, while the front-end reads {low:g} to {high:g} Hz, so that "
+            f"{share:.0%} of its mel bands stay empty; use --config low_frequency:{top} or a front-end of your own ({DOCUMENT})"
+        )
+    if fast := {rate: n for rate, n in sample_rates.items() if _drops_ultrasound(rate, config)}:
+        warnings.append(
+            f"{_files(fast, total)}, but the front-end reads {low:g} to {high:g} Hz and nothing above; for bats and other "
+            f"ultrasound use --config ultrasound:{min(fast)} or a front-end of your own ({DOCUMENT})"
+        )
+    return tuple(warnings)
 
 
 def band_hz(config: FilterbankConfig) -> tuple[float, float]:
@@ -41,46 +52,25 @@ def band_hz(config: FilterbankConfig) -> tuple[float, float]:
 
 
 def empty_bands(config: FilterbankConfig) -> np.ndarray:
-    """bool [M]: mel bands whose triangle lies between two bins of the FFT, so that they are the same for every sound."""
+    """bool [M]: mel bands whose triangle lies between two bins of the FFT, so that they are constant."""
     return ~np.any(mel_matrix(config), axis=0)
 
 
 def unreached_share(sample_rate: int, config: FilterbankConfig) -> float:
-    """Share of the mel bands that lie wholly above half of `sample_rate`: resampling a recording up adds nothing there."""
+    """Share of the mel bands wholly above half of `sample_rate`, where resampling a recording up adds nothing."""
     matrix = mel_matrix(config)
     hz = np.arange(len(matrix)) * config.sample_rate / fft_samples(config)
     return float(np.mean(matrix.any(axis=0) & ~matrix[hz <= sample_rate / 2].any(axis=0)))
 
 
 def _drops_ultrasound(sample_rate: int, config: FilterbankConfig) -> bool:
-    """Whether a front-end for audible sound reads less than a quarter of what an ultrasound recorder has taken up."""
+    """Whether a front-end for audible sound reads less than a quarter of the band of an ultrasound recorder."""
     return sample_rate > ULTRASOUND_RATE and config.sample_rate >= AUDIBLE_RATE and sample_rate >= 8 * band_hz(config)[1]
-
-
-def _too_low(rates: Mapping[int, int], total: int, config: FilterbankConfig) -> list[str]:
-    if not rates:
-        return []
-    share, top = max(unreached_share(rate, config) for rate in rates), max(rates)
-    low, high = band_hz(config)
-    return [
-        f"{_files(rates, total)}: nothing above {top / 2:g} Hz, while the front-end reads {low:g} to {high:g} Hz, so that "
-        f"{share:.0%} of its mel bands stay empty; use --config low_frequency:{top} or a front-end of your own ({DOCUMENT})"
-    ]
-
-
-def _too_high(rates: Mapping[int, int], total: int, config: FilterbankConfig) -> list[str]:
-    if not rates:
-        return []
-    low, high = band_hz(config)
-    return [
-        f"{_files(rates, total)}, but the front-end reads {low:g} to {high:g} Hz and nothing above; for bats and other "
-        f"ultrasound use --config ultrasound:{min(rates)} or a front-end of your own ({DOCUMENT})"
-    ]
 
 
 def _too_narrow(config: FilterbankConfig) -> list[str]:
     empty = int(empty_bands(config).sum())
-    if not empty or _geometry(config) == _geometry(BEATS):  # the published one has an empty band, and its models learnt with it
+    if not empty or _geometry(config) == _geometry(BEATS):  # whose models learnt with its one empty band
         return []
     resolved = config.sample_rate / fft_samples(config)
     bins = config.num_mel_bins

@@ -1,8 +1,9 @@
-"""Which files of a folder are recordings, and what becomes of all the others: nothing below a folder vanishes.
+"""Finds the recordings of a folder; every other file becomes an error or is counted in a note, so that none vanishes.
 
-A file whose suffix is that of a recording is one (`AUDIO_SUFFIXES`; whether it can be decoded is for validation to say). One
-whose suffix is that of something else is counted. Of any other the content decides: what a decoder opens is a recording, what
-looks like sound and cannot be opened is an error, and the rest is counted. Hidden files and folders are counted.
+A file with a suffix of recordings (`AUDIO_SUFFIXES`) is one; validation decodes it later. A file with a suffix of texts, pictures
+and the like is counted. The content decides about all others: a file that a decoder opens is a recording, one that looks like
+sound and cannot be opened is an error, the rest is counted. So a note beside recordings is no error, and no random bytes become
+training data because a decoder guesses. Hidden files and folders are counted.
 """
 
 from __future__ import annotations
@@ -13,34 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from beats_jax.audio.decoding.file_kinds import (
-    AUDIO_SUFFIXES,
-    HEAD_BYTES,
-    MEDIA_SUFFIXES,
-    OTHER_SUFFIXES,
-    PYAV_SUFFIXES,
-    UNFINISHED_SUFFIXES,
-    is_hidden,
-    looks_like_sound,
-)
+from beats_jax.audio.decoding import file_kinds
 from beats_jax.audio.recording import AnyPath, AudioError
 from beats_jax.errors import UserError
 
-__all__ = ["AUDIO_SUFFIXES", "PYAV_SUFFIXES", "Listing", "find_audio", "search_folder"]
-
-DEEPEST = 100  # folders within folders; no data set is deeper, but a broken disk or a loop of mounts may be
+DEEPEST = 100  # folders within folders; no data set is deeper, but a broken disk or a loop of mounts can be
 SHOWN = 10  # names in a note
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder.
+    """The contents of a folder.
 
     Attributes:
       paths: recordings, sorted, starting with the folder's path; every file once.
-      errors: what looks like a recording and is left out, sorted.
+      errors: files that look like recordings and cannot be used, sorted.
       repeats: (link, path) of links to recordings that are among `paths`.
-      notes: a sentence each on what is hidden, of another kind, or reached twice.
+      notes: a sentence each on hidden files, other kinds of files, and folders reached twice.
     """
 
     paths: list[Path]
@@ -50,7 +40,7 @@ class Listing:
 
 
 def find_audio(root: AnyPath) -> tuple[list[Path], list[AudioError]]:
-    """`paths` and `errors` of `search_folder`, for callers that have no place for its notes."""
+    """`paths` and `errors` of `search_folder`."""
     found = search_folder(root)
     return found.paths, found.errors
 
@@ -59,7 +49,7 @@ def search_folder(root: AnyPath) -> Listing:
     """Finds the recordings under `root`, in all its folders.
 
     Links to folders are followed, but not to a folder that is searched anyway or that holds `root`: a file belongs to the folder
-    it lies in, whatever leads there. So a link to a file among the recordings is no further recording.
+    it lies in. So a link to a file among the recordings is no further recording.
 
     Raises:
       UserError: `root` does not exist or is not a folder.
@@ -81,7 +71,7 @@ def search_folder(root: AnyPath) -> Listing:
 
 
 class _Search:
-    """What has been found so far. Real folders come first and links last, so that files keep the places where they lie."""
+    """The files found so far. Real folders are searched before links, so that a file belongs to the folder it lies in."""
 
     def __init__(self, root: str) -> None:
         self.root, self.real_root = root, os.path.realpath(root)
@@ -98,7 +88,7 @@ class _Search:
         self._others: Counter[str] = Counter()  # suffix → files of another kind
 
     def walk(self, folder: str, real: str) -> None:
-        """Sorts in everything below a folder, links left for later. Without recursion: folders may be nested thousands deep."""
+        """Sorts the files below a folder and keeps links for later. Not recursive: folders may be nested thousands deep."""
         pending = [(folder, real, 0)]
         while pending:
             folder, real, depth = pending.pop()
@@ -118,8 +108,8 @@ class _Search:
             pending += [(os.path.join(folder, name), os.path.join(real, name), depth + 1) for name in below]
 
     def _add(self, entry: os.DirEntry[str]) -> bool:
-        """Sorts in one entry of a folder; returns whether it is a folder to be searched."""
-        if is_hidden(entry.name):
+        """Sorts one entry of a folder; returns whether it is a folder to search."""
+        if file_kinds.is_hidden(entry.name):
             if entry.is_dir(follow_symlinks=False):
                 self._hidden_folders.append(entry.path)
             else:
@@ -127,7 +117,7 @@ class _Search:
         elif entry.is_symlink():
             (self._folder_links if os.path.isdir(entry.path) else self._file_links).append(entry.path)
         elif entry.is_dir(follow_symlinks=False):
-            if _suffix(entry.name) in AUDIO_SUFFIXES:
+            if _suffix(entry.name) in file_kinds.AUDIO_SUFFIXES:
                 self.errors.append(AudioError(entry.path, "is a folder, not a file"))
             return True
         elif not entry.is_file(follow_symlinks=False):
@@ -138,9 +128,9 @@ class _Search:
 
     def _add_file(self, path: str) -> None:
         suffix = _suffix(path)
-        if suffix in AUDIO_SUFFIXES:
+        if suffix in file_kinds.AUDIO_SUFFIXES:
             self.recordings.append(path)
-        elif suffix in OTHER_SUFFIXES:
+        elif suffix in file_kinds.OTHER_SUFFIXES:
             self._others[suffix] += 1
         else:
             self._unknown.append(path)
@@ -158,7 +148,7 @@ class _Search:
                     self.walk(link, real)
 
     def resolve_file_links(self) -> None:
-        """Sorts in links to files that are found in no other way; the others become `repeats`."""
+        """Sorts links to files that no folder holds; links to files that are found anyway become `repeats`."""
         known = {*self.recordings, *self._unknown} if self._file_links else set()
         first: dict[str, str] = {}
         for link in sorted(self._file_links):
@@ -166,7 +156,7 @@ class _Search:
             folder, name = os.path.split(real)
             inside = os.path.join(self._walked[folder], name) if folder in self._walked else ""
             same = inside if inside in known else first.setdefault(real, link)
-            if _suffix(link) in OTHER_SUFFIXES:
+            if _suffix(link) in file_kinds.OTHER_SUFFIXES:
                 self._add_file(link)
             elif not os.path.isfile(link):
                 what = "is not a regular file" if os.path.exists(link) else "no such file: the link leads nowhere"
@@ -177,12 +167,12 @@ class _Search:
                 self._add_file(link)
 
     def try_unknown_files(self) -> None:
-        """Opens what may be sound."""
+        """Sorts files with unknown suffixes by their content."""
         for path in self._unknown:
             suffix = _suffix(path)
             try:
                 with open(path, "rb") as file:
-                    sound = suffix in MEDIA_SUFFIXES or looks_like_sound(file.read(HEAD_BYTES))
+                    sound = suffix in file_kinds.MEDIA_SUFFIXES or file_kinds.looks_like_sound(file.read(file_kinds.HEAD_BYTES))
             except OSError as error:
                 self.errors.append(AudioError(path, f"cannot be read: {error.strerror or error}"))
                 continue
@@ -194,35 +184,35 @@ class _Search:
                 self.recordings.append(path)
 
     def notes(self) -> list[str]:
-        """A sentence on each kind of what is not used."""
+        """A sentence on each kind of file that is not used."""
         notes = []
         if self._hidden_files or self._hidden_folders:
-            folders = some_names(self._names(self._hidden_folders))
+            folders = some(self._names(self._hidden_folders))
             folders = f" and {len(self._hidden_folders)} hidden folders ({folders})" if self._hidden_folders else ""
             notes.append(f"{self.root}: {self._hidden_files} hidden files{folders} are left out")
         if self._others:
             kinds = [f"{number} {suffix or 'without a suffix'}" for suffix, number in sorted(self._others.items())]
-            notes.append(f"{self.root}: other files, no recordings: {some_names(kinds)}")
+            notes.append(f"{self.root}: other files, no recordings: {some(kinds)}")
         if self._same_folders:
             pairs = [f"{self._names([link])[0]} → {place}" for link, place in sorted(self._same_folders)]
-            notes.append(f"{self.root}: {len(pairs)} folders are reached in two ways and searched once: {some_names(pairs)}")
+            notes.append(f"{self.root}: {len(pairs)} folders are reached in two ways and searched once: {some(pairs)}")
         return notes
 
     def _names(self, paths: Sequence[str]) -> list[str]:
         return sorted(os.path.relpath(path, self.root) for path in paths)
 
 
-def some_names(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def repeated_links_note(listing: Listing, root: AnyPath) -> list[str]:
-    """A sentence on the links to recordings that are used in their own places, where there are any."""
+    """A sentence on links to recordings that are used already, where there are any."""
     if not listing.repeats:
         return []
     pairs = [f"{link} → {path}" for link, path in listing.repeats]
-    return [f"{root}: {len(pairs)} links lead to recordings that are used already: {some_names(pairs)}"]
+    return [f"{root}: {len(pairs)} links lead to recordings that are used already: {some(pairs)}"]
 
 
 def _suffix(path: str) -> str:
@@ -233,8 +223,8 @@ def _fault(path: str, suffix: str) -> AudioError | None:
     """Why a file with an unusual suffix cannot be used; None where a decoder opens it."""
     from beats_jax.audio.io import audio_info  # which imports this file
 
-    if suffix in UNFINISHED_SUFFIXES:
-        return AudioError(path, f"its name says that it is not finished ({suffix}); rename it to use it")
+    if suffix in file_kinds.UNFINISHED_SUFFIXES:
+        return AudioError(path, f"its suffix {suffix} marks an unfinished file; rename it to use it")
     try:
         audio_info(path)
     except AudioError as error:

@@ -7,9 +7,9 @@ next power of two, power spectrum, mel triangles (linear in mel, no area norm, N
 No dither, frames only where they fit whole ("snip edges"). Sources: kaldi feat/feature-window.cc, feature-fbank.cc and
 mel-computations.cc; unilm/beats/BEATs.py `preprocess`; YuanGongND/ast dataloader.py; cwx-worst-one/EAT raw_audio_dataset.py.
 
-Measured on two CPU cores (benchmarks/filterbank.py): an FFT mapped over clips is fastest, because a clip stays in the cache; a
-DFT written as a matrix product is about twice as exact. XLA does not split an FFT over devices, but it does split a matrix
-product, so CPUs take the first form and accelerators the second.
+CPUs take an FFT mapped over clips: measured fastest on two cores (benchmarks/filterbank.py), because a clip stays in the cache.
+Accelerators take the DFT as a matrix product: XLA splits it over devices, which it does not do with an FFT; it is about twice as
+exact.
 """
 
 from __future__ import annotations
@@ -31,24 +31,11 @@ EXACT = jax.lax.Precision.HIGHEST  # accelerators would otherwise round the fact
 
 BEATS = FilterbankConfig()
 AST = FilterbankConfig(window="hanning", waveform_scale=1.0, mean=-4.2677393, std=4.5689974, target_frames=1024)
-AST_ESC50 = FilterbankConfig(window="hanning", waveform_scale=1.0, mean=-6.6268077, std=5.358466, target_frames=512)
-AST_SPEECH_COMMANDS = FilterbankConfig(window="hanning", waveform_scale=1.0, mean=-6.845978, std=5.5654526, target_frames=128)
-EAT = FilterbankConfig(window="hanning", waveform_scale=1.0, subtract_clip_mean=True, mean=-4.268, std=4.569, target_frames=1024)
-EAT_ESC50 = FilterbankConfig(
-    window="hanning", waveform_scale=1.0, subtract_clip_mean=True, mean=-6.627, std=5.359, target_frames=512
-)
-EAT_SPEECH_COMMANDS = FilterbankConfig(
-    window="hanning", waveform_scale=1.0, subtract_clip_mean=True, mean=-6.846, std=5.565, target_frames=128
-)
-FRONT_ENDS: dict[str, FilterbankConfig] = {
-    "beats": BEATS,
-    "ast": AST,
-    "ast_esc50": AST_ESC50,
-    "ast_speech_commands": AST_SPEECH_COMMANDS,
-    "eat": EAT,
-    "eat_esc50": EAT_ESC50,
-    "eat_speech_commands": EAT_SPEECH_COMMANDS,
-}
+AST_ESC50 = replace(AST, mean=-6.6268077, std=5.358466, target_frames=512)
+AST_SPEECH_COMMANDS = replace(AST, mean=-6.845978, std=5.5654526, target_frames=128)
+EAT = replace(AST, subtract_clip_mean=True, mean=-4.268, std=4.569)
+EAT_ESC50 = replace(EAT, mean=-6.627, std=5.359, target_frames=512)
+EAT_SPEECH_COMMANDS = replace(EAT, mean=-6.846, std=5.565, target_frames=128)
 
 
 def filterbank(
@@ -57,14 +44,13 @@ def filterbank(
     """Normalised log-mel filterbank, aware of where each clip ends.
 
     Args:
-      waveforms: floating point [B, S] at `config.sample_rate`, full scale +-1; what lies past a clip's length does not count.
+      waveforms: floating point [B, S] at `config.sample_rate`, full scale +-1; samples past a clip's length do not count.
       lengths: i32 [B], real samples of each clip; None = all S.
       config: settings; static under `jax.jit`.
     Returns:
-      fbank: f32 [B, F, M], (log-mel - mean) / (2 std), F = `num_frames(S, config)`. A frame that is not wholly inside real
-        sound is 0 (the mean of the training data). With `target_frames` the published rule of AST and EAT holds instead: such
-        frames are 0 in raw log-mel, before normalisation, and so become the constant -mean / (2 std) those models were trained
-        with.
+      fbank: f32 [B, F, M], (log-mel - mean) / (2 std), F = `num_frames(S, config)`. Frames not wholly inside real sound are 0
+        (the mean of the training data). With `target_frames` they are 0 before normalisation, so -mean / (2 std) after it: the
+        published rule that AST and EAT were trained with.
       frame_mask: bool [B, F], True for frames wholly inside real sound: f < 1 + (length - frame) // hop.
     Raises:
       UserError: S is shorter than one frame, or waveforms is not a batch of floating point rows.
@@ -73,30 +59,17 @@ def filterbank(
     return _filterbank(waveforms, None if lengths is None else jnp.asarray(lengths), config)
 
 
-def raw_filterbank(waveforms: jax.Array | np.ndarray, config: FilterbankConfig) -> jax.Array:
-    """Natural log-mel energies, neither normalised nor masked nor brought to `target_frames`.
-
-    Args:
-      waveforms: floating point [B, S] at `config.sample_rate`, full scale +-1.
-    Returns:
-      f32 [B, 1 + (S - frame) // hop, M].
-    Raises:
-      UserError: as for `filterbank`.
-    """
-    return _raw_filterbank(_check_waveforms(waveforms, config), None, config)
-
-
 def beats_filterbank(waveforms: jax.Array | np.ndarray, *, mean: float = BEATS.mean, std: float = BEATS.std) -> jax.Array:
-    """The filterbank BEATs was trained on: Povey window, waveforms read as int16 counts.
+    """The filterbank that BEATs was trained with: Povey window, waveforms scaled to int16 counts.
 
     Args:
       waveforms: floating point [B, S], 16 kHz, full scale +-1, S >= 400 (one 25 ms frame).
     Returns:
       f32 [B, F, 128], F = 1 + (S - 400) // 160, equal to (log-mel - mean) / (2 std).
     Raises:
-      UserError (a ValueError): S < 400; the message gives S and the shortest length accepted.
+      UserError (a ValueError): S < 400.
     """
-    return filterbank(waveforms, None, _with_statistics(BEATS, mean, std, 0))[0]
+    return filterbank(waveforms, None, replace(BEATS, mean=float(mean), std=float(std)))[0]
 
 
 def ast_filterbank(
@@ -104,36 +77,26 @@ def ast_filterbank(
 ) -> jax.Array:
     """The filterbank of the Audio Spectrogram Transformer: Hann window, padded with raw zeros or cut to `target_frames`.
 
-    Args:
-      waveforms: floating point [B, S], 16 kHz, full scale +-1, S >= 400.
-      target_frames: frames of the result; 0 = as many as the sound has.
-    Returns:
-      f32 [B, target_frames, 128], equal to (log-mel - mean) / (2 std).
-    Raises:
-      UserError (a ValueError): S < 400.
+    As `beats_filterbank`, but f32 [B, target_frames, 128]; `target_frames` 0 = as many frames as the sound has.
     """
-    return filterbank(waveforms, None, _with_statistics(AST, mean, std, target_frames))[0]
+    return filterbank(waveforms, None, replace(AST, mean=float(mean), std=float(std), target_frames=target_frames))[0]
 
 
 def eat_filterbank(
     waveforms: jax.Array | np.ndarray, *, target_frames: int = EAT.target_frames, mean: float = EAT.mean, std: float = EAT.std
 ) -> jax.Array:
-    """The filterbank of EAT: that of AST on waveforms whose mean over the clip is removed. Arguments as in `ast_filterbank`."""
-    return filterbank(waveforms, None, _with_statistics(EAT, mean, std, target_frames))[0]
+    """The filterbank of EAT: `ast_filterbank` of waveforms without their mean over the clip."""
+    return filterbank(waveforms, None, replace(EAT, mean=float(mean), std=float(std), target_frames=target_frames))[0]
 
 
 def num_frames(samples: int, config: FilterbankConfig) -> int:
-    """Frames that `filterbank` returns for `samples` samples: `target_frames` where set, else those that fit (0 if none does)."""
+    """Frames that `filterbank` returns for `samples` samples: `target_frames` where set, else those that fit wholly."""
     return config.target_frames or frames_inside(samples, config)
 
 
 def frames_inside(samples: int, config: FilterbankConfig) -> int:
     """Frames that fit wholly into `samples` samples: 1 + (samples - frame) // hop, or 0."""
     return max(0, 1 + (samples - config.frame_samples) // config.hop_samples)
-
-
-def _with_statistics(config: FilterbankConfig, mean: float, std: float, target_frames: int) -> FilterbankConfig:
-    return replace(config, mean=float(mean), std=float(std), target_frames=target_frames)
 
 
 def _check_waveforms(waveforms: jax.Array | np.ndarray, config: FilterbankConfig) -> jax.Array:
@@ -177,7 +140,7 @@ def _raw_filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: Fil
 
 
 def log_mel_by_fft(waveforms: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """f32 [B, S] -> f32 [B, F, M], natural log: a real FFT, clip after clip. The form for CPUs."""
+    """f32 [B, S] -> f32 [B, F, M], natural log; the form for CPUs: a real FFT, one clip after the other."""
     size = fft_samples(config)
 
     def one_clip(waveform: jax.Array) -> jax.Array:
@@ -188,7 +151,7 @@ def log_mel_by_fft(waveforms: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def log_mel_by_matrix(waveforms: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """f32 [B, S] -> f32 [B, F, M], natural log: the DFT as a matrix product, all clips at once. The form for accelerators."""
+    """f32 [B, S] -> f32 [B, F, M], natural log; the form for accelerators: the DFT as a matrix product, all clips at once."""
     half = fft_samples(config) // 2
     matrix = jnp.asarray(_dft_matrix(config))
 
@@ -210,10 +173,10 @@ def _without_clip_mean(waveforms: jax.Array, lengths: jax.Array | None) -> jax.A
 
 
 def _window_frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """[S] -> [F, frame]: frames without mean, pre-emphasised, windowed, at the scale the model was trained on."""
+    """[S] -> [F, frame]: frames without mean, pre-emphasised, windowed, at the scale that the model was trained with."""
     frames = _frames(waveform, config)
-    # Two steps, for a small sound on a large offset: the first sample is taken away without rounding, and a dot product sums in
-    # many partial sums where a plain sum runs along the row (error on 1e-3 noise at an offset of 0.3: 6e-3 -> 2e-5).
+    # Two steps, for a quiet sound on a large offset: subtracting the first sample does not round, and a dot product adds many
+    # partial sums where a plain sum runs along the row (error on 1e-3 noise at an offset of 0.3: 6e-3 -> 2e-5).
     frames = frames - frames[:, :1]
     average = np.full((config.frame_samples, 1), 1 / config.frame_samples, np.float32)
     frames = frames - jnp.matmul(frames, average, precision=EXACT)
@@ -223,7 +186,7 @@ def _window_frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def _frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """[S] -> [F, frame] by reshaping at each multiple of the hop: whole rows are copied, where a gather goes by samples."""
+    """[S] -> [F, frame] by reshaping at each multiple of the hop, which copies whole rows; a gather goes sample by sample."""
     size, hop = config.frame_samples, config.hop_samples
     count = frames_inside(waveform.shape[0], config)
     parts = []
@@ -241,13 +204,13 @@ def _log_mel(power: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def fft_samples(config: FilterbankConfig) -> int:
-    """Length of the transform: the next power of two from the frame on (Kaldi's `round_to_power_of_two`)."""
+    """Length of the transform: the smallest power of two that holds a frame (Kaldi's `round_to_power_of_two`)."""
     return 1 << (config.frame_samples - 1).bit_length()
 
 
 @lru_cache(maxsize=64)
 def _window(config: FilterbankConfig) -> np.ndarray:
-    """f32 [frame]: symmetric Hann, to the power of 0.85 for Povey's; times the waveform scale, as all before is linear."""
+    """f32 [frame]: symmetric Hann, to the power of 0.85 for Povey's; times the waveform scale, because all before is linear."""
     size = config.frame_samples
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / (size - 1))
     if config.window == "povey":
@@ -259,7 +222,7 @@ def _window(config: FilterbankConfig) -> np.ndarray:
 def _dft_matrix(config: FilterbankConfig) -> np.ndarray:
     """f32 [frame, fft]: cosines of the bins 0 .. fft/2 - 1, then their sines."""
     size = fft_samples(config)
-    # whole turns are taken out in integers, so that the angles are exact to float64
+    # integers drop whole turns, so that the angles are exact to float64
     turns = (np.arange(config.frame_samples)[:, None] * np.arange(size // 2)[None, :]) % size
     angles = 2 * np.pi * turns / size
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -292,7 +255,7 @@ def _mel(hz: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _mel_blocks(config: FilterbankConfig) -> tuple[tuple[int, int, np.ndarray], ...]:
-    """The mel matrix cut into groups of neighbouring bands: first bin, bin after the last, f32 [bins, bands] of each group."""
+    """(first bin, bin after the last, f32 [bins, bands]) of each group of neighbouring bands of the mel matrix."""
     matrix = mel_matrix(config)
     blocks = []
     width = math.ceil(config.num_mel_bins / MEL_GROUPS)

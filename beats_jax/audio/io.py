@@ -1,10 +1,10 @@
-"""Recordings as waveforms: read a window, stream hours, decode a stretch in blocks, look at a header, write a WAV.
+"""Recordings as waveforms: read a window, stream hours, decode a stretch in blocks, read a header, write a WAV.
 
     file -> decoder (libsndfile for WAV and AIFF, PyAV for the rest; the content decides): float32 [n, channels] at its own rate
          -> channel: mean or one of them -> soxr, from the file's own rate -> waveform float32 [samples] at `sample_rate`
 
-Times are seconds of sound, whatever the rate of the file: sample k of the result lies at k / sample_rate seconds. A window is
-resampled together with its surroundings, so that it equals the same slice of the whole resampled file (to float rounding).
+Times are seconds of sound: sample k of the result lies at k / sample_rate seconds. A window is resampled together with its
+surroundings, so that it equals the same slice of the whole resampled file (to float rounding).
 """
 
 from __future__ import annotations
@@ -20,37 +20,24 @@ import soundfile
 
 from beats_jax.audio.decoding.decoders import NO_SAMPLES, open_decoder
 from beats_jax.audio.decoding.tfds_records import is_present, is_record, record_bytes
-from beats_jax.audio.files import AUDIO_SUFFIXES, find_audio
+from beats_jax.audio.files import find_audio
 from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, name_surprises
 from beats_jax.audio.resampling import native_range, resample, resample_stream, resampled_length
 from beats_jax.errors import UserError
 from beats_jax.files import write_bytes
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "AudioError",
-    "AudioInfo",
-    "audio_info",
-    "blocks",
-    "find_audio",
-    "is_present",
-    "is_record",
-    "mono_blocks",
-    "raw_blocks",
-    "read",
-    "stream",
-    "write_wav",
-]
+__all__ = ["AudioError", "AudioInfo", "audio_info", "blocks", "find_audio", "is_present", "is_record"]
+__all__ += ["mono_blocks", "raw_blocks", "read", "stream", "write_wav"]
 
-LARGEST_SAMPLE = 2.0**16  # full scale is 1; floats in the scale of 16 bit integers pass here and are named by `survey`
+LARGEST_SAMPLE = 2.0**16  # full scale is 1; floats in the scale of 16 bit integers pass, and `survey` reports them
 RAW_BLOCK_BYTES = 1 << 20
 
 
 def audio_info(path: AnyPath) -> AudioInfo:
-    """Rate, channels, and the length that decoding gives, which a compressed file's header only estimates.
+    """Rate, channels, and the exact length, which a compressed file's header only estimates (up to 4 % off).
 
-    Costs: WAV, AIFF, M4A: their header. FLAC, Ogg, MP3, AAC: a seek to the last frame (milliseconds; MP3 and AAC are gone through
-    without decoding, Ogg is searched for joined streams). Others (WMA, Matroska): all is decoded, 1 s for 20 minutes.
+    WAV, AIFF and M4A need their header; FLAC, Ogg, MP3 and AAC a pass without decoding (milliseconds); WMA, Matroska and others
+    are decoded whole (1 s for 20 minutes).
 
     Raises:
       AudioError: missing, empty, unreadable, no samples, or a container that holds less than it promises, where that shows.
@@ -65,19 +52,18 @@ def audio_info(path: AnyPath) -> AudioInfo:
 def read(
     path: AnyPath, *, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None, channel: str = "mean"
 ) -> np.ndarray:
-    """Reads a window of a recording. Only it, and what codec and resampler need around it, is decoded where the format allows it.
+    """Reads a window of a recording, and decodes only what codec and resampler need for it where the format allows that.
 
     Args:
-      sample_rate: rate of the result in Hz; the file may have any.
-      start_seconds: where the window starts, rounded to a sample of the result.
+      sample_rate: rate of the result in Hz.
+      start_seconds: start of the window, rounded to a sample of the result.
       seconds: its length; None = to the end.
       channel: "mean" of all channels, or the number of one counted from "0".
     Returns:
-      float32 [samples], samples = round(seconds * sample_rate), or fewer where the file ends earlier. Full scale is +-1; a file
-      of floats beyond that is not clipped.
+      float32 [samples], samples = round(seconds * sample_rate), or fewer where the file ends earlier. Full scale is +-1; floats
+      beyond it are not clipped.
     Raises:
-      AudioError: what `audio_info` raises; NaN or infinite samples; fewer samples than promised; start past the end; no such
-        channel.
+      AudioError: as `audio_info`; NaN or infinite samples; fewer samples than promised; start past the end; no such channel.
       UserError: a negative start, a length that is not positive, or a channel that is neither "mean" nor a number.
     """
     _require_request(sample_rate, start_seconds=start_seconds, window_seconds=seconds, channel=channel)
@@ -100,15 +86,11 @@ def read(
 def stream(
     path: AnyPath, *, sample_rate: int, window_seconds: float, hop_seconds: float | None = None, channel: str = "mean"
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Goes through a recording of any length window by window, in memory for about two windows.
+    """Reads a recording of any length window by window, with memory for about two windows.
 
-    Window k starts at round(k * hop_seconds * sample_rate) samples. The last one is shorter when the sound ends within it; a
-    window that would only repeat the end of the one before is not given.
+    Window k starts at round(k * hop_seconds * sample_rate) samples; `hop_seconds` None = `window_seconds`, and it may be larger.
+    The last window is shorter when the sound ends within it; one that would only repeat the end of the one before is left out.
 
-    Args:
-      window_seconds: length of a window, round(window_seconds * sample_rate) samples.
-      hop_seconds: from one start to the next; None = window_seconds. May be larger than the window.
-      sample_rate, channel: as in `read`.
     Yields:
       (start in seconds, float32 [samples]).
     Raises:
@@ -126,10 +108,9 @@ def blocks(
     """Decodes a stretch of a recording once, in order and in constant memory.
 
     Args:
-      sample_rate, channel, start_seconds: as in `read`.
-      end_seconds: where the stretch ends, rounded to a sample of the result; None, or past the end of the sound = there.
+      end_seconds: end of the stretch, rounded to a sample of the result; None, or past the end of the sound = its end.
     Yields:
-      float32 [n] of any n >= 1; joined they are `read` of the same stretch (to float rounding).
+      float32 [n], n >= 1; joined they equal `read` of the same stretch (to float rounding).
     Raises:
       AudioError: as `read`, when the damage is reached.
       UserError: a negative start, an end that is not behind it, or a bad channel.
@@ -142,12 +123,7 @@ def blocks(
 
 @contextmanager
 def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
-    """The whole recording at its own rate, block by block: (info, float32 [n] each).
-
-    Raises:
-      AudioError: what `audio_info` raises; while the blocks are read, what `read` raises.
-      UserError: a channel that is neither "mean" nor a number.
-    """
+    """The whole recording at its own rate: (info, blocks float32 [n]). Raises as `audio_info`, and while it is read as `read`."""
     _require_request(1, channel=channel)
     path = Path(path)
     with open_decoder(path) as decoder:
@@ -157,7 +133,7 @@ def mono_blocks(path: AnyPath, channel: str = "mean") -> Iterator[tuple[AudioInf
 
 
 def raw_blocks(path: AnyPath) -> Iterator[bytes]:
-    """The bytes that a recording is stored as, block by block. Raises `OSError`, or `AudioError` for a record of TFDS."""
+    """The stored bytes of a recording, block by block. Raises `OSError`, or `AudioError` for a record of TFDS."""
     if is_record(path):
         yield record_bytes(path)
         return
@@ -167,15 +143,13 @@ def raw_blocks(path: AnyPath) -> Iterator[bytes]:
 
 
 def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Writes a WAV file, whole or not at all.
-
-    Integers are the nearest to x * 2**(bits - 1), clipped, so that reading a file and writing it again changes nothing.
+    """Writes a WAV file, whole or not at all. Reading a file and writing it again changes nothing.
 
     Args:
       waveform: float [samples] or [samples, channels], full scale +-1.
       subtype: PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT or DOUBLE.
     Raises:
-      ValueError: unknown subtype, or NaN or infinity in a waveform for an integer subtype.
+      ValueError: unknown subtype, or NaN or infinity for an integer subtype.
       UserError: it cannot be written.
     """
     bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0, "DOUBLE": 0}
@@ -194,7 +168,7 @@ def write_wav(path: AnyPath, waveform: np.ndarray, sample_rate: int, subtype: st
 
 
 def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: str) -> Iterator[np.ndarray]:
-    """Yields float32 [n] of native frames start..stop, or to the end; raises `AudioError` for what is no number of a sound."""
+    """Yields float32 [n] of native frames start..stop, or to the end. Raises `AudioError` for samples that no sound can have."""
     info = decoder.info
     if channel != "mean" and int(channel) >= info.channels:
         raise AudioError(path, f"channel {channel} asked for, the file has {info.channels} (counted from 0)")
@@ -210,7 +184,7 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
             largest = np.abs(mono).max(initial=0)  # NaN where one is
         if not largest <= LARGEST_SAMPLE:
             bad = int(np.argmin(np.abs(mono) <= LARGEST_SAMPLE))
-            if bad:  # what comes before the damage is sound
+            if bad:  # the sound before the damage is good
                 yield np.ascontiguousarray(mono[:bad])
             raise AudioError(path, _unusable(float(mono[bad]), (position + bad) / info.sample_rate))
         position += len(mono)
@@ -218,7 +192,6 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
 
 
 def _unusable(sample: float, seconds: float) -> str:
-    """The reason for a sample that no sound can have."""
     if not math.isfinite(sample):
         return f"NaN or infinite samples, first at {seconds:.3f} s"
     return f"sample {sample:g} at {seconds:.3f} s: full scale is 1, beyond {LARGEST_SAMPLE:g} is no sound; write the file again"
@@ -233,7 +206,7 @@ def _past_the_end(path: Path, decoder: Decoder, start_seconds: float) -> AudioEr
 
 
 def _resampled_blocks(path: Path, sample_rate: int, channel: str, first: int = 0, last: int = END) -> Iterator[np.ndarray]:
-    """Yields samples first..last of the file at `sample_rate`, block by block; equal to resampling the whole in one call."""
+    """Yields samples first..last of the file at `sample_rate`; equal to resampling the whole file in one call."""
     with open_decoder(path) as decoder:
         native_rate = decoder.info.sample_rate
         start, stop = native_range(first, last, native_rate, sample_rate)
@@ -258,7 +231,7 @@ def _windows(
         waiting.append(block)
         start = round(number * hop_seconds * sample_rate)
         end = position + len(held) + sum(map(len, waiting))
-        if end <= start:  # a hop longer than the window: what lies between is not kept
+        if end <= start:  # a hop longer than the window: drop the sound between
             held, waiting, position = held[:0], [], end
         if end < start + length:
             continue

@@ -1,4 +1,4 @@
-"""What every reader of recordings speaks of: the error of one bad file, the facts of its sound, and the face of a decoder."""
+"""Types that all readers of recordings share: the error of one bad file, the facts of its sound, and the decoder interface."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from beats_jax.errors import UserError
 
 AnyPath = str | os.PathLike[str]
 BLOCK_FRAMES = 1 << 16  # frames decoded at a time: 0.5 MB of stereo float32
-END = 1 << 62  # as the last frame asked for: go on to the end of the sound
+END = 1 << 62  # as the last frame: to the end of the sound
 
 
 class AudioError(UserError):
-    """One recording that cannot be used. `str()` is "path: reason"; the reason alone becomes a cell of errors.csv."""
+    """One recording that cannot be used. `str()` is "path: reason"; errors.csv has both as cells."""
 
     def __init__(self, path: AnyPath, reason: str) -> None:
         self.path = Path(path)
@@ -27,16 +27,12 @@ class AudioError(UserError):
         super().__init__(f"{self.path}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[AudioError], tuple[Path, str]]:
-        return (type(self), (self.path, self.reason))  # so that worker processes can hand it over
+        return (type(self), (self.path, self.reason))  # so that worker processes can send it
 
 
 @contextmanager
 def name_surprises(path: AnyPath, doing: str) -> Iterator[None]:
-    """Whatever a decoder raises on one file becomes that file's `AudioError`: bad input reaches any line of a codec.
-
-    Raises:
-      AudioError: "cannot be {doing}: ..." for every `Exception` but a `UserError`, which passes.
-    """
+    """Turns any `Exception` but a `UserError` into an `AudioError` "cannot be {doing}": bad input reaches any line of a codec."""
     try:
         yield
     except UserError:
@@ -48,14 +44,14 @@ def name_surprises(path: AnyPath, doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a recording is.
+    """Facts of a recording.
 
     Attributes:
       frames: samples per channel at the file's own rate.
       sample_rate: the file's own rate in Hz.
       channels: at least 1.
       encoding: container and codec, such as "WAV PCM_16" or "MOV AAC".
-      exact_length: False where `frames` is only a header's hint. `io.audio_info` always gives the exact length.
+      exact_length: False where `frames` is only a header's hint; never from `io.audio_info`.
     """
 
     frames: int
@@ -79,7 +75,7 @@ class Decoder(Protocol):
         ...
 
     def count_samples(self) -> AudioInfo:
-        """`info` with the length that decoding gives. Raises `AudioError` as `blocks`, for what is decoded to count."""
+        """`info` with the exact length, as decoding gives it. Raises `AudioError` as `blocks`."""
         ...
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:

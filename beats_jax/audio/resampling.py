@@ -1,4 +1,4 @@
-"""From a file's own rate to the wanted one with soxr: whole, in blocks, and where a window lies at either rate."""
+"""Resampling with soxr, whole or in blocks, and the native frames that a window needs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def resampled_length(frames: int, native_rate: int, sample_rate: int) -> int:
 
 
 def native_range(first: int, last: int, native_rate: int, sample_rate: int) -> tuple[int, int]:
-    """Native frames needed for samples first..last of the resampled file; `END` to its end.
+    """Native frames needed for samples first..last of the resampled file, with the length of the filter on both sides.
 
-    The start is a multiple of native_rate / gcd, where a native frame and a resampled one coincide: there the resampler's phase
-    is that of the whole file. Both sides get the length of the resampler's filter more.
+    The start is a multiple of native_rate / gcd, where a native and a resampled sample coincide: only there the resampler has
+    the same phase as in the whole file.
     """
     if native_rate == sample_rate:
         return first, last
@@ -33,12 +33,12 @@ def native_range(first: int, last: int, native_rate: int, sample_rate: int) -> t
 
 
 def resample(waveform: np.ndarray, native_rate: int, sample_rate: int) -> np.ndarray:
-    """float32 [n] in one call."""
+    """Resamples float32 [n] in one call."""
     return waveform if native_rate == sample_rate else soxr.resample(waveform, native_rate, sample_rate)
 
 
 def resample_stream(blocks: Iterator[np.ndarray], native_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    """Block by block; joined they are `resample` of the whole."""
+    """Resamples block by block; joined, the blocks equal `resample` of the whole."""
     if native_rate == sample_rate:
         yield from blocks
         return

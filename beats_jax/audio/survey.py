@@ -1,7 +1,6 @@
-"""A whole recording, decoded once in constant memory: is it sound, where does it sound, and how does its level run.
+"""Decodes a whole recording once, in constant memory: is it intact, where is it loud, and how does its level change.
 
-The run of levels tells recordings apart that are not the same sound; whether two are is asked of their waveforms
-(`datasets.copies`).
+`datasets.copies` finds candidates for copies by their levels and then compares the waveforms.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo
 
 SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
 LEVELS = 128
-SAMPLES_A_LEVEL = 16  # fewer tell nothing: such a short recording has no levels
-OVERLOAD = 16.0  # times full scale (24 dB): a mean level, or whole numbers, beyond it are no overload of floats but another scale
+SAMPLES_A_LEVEL = 16  # a shorter recording has no levels
+OVERLOAD = 16.0  # times full scale (24 dB): a mean level, or whole numbers, beyond it mean another scale, not an overload
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a recording is.
+    """Facts of one recording.
 
     Attributes:
-      info: rate, channels, encoding, and the length that was decoded.
-      sound: (start, end) in seconds of what reaches `below_dbfs`, end exclusive; None where that was not asked.
-      levels: float32 [LEVELS], power in dB around the mean of each of as many equal parts; NaN for a recording of fewer than
+      info: rate, channels, encoding, and the decoded length.
+      sound: (start, end) in seconds of the samples that reach `below_dbfs`, end exclusive; None without `below_dbfs`.
+      levels: float32 [LEVELS], power in dB around the mean in equal parts of the recording; NaN for fewer than
         LEVELS * SAMPLES_A_LEVEL samples.
     """
 
@@ -38,15 +37,14 @@ class Survey:
 
 
 def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = None) -> Survey:
-    """Decodes a recording block by block. Other rates, stereo, 8 to 32 bit integers and float64 are no errors.
+    """Decodes a recording block by block. Any rate, number of channels or sample type is fine.
 
     Args:
       channel: as in `io.read`.
-      below_dbfs: level in dB relative to full scale; what is quieter at both ends does not count as sound.
+      below_dbfs: level in dB relative to full scale; quieter samples at both ends do not count as sound.
     Raises:
-      AudioError: what `io.audio_info` raises; shorter than 25 ms; ends before its container's promise; cannot be decoded; NaN,
-        infinite or absurd samples; floats in the scale of integers; digitally silent (all samples equal); no sample reaches
-        `below_dbfs`; no such channel.
+      AudioError: as `io.read` of the whole; shorter than 25 ms; floats in the scale of integers; digitally silent (all samples
+        equal: a label on a recorder fault would teach the fault); no sample reaches `below_dbfs`.
       UserError: a channel that is neither "mean" nor a number.
     """
     path = Path(path)
@@ -64,8 +62,9 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
     info = replace(info, frames=run.position, exact_length=True)
     if run.low == run.high:
         raise AudioError(path, f"silent: every sample is {run.low:g}")
-    if run.peak > OVERLOAD and (run.whole_numbers or math.sqrt(sums[1].sum() / run.position) > OVERLOAD):
-        scale = f"samples reach {run.peak:g}, where full scale is 1: floats in the scale of integers"
+    peak = max(-run.low, run.high)
+    if peak > OVERLOAD and (run.whole_numbers or math.sqrt(sums[1].sum() / run.position) > OVERLOAD):
+        scale = f"samples reach {peak:g}, where full scale is 1: floats in the scale of integers"
         raise AudioError(path, f"{scale}; divide them by 32768 (16 bit) and write the file again")
     if below_dbfs is not None and run.first < 0:
         raise AudioError(path, f"too quiet: no sample reaches {below_dbfs:g} dB of full scale")
@@ -75,7 +74,7 @@ def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = N
 
 @dataclass
 class _Run:
-    """What is known of the samples so far: extremes, first and one behind the last that reach `level`, and their number."""
+    """Extremes of the samples so far, the first and one behind the last that reach `level`, and their number."""
 
     level: float
     low: float = math.inf
@@ -85,12 +84,8 @@ class _Run:
     position: int = 0
     whole_numbers: bool = True
 
-    @property
-    def peak(self) -> float:
-        return max(-self.low, self.high)
-
     def add(self, block: np.ndarray, channels: int) -> None:
-        """Takes the next samples, a mean of `channels`."""
+        """Adds the next samples, a mean of `channels`."""
         lowest, highest = float(block.min()), float(block.max())
         self.low, self.high = min(self.low, lowest), max(self.high, highest)
         if self.whole_numbers:
@@ -104,12 +99,12 @@ class _Run:
 
 
 def _bounds(frames: int) -> np.ndarray:
-    """int64 [LEVELS + 1]: where each part begins, and the end."""
+    """int64 [LEVELS + 1]: start of each part, and the end."""
     return np.arange(LEVELS + 1) * frames // LEVELS
 
 
 def _add(sums: np.ndarray, block: np.ndarray, position: int, frames: int) -> None:
-    """Adds samples and their squares to float64 [2, LEVELS], in place; those behind `frames` count to the last part."""
+    """Adds samples and their squares to float64 [2, LEVELS], in place; samples behind `frames` count to the last part."""
     bounds = _bounds(frames)[:-1]
     inside = np.flatnonzero((bounds > position) & (bounds < position + len(block)))
     starts = np.concatenate([[0], bounds[inside] - position])

@@ -1,6 +1,6 @@
 """Synthetic recordings: animal calls at a chosen signal-to-noise ratio over field noise, with the times of every call.
 
-They need no download, are the same everywhere for the same seed, and are what quickstart and the tests learn from.
+They need no download and are the same everywhere for the same seed; quickstart and the tests learn from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 
 from beats_jax.audio.io import write_wav
 from beats_jax.audio.recording import AnyPath
-from beats_jax.audio.synthetic_backgrounds import BACKGROUNDS
-from beats_jax.audio.synthetic_calls import CALLS
+from beats_jax.audio.synthetic_sounds import BACKGROUNDS, CALLS
 from beats_jax.config.schema import SyntheticConfig, require
 from beats_jax.errors import UserError
 from beats_jax.files import whole_folder
@@ -39,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """waveform: float32 [samples], |x| <= 0.95; events: one per label, in the order of the labels."""
+    """waveform: float32 [samples], |x| <= 0.95; events: one per label, in their order."""
 
     waveform: np.ndarray
     sample_rate: int
@@ -58,10 +57,10 @@ def synthesize(
     """Makes one clip.
 
     Args:
-      seed: not negative. The background depends on it alone, so the clip with no labels is the background of the others.
-      labels: names in `CALLS`, none for noise only; every call has its own place and length, and calls may overlap.
+      seed: not negative. It alone decides the background, so the clip with no labels is the background of the others.
+      labels: names in `CALLS`, none for noise only; calls have their own places and lengths, and may overlap.
       seconds, sample_rate: the clip has round(seconds * sample_rate) samples.
-      snr_db: 10 log10 of the power of a call over that of the background, both over the samples from its start to its end.
+      snr_db: 10 log10 of the power of a call over that of the background during the call.
       background: a name in `BACKGROUNDS`; None = one of them by chance.
     Raises:
       UserError: an unknown call or background, or a clip of less than 25 ms.
@@ -72,43 +71,33 @@ def synthesize(
         require(label in CALLS, f"no synthetic call is named {label!r}; there are: {', '.join(CALLS)}")
     noise_seed, *call_seeds = np.random.SeedSequence(seed).spawn(1 + len(labels))
     rng = np.random.default_rng(noise_seed)
-    chosen = str(rng.choice(list(BACKGROUNDS)))  # drawn in any case, so that naming a background changes nothing else
+    chosen = str(rng.choice(list(BACKGROUNDS)))  # drawn always, so that naming a background changes nothing else
     background = chosen if background is None else background
     require(background in BACKGROUNDS, f"no background is named {background!r}; there are: {', '.join(BACKGROUNDS)}")
     noise = BACKGROUND_LEVEL * BACKGROUNDS[background](rng, samples, sample_rate)
     clip = noise.astype(np.float64)
     events = []
     for label, call_seed in zip(labels, call_seeds, strict=True):
-        start, call = _place_call(np.random.default_rng(call_seed), label, seconds, samples, sample_rate)
+        rng = np.random.default_rng(call_seed)
+        shortest, longest = min(CALL_SECONDS[0], LARGEST_SHARE * seconds / 2), min(CALL_SECONDS[1], LARGEST_SHARE * seconds)
+        call = CALLS[label](rng, rng.uniform(shortest, longest), sample_rate)
+        start = int(rng.integers(samples - len(call) + 1))
         stop = start + len(call)
-        clip[start:stop] += call * _gain(call, noise[start:stop], snr_db)
+        power = np.mean(np.square(noise[start:stop], dtype=np.float64))
+        clip[start:stop] += call * float(np.sqrt(10 ** (snr_db / 10) * power / np.mean(np.square(call))))
         events.append(Event(label, start / sample_rate, stop / sample_rate))
     clip *= min(1.0, PEAK / np.abs(clip).max())
     return SyntheticClip(clip.astype(np.float32), sample_rate, tuple(events))
 
 
-def _place_call(rng: np.random.Generator, label: str, seconds: float, samples: int, sample_rate: int) -> tuple[int, np.ndarray]:
-    """First sample of a call and its waveform."""
-    longest = LARGEST_SHARE * seconds
-    call = CALLS[label](rng, rng.uniform(min(CALL_SECONDS[0], longest / 2), min(CALL_SECONDS[1], longest)), sample_rate)
-    return int(rng.integers(samples - len(call) + 1)), call
-
-
-def _gain(call: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
-    """Factor for `call` so that its power is 10**(snr_db / 10) times that of `noise`."""
-    return float(np.sqrt(10 ** (snr_db / 10) * np.mean(np.square(noise, dtype=np.float64)) / np.mean(np.square(call))))
-
-
 def write_dataset(root: AnyPath, config: SyntheticConfig) -> Path:
-    """Writes a labelled data set: the same bytes for the same settings.
+    """Writes a labelled data set, whole or not at all: the same bytes for the same settings. Returns `root`.
 
     `audio/clip_00000.wav` ... (16 bit); `labels.csv` (filename,label: path from `root`, labels joined by ";"); `events.csv`
-    (filename,start,end,label: seconds); `synthetic.json` (the settings). It is written under another name, then renamed.
-    Classes are the first `num_classes` of `CALLS`, equally often. With `calls_per_clip` above 1 a clip has one to that many
-    different calls.
+    (filename,start,end,label: seconds); `synthetic.json` (the settings). Classes are the first `num_classes` of `CALLS`, equally
+    often. With `calls_per_clip` above 1 a clip has one to that many different calls. A `root` that already holds the data set of
+    the same settings stays unchanged.
 
-    Returns:
-      `root`. One that already holds the data set of the same settings is left as it is.
     Raises:
       UserError: settings out of range, or a `root` with something else in it.
     """
@@ -147,7 +136,7 @@ def _write_clips(root: Path, config: SyntheticConfig) -> None:
 
 
 def _labels(rng: np.random.Generator, number: int, config: SyntheticConfig) -> list[str]:
-    """The clip's own class, and with `calls_per_clip` above 1 by chance some of the others."""
+    """The clip's own class, and with `calls_per_clip` above 1 some of the others by chance."""
     classes = list(CALLS)[: config.num_classes]
     own = classes.pop(number % config.num_classes)
     more = rng.integers(min(config.calls_per_clip, config.num_classes))

@@ -1,4 +1,4 @@
-"""Which windows a stretch of sound has: the one rule for everything that runs a model over recordings."""
+"""Which windows a stretch of sound has. One rule for all doors, so that a file gives the same numbers by each of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ TAILS = ("shift", "pad", "drop")
 
 @dataclass(frozen=True)
 class Grid:
-    """Windows start every hop from the start of a stretch; a stretch that is no longer than a window has one.
+    """Windows start every hop from the start of a stretch; a stretch of at most one window has one.
 
     Attributes:
       window_seconds: length of a window.
       hop_seconds: from one start to the next; 0 = the length of a window.
       tail: what becomes of the sound behind the last full window. shift: one more window, which ends where the sound ends, so
-        that nothing is left out and every window is full; pad: one more, shorter, at its place in the grid; drop: none.
-
+        that no sound is left out and every window is full; pad: one more, shorter, at its place in the grid; drop: none.
     Raises:
       UserError: a length that is not positive, another tail.
     """
@@ -49,12 +48,21 @@ class Grid:
         window, found = self.window_samples(sample_rate), []
         while (start := self.start_sample(len(found), sample_rate)) + window <= samples:
             found.append(start)
-        reached = max(found[-1] + window if found else 0, start)
-        if not found and samples > 0:
-            found = [0]
-        elif samples > reached and self.tail != "drop":
-            found.append(samples - window if self.tail == "shift" else start)
-        return np.array(found, np.int64)
+        tail = self.tail_start(len(found), found[-1] + window if found else 0, samples, sample_rate)
+        return np.array(found if tail is None else [*found, tail], np.int64)
+
+    def tail_start(self, given: int, covered: int, samples: int, sample_rate: int) -> int | None:
+        """Where the window behind the full ones starts, in samples; None = there is none.
+
+        Args:
+          given: number of full windows. covered: where the last of them ends. samples: length of the stretch.
+        """
+        if not given:
+            return 0 if samples > 0 else None
+        start = self.start_sample(given, sample_rate)
+        if self.tail == "drop" or samples <= max(covered, start):
+            return None
+        return samples - self.window_samples(sample_rate) if self.tail == "shift" else start
 
 
 def evaluation_grid(data: DataConfig, audio: AudioConfig) -> Grid:
@@ -63,7 +71,7 @@ def evaluation_grid(data: DataConfig, audio: AudioConfig) -> Grid:
 
 
 def cap_window(grid: Grid, audio: AudioConfig) -> Grid:
-    """The grid with windows that a front-end of a fixed number of frames reads whole; it would cut off the sound behind them."""
+    """The grid with windows no longer than what a front-end of a fixed number of frames reads; it would cut off the rest."""
     settings = audio.filterbank
     if not settings.target_frames:
         return grid

@@ -3,7 +3,8 @@
     stretches of files ─groups: neighbouring stretches of one file share a decoder─> threads ─blocks─> cutters ─windows─>
     one queue a group, read in the order of the files ─> WindowBatch, always of one shape
 
-A stretch that cannot be read to its end has an error beside its batch; nothing of it is lost or stops the others.
+A stretch that cannot be read to its end has an error beside its batch. Its windows before the damage are given, and the other
+stretches go on.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,30 +24,27 @@ import numpy as np
 from beats_jax.audio.io import AudioError, blocks
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
+from beats_jax.inference.cutter import Cut, Cutter
 from beats_jax.inference.grid import Grid
 
-NO_ROW = -1  # `row` of what fills the last batch up
-GAP_SECONDS = 30.0  # between two stretches of one file: to decode so much in vain is cheaper than to open the file again
-STOP_SECONDS = 0.1  # how often a waiting thread looks whether anybody still wants its windows
+NO_ROW = -1  # `row` of the padding in the last batch
+GAP_SECONDS = 30.0  # between two stretches of one file: decoding this much in vain costs less than opening the file again
+STOP_SECONDS = 0.1  # how often a waiting thread checks whether the caller has stopped
 
 
 class Stretches(Protocol):
-    """Stretches of recordings, N rows: a manifest, regions, or `Recordings` of whole files. A row's number is its identity."""
+    """Stretches of recordings, N rows: a manifest, regions, or `Recordings` of whole files. A row's number is its identity.
+
+    Attributes:
+      files: texts [N], paths. starts, ends: float64 [N], seconds; NaN = start of the file, end of what the decoder gives.
+    """
 
     @property
-    def files(self) -> np.ndarray:
-        """Texts [N], paths."""
-        ...
-
+    def files(self) -> np.ndarray: ...
     @property
-    def starts(self) -> np.ndarray:
-        """float64 [N], seconds; NaN = start of the file."""
-        ...
-
+    def starts(self) -> np.ndarray: ...
     @property
-    def ends(self) -> np.ndarray:
-        """float64 [N], seconds; NaN = end of the sound, wherever the decoder finds it."""
-        ...
+    def ends(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,11 @@ class Recordings:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Windows of one shape, b of them; the last batch is filled up with zeros.
+    """b windows of one shape; the last batch is padded with zeros.
 
     Attributes:
       waveforms: float32 [b, S], zeros behind each sound. lengths: int32 [b], samples of sound.
-      row: int64 [b], the stretch; `NO_ROW` = nothing. number: int32 [b], place of the window in its stretch, from 0.
+      row: int64 [b], the stretch; `NO_ROW` = padding. number: int32 [b], place of the window in its stretch, from 0.
       start: float64 [b], seconds from the start of the file. seconds: float64 [b], length of the sound.
       finished: rows of which nothing more will come.
       errors: (row, why it could not be read to its end); such rows are among `finished`.
@@ -86,74 +85,24 @@ class WindowBatch:
 
 
 @dataclass(frozen=True)
-class _Window:
-    row: int
-    number: int
-    start: int  # samples from the start of the file
-    sound: np.ndarray
+class _End:
+    """Nothing more will come of a row."""
 
-
-@dataclass(frozen=True)
-class _Finished:
     row: int
     error: AudioError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
     """Rows of one file that one pass of the decoder serves."""
 
     file: str
-    rows: tuple[int, ...]
+    rows: list[int]
     start: float
-    end: float | None
+    end: float  # NaN = end of the sound
 
 
-class _Cutter:
-    """Cuts one stretch into the windows of a grid while its sound arrives; keeps two windows of it at most."""
-
-    def __init__(self, row: int, first: int, end: int | None, grid: Grid, sample_rate: int) -> None:
-        self.row, self.first, self.end = row, first, end
-        self._grid, self._rate, self._window = grid, sample_rate, grid.window_samples(sample_rate)
-        self._held = np.zeros(0, np.float32)
-        self._at = first  # of held[0], in samples of the file
-        self._given = 0
-        self._covered = first  # where the last window ended
-
-    def feed(self, position: int, block: np.ndarray) -> Iterator[_Window]:
-        """Takes the sound that starts at `position`; gives the windows that are full now."""
-        low = max(self.first - position, 0)
-        high = len(block) if self.end is None else min(len(block), self.end - position)
-        if low >= high:
-            return
-        self._held = np.concatenate([self._held, block[low:high]])
-        reached = self._at + len(self._held)
-        while (start := self._next_start()) + self._window <= reached:
-            yield self._window_at(start, start + self._window)
-        kept = min(self._next_start(), reached - self._window)  # what the next window needs, or one that ends here
-        if kept > self._at:
-            self._held, self._at = self._held[kept - self._at :].copy(), kept
-
-    def finish(self) -> Iterator[_Window]:
-        """Gives what `Grid.tail` makes of the sound behind the last full window."""
-        reached, start = self._at + len(self._held), self._next_start()
-        if not self._given and reached > self.first:
-            yield self._window_at(self.first, reached)
-        elif self._given and reached > max(self._covered, start) and self._grid.tail != "drop":
-            yield self._window_at(reached - self._window if self._grid.tail == "shift" else start, reached)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no window was given."""
-        return not self._given
-
-    def _next_start(self) -> int:
-        return self.first + self._grid.start_sample(self._given, self._rate)
-
-    def _window_at(self, start: int, end: int) -> _Window:
-        window = _Window(self.row, self._given, start, self._held[start - self._at : end - self._at].copy())
-        self._given, self._covered = self._given + 1, end
-        return window
+Item = Cut | _End
 
 
 def window_batches(
@@ -174,7 +123,7 @@ def window_batches(
       samples: S of the batches; 0 = a window of the grid. Stretches that are known to be shorter than a window may be given less,
         so that no padding is computed; where one turns out to be longer, batches are a window long from there on, compiled
         once more.
-      skip: rows that are not wanted.
+      skip: rows to leave out.
       threads: recordings that are decoded at once.
       host_index, host_count: every host gets whole groups of neighbouring stretches; hosts may give different numbers of batches.
     Yields:
@@ -186,35 +135,34 @@ def window_batches(
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     groups = _groups(recordings, skip)[host_index::host_count]
     window = grid.window_samples(audio.sample_rate)
-    packer = _Packer(batch_size, samples or window, window, audio.sample_rate)
-    with closing(_read_groups(groups, recordings, grid, audio, max(1, threads), ahead=max(4, batch_size))) as items:
-        for item in items:
-            yield from packer.add(item)
-    yield from packer.flush()
+    read = partial(_read_group, recordings=recordings, grid=grid, audio=audio)
+    with closing(_read_groups(groups, read, max(1, threads), ahead=max(4, batch_size))) as items:
+        yield from _pack(items, batch_size, samples or window, window, audio.sample_rate)
 
 
 def _groups(recordings: Stretches, skip: Container[int]) -> list[_Group]:
-    """Neighbouring rows of one file, in order of their starts and with ends that are known, as one group."""
+    """Neighbouring rows of one file as one group, where they are in order of their starts and their ends are known."""
     groups: list[_Group] = []
     starts = np.nan_to_num(np.asarray(recordings.starts, np.float64), nan=0.0).tolist()
     ends = np.asarray(recordings.ends, np.float64).tolist()
     for row, (file, start, end) in enumerate(zip(map(str, recordings.files.tolist()), starts, ends, strict=True)):
         if row in skip:
             continue
-        known = None if end != end else end
         last = groups[-1] if groups else None
-        near = last is not None and last.file == file and last.end is not None and last.start <= start <= last.end + GAP_SECONDS
-        if last is not None and last.end is not None and known is not None and near:
-            groups[-1] = _Group(file, (*last.rows, row), last.start, max(last.end, known))
+        near = last is not None and last.file == file and last.start <= start <= last.end + GAP_SECONDS  # False for a NaN
+        if last is not None and near and not np.isnan(end):
+            last.rows.append(row)
+            last.end = max(last.end, end)
         else:
-            groups.append(_Group(file, (row,), start, known))
+            groups.append(_Group(file, [row], start, end))
     return groups
 
 
-def _read_groups(
-    groups: Sequence[_Group], recordings: Stretches, grid: Grid, audio: AudioConfig, threads: int, ahead: int
-) -> Generator[_Window | _Finished, None, None]:
-    """What the groups give, in their order; the next ones are decoded meanwhile, `ahead` windows of each at most."""
+Read = Callable[[_Group], Generator[Item, None, None]]
+
+
+def _read_groups(groups: Sequence[_Group], read: Read, threads: int, ahead: int) -> Generator[Item, None, None]:
+    """The items of the groups, in their order. The next groups are decoded meanwhile, at most `ahead` windows of each."""
     stopped = threading.Event()
     waiting: deque[tuple[threading.Thread, queue.Queue[Any]]] = deque()
     pending = iter(groups)
@@ -224,7 +172,7 @@ def _read_groups(
         if group is None:
             return
         items: queue.Queue[Any] = queue.Queue(ahead)
-        reader = threading.Thread(target=_read_into, args=(items, stopped, group, recordings, grid, audio), daemon=True)
+        reader = threading.Thread(target=_read_into, args=(items, stopped, read, group), daemon=True)
         reader.start()
         waiting.append((reader, items))
 
@@ -245,10 +193,8 @@ def _read_groups(
             reader.join()
 
 
-def _read_into(
-    items: queue.Queue[Any], stopped: threading.Event, group: _Group, recordings: Stretches, grid: Grid, audio: AudioConfig
-) -> None:
-    """The work of one thread: all that a group gives, then None. A fault of our own is handed to the caller, who raises it."""
+def _read_into(items: queue.Queue[Any], stopped: threading.Event, read: Read, group: _Group) -> None:
+    """The work of one thread: all items of a group, then None. A fault of our own is handed to the caller, who raises it."""
 
     def put(item: Any) -> bool:
         while not stopped.is_set():
@@ -260,7 +206,7 @@ def _read_into(
         return False
 
     try:
-        with closing(_read_group(group, recordings, grid, audio)) as found:
+        with closing(read(group)) as found:
             for item in found:
                 if not put(item):
                     return
@@ -269,17 +215,16 @@ def _read_into(
         put(error)
 
 
-def _read_group(
-    group: _Group, recordings: Stretches, grid: Grid, audio: AudioConfig
-) -> Generator[_Window | _Finished, None, None]:
+def _read_group(group: _Group, recordings: Stretches, grid: Grid, audio: AudioConfig) -> Generator[Item, None, None]:
     """The windows of a group's stretches as its file is decoded, and the end of each stretch."""
     rate = audio.sample_rate
-    pending = deque(sorted((_cutter(row, recordings, grid, rate) for row in group.rows), key=lambda cutter: cutter.first))
-    active: list[_Cutter] = []
+    cutters = [Cutter(row, float(recordings.starts[row]), float(recordings.ends[row]), grid, rate) for row in group.rows]
+    pending = deque(sorted(cutters, key=lambda cutter: cutter.first))
+    active: list[Cutter] = []
     position = round(group.start * rate)
+    end = None if np.isnan(group.end) else group.end
     try:
-        found = blocks(group.file, sample_rate=rate, channel=audio.channel, start_seconds=group.start, end_seconds=group.end)
-        for block in found:
+        for block in blocks(group.file, sample_rate=rate, channel=audio.channel, start_seconds=group.start, end_seconds=end):
             while pending and pending[0].first < position + len(block):
                 active.append(pending.popleft())
             for cutter in active:
@@ -287,64 +232,44 @@ def _read_group(
             position += len(block)
             for cutter in [cutter for cutter in active if cutter.end is not None and cutter.end <= position]:
                 active.remove(cutter)
-                yield from _end(cutter, group.file)
+                yield from _finish(cutter, group.file)
         for cutter in (*active, *pending):
-            yield from _end(cutter, group.file)
+            yield from _finish(cutter, group.file)
     except (UserError, OSError) as error:  # OSError: the disk went away
         reason = error.reason if isinstance(error, AudioError) else f"cannot be read: {error}"
         for cutter in (*active, *pending):
-            yield _Finished(cutter.row, AudioError(group.file, reason))
+            yield _End(cutter.row, AudioError(group.file, reason))
 
 
-def _cutter(row: int, recordings: Stretches, grid: Grid, sample_rate: int) -> _Cutter:
-    start, end = float(recordings.starts[row]), float(recordings.ends[row])
-    first = 0 if np.isnan(start) else round(start * sample_rate)
-    return _Cutter(row, first, None if np.isnan(end) else max(round(end * sample_rate), first + 1), grid, sample_rate)
-
-
-def _end(cutter: _Cutter, file: str) -> Iterator[_Window | _Finished]:
+def _finish(cutter: Cutter, file: str) -> Iterator[Item]:
     yield from cutter.finish()
-    nothing = AudioError(file, "the stretch starts behind the end of the sound") if cutter.is_empty else None
-    yield _Finished(cutter.row, nothing)
+    yield _End(cutter.row, AudioError(file, "the stretch starts behind the end of the sound") if cutter.is_empty else None)
 
 
-@dataclass
-class _Packer:
+def _pack(items: Iterable[Item], batch_size: int, samples: int, window: int, sample_rate: int) -> Iterator[WindowBatch]:
     """Puts windows together to batches. A full batch waits for the next window, so that it carries the ends of its rows."""
+    cuts: list[Cut] = []
+    ends: list[_End] = []
+    for item in items:
+        if isinstance(item, _End):
+            ends.append(item)
+            continue
+        if len(cuts) == batch_size:
+            yield _batch(cuts, ends, batch_size, samples, sample_rate)
+            cuts, ends = [], []
+        cuts.append(item)
+        if len(item.sound) > samples:
+            samples = window
+    if cuts or ends:
+        yield _batch(cuts, ends, batch_size, samples, sample_rate)
 
-    batch_size: int
-    samples: int
-    window: int
-    sample_rate: int
-    windows: list[_Window] = field(default_factory=list)
-    finished: list[_Finished] = field(default_factory=list)
 
-    def add(self, item: _Window | _Finished) -> Iterator[WindowBatch]:
-        """Takes an item; gives the batch that it makes complete."""
-        if isinstance(item, _Finished):
-            self.finished.append(item)
-            return
-        if len(self.windows) == self.batch_size:
-            yield self._batch()
-        self.windows.append(item)
-
-    def flush(self) -> Iterator[WindowBatch]:
-        """Gives the rest."""
-        if self.windows or self.finished:
-            yield self._batch()
-
-    def _batch(self) -> WindowBatch:
-        size, windows, rate = self.batch_size, self.windows, self.sample_rate
-        lengths = np.zeros(size, np.int32)
-        lengths[: len(windows)] = [len(window.sound) for window in windows]
-        if lengths.max() > self.samples:
-            self.samples = self.window
-        waveforms = np.zeros((size, self.samples), np.float32)
-        row, number, start = np.full(size, NO_ROW, np.int64), np.zeros(size, np.int32), np.zeros(size)
-        for place, window in enumerate(windows):
-            waveforms[place, : len(window.sound)] = window.sound
-            row[place], number[place], start[place] = window.row, window.number, window.start / rate
-        finished = tuple(item.row for item in self.finished)
-        errors = tuple((item.row, item.error) for item in self.finished if item.error is not None)
-        self.windows, self.finished = [], []
-        return WindowBatch(waveforms, lengths, row, number, start, lengths / rate, finished, errors)
+def _batch(cuts: Sequence[Cut], ends: Sequence[_End], size: int, samples: int, sample_rate: int) -> WindowBatch:
+    waveforms, lengths = np.zeros((size, samples), np.float32), np.zeros(size, np.int32)
+    row, number, start = np.full(size, NO_ROW, np.int64), np.zeros(size, np.int32), np.zeros(size)
+    for place, cut in enumerate(cuts):
+        lengths[place] = len(cut.sound)
+        waveforms[place, : len(cut.sound)] = cut.sound
+        row[place], number[place], start[place] = cut.row, cut.number, cut.start / sample_rate
+    errors = tuple((end.row, end.error) for end in ends if end.error is not None)
+    return WindowBatch(waveforms, lengths, row, number, start, lengths / sample_rate, tuple(end.row for end in ends), errors)

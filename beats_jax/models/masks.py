@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 
-def reduce_padding_mask(padding_mask: jax.Array, length: int) -> jax.Array:
+def reduce_padding_mask(padding_mask: Bool[Array, "batch entries"], length: int) -> Bool[Array, "batch {length}"]:
     """The published reduction: bool [B, N] → [B, length], True = padding.
 
     The last N mod length entries are dropped, the rest is cut into `length` equal runs, and a run is padding if all of it is.
@@ -17,7 +17,9 @@ def reduce_padding_mask(padding_mask: jax.Array, length: int) -> jax.Array:
     return jnp.all(padding_mask[:, : run * length].reshape(batch, length, run), axis=-1)
 
 
-def reference_token_mask(padding_mask: jax.Array, num_frames: int, num_tokens: int) -> jax.Array:
+def reference_token_mask(
+    padding_mask: Bool[Array, "batch samples"], num_frames: int, num_tokens: int
+) -> Bool[Array, "batch {num_tokens}"]:
     """The published path samples → frames → tokens, True = padding at every level; bool [B, S] → [B, T].
 
     Kept for parity. Its frames are S // F samples long instead of the hop, and the frequency tokens of one time patch take
@@ -27,7 +29,9 @@ def reference_token_mask(padding_mask: jax.Array, num_frames: int, num_tokens: i
     return reduce_padding_mask(reduce_padding_mask(padding_mask, num_frames), num_tokens)
 
 
-def token_mask_from_frames(frame_mask: jax.Array, patch_size: int, num_mel_bins: int) -> jax.Array:
+def token_mask_from_frames(
+    frame_mask: Bool[Array, "batch frames"], patch_size: int, num_mel_bins: int
+) -> Bool[Array, "batch tokens"]:
     """Which tokens are real: bool [B, F] (True = real frame) → bool [B, T], T = F // patch_size * (num_mel_bins // patch_size).
 
     A time patch is real if all of its frames are, exactly those that the clip would have if it were encoded alone; the first

@@ -1,4 +1,1 @@
-"""What is learnt. Every objective has one face: `init(key, batch) -> state`, `update(state, batch) -> (state, metrics)`.
-
-A state is any pytree with `step`, `params` and `weights` (what is evaluated and exported); the loop looks at nothing else.
-"""
+"""What is learnt. `objective.py` states what all objectives have in common; `registry.py` lists them."""

@@ -1,56 +1,60 @@
-"""What an anchor of a contrastive objective is compared with, and in which units."""
+"""What an anchor of a contrastive objective is compared with: the other views of its batch and a bank of past embeddings.
+
+The bank (Wu et al. 2018) is a ring of K places, first in, first out. Its embeddings are normalised and without gradient; each
+place knows its recording, so that no clip is pushed away from its own past. It is part of the run's state and its checkpoints.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
+from beats_jax.errors import UserError
 from beats_jax.objectives.losses.contrastive import normalise
-from beats_jax.objectives.state.memory_bank import MemoryBank
 
 VARIANCE_EPSILON = 1e-5
+NOBODY = -1  # `rows` of an empty place
 
 
-class Spread(NamedTuple):
-    """Mean and one over the standard deviation of every channel, float32 [1, P] each."""
+class Standardisation(NamedTuple):
+    """Mean and one over the standard deviation of every channel."""
 
-    mean: jax.Array
-    scale: jax.Array
+    mean: Float[Array, "1 P"] | Float[Array, ""]
+    scale: Float[Array, "1 P"] | Float[Array, ""]
 
-    def embeddings(self, projected: jax.Array) -> jax.Array:
-        """Rows [N, P] in these units, normalised."""
+    def embeddings(self, projected: Float[Array, "N P"]) -> Float[Array, "N P"]:
+        """Standardised and normalised rows."""
         return normalise((projected - self.mean) * self.scale)
 
 
-def standardisation(projected: jax.Array, valid: jax.Array) -> Spread:
-    """Those of the valid rows of [N, P].
-
-    What all clips have in common says nothing about any. Left in, it is most of a fresh encoder's embedding, and the shortest way
-    down from a bad start is to keep nothing else: the loss then stays at the logarithm of the number of candidates. SimCLR and
-    MoCo v3 have a batch normalisation at this place.
-    """
+def standardisation(projected: Float[Array, "N P"], valid: Bool[Array, " N"]) -> Standardisation:
+    """That of the valid rows, as SimCLR and MoCo v3 have a batch normalisation at this place."""
+    # What all clips share tells none apart, yet it is most of a fresh encoder's embedding. Left in, training falls into keeping
+    # nothing else, and the loss stays at the logarithm of the number of candidates.
     count = jnp.maximum(jnp.sum(valid), 1)
     mean = jnp.sum(jnp.where(valid[:, None], projected, 0.0), axis=0, keepdims=True) / count
     squares = jnp.where(valid[:, None], jnp.square(projected - mean), 0.0)
-    return Spread(mean, jax.lax.rsqrt(jnp.sum(squares, axis=0, keepdims=True) / count + VARIANCE_EPSILON))
+    return Standardisation(mean, jax.lax.rsqrt(jnp.sum(squares, axis=0, keepdims=True) / count + VARIANCE_EPSILON))
 
 
 class Candidates(NamedTuple):
-    """What anchors [A] are compared with."""
+    """What A anchors are compared with."""
 
-    embeddings: jax.Array  # float32 [N, P], normalised
-    positives: jax.Array  # bool [A, N], belongs to the anchor
-    allowed: jax.Array  # bool [A, N], exists for the anchor
+    embeddings: Float[Array, "N P"]  # normalised
+    positives: Bool[Array, "A N"]  # belongs to the anchor
+    allowed: Bool[Array, "A N"]  # exists for the anchor
 
 
-def among_views(compared: jax.Array, part: Mapping[str, Any]) -> Candidates:
-    """The views of a part of a batch for each other, [2B, P], the two of a clip in succession.
+def among_views(compared: Float[Array, "A P"], part: Mapping[str, Any]) -> Candidates:
+    """The A = 2B views of a part of a batch for each other, the two of a clip in succession.
 
-    A clip's other view is its positive, and so are the views of other gathered clips where it is one of them; other windows of
-    the same recording and clips that could not be read are left out.
+    A clip's other view is its positive; so are all views of the other gathered clips, where the clip is gathered itself. Other
+    windows of the same recording and clips that could not be read are left out.
     """
     rows, gathered, valid = (jnp.repeat(part[name], 2) for name in ("rows", "gathered", "example_mask"))
     number = jnp.arange(len(rows))
@@ -60,33 +64,46 @@ def among_views(compared: jax.Array, part: Mapping[str, Any]) -> Candidates:
     return Candidates(compared, positives, allowed)
 
 
-def from_bank(bank: MemoryBank, part: Mapping[str, Any]) -> Candidates:
-    """All that lies in the bank, but what is of the anchor's own recording."""
-    rows = jnp.repeat(part["rows"], 2)
-    allowed = bank.filled[None] & (rows[:, None] != bank.rows[None])
-    return Candidates(bank.features, jnp.zeros_like(allowed), allowed)
+class MemoryBank(flax.struct.PyTreeNode):
+    """Past embeddings, the recording of each, and the next place to fill."""
+
+    features: Float[Array, "K P"]
+    rows: Int[Array, " K"]
+    pointer: Int[Array, ""]
+
+    @property
+    def filled(self) -> Bool[Array, " K"]:
+        """Places that hold something."""
+        return self.rows != NOBODY
+
+    def candidates(self, part: Mapping[str, Any]) -> Candidates:
+        """All embeddings of the bank but those of the anchor's own recording."""
+        rows = jnp.repeat(part["rows"], 2)
+        allowed = self.filled[None] & (rows[:, None] != self.rows[None])
+        return Candidates(self.features, jnp.zeros_like(allowed), allowed)
 
 
-def embedding_spread(embeddings: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean standard deviation of the valid rows of [N, P] times sqrt(P), as (sum, count): 0 = all alike, 1 = even."""
-    covariance, any_ = _covariance(embeddings, valid)
-    return any_ * jnp.mean(jnp.sqrt(jnp.diagonal(covariance))) * embeddings.shape[-1] ** 0.5, any_
+def empty_bank(size: int, width: int) -> MemoryBank:
+    """A bank of `size` empty places for embeddings of `width`."""
+    return MemoryBank(jnp.zeros((size, width)), jnp.full(size, NOBODY, jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def embedding_rank(embeddings: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """In how many directions the valid rows of [N, P] differ, as (sum, count): trace(C)^2 / trace(C^2) of their covariance.
+def require_room(size: int, batch_size: int) -> None:
+    """Raises `UserError` when one batch is larger than the bank."""
+    if 0 < size < batch_size:
+        raise UserError(
+            f"data.batch_size {batch_size} is larger than objective.bank_size {size}: a batch would overwrite itself; "
+            "use a bank of several batches (or 0 for none), or a smaller batch"
+        )
 
-    1 = all lie on a line, however far apart (channels can be even where they all say the same); at most min(N - 1, P).
-    """
-    covariance, any_ = _covariance(embeddings, valid)
-    squares = jnp.sum(jnp.square(covariance))
-    return any_ * jnp.square(jnp.trace(covariance)) / jnp.where(squares > 0, squares, 1.0), any_
 
-
-def _covariance(embeddings: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the valid rows, float32 [P, P]; and 1, or 0 where there is none."""
-    count = jnp.sum(valid)
-    mean = jnp.sum(jnp.where(valid[:, None], embeddings, 0.0), axis=0) / jnp.maximum(count, 1)
-    centred = jnp.where(valid[:, None], embeddings - mean[None], 0.0)
-    products = jnp.einsum("na,nb->ab", centred, centred, precision=jax.lax.Precision.HIGHEST)
-    return products / jnp.maximum(count, 1), (count > 0).astype(jnp.float32)
+def push(bank: MemoryBank, features: Float[Array, "B P"], rows: Int[Array, " B"], valid: Bool[Array, " B"]) -> MemoryBank:
+    """The bank after the valid rows of a batch (B <= K) went in, normalised and in order; the oldest go out."""
+    size = len(bank.rows)
+    place = (bank.pointer + jnp.cumsum(valid) - 1) % size
+    place = jnp.where(valid, place, size)  # past the end: dropped
+    return MemoryBank(
+        bank.features.at[place].set(jax.lax.stop_gradient(normalise(features)), mode="drop"),
+        bank.rows.at[place].set(rows, mode="drop"),
+        (bank.pointer + jnp.sum(valid, dtype=jnp.int32)) % size,
+    )

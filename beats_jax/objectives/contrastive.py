@@ -1,11 +1,8 @@
-"""Contrastive learning: two views of a recording together, all other recordings apart, many of them from a memory bank.
+"""Contrastive learning: the two views of a recording are drawn together, all other recordings are pushed away.
 
-waveforms [B, S] -> objectives.views -> fbank [B, 2, F, M] -> encoder -> mean over real tokens -> projection -> embeddings [2B, P]
-candidates of an anchor: the other embeddings of the batch, the bank, clips known to be something else ("negatives")
+waveforms [B, S] -> inputs.two_views -> fbank [B, 2, F, M] -> encoder -> mean over real tokens -> projection -> embeddings [2B, P]
+candidates of an anchor: the other embeddings of the batch, the memory bank, clips known to be something else ("negatives")
 loss = mean over the anchors of `gathering_losses`; afterwards the second views of the batch go into the bank
-
-A batch may hold clips of one kind of sound that is to be gathered (`gathered` True): they are positives of each other. Windows of
-the same recording are never held against each other.
 """
 
 from __future__ import annotations
@@ -28,18 +25,18 @@ from beats_jax.models.heads import pool
 from beats_jax.models.projection import Projection
 from beats_jax.objectives.candidates import (
     Candidates,
-    Spread,
+    MemoryBank,
+    Standardisation,
     among_views,
-    embedding_rank,
-    embedding_spread,
-    from_bank,
+    empty_bank,
+    push,
+    require_room,
     standardisation,
 )
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, masking_frontend
+from beats_jax.objectives.inputs import Frontend, Stream, masking_frontend, one_view, two_views
 from beats_jax.objectives.losses.contrastive import gathering_losses, similarities
-from beats_jax.objectives.state import memory_bank
-from beats_jax.objectives.state.memory_bank import MemoryBank
+from beats_jax.objectives.metrics import Metrics, embedding_rank, embedding_spread, masked_sum, once
+from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients, rows_of_role
 from beats_jax.objectives.state.state import (
     State,
     apply_gradients,
@@ -49,59 +46,43 @@ from beats_jax.objectives.state.state import (
     with_leaves,
     with_parameters,
 )
-from beats_jax.objectives.views import one_view, two_views
-from beats_jax.parallel.layout import shard_batch
+from beats_jax.parallel.mesh import shard_batch
 
-Batch = Mapping[str, jax.Array]
 NEGATIVE = "negative_"  # begins the names of a batch's arrays of negatives
-NEGATIVE_STREAM = 2**32 - 8
 OUT = "_second_views"  # entry of the metrics by which embeddings leave the parts of a step
 
 
 class ContrastiveState(State):
     """Attributes beside those of `State`, each None where it is not kept.
 
-    `keys`: average of encoder and projection, which gives what anchors are compared with; `bank`: past embeddings.
+    `keys`: EMA of encoder and projection, which computes the embeddings that anchors are compared with; `bank`: past ones.
     """
 
     keys: Any
     bank: MemoryBank | None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Contrastive:
-    """Learning which sounds are one and the same.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Contrastive(SelfSupervised[ContrastiveState]):
+    """Recognition of the same recording in two views. Each part of an accumulated step is compared with itself and the bank.
 
     Attributes:
       model: the encoder; its parameters are `model`.
-      model_config: its settings.
-      projection: from pooled features to what is compared, with parameters `projection`; None = the features themselves.
-      frontend: from waveforms to `fbank` and the mask of real tokens (always a mask, whatever the model attends to).
-      optimizer: turns gradients into updates.
-      config: views, temperature, bank.
+      projection: from pooled features to embeddings, with parameters `projection`; None = the features themselves.
+      frontend: always gives a mask of real tokens, whatever the model attends to.
       crop_samples: length of a crop; 0 = no crops.
-      ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model; a part is compared with itself and the bank,
-        in units of its own.
     """
 
     model: nn.Module
     model_config: ModelConfig
     projection: Projection | None
     frontend: Frontend
-    optimizer: optax.GradientTransformation
     config: ContrastiveConfig
     crop_samples: int = 0
-    ema_decay: float = 0.0
-    accumulation_steps: int = 1
 
     def init(self, key: jax.Array, batch: Batch) -> ContrastiveState:
-        """A state with random parameters and an empty bank.
-
-        Raises:
-          UserError: a batch that is larger than the bank.
-        """
-        memory_bank.require_room(self.config.bank_size, batch["positions"].shape[0])
+        """See `Objective`; the bank starts empty. Raises `UserError` for a batch that is larger than the bank."""
+        require_room(self.config.bank_size, batch["positions"].shape[0])
         model_key, projection_key, run_key = jax.random.split(key, 3)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = {"model": self.model.init({"params": model_key}, fbank, self._attend_views(token_mask))["params"]}
@@ -110,55 +91,41 @@ class Contrastive:
             params["projection"] = self.projection.init(projection_key, jnp.zeros((1, width)))["params"]
             width = self.projection.outputs
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
-        bank = memory_bank.empty(self.config.bank_size, width) if self.config.bank_size else None
+        bank = empty_bank(self.config.bank_size, width) if self.config.bank_size else None
         keys = jax.tree.map(jnp.copy, params) if self.config.momentum else None
         return extend_state(ContrastiveState, state, keys=keys, bank=bank)
 
     def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
-        """A fresh state with the encoder of a checkpoint (None = random)."""
+        """See `SelfSupervised`."""
         del batches
         if loaded is None:
             return state
         state = with_parameters(state, {"model": loaded})
         return state if state.keys is None else state.replace(keys=with_leaves(state.keys, {"model": loaded}))
 
-    def update(self, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
-        """One step of learning.
-
-        Args:
-          batch: waveforms float32 [B, S], lengths int32 [B] (samples), positions int32 [B] (place in the global batch),
-            rows int32 [B] (the recording), example_mask bool [B] (False = row could not be read); perhaps gathered bool [B];
-            perhaps the same of negatives, under names that begin with `negative_`.
-        Returns:
-          the next state; metrics of `_loss`, `bank_filled` and `gradient_norm` (before clipping), as (sum, count).
-        """
-        gradients, metrics, found = self.gradients(state, batch)
-        metrics |= gradient_norms(gradients)
-        return self.advance(state, gradients, found), metrics
-
     def gradients(self, state: ContrastiveState, batch: Batch) -> tuple[Any, Metrics, MemoryBank | None]:
-        """Gradients like `state.params`, metrics, and the bank after this batch."""
+        """See `Objective`; the third result is the bank after this batch."""
         key = jax.random.fold_in(state.key, state.step)
         prepared = self._prepare(key, batch)
         loss = partial(self._loss, state.keys, state.bank, False)
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
         embeddings, _ = metrics.pop(OUT)
         if state.bank is None:
             return gradients, metrics, None
         kept = batch["example_mask"] & ~prepared["gathered"]
-        bank = memory_bank.push(state.bank, embeddings, batch["rows"], kept)
-        metrics["bank_filled"] = (jnp.mean(bank.filled), jnp.ones(()))
+        bank = push(state.bank, embeddings, batch["rows"], kept)
+        metrics["bank_filled"] = once(jnp.mean(bank.filled))
         return gradients, metrics, bank
 
     def advance(self, state: ContrastiveState, gradients: Any, found: MemoryBank | None) -> ContrastiveState:
-        """The next state: one step of the optimizer, one of the average towards it, and the new bank."""
+        """See `Objective`; the EMA of the keys moves too, and the bank is the one after this batch."""
         state = apply_gradients(state, gradients, self.optimizer, self.ema_decay)
         keys = None if state.keys is None else ema_update(state.keys, state.params, self.config.momentum)
         return state.replace(keys=keys, bank=found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """The same figures without bank and dropout; a batch always has the same views."""
+        """See `SelfSupervised`; the views are always the same, and there is no bank."""
         metrics = self._loss(None, None, True, weights, self._prepare(jax.random.key(0), batch), jax.random.key(0))[1]
         return {name: value for name, value in metrics.items() if name != OUT}
 
@@ -184,74 +151,73 @@ class Contrastive:
             "gathered": batch.get("gathered", jnp.zeros(size, bool)),
             "place": jnp.arange(size),
         }
-        negatives = {name.removeprefix(NEGATIVE): x for name, x in batch.items() if name.startswith(NEGATIVE)}
+        negatives = rows_of_role(batch, NEGATIVE)
         if negatives:
-            view = one_view(jax.random.fold_in(key, NEGATIVE_STREAM), negatives, self.frontend, self.crop_samples)
+            view = one_view(jax.random.fold_in(key, Stream.NEGATIVE), negatives, self.frontend, self.crop_samples)
             prepared["negative"] = {"fbank": view[0], "token_mask": view[1], "example_mask": negatives["example_mask"]}
         return shard_batch(prepared)
 
     def _loss(
         self, keys: Any, bank: MemoryBank | None, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        """Sum of the losses of a part of a batch over its anchors, and (sum, count) of what is reported.
+        """Sum of the losses over the anchors of a part of a batch, and metrics.
 
-        `loss`, `chance_loss` (of who cannot tell anything apart), `retrieval` (the other view is nearer than anything that is
-        held against the anchor), `similarity` (cosine of the two views), `embedding_spread` and `embedding_rank` (see
-        `candidates`: how far apart, and in how many directions).
+        `loss`, `chance_loss` (that of equal similarities), `retrieval` (how often the other view is nearer than every candidate
+        of another recording), `similarity` (cosine of the two views), `embedding_spread` and `embedding_rank` (see `metrics`).
         """
         dropout, layerdrop = jax.random.split(key)
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
         fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
         valid = jnp.repeat(part["example_mask"], 2)
         projected = self.project(params, fbank, token_mask, **options)
-        spread = self._spread(projected, valid)
-        embeddings = spread.embeddings(projected)
-        compared, key_spread = embeddings, spread
+        units = self._standardisation(projected, valid)
+        embeddings = units.embeddings(projected)
+        compared, key_units = embeddings, units
         if keys is not None:
             projected = self._keys(keys, fbank, token_mask)
-            key_spread = self._spread(projected, valid)
-            compared = key_spread.embeddings(projected)
+            key_units = self._standardisation(projected, valid)
+            compared = key_units.embeddings(projected)
         sources = [among_views(compared, part)]
         if bank is not None:
-            sources.append(from_bank(bank, part))
+            sources.append(bank.candidates(part))
         if "negative" in part:
             negative = part["negative"]
             sounds = negative["fbank"], negative["token_mask"]
             others = self.project(params, *sounds, **options) if keys is None else self._keys(keys, *sounds)
-            others = key_spread.embeddings(others)
+            others = key_units.embeddings(others)
             allowed = jnp.broadcast_to(negative["example_mask"][None], (len(embeddings), len(others)))
             sources.append(Candidates(others, jnp.zeros_like(allowed), allowed))
         candidates = Candidates(*(jnp.concatenate(arrays, axis=min(i, 1)) for i, arrays in enumerate(zip(*sources, strict=True))))
         scores = similarities(embeddings, candidates.embeddings, self.config.temperature)
-        losses = gathering_losses(scores, candidates.positives, candidates.allowed)
-        total, count = jnp.sum(jnp.where(valid, losses, 0.0)), jnp.sum(valid).astype(jnp.float32)
+        loss = masked_sum(gathering_losses(scores, candidates.positives, candidates.allowed), valid)
         anchors, twins = (x.reshape(-1, 2, x.shape[-1]) for x in (embeddings, compared))
         twin = jnp.sum(anchors * twins[:, ::-1], axis=-1).reshape(-1)
         strangers = candidates.allowed & ~candidates.positives
         nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
+        # Metrics are summed over the parts of a step: each part writes its embeddings at its own places among zeros.
         size = len(anchors) * (1 if deterministic else self.accumulation_steps)
         leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))
-        return total, {
-            "loss": (total, count),
-            "chance_loss": (jnp.sum(jnp.where(valid, jnp.log(jnp.maximum(jnp.sum(candidates.allowed, axis=1), 1)), 0.0)), count),
-            "retrieval": (jnp.sum(valid & (twin > nearest)).astype(jnp.float32), count),
-            "similarity": (jnp.sum(jnp.where(valid, twin, 0.0)), count),
+        return loss[0], {
+            "loss": loss,
+            "chance_loss": masked_sum(jnp.log(jnp.maximum(jnp.sum(candidates.allowed, axis=1), 1)), valid),
+            "retrieval": masked_sum(twin > nearest, valid),
+            "similarity": masked_sum(twin, valid),
             "embedding_spread": embedding_spread(embeddings, valid),
             "embedding_rank": embedding_rank(embeddings, valid),
-            OUT: (leaving, jnp.ones(())),
+            OUT: once(leaving),
         }
 
     def _keys(self, keys: Any, fbank: jax.Array, token_mask: jax.Array) -> jax.Array:
         return jax.lax.stop_gradient(self.project(keys, fbank, token_mask))
 
-    def _spread(self, projected: jax.Array, valid: jax.Array) -> Spread:
-        return standardisation(projected, valid) if self.config.standardise else Spread(jnp.zeros(()), jnp.ones(()))
+    def _standardisation(self, projected: jax.Array, valid: jax.Array) -> Standardisation:
+        return standardisation(projected, valid) if self.config.standardise else Standardisation(jnp.zeros(()), jnp.ones(()))
 
 
 def build(
     experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
 ) -> Contrastive:
-    """The objective of an experiment; labels are not needed.
+    """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a batch larger than the bank, or crops that do not fit into the window.
@@ -259,7 +225,7 @@ def build(
     del vocabulary, class_counts
     config, training = experiment.objective, experiment.training
     assert isinstance(config, ContrastiveConfig)
-    memory_bank.require_room(config.bank_size, experiment.data.batch_size)
+    require_room(config.bank_size, experiment.data.batch_size)
     model = dataclasses.replace(experiment.model, predictor_class=0)
     dtype = jnp.dtype(training.precision)
     return Contrastive(

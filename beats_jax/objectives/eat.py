@@ -1,4 +1,4 @@
-"""EAT (arXiv 2401.03497 §3): a student that sees a fifth of a clip estimates what its running average says of the whole clip.
+"""EAT (arXiv 2401.03497 §3): a student that sees a fifth of a clip predicts what its EMA teacher computes from the whole clip.
 
 waveforms [B, S] -> objectives.inputs -> fbank [B, F, M] -> teacher, whole clip, once -> targets [B, L, D]
 C masks of each clip -> student, visible patches [B * C, V] -> CLS, and the decoder's estimates [B * C, L, D]
@@ -17,23 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int
 
 from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
 from beats_jax.objectives.eat_masks import block_plan, clone_masks
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
+from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
+from beats_jax.objectives.metrics import Metrics, masked_sum, once
+from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
 from beats_jax.objectives.state.state import State, apply_gradients, create, ema_update, extend_state, with_parameters
-from beats_jax.parallel.layout import shard_batch
-
-Batch = Mapping[str, jax.Array]
+from beats_jax.parallel.mesh import shard_batch
 
 
 class EATState(State):
-    """Attributes beside those of `State`: `teacher`, running average of `params["model"]`; `exports`: student | teacher."""
+    """Attributes beside those of `State`: `teacher`, the EMA of `params["model"]`; `exports`: student | teacher."""
 
     teacher: Any
     exports: str = flax.struct.field(pytree_node=False, default="student")
@@ -47,38 +47,32 @@ class EATState(State):
 
 
 class Compared(NamedTuple):
-    """What a step computes of a batch, C masks a clip."""
+    """Losses, targets and estimates of a batch, C masks a clip."""
 
-    frame: jax.Array  # float32 [B, C]
-    utterance: jax.Array  # float32 [B, C]
-    targets: jax.Array  # float32 [B, L, D]
-    estimates: jax.Array  # float32 [B, C, L, D]
-    hidden: jax.Array  # bool [B, C, L], masked and real
-    real: jax.Array  # bool [B, L]
+    frame: Float[Array, "B C"]
+    utterance: Float[Array, "B C"]
+    targets: Float[Array, "B L D"]
+    estimates: Float[Array, "B C L D"]
+    hidden: Bool[Array, "B C L"]  # masked and real
+    real: Bool[Array, "B L"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class EATPretraining:
-    """Learning to say of a clip's hidden parts what the average of oneself says who sees them.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EATPretraining(SelfSupervised[EATState]):
+    """Prediction of the teacher's features of hidden patches. `ema_decay` must be 0: the teacher is the average.
 
     Attributes:
       model: the encoder; its parameters are `model`.
-      decoder: estimates all patches from those that the student saw; its parameters are `decoder`.
-      frontend: from waveforms to `fbank` and `token_mask`.
-      optimizer: turns gradients into updates.
-      config: masks, losses, the teacher's pace.
-      accumulation_steps: parts in which a batch goes through the model.
+      decoder: estimates all patches from the student's visible ones; its parameters are `decoder`.
     """
 
     model: EAT
     decoder: Decoder
     frontend: Frontend
-    optimizer: optax.GradientTransformation
     config: EATObjectiveConfig
-    accumulation_steps: int = 1
 
     def init(self, key: jax.Array, batch: Batch) -> EATState:
-        """A state with random parameters and a teacher that is their copy; of `batch` only shapes matter."""
+        """See `Objective`; the teacher starts as a copy of the student."""
         model_key, decoder_key, run_key = jax.random.split(key, 3)
         fbank, token_mask = self.frontend.evaluation(batch)
         model = self.model.init({"params": model_key}, fbank, token_mask)["params"]
@@ -89,46 +83,33 @@ class EATPretraining:
         return extend_state(EATState, state, teacher=jax.tree.map(jnp.copy, model), exports=self.config.exports)
 
     def begin(self, state: EATState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> EATState:
-        """A fresh state with the encoder of a checkpoint (None = random) as student and teacher."""
+        """See `SelfSupervised`; the loaded encoder becomes student and teacher."""
         del batches
         if loaded is None:
             return state
         state = with_parameters(state, {"model": loaded})
         return state.replace(teacher={name: jax.tree.map(jnp.copy, state.params["model"][name]) for name in state.teacher})
 
-    def update(self, state: EATState, batch: Batch) -> tuple[EATState, Metrics]:
-        """One step of learning.
-
-        Args:
-          batch: waveforms float32 [B, S], lengths int32 [B] (samples), positions int32 [B] (place in the global batch),
-            example_mask bool [B] (False = row could not be read).
-        Returns:
-          the next state; metrics of `_loss`, `gradient_norm` (before clipping) and `teacher_decay`, as (sum, count).
-        """
-        gradients, metrics, found = self.gradients(state, batch)
-        metrics |= gradient_norms(gradients)
-        return self.advance(state, gradients, found), metrics
-
     def gradients(self, state: EATState, batch: Batch) -> tuple[Any, Metrics, None]:
-        """Gradients like `state.params`, metrics, and nothing for `advance`."""
+        """See `Objective`."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask, _ = self.frontend.training(key, batch, jnp.zeros((batch["positions"].shape[0], 1)))
-        keys = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
+        keys = row_keys(jax.random.fold_in(key, Stream.MASK), batch["positions"])
         prepared = self._prepare(fbank, token_mask, keys, batch)
         loss = partial(self._loss, state.teacher, False)
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
-        metrics["teacher_decay"] = (self._decay(state.step + 1), jnp.ones(()))
+        metrics["teacher_decay"] = once(self._decay(state.step + 1))
         return gradients, metrics, None
 
     def advance(self, state: EATState, gradients: Any, found: None) -> EATState:
-        """The next state: one step of the optimizer, then one of the teacher towards the new student."""
+        """See `Objective`; then the teacher moves towards the new student."""
         del found
         state = apply_gradients(state, gradients, self.optimizer, 0.0)
         return state.replace(teacher=ema_update(state.teacher, state.params["model"], self._decay(state.step)))
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """The same figures for a batch as it is, without drop path; its rows always have the same masks."""
+        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.evaluation(batch)
         keys = jax.vmap(jax.random.fold_in)(row_keys(jax.random.key(0), batch["positions"]), batch["rows"] + 1)  # -1 = padding
         params = {"model": weights["student"], "decoder": weights["decoder"]}
@@ -152,7 +133,7 @@ class EATPretraining:
         )
 
     def targets(self, teacher: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """What the teacher says of every patch, float32 [B, L, D], without gradient."""
+        """The teacher's target for every patch, float32 [B, L, D], without gradient."""
         layers = self.config.average_layers or self.model.config.depth
 
         def run(module: EAT) -> list[jax.Array]:
@@ -166,28 +147,21 @@ class EATPretraining:
     def student(
         self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, visible: jax.Array, **options: Any
     ) -> jax.Array:
-        """Features of CLS and the visible patches under every mask, float32 [B * C, 1 + V, D].
-
-        Patches are embedded once for all masks of a clip.
-
-        Args:
-          visible: int32 [B, C, V].
-          options: deterministic and rngs.
-        """
+        """Features of CLS and the visible patches under every mask, float32 [B * C, 1 + V, D]; `options`: deterministic, rngs."""
         deterministic = options.pop("deterministic")
 
         def run(module: EAT) -> jax.Array:
-            tokens = module.add_positions(module.embed_patches(fbank, token_mask))
-            mask = None if token_mask is None else gather_hidden(token_mask[:, 1:, None], visible)[:, :, 0]
+            tokens = module.add_positions(module.embed_patches(fbank, token_mask))  # once for all masks of a clip
+            mask = None if token_mask is None else gather_visible(token_mask[:, 1:, None], visible)[:, :, 0]
             mask = None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-            return module.encode_blocks(gather_hidden(tokens, visible), mask, deterministic=deterministic)[1][-1].states
+            return module.encode_blocks(gather_visible(tokens, visible), mask, deterministic=deterministic)[1][-1].states
 
         return self.model.apply({"params": params}, method=run, **options)  # type: ignore[return-value]
 
     def _loss(
         self, teacher: Any, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        """Sum of the losses of a part of a batch over its clips, and (sum, count) of what is reported.
+        """Sum of the losses over the clips of a part of a batch, and metrics.
 
         `loss`, `frame_loss`, `utterance_loss`, `hidden_share` (of the real patches), and how far the targets and the estimates
         of one batch spread (`target_spread`, `estimate_spread`): near 0 they have collapsed.
@@ -200,7 +174,7 @@ class EATPretraining:
         count = jnp.sum(valid).astype(jnp.float32)
         both = found.frame + self.config.utterance_weight * found.utterance
         ours = {"loss": both, "frame_loss": found.frame, "utterance_loss": found.utterance}
-        metrics = {name: (jnp.sum(jnp.where(valid, jnp.mean(x, axis=1), 0.0)), count) for name, x in ours.items()}
+        metrics = {name: masked_sum(jnp.mean(x, axis=1), valid) for name, x in ours.items()}
         hidden, real = found.hidden & valid[:, None, None], found.real & valid[:, None]
         any_ = (count > 0).astype(jnp.float32)
         metrics["hidden_share"] = jnp.sum(hidden) / hidden.shape[1], jnp.sum(real).astype(jnp.float32)
@@ -212,20 +186,19 @@ class EATPretraining:
         self,
         params: Any,
         teacher: Any,
-        fbank: jax.Array,
-        token_mask: jax.Array | None,
-        visible: jax.Array,
+        fbank: Float[Array, "B F M"],
+        token_mask: Bool[Array, "B T"] | None,
+        visible: Int[Array, "B C V"],
         keys: jax.Array,
-        noise: jax.Array | None = None,
+        noise: Float[Array, "B C L D"] | None = None,
         **options: Any,
     ) -> Compared:
         """Student against teacher under every mask.
 
         Args:
           params: `model` and `decoder`; teacher: like `model`.
-          visible: int32 [B, C, V].
           keys: [B], of the noise that stands for hidden patches.
-          noise: float32 [B, C, L, D], that noise itself instead.
+          noise: that noise itself instead.
           options: as of `student`.
         """
         targets = self.targets(teacher, fbank, token_mask)
@@ -248,21 +221,23 @@ class EATPretraining:
         )
 
 
-def gather_hidden(tokens: jax.Array, visible: jax.Array) -> jax.Array:
-    """The patches of every mask: [B, L, N], int32 [B, C, V] → [B * C, V, N]."""
+def gather_visible(tokens: Float[Array, "B L N"] | Bool[Array, "B L N"], visible: Int[Array, "B C V"]) -> jax.Array:
+    """The visible patches of every mask, [B * C, V, N]."""
     batch, clones, count = visible.shape
     taken = jnp.take_along_axis(tokens, visible.reshape(batch, -1, 1), axis=1)
     return taken.reshape(batch * clones, count, tokens.shape[-1])
 
 
-def fill_hidden(features: jax.Array, visible: jax.Array, filler: jax.Array) -> jax.Array:
-    """The whole grid: `features` [B * C, V, D] at their places, `filler` [B, C, L, D] elsewhere → [B * C, L, D]."""
+def fill_hidden(
+    features: Float[Array, "N V D"], visible: Int[Array, "B C V"], filler: Float[Array, "B C L D"]
+) -> Float[Array, "N L D"]:
+    """The whole grid for each of N = B * C masks: `features` at the visible places, `filler` elsewhere."""
     places = visible.reshape(-1, visible.shape[-1])
     return jax.vmap(lambda base, at, x: base.at[at].set(x))(filler.reshape(-1, *filler.shape[2:]), places, features)
 
 
-def is_visible(visible: jax.Array, patches: int) -> jax.Array:
-    """int32 [B, C, V] → bool [B, C, L]."""
+def is_visible(visible: Int[Array, "B C V"], patches: int) -> Bool[Array, "B C L"]:
+    """Whether each of L = `patches` patches is visible."""
     one = lambda at: jnp.zeros(patches, bool).at[at].set(True)  # noqa: E731
     return jax.vmap(jax.vmap(one))(visible)
 
@@ -275,7 +250,7 @@ def clip_noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def build(
     experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
 ) -> EATPretraining:
-    """The objective of an experiment; labels are not needed.
+    """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is not EAT, a decoder that does not divide into its groups, or an average besides the teacher.

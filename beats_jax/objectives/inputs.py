@@ -8,28 +8,43 @@ depend on the number of devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
 from beats_jax.models import registry
-from beats_jax.parallel.layout import shard_batch, shard_map_rows
-
-# Positions in a batch are below 2**31; these numbers fold other streams out of the same step key.
-MODEL_STREAM = 2**32 - 1
-MIXUP_STREAM = 2**32 - 2
-MASK_STREAM = 2**32 - 3
-RESTART_STREAM = 2**32 - 4
-BACKGROUND_STREAM = 2**32 - 10
+from beats_jax.objectives.objective import Batch
+from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
 
-def row_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
+class Stream(IntEnum):
+    """Numbers that are folded into the key of a step, one for each use of randomness that is not of single rows.
+
+    Rows fold in their positions, which are below 2**31. A number must never change: runs would no longer repeat.
+    """
+
+    MODEL = 2**32 - 1  # dropout and layer drop
+    MIXUP = 2**32 - 2
+    MASK = 2**32 - 3  # masked prediction, EAT
+    RESTART = 2**32 - 4  # start and restarts of a codebook
+    CROP = 2**32 - 5
+    FIRST_VIEW = 2**32 - 6
+    SECOND_VIEW = 2**32 - 7
+    NEGATIVE = 2**32 - 8
+    LABELED = 2**32 - 9
+    BACKGROUND = 2**32 - 10
+
+
+def row_keys(key: jax.Array, positions: Int[Array, " B"]) -> jax.Array:
     """One key for every row of a batch, [B], from the step's key and the row's place in the global batch."""
     return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
@@ -50,13 +65,13 @@ class Frontend:
     augment: AugmentConfig
     sample_rate: int
 
-    def evaluation(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
-        """fbank [B, F, M] and token_mask [B, T] (or None) of a batch as it is."""
+    def evaluation(self, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None]:
+        """fbank [B, F, M] and token_mask [B, T] (or None) of a batch, without augmentation."""
         fbank, frame_mask = shard_batch(shard_map_rows(self.filterbank)(batch["waveforms"], batch["lengths"]))
         return fbank, self._token_mask(frame_mask, batch)
 
-    def without_labels(self, key: jax.Array | None, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """fbank and token_mask for a model that hides padding: augmented as in `training`, or as it is without a key."""
+    def without_labels(self, key: jax.Array | None, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"]]:
+        """fbank and token_mask for a model that hides padding: augmented as in `training`; without a key, as in `evaluation`."""
         if key is None:
             fbank, token_mask = self.evaluation(batch)
         else:
@@ -65,21 +80,15 @@ class Frontend:
         return fbank, token_mask
 
     def training(
-        self, key: jax.Array, batch: Mapping[str, jax.Array], targets: jax.Array
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-        """Augmented fbank [B, F, M], token_mask [B, T] (or None) and targets [B, C] (mixed where the sounds were).
-
-        Args:
-          key: the step's key.
-          batch: waveforms [B, S], lengths [B], positions [B], example_mask [B].
-          targets: float32 [B, C].
-        """
+        self, key: jax.Array, batch: Batch, targets: Float[Array, "B C"]
+    ) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None, Float[Array, "B C"]]:
+        """fbank and token_mask (or None) augmented by the key of the step, and the targets, mixed where the sounds were."""
         keys = row_keys(key, batch["positions"])
         partners, own = self._mixup_plan(key, keys, batch["example_mask"])
         lengths = batch["lengths"]
         waveforms = batch["waveforms"]
         if self.augment.background_probability > 0:
-            background_key = jax.random.fold_in(key, BACKGROUND_STREAM)
+            background_key = jax.random.fold_in(key, Stream.BACKGROUND)
             waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, batch["example_mask"], self.augment)
         waveforms = augment.augment_waveforms(keys, waveforms, lengths, self.augment, self.sample_rate)
         mixing = self.augment.mixup_probability > 0
@@ -96,16 +105,15 @@ class Frontend:
         fbank, frame_mask, targets = shard_batch((fbank, frame_mask, targets))
         return fbank, self._token_mask(frame_mask, batch), targets
 
-    def _token_mask(self, frame_mask: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array | None:
-        """A row that could not be read counts as all real: without a single real token its softmax, and then every gradient,
-        would be NaN. Its loss is left out.
-        """
+    def _token_mask(self, frame_mask: jax.Array, batch: Batch) -> jax.Array | None:
         token_mask = self.token_mask(frame_mask)
+        # A row that could not be read counts as all real: without a single real token its softmax, and then every gradient,
+        # would be NaN. Its loss is left out.
         return None if token_mask is None else token_mask | ~batch["example_mask"][:, None]
 
     def _mixup_plan(self, key: jax.Array, keys: jax.Array, example_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Partner int32 [B] and own share float32 [B] of every row; a row that could not be read is nobody's partner."""
-        mixup_key = jax.random.fold_in(key, MIXUP_STREAM)
+        """Partner int32 [B] and own share float32 [B] of every row; a row that could not be read is no row's partner."""
+        mixup_key = jax.random.fold_in(key, Stream.MIXUP)
         partners, own = augment.mixup_plan(mixup_key, keys, example_mask.shape[0], self.augment)
         return partners, jnp.where(example_mask[partners], own, 1.0)
 
@@ -124,6 +132,41 @@ def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
 
 
 def masking_frontend(experiment: Experiment, model: ModelConfig) -> Frontend:
-    """The same with a mask of real tokens for every model, also for one that attends to padding: what is pooled needs it."""
+    """The same with a mask of real tokens for every model, also for one that attends to padding: pooling needs it."""
     bins = experiment.audio.filterbank.num_mel_bins
     return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, bins))
+
+
+def two_views(
+    key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: int
+) -> tuple[Float[Array, "B 2 F M"], Bool[Array, "B 2 T"]]:
+    """fbank and token_mask of two views of each recording: two augmentations of one window, or of two random crops of it.
+
+    Args:
+      crop_samples: length of a crop; 0 = both views are of the whole window.
+    """
+    streams = (Stream.FIRST_VIEW, Stream.SECOND_VIEW)
+    views = [one_view(jax.random.fold_in(key, stream), batch, frontend, crop_samples) for stream in streams]
+    fbank, token_mask = (jnp.stack(parts, axis=1) for parts in zip(*views, strict=True))
+    return fbank, token_mask
+
+
+def one_view(
+    key: jax.Array, batch: Batch, frontend: Frontend, crop_samples: int
+) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"]]:
+    """fbank and token_mask of one augmentation, or of one augmented crop."""
+    if crop_samples:
+        batch = crop(jax.random.fold_in(key, Stream.CROP), batch, crop_samples)
+    return frontend.without_labels(key, batch)
+
+
+def crop(key: jax.Array, batch: Batch, samples: int) -> Batch:
+    """The batch with a random stretch of `samples` of the real sound of every row; a shorter row is kept from its start."""
+
+    def one(key: jax.Array, waveform: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start = jax.random.randint(key, (), 0, jnp.maximum(length - samples, 0) + 1)
+        return jax.lax.dynamic_slice(waveform, (start,), (samples,)), jnp.minimum(length - start, samples)
+
+    keys = row_keys(key, batch["positions"])
+    waveforms, lengths = jax.vmap(one)(keys, batch["waveforms"], batch["lengths"])
+    return cast(Batch, {**batch, "waveforms": waveforms, "lengths": lengths})

@@ -1,4 +1,4 @@
-"""Learning from unlabelled and labelled recordings at once: a self-supervised objective, and names for a batch of its own.
+"""Unlabelled and labelled recordings at once: a self-supervised objective and a classifier on one encoder.
 
 loss = loss of the base objective + supervised_weight * (classification + label contrast) of the labelled batch
 
@@ -10,75 +10,48 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import Experiment, JointConfig, ModelConfig, SupervisedConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry as models
 from beats_jax.models.heads import pool
 from beats_jax.objectives import registry, supervised
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.objectives.inputs import MODEL_STREAM
-from beats_jax.objectives.losses.classification import sigmoid_losses, softmax_losses
+from beats_jax.objectives.inputs import Stream
+from beats_jax.objectives.losses.classification import is_right, sigmoid_losses, softmax_losses
 from beats_jax.objectives.losses.contrastive import gathering_losses, normalise, share_a_label, similarities
+from beats_jax.objectives.metrics import Metric, Metrics, masked_sum, once
+from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients, rows_of_role
 from beats_jax.objectives.supervised import Supervised
 
-Batch = Mapping[str, jax.Array]
 LABELED = "labeled_"  # begins the names of the arrays of labelled clips
-LABELED_STREAM = 2**32 - 9
 HEAD = "predictor"
-JOINED = ("contrastive", "eat", "masked_prediction")  # objectives whose update comes in the two halves of `Base`
+JOINED = ("contrastive", "eat", "masked_prediction")  # whose encoders can have a head
 
 
-class Base(Protocol):
-    """What an objective needs besides the common face to be joined with labels: an update in two halves."""
-
-    def init(self, key: jax.Array, batch: Any) -> Any:
-        """A fresh state; `params["model"]` is the encoder."""
-        ...
-
-    def begin(self, state: Any, loaded: Any, batches: Callable[[], Iterator[Any]]) -> Any:
-        """See `registry.SelfSupervised`."""
-        ...
-
-    def evaluate(self, weights: Any, batch: Any) -> Metrics:
-        """See `registry.SelfSupervised`."""
-        ...
-
-    def gradients(self, state: Any, batch: Any) -> tuple[Any, Metrics, Any]:
-        """Gradients like `state.params`, metrics, and what `advance` needs besides."""
-        ...
-
-    def advance(self, state: Any, gradients: Any, found: Any) -> Any:
-        """The next state."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Joint:
-    """A self-supervised objective and a classifier on one encoder.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Joint(SelfSupervised[Any]):
+    """A self-supervised objective and a classifier on one encoder; the state is the base objective's, its encoder with a head.
 
     Attributes:
-      base: what learns without labels.
+      base: learns from the clips without labels.
       classifier: the encoder with its head; front-end and augmentation of the labelled clips.
       model_config: settings of that encoder.
-      optimizer: turns gradients into updates.
-      config: weights, temperature.
     """
 
-    base: Base
+    base: SelfSupervised[Any]
     classifier: Supervised
     model_config: ModelConfig
-    optimizer: optax.GradientTransformation
     config: JointConfig
 
     def init(self, key: jax.Array, batch: Batch) -> Any:
-        """The base objective's state, its encoder with a head."""
+        """See `Objective`."""
         base_key, head_key = jax.random.split(key)
         state = self.base.init(base_key, batch)
         fbank, token_mask = self.classifier.frontend.evaluation(batch)
@@ -88,55 +61,48 @@ class Joint:
         return state.replace(params=params, ema=ema, opt_state=self.optimizer.init(params))
 
     def begin(self, state: Any, loaded: Any, batches: Callable[[], Iterator[Any]]) -> Any:
-        """As the base objective begins."""
+        """See `SelfSupervised`."""
         return self.base.begin(state, loaded, batches)
 
-    def update(self, state: Any, batch: Batch) -> tuple[Any, Metrics]:
-        """One step of learning.
+    def gradients(self, state: Any, batch: Batch) -> tuple[Any, Metrics, Any]:
+        """See `Objective`; the labelled clips stand under names that begin with `labeled_`.
 
-        Args:
-          batch: what the base objective takes; and under `labeled_` waveforms float32 [L, S], lengths int32 [L], labels int32 [L]
-            or float32 [L, C], positions int32 [L], example_mask bool [L].
-        Returns:
-          the next state, and (sum, count) of the base objective's metrics, `base_loss` among them, `loss` (the weighted sum),
-          `supervised_loss`, `label_accuracy` (one label a clip), `label_contrast_loss` and `gradient_norm` (before clipping).
+        Metrics: the base objective's, its loss as `base_loss`, `loss` (the weighted sum), `supervised_loss`, `label_accuracy`
+        (one label a clip) and `label_contrast_loss`.
         """
         gradients, metrics, found = self.base.gradients(state, batch)
         ours, labelled = self._supervised_gradients(state, batch)
         weight = self.config.supervised_weight
         gradients = {**gradients, "model": jax.tree.map(lambda a, b: a + weight * b, gradients["model"], ours)}
         metrics = {**metrics, **labelled, "base_loss": metrics["loss"]}
-        metrics["loss"] = (_mean(metrics["base_loss"]) + weight * _mean(metrics["supervised_loss"]), jnp.ones(()))
-        metrics |= gradient_norms(gradients)
-        return self.base.advance(state, gradients, found), metrics
+        metrics["loss"] = once(_mean(metrics["base_loss"]) + weight * _mean(metrics["supervised_loss"]))
+        return gradients, metrics, found
+
+    def advance(self, state: Any, gradients: Any, found: Any) -> Any:
+        """As the base objective advances."""
+        return self.base.advance(state, gradients, found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """The base objective's figures of a batch as it is."""
+        """The base objective's figures."""
         return self.base.evaluate(weights, batch)
 
     def predict(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Logits of every row, see `Supervised.predict`; `weights` are the state's."""
+        """See `Supervised.predict`; `weights` are the state's."""
         return self.classifier.predict(weights["model"], batch)
 
     def _supervised_gradients(self, state: Any, batch: Batch) -> tuple[Any, Metrics]:
         """Gradients like `state.params["model"]`, and metrics."""
-        rows = {name.removeprefix(LABELED): x for name, x in batch.items() if name.startswith(LABELED)}
-        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), LABELED_STREAM)
-        fbank, token_mask, targets = self.classifier.frontend.training(key, rows, self._targets(rows["labels"]))
+        rows = rows_of_role(batch, LABELED)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), Stream.LABELED)
+        fbank, token_mask, targets = self.classifier.frontend.training(key, rows, self.classifier.targets(rows["labels"]))
         prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": rows["example_mask"]}
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
-        parts = self.classifier.accumulation_steps
-        gradients, metrics = mean_gradients(self._loss, state.params["model"], prepared, model_key, parts)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
+        gradients, metrics = mean_gradients(self._loss, state.params["model"], prepared, model_key, self.accumulation_steps)
         metrics["supervised_loss"] = metrics.pop("loss")
         return gradients, metrics
 
-    def _targets(self, labels: jax.Array) -> jax.Array:
-        """float32 [L, C]."""
-        classifier = self.classifier
-        return labels.astype(jnp.float32) if classifier.multi_label else jax.nn.one_hot(labels, classifier.num_classes)
-
-    def _loss(self, params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        """Sum of both losses over the valid rows of a part, and (sum, count) of what is reported."""
+    def _loss(self, params: Any, part: Mapping[str, Any], key: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Sum of both losses over the valid rows of a part, and metrics."""
         dropout, layerdrop = jax.random.split(key)
         output: Any = self.classifier.model.apply(
             {"params": params},
@@ -147,36 +113,27 @@ class Joint:
         )
         targets, valid = part["targets"], part["example_mask"]
         multi_label = self.classifier.multi_label
-        per_example = sigmoid_losses if multi_label else softmax_losses
-        losses = per_example(
+        losses = (sigmoid_losses if multi_label else softmax_losses)(
             output.logits,
             targets,
             class_weights=jnp.asarray(self.classifier.class_weights),
             label_smoothing=self.config.label_smoothing,
         )
-        count = jnp.sum(valid).astype(jnp.float32)
-        metrics: Metrics = {}
-        if not multi_label:
-            right = jnp.argmax(output.logits, axis=-1) == jnp.argmax(targets, axis=-1)
-            metrics["label_accuracy"] = (jnp.sum(valid & right).astype(jnp.float32), count)
+        metrics: Metrics = {} if multi_label else {"label_accuracy": masked_sum(is_right(output.logits, targets), valid)}
         if self.config.label_contrast:
             special = models.num_special(self.model_config)
             pooled = normalise(pool(output.features, output.token_mask, "mean", special))
             contrast = label_contrast(pooled, targets, valid, self.config.temperature)
-            metrics["label_contrast_loss"] = (jnp.sum(jnp.where(valid, contrast, 0.0)), count)
+            metrics["label_contrast_loss"] = masked_sum(contrast, valid)
             losses = losses + contrast
-        total = jnp.sum(jnp.where(valid, losses, 0.0))
-        return total, {"loss": (total, count), **metrics}
+        loss = masked_sum(losses, valid)
+        return loss[0], {"loss": loss, **metrics}
 
 
-def label_contrast(embeddings: jax.Array, targets: jax.Array, valid: jax.Array, temperature: float) -> jax.Array:
-    """Supervised contrastive loss of every row, float32 [L]: rows with a label in common are positives; 0 without one.
-
-    Args:
-      embeddings: float32 [L, D], normalised.
-      targets: float32 [L, C].
-      valid: bool [L].
-    """
+def label_contrast(
+    embeddings: Float[Array, "B D"], targets: Float[Array, "B C"], valid: Bool[Array, " B"], temperature: float
+) -> Float[Array, " B"]:
+    """Supervised contrastive loss of normalised embeddings: rows with a label in common are positives; 0 without one."""
     others = ~jnp.eye(len(targets), dtype=bool) & valid[None]
     return gathering_losses(similarities(embeddings, embeddings, temperature), share_a_label(targets), others)
 
@@ -186,7 +143,7 @@ def with_head(params: Mapping[str, Any], head: Any) -> dict[str, Any]:
     return {**params, "model": {**params["model"], HEAD: head}}
 
 
-def _mean(metric: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _mean(metric: Metric) -> jax.Array:
     return metric[0] / jnp.maximum(metric[1], 1e-9)
 
 
@@ -196,7 +153,7 @@ def build(
     """The objective of an experiment; `vocabulary` holds the labels of the labelled recordings.
 
     Raises:
-      UserError: there are no labels; a base objective that is none of `JOINED`; see the base objective.
+      UserError: no labels, a base objective that is none of `JOINED`, or settings that the base objective refuses.
     """
     config = experiment.objective
     assert isinstance(config, JointConfig)
@@ -208,4 +165,12 @@ def build(
     labelled = SupervisedConfig(augment=config.augment, label_smoothing=config.label_smoothing)
     classifier = supervised.build(dataclasses.replace(experiment, objective=labelled), vocabulary, optimizer, class_counts)
     model = dataclasses.replace(experiment.model, predictor_class=len(vocabulary.names))
-    return Joint(base=base, classifier=classifier, model_config=model, optimizer=optimizer, config=config)
+    return Joint(
+        base=base,
+        classifier=classifier,
+        model_config=model,
+        config=config,
+        optimizer=optimizer,
+        ema_decay=experiment.training.ema_decay,
+        accumulation_steps=experiment.training.accumulation_steps,
+    )

@@ -24,15 +24,13 @@ from beats_jax.errors import UserError
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.visible import Selection, select
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.objectives.inputs import MASK_STREAM, MODEL_STREAM, Frontend, frontend_of, row_keys
+from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
 from beats_jax.objectives.losses.classification import code_losses
-from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, used_codes
+from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
 from beats_jax.objectives.state import targets
-from beats_jax.objectives.state.state import State, apply_gradients, create, with_leaves, with_parameters
-from beats_jax.parallel.layout import replicate_tree
-
-Batch = Mapping[str, jax.Array]
+from beats_jax.objectives.state.state import State, create, extend_state, with_leaves, with_parameters
+from beats_jax.parallel.mesh import replicate_tree
 
 
 class MaskedState(State):
@@ -46,39 +44,31 @@ class MaskedState(State):
         return {**super().weights, "tokenizer": self.tokenizer}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class MaskedPrediction:
-    """Learning to fill in what is hidden.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class MaskedPrediction(SelfSupervised[MaskedState]):
+    """Prediction of the codes of hidden patches.
 
     Attributes:
       module: encoder and predictor; its parameters are `model`, which is exported, and `predictor`.
-      frontend: from waveforms to `fbank` and `token_mask`.
-      targets: the tokenizer.
-      optimizer: turns gradients into updates.
-      config: masking, smoothing.
-      ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model.
+      targets: the tokenizer that the codes come from.
     """
 
     module: MaskedBEATs
     frontend: Frontend
     targets: targets.Targets
-    optimizer: optax.GradientTransformation
     config: MaskedPredictionConfig
-    ema_decay: float = 0.0
-    accumulation_steps: int = 1
 
     def init(self, key: jax.Array, batch: Batch) -> MaskedState:
-        """A state with random parameters; of `batch` only shapes matter."""
+        """See `Objective`."""
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.without_labels(None, batch)
         selection = select(row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
         params = self.module.init({"params": init_key}, fbank, token_mask, selection)["params"]
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
-        return MaskedState(**vars(state), tokenizer=self.targets.init())
+        return extend_state(MaskedState, state, tokenizer=self.targets.init())
 
     def begin(self, state: MaskedState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> MaskedState:
-        """A fresh state with the encoder of a checkpoint (None = random) and the trained tokenizer, where there is one."""
+        """See `SelfSupervised`; the tensors of a trained tokenizer enter here too, or the components of the first patches."""
         if loaded is not None:
             state = with_parameters(state, {"model": loaded})
         tensors = self.targets.loaded
@@ -86,37 +76,19 @@ class MaskedPrediction:
             tensors = targets.fit_targets(state.tokenizer, self._patch_statistics(batches), self.config.components)
         return state if tensors is None else state.replace(tokenizer=with_leaves(state.tokenizer, tensors))
 
-    def update(self, state: MaskedState, batch: Batch) -> tuple[MaskedState, Metrics]:
-        """One step of learning.
-
-        Args:
-          batch: waveforms float32 [B, S], lengths int32 [B] (samples), positions int32 [B] (place in the global batch),
-            example_mask bool [B] (False = row could not be read); labels, if any, are not looked at.
-        Returns:
-          the next state, and (sum, count) of what `_loss` reports and of `gradient_norm` (before clipping).
-        """
-        gradients, metrics, found = self.gradients(state, batch)
-        metrics |= gradient_norms(gradients)
-        return self.advance(state, gradients, found), metrics
-
     def gradients(self, state: MaskedState, batch: Batch) -> tuple[Any, Metrics, None]:
-        """Gradients like `state.params`, metrics, and nothing for `advance`."""
+        """See `Objective`; labels are not read."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask = self.frontend.without_labels(key, batch)
-        masking = row_keys(jax.random.fold_in(key, MASK_STREAM), batch["positions"])
+        masking = row_keys(jax.random.fold_in(key, Stream.MASK), batch["positions"])
         prepared = self._prepare(fbank, token_mask, masking, batch)
         loss = partial(self._loss, state.tokenizer, False)
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
         return gradients, with_chance(used_codes(metrics)), None
 
-    def advance(self, state: MaskedState, gradients: Any, found: None) -> MaskedState:
-        """The next state: one step of the optimizer."""
-        del found
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay)
-
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """The same figures for a batch as it is, without dropout; its rows always have the same masks."""
+        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.without_labels(None, batch)
         keys = row_keys(jax.random.key(0), batch["positions"])
         keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
@@ -125,7 +97,7 @@ class MaskedPrediction:
         return with_chance(used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1]))
 
     def _patch_statistics(self, batches: Callable[[], Iterator[Any]]) -> targets.PatchStatistics:
-        """Of the real patches of the first batches."""
+        """Those of the real patches of the first batches."""
 
         @jax.jit
         def read(batch: Batch) -> Any:
@@ -145,7 +117,7 @@ class MaskedPrediction:
         """Sum of the losses over the masked tokens of a part of a batch, and (sum, count) of what is reported.
 
         `loss` (smoothed), `masked_accuracy`, `visible_accuracy`, `masked_share` (of the real tokens), and how often each code
-        was predicted and wanted at masked tokens, which `monitors.used_codes` turns into figures.
+        was predicted and was the target at masked tokens, which `metrics.used_codes` turns into figures.
         """
         selection: Selection = part["selection"]
         codes = jax.lax.stop_gradient(self.targets(tokenizer, part["fbank"], part["token_mask"]))
@@ -163,33 +135,29 @@ class MaskedPrediction:
         valid = part["example_mask"][:, None]
         masked, real = selection.masked & valid, part["token_mask"] & valid
         losses = jnp.mean(code_losses(logits, codes, self.config.label_smoothing), axis=-1)
-        total = jnp.sum(jnp.where(masked, losses, 0.0))
         predicted = jnp.argmax(logits, axis=-1)
         right = jnp.mean((predicted == codes).astype(jnp.float32), axis=-1)
-        return total, {
-            "loss": (total, jnp.sum(masked).astype(jnp.float32)),
-            "masked_accuracy": _share(right, masked),
-            "visible_accuracy": _share(right, real & ~masked),
-            "masked_share": _share(masked, real),
+        loss = masked_sum(losses, masked)
+        return loss[0], {
+            "loss": loss,
+            "masked_accuracy": masked_sum(right, masked),
+            "visible_accuracy": masked_sum(right, real & ~masked),
+            "masked_share": masked_sum(masked, real),
             **code_usage("predicted", predicted, masked, self.targets.codes),
             **code_usage("target", codes, masked, self.targets.codes),
         }
 
 
 def with_chance(metrics: Metrics) -> Metrics:
-    """With `chance_loss`: of who knows how often each code occurs and nothing else (without smoothing)."""
+    """With `chance_loss`: that of always predicting the codes' frequencies in the batch (without smoothing)."""
     entropy, count = metrics["target_entropy"]
     return {**metrics, "chance_loss": (math.log(2) * entropy, count)}
-
-
-def _share(values: jax.Array, among: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.sum(jnp.where(among, values, 0)).astype(jnp.float32), jnp.sum(among).astype(jnp.float32)
 
 
 def build(
     experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
 ) -> MaskedPrediction:
-    """The objective of an experiment; labels are not needed.
+    """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is not BEATs, a window of too few tokens to hide any, or a tokenizer that does not fit

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
-import jax
 import numpy as np
 import optax
 
 from beats_jax.config import Experiment
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 
+# As text, so that only the objective of a run is imported.
 OBJECTIVES: dict[str, str] = {
     "supervised": "beats_jax.objectives.supervised:build",
     "masked_prediction": "beats_jax.objectives.masked_prediction:build",
@@ -24,42 +24,19 @@ OBJECTIVES: dict[str, str] = {
 }
 
 
-class Objective(Protocol):
-    """The face that the training loop knows. Its state has `step`, `params` and `weights` (see `objectives.state.State`)."""
-
-    def init(self, key: jax.Array, batch: Any) -> Any:
-        """A fresh state; of `batch` only shapes matter."""
-        ...
-
-    def update(self, state: Any, batch: Any) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
-        """The next state, and metrics as {name: (sum, count)}."""
-        ...
-
-
-class SelfSupervised(Objective, Protocol):
-    """What the objectives without labels have besides. `params` and `weights` of their state hold the encoder as `model`."""
-
-    def begin(self, state: Any, loaded: Any, batches: Callable[[], Iterator[Any]]) -> Any:
-        """The state of a new run: a fresh one with what comes from files and from the first batches.
-
-        Args:
-          loaded: parameters of the encoder to start from, nested arrays; None = random.
-          batches: gives the training batches from the first on, as arrays on the devices; may be called once.
-        """
-        ...
-
-    def evaluate(self, weights: Any, batch: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Figures of a batch as it is, {name: (sum, count)} with `loss` among them; deterministic."""
-        ...
-
-
 def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
+    experiment: Experiment,
+    vocabulary: LabelVocabulary | None,
+    optimizer: optax.GradientTransformation,
+    class_counts: np.ndarray | None,
 ) -> Any:
     """The objective that `experiment.objective.name` asks for.
 
+    Args:
+      vocabulary: the classes; None for an objective without labels.
+      class_counts: [C], training rows of each class; needed for `class_weights: balanced`.
     Raises:
-      UserError: an unknown name; the nearest known one is named.
+      UserError: an unknown name (the nearest known one is named), or settings that the objective refuses.
     """
     name = experiment.objective.name
     if name not in OBJECTIVES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,83 +17,58 @@ import numpy as np
 import optax
 
 from beats_jax.config import Experiment, SupervisedConfig
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
+from beats_jax.models import registry
 from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
-from beats_jax.objectives.gradients import Metrics, global_norm, mean_gradients
-from beats_jax.objectives.inputs import MODEL_STREAM, Frontend, frontend_of
+from beats_jax.objectives.inputs import Frontend, Stream, frontend_of
 from beats_jax.objectives.losses import classification as losses
-from beats_jax.objectives.state.state import State, apply_gradients, create
+from beats_jax.objectives.metrics import Metrics
+from beats_jax.objectives.objective import Batch, Objective, mean_gradients
+from beats_jax.objectives.state.state import State, create
 
-Batch = Mapping[str, jax.Array]
 LORA_STREAM = 1  # folded into the key of the parameters
 
 
-class Vocabulary(Protocol):
-    """What this room needs of `datasets.manifest.LabelVocabulary`."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Supervised:
-    """Learning to name what sounds.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Supervised(Objective[State]):
+    """Classification of labelled recordings.
 
     Attributes:
       model: Linen module; `apply({"params": p}, fbank, token_mask, deterministic=..., rngs=...)` has `.logits` [B, C].
-      frontend: from waveforms to `fbank` and `token_mask`.
-      optimizer: turns gradients into updates.
-      num_classes: C.
       multi_label: False: labels int32 [B]; True: labels float32 [B, C].
       class_weights: float32 [C].
-      config: smoothing and focal factor.
       adaptation: which parameters learn.
-      ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model.
     """
 
     model: nn.Module
     frontend: Frontend
-    optimizer: optax.GradientTransformation
     num_classes: int
     multi_label: bool
     class_weights: np.ndarray
     config: SupervisedConfig
     adaptation: Adaptation = EVERYTHING
-    ema_decay: float = 0.0
-    accumulation_steps: int = 1
 
     def init(self, key: jax.Array, batch: Batch) -> State:
-        """A state with random parameters; of `batch` only shapes matter."""
+        """See `Objective`."""
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = self.model.init({"params": init_key}, fbank, token_mask, deterministic=True)["params"]
         params = self.adaptation.init(jax.random.fold_in(init_key, LORA_STREAM), params)
         return create(params, run_key, self.optimizer, average=self.ema_decay > 0)
 
-    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-        """One step of learning.
-
-        Args:
-          batch: waveforms float32 [B, S], lengths int32 [B] (samples), labels int32 [B] or float32 [B, C],
-            positions int32 [B] (place in the global batch), example_mask bool [B] (False = row could not be read).
-        Returns:
-          the next state; metrics `loss`, `accuracy` (single label; against the louder label where clips are mixed) and
-          `gradient_norm` (before clipping) as (sum, count).
-        """
+    def gradients(self, state: State, batch: Batch) -> tuple[Any, Metrics, None]:
+        """See `Objective`; `accuracy` (one label a clip) is against the louder label where clips are mixed."""
         key = jax.random.fold_in(state.key, state.step)
-        fbank, token_mask, targets = self.frontend.training(key, batch, self._targets(batch["labels"]))
+        fbank, token_mask, targets = self.frontend.training(key, batch, self.targets(batch["labels"]))
         prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": batch["example_mask"]}
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
         gradients, metrics = mean_gradients(self._loss, state.params, prepared, model_key, self.accumulation_steps)
-        metrics["gradient_norm"] = (global_norm(gradients), jnp.ones(()))
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay), metrics
+        return gradients, metrics, None
 
     def predict(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Logits of every row as it is, and its loss where the batch has labels. Deterministic; jit it with `batch` sharded.
+        """Logits of every row without augmentation, and its loss where the batch has labels; deterministic.
 
         Returns:
           `logits` float32 [B, C]; `losses` float32 [B], plain cross-entropy (no smoothing, weights or focal factor), 0 on
@@ -104,22 +79,22 @@ class Supervised:
         if "labels" not in batch:
             return {"logits": logits}
         per_example = losses.sigmoid_losses if self.multi_label else losses.softmax_losses
-        plain = per_example(logits, self._targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
+        plain = per_example(logits, self.targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
         return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
 
     def export_params(self, params: Any) -> Any:
         """The parameters of the model alone, as `models.registry.build` reads them."""
         return self.adaptation.merge(params)
 
-    def _targets(self, labels: jax.Array) -> jax.Array:
-        """float32 [B, C]."""
+    def targets(self, labels: jax.Array) -> jax.Array:
+        """Labels as float32 [B, C]."""
         return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
 
     def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
         output = self.model.apply({"params": self.adaptation.merge(params)}, fbank, token_mask, **options)
         return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
 
-    def _loss(self, params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+    def _loss(self, params: Any, part: Mapping[str, Any], key: jax.Array) -> tuple[jax.Array, Metrics]:
         """Sum of the losses of a part of a batch, and (sum, count) of what is reported.
 
         With class weights the count is the weight of the rows' own classes, so the loss is a weighted mean
@@ -130,39 +105,28 @@ class Supervised:
         params = self.adaptation.learning(params)
         logits = self._logits(params, part["fbank"], part["token_mask"], deterministic=False, rngs=rngs)
         targets, valid = part["targets"], part["example_mask"].astype(jnp.float32)
-        options = {
-            "class_weights": jnp.asarray(self.class_weights),
-            "label_smoothing": self.config.label_smoothing,
-            "focal_gamma": self.config.focal_gamma,
-        }
-        if self.multi_label:
-            per_example, count = losses.sigmoid_losses(logits, targets, **options), jnp.sum(valid)
-            metrics: Metrics = {}
-        else:
-            per_example = losses.softmax_losses(logits, targets, **options)
-            count = jnp.sum(valid * jnp.sum(targets * self.class_weights[None], axis=-1))
-            right = jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
-            metrics = {"accuracy": (jnp.sum(valid * right), jnp.sum(valid))}
+        per_example = (losses.sigmoid_losses if self.multi_label else losses.softmax_losses)(
+            logits,
+            targets,
+            class_weights=jnp.asarray(self.class_weights),
+            label_smoothing=self.config.label_smoothing,
+            focal_gamma=self.config.focal_gamma,
+        )
         total = jnp.sum(jnp.where(valid > 0, per_example, 0.0))
-        return total, {"loss": (total, count), **metrics}
+        if self.multi_label:
+            return total, {"loss": (total, jnp.sum(valid))}
+        weight = jnp.sum(valid * jnp.sum(targets * self.class_weights[None], axis=-1))
+        accuracy = jnp.sum(valid * losses.is_right(logits, targets)), jnp.sum(valid)
+        return total, {"loss": (total, weight), "accuracy": accuracy}
 
 
 def build(
     experiment: Experiment,
-    vocabulary: Vocabulary,
+    vocabulary: LabelVocabulary,
     optimizer: optax.GradientTransformation,
     class_counts: np.ndarray | None,
 ) -> Supervised:
-    """The supervised objective of an experiment.
-
-    Args:
-      vocabulary: the classes.
-      class_counts: [C], training rows of each class; needed for `class_weights: balanced`.
-    Raises:
-      UserError: balanced class weights for a class without rows.
-    """
-    from beats_jax.models import registry
-
+    """The supervised objective of an experiment; see `registry.build`. Raises `UserError` for balanced weights without rows."""
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
     assert isinstance(config, SupervisedConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)

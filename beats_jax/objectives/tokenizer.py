@@ -1,10 +1,10 @@
 """The self-distilled tokenizer of BEATs (VQ-KD; arXiv 2212.09058 §3.2.2, unilm/beats/quantizer.py, the rest as in ESPnet).
 
 waveforms [B, S] -> objectives.inputs -> fbank [B, F, M], token_mask [B, T] -> tokenizer -> codes int32 [B, T], vectors [B, T, Q]
-vectors -> estimator -> estimate [B, T, D]; teacher, which hears the same and learns nothing -> target [B, T, D]
+vectors -> estimator -> estimate [B, T, D]; frozen teacher, of the same fbank -> target [B, T, D]
 loss = sum over the real tokens of valid rows of (1 - cosine) + commitment * mean squared distance from the code, / their number
 
-The codebook is part of the state and moved by `quantizer.move_codes`; the optimizer never sees it.
+The codebook is part of the state; `quantizer.move_codes` moves it, not the optimizer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Int
 
 from beats_jax.config import Experiment, TokenizerConfig, TokenizerObjectiveConfig
 from beats_jax.errors import UserError
@@ -26,18 +27,17 @@ from beats_jax.models.pretraining import quantizer
 from beats_jax.models.pretraining.encoder import DistilledTokenizer
 from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.pretraining.quantizer import Codebook, normalise
-from beats_jax.objectives.gradients import Metrics, gradient_norms, mean_gradients
-from beats_jax.objectives.inputs import MODEL_STREAM, RESTART_STREAM, Frontend, frontend_of, row_keys
-from beats_jax.objectives.monitors import code_usage, used_codes
-from beats_jax.objectives.state.state import State, apply_gradients, create, with_leaves, with_parameters
+from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
+from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, once, used_codes
+from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
+from beats_jax.objectives.state.state import State, apply_gradients, create, extend_state, with_leaves, with_parameters
 from beats_jax.objectives.state.targets import dead_codes
 from beats_jax.objectives.state.teacher import Teacher, build_teacher
-from beats_jax.parallel.layout import replicate_tree
+from beats_jax.parallel.mesh import replicate_tree
 
-Batch = Mapping[str, jax.Array]
 RESTART_EVERY = 100  # steps: the memory of the running average of usage
-VECTORS_PER_CODE = 64  # of which the k-means is made; more say little more about K directions
-ASSIGNED, CANDIDATES = "_assigned", "_candidates"  # sums over the batch that `update` takes out of the metrics
+VECTORS_PER_CODE = 64  # of which the k-means is made; more hardly change K directions
+ASSIGNED, CANDIDATES = "_assigned", "_candidates"  # sums over the batch that `gradients` takes out of the metrics
 
 
 class TokenizerState(State):
@@ -54,27 +54,18 @@ class TokenizerState(State):
         return {"model": model, "estimator": trained["estimator"], "teacher": self.teacher}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TokenizerTraining:
-    """Learning codes that keep what a teacher knows.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TokenizerTraining(SelfSupervised[TokenizerState]):
+    """Codes from which the features of a teacher can be estimated.
 
     Attributes:
       module: tokenizer and estimator; its parameters are `model` (without the codebook) and `estimator`.
-      frontend: from waveforms to `fbank` and `token_mask`.
-      teacher: whom the estimator follows.
-      optimizer: turns gradients into updates.
-      config: weights, start and restarts of the codebook.
-      ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model.
     """
 
     module: DistilledTokenizer
     frontend: Frontend
     teacher: Teacher
-    optimizer: optax.GradientTransformation
     config: TokenizerObjectiveConfig
-    ema_decay: float = 0.0
-    accumulation_steps: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,17 +73,17 @@ class TokenizerTraining:
         return self.module.config.quant_n, self.module.config.quant_dim
 
     def init(self, key: jax.Array, batch: Batch) -> TokenizerState:
-        """A state with random parameters and an empty codebook; of `batch` only shapes matter."""
+        """See `Objective`; the codebook starts empty."""
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.without_labels(None, batch)
         (codes, width), zeros = self.size, jnp.zeros
         book = Codebook(zeros((codes, width)), zeros(codes), zeros(codes), zeros((codes, width)), zeros(1))
         params = self.module.init({"params": init_key}, fbank, token_mask, book.embedding)["params"]
         state = create(params, run_key, self.optimizer, average=self.ema_decay > 0)
-        return TokenizerState(**vars(state), codebook=book, teacher=self.teacher.init())
+        return extend_state(TokenizerState, state, codebook=book, teacher=self.teacher.init())
 
     def begin(self, state: TokenizerState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> TokenizerState:
-        """A fresh state with its teacher and, where no checkpoint brings one, a codebook started from the first batches.
+        """See `SelfSupervised`; the teacher is loaded, and without a checkpoint's codebook one is made of the first batches.
 
         Raises:
           UserError: those batches hold no sound.
@@ -104,26 +95,20 @@ class TokenizerTraining:
             state = with_parameters(state, {"model": model})
         if np.asarray(state.codebook.initted).any():
             return state
-        vectors, key = self._first_vectors(state, batches), jax.random.fold_in(state.key, RESTART_STREAM)
+        vectors, key = self._first_vectors(state, batches), jax.random.fold_in(state.key, Stream.RESTART)
         started = jax.jit(quantizer.start_codebook)(jax.device_get(state.codebook), key, vectors)
         return state.replace(codebook=with_leaves(state.codebook, jax.device_get(started)))
 
-    def update(self, state: TokenizerState, batch: Batch) -> tuple[TokenizerState, Metrics]:
-        """One step of learning, of encoder and estimator by the gradient, of the codes by their running average.
-
-        Args:
-          batch: as of `MaskedPrediction.update`.
-        Returns:
-          the next state, and (sum, count) of what `_loss` reports, `gradient_norm` (before clipping) and `dead_codes`.
-        """
+    def gradients(self, state: TokenizerState, batch: Batch) -> tuple[Any, Metrics, Codebook]:
+        """See `Objective`; the third result is the codebook after this batch."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask = self.frontend.without_labels(key, batch)
         prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
         if self.config.restart_below > 0:
-            keys = row_keys(jax.random.fold_in(key, RESTART_STREAM), batch["positions"])
+            keys = row_keys(jax.random.fold_in(key, Stream.RESTART), batch["positions"])
             prepared["candidates"] = _candidates(keys, token_mask & batch["example_mask"][:, None], self.size[0])
         loss = partial(self._loss, state.codebook.embedding, state.teacher, False)
-        model_key = jax.random.fold_in(key, MODEL_STREAM)
+        model_key = jax.random.fold_in(key, Stream.MODEL)
         gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
         book = quantizer.move_codes(state.codebook, *metrics.pop(ASSIGNED))
         if CANDIDATES in metrics:
@@ -131,12 +116,15 @@ class TokenizerTraining:
             due = (state.step + 1) % RESTART_EVERY == 0
             book = quantizer.restart_codes(book, unused & due, metrics.pop(CANDIDATES)[0])
         metrics = used_codes(metrics)
-        metrics |= gradient_norms(gradients)
-        metrics["dead_codes"] = (jnp.sum(dead_codes(book.usage)).astype(jnp.float32), jnp.ones(()))
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(codebook=book), metrics
+        metrics["dead_codes"] = once(jnp.sum(dead_codes(book.usage)).astype(jnp.float32))
+        return gradients, metrics, book
+
+    def advance(self, state: TokenizerState, gradients: Any, found: Codebook) -> TokenizerState:
+        """See `Objective`; the codebook is the one after this batch."""
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(codebook=found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """The same figures for a batch as it is, without dropout; nothing moves."""
+        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.without_labels(None, batch)
         prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
         model = dict(weights["model"])
@@ -149,10 +137,10 @@ class TokenizerTraining:
     def _loss(
         self, embedding: jax.Array, teacher: Any, deterministic: bool, params: Any, part: Mapping[str, Any], key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        """Sum of the losses over the real tokens of a part of a batch, and (sum, count) of what is reported.
+        """Sum of the losses over the real tokens of a part of a batch, and metrics.
 
         `loss`, `cosine` (with the teacher), `commitment` (mean squared distance from the code, unweighted) and the counts of the
-        codes; besides, for `update`, what is assigned to every code.
+        codes; besides, for `gradients`, the sums of the vectors assigned to every code.
         """
         dropout, layerdrop = jax.random.split(key)
         output: Any = self.module.apply(
@@ -166,9 +154,7 @@ class TokenizerTraining:
         estimate, codes, projected = output
         target = jax.lax.stop_gradient(self.teacher(teacher, part["fbank"], part["token_mask"]))
         real = part["token_mask"] & part["example_mask"][:, None]
-        count = jnp.sum(real).astype(jnp.float32)
-        cosine = jnp.sum(normalise(estimate) * normalise(target), axis=-1)
-        agreement = jnp.sum(jnp.where(real, cosine, 0.0))
+        agreement, count = masked_sum(jnp.sum(normalise(estimate) * normalise(target), axis=-1), real)
         distances = jnp.mean((jax.lax.stop_gradient(embedding)[codes] - normalise(projected)) ** 2, axis=-1)
         distance = jnp.sum(jnp.where(real, distances, 0.0))
         total = count - agreement + self.config.commitment * distance
@@ -184,7 +170,7 @@ class TokenizerTraining:
         return total, metrics
 
     def _first_vectors(self, state: TokenizerState, batches: Callable[[], Iterator[Any]]) -> np.ndarray:
-        """float32 [N, Q]: what the quantiser reads of the real tokens of the first batches, evenly drawn down to enough."""
+        """Quantiser inputs of real tokens of the first batches, float32 [N, Q]; from each batch the same number is drawn."""
 
         @jax.jit
         def read(params: Any, batch: Batch) -> Any:
@@ -204,8 +190,8 @@ class TokenizerTraining:
         return vectors
 
 
-def _candidates(keys: jax.Array, real: jax.Array, size: int) -> jax.Array:
-    """int32 [B, T]: random real tokens numbered from 0 to K - 1, the code that each may become; -1 = none."""
+def _candidates(keys: jax.Array, real: Bool[Array, "B T"], size: int) -> Int[Array, "B T"]:
+    """Random real tokens numbered from 0 to K - 1, the code that each may become; -1 = none."""
     draws = jax.vmap(lambda key: jax.random.uniform(key, real.shape[1:]))(keys)
     order = jnp.argsort(jnp.where(real, draws, 2.0).reshape(-1))
     rank = jnp.argsort(order).reshape(real.shape)
@@ -215,7 +201,7 @@ def _candidates(keys: jax.Array, real: jax.Array, size: int) -> jax.Array:
 def build(
     experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
 ) -> TokenizerTraining:
-    """The objective of an experiment; labels are not needed.
+    """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is no tokenizer, or a teacher that does not fit (`teacher.build_teacher`).

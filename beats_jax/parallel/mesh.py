@@ -1,11 +1,12 @@
-"""Where arrays live: one mesh with the axes "data" and "fsdp", made in this one place.
+"""Where arrays live: one mesh with the axes "data" and "fsdp", and constraints that keep batches split inside jitted functions.
 
 Batches are split over both axes, parameters and optimizer state over "fsdp". With one device both are 1, and nothing changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,12 +16,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from beats_jax.errors import UserError
 
 AXES = ("data", "fsdp")
+NATIVE_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of x86 CPUs, as Linux names them
 
 
 def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh [data, fsdp] of all devices (or of the `jax.Device`s given).
-
-    The axes are of type Auto: `jax.make_mesh` gives Explicit ones by default, on which plain model code does not run.
 
     Args:
       data: devices on the data axis; 0 = all that `fsdp` leaves.
@@ -34,6 +34,7 @@ def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None
             f"training.mesh_data {data} x training.mesh_fsdp {fsdp} does not use all {len(devices)} devices: "
             "their product must be the number of devices (mesh_data 0 = all that mesh_fsdp leaves)"
         )
+    # Axes of type Auto: on Explicit ones, the default, plain model code does not run.
     return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
@@ -83,7 +84,7 @@ def _leaf_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-    """The devices of the mesh that belong to this process, for what each process computes alone; `mesh` itself where that is all.
+    """This process's devices of the mesh, for what each process computes alone; `mesh` itself where they are all.
 
     Parameters stay split over "fsdp" where that axis lies within processes.
     """
@@ -98,7 +99,7 @@ def local_mesh(mesh: Mesh) -> Mesh:
 def to_local(own: Mesh, tree: Any) -> Any:
     """Weights (global arrays that are not split over "data") as arrays on the `local_mesh` of this process; all must call it.
 
-    Nothing is copied but what lies on other processes' devices alone.
+    Only parts that lie on other processes' devices alone are copied.
     """
 
     def local(leaf: Any) -> Any:
@@ -117,14 +118,12 @@ def to_local(own: Mesh, tree: Any) -> Any:
 
 
 def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's rows of a batch onto its devices, as parts of global arrays.
-
-    Every host must give the same number of rows: the global shape is stated, so that a host with other rows fails instead of
-    training on another shape.
+    """Puts this host's rows of a batch onto its devices, as parts of global arrays; every host gives the same number of rows.
 
     Raises:
       UserError: the rows do not divide over the devices.
     """
+    # The global shape is stated, so that a host with other rows fails instead of training on another shape.
     sharding, hosts = batch_sharding(mesh), len({device.process_index for device in mesh.devices.flat})
     check_batch_size(mesh, hosts * len(next(iter(arrays.values()))))
     return {
@@ -135,3 +134,48 @@ def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Arr
 
 def _spans_processes(mesh: Mesh) -> bool:
     return jax.process_count() > 1 and len({device.process_index for device in mesh.devices.flat}) > 1
+
+
+def shard_batch(tree: Any) -> Any:
+    """Keeps every array of `tree` split over the devices along its first axis; a no-op outside `jax.set_mesh`."""
+    # The compiler gathers what it cannot split (a Fourier transform, mixup's partners), and without this constraint it would
+    # keep the gathered array on every device.
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    return _constrain(tree, PartitionSpec(axes)) if axes else tree
+
+
+def replicate_tree(tree: Any) -> Any:
+    """Every array of `tree` whole on every device, so that each host can read it; a no-op outside `jax.set_mesh`."""
+    return _constrain(tree, PartitionSpec()) if jax.sharding.get_abstract_mesh().axis_names else tree
+
+
+def _constrain(tree: Any, spec: PartitionSpec) -> Any:
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, spec), tree)
+
+
+def shard_map_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of batched arrays, run by each device on its own rows; `function` itself outside `jax.set_mesh`.
+
+    Only for functions that treat every row alone. XLA cannot split a Fourier transform over the batch: without this every
+    device would transform the whole batch.
+    """
+
+    def run(*arrays: jax.Array) -> Any:
+        axes = jax.sharding.get_abstract_mesh().axis_names
+        if not axes:
+            return function(*arrays)
+        rows = PartitionSpec(axes)
+        return jax.shard_map(function, in_specs=rows, out_specs=rows)(*arrays)
+
+    return run
+
+
+def native_dtype(cpu_facts: Path = Path("/proc/cpuinfo")) -> str:
+    """bfloat16 on accelerators and on CPUs with instructions for it, else float32: the compute precision of dtype "auto"."""
+    if jax.default_backend() != "cpu":
+        return "bfloat16"
+    try:
+        words = cpu_facts.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:  # another system than Linux does not describe its CPU here
+        return "float32"
+    return "bfloat16" if NATIVE_FLAGS & set(words) else "float32"

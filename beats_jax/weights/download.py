@@ -1,75 +1,76 @@
-"""From a name of the registry to a file on this disk: found there, or fetched from the first source that gives the right bytes.
+"""Finds a checkpoint of the registry on this disk, or downloads it from the first source that gives the right bytes.
 
 Each checkpoint has a folder of its name in the cache: the file, its companions, and origin.json, which records where the file
-came from and its sha256, so that it is recognised ever after.
+came from and its sha256. Later calls check the file against that hash.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sys
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from beats_jax.errors import UserError
-from beats_jax.files import sha256_of, write_text
-from beats_jax.weights import hub
-from beats_jax.weights.published import Published, Source, default_name, find
-from beats_jax.weights.transfer import Remote, SourceError, fetch
+from beats_jax.files import FULL, put_in_place, sha256_of, write_text
+from beats_jax.weights.published import HUB, Published, Source, default_name, find
 
 ORIGIN_FILE = "origin.json"
 LOCK_FILE = ".lock"
+SCRATCH = ".download"  # folder of files that are not checked yet; only a killed process leaves one
 BY_HAND = "put there by hand"
+TIMEOUT = 30.0  # seconds to wait for the list of files
+
+
+class SourceError(Exception):
+    """This source cannot give the file; another one may. The message is a clause."""
 
 
 @dataclass(frozen=True)
 class Obtained:
-    """A checkpoint on this disk.
-
-    Attributes:
-      path: of the file.
-      sha256: of the file.
-      source: "repository@revision", a URL, or "put there by hand".
-    """
+    """A checkpoint on this disk."""
 
     path: Path
     sha256: str
-    source: str
+    source: str  # "repository@revision" or "put there by hand"
 
 
 def ensure_checkpoint(name: str | None = None, cache_dir: str | Path | None = None, offline: bool | None = None) -> Path:
-    """The file of a published checkpoint, downloaded where it is not there yet. Its sha256 is checked at every call.
+    """Path of a published checkpoint, which is downloaded if it is missing. Its sha256 is checked at every call.
 
     Args:
       name: of `list_available_models`; None = BEATs_iter3_plus_AS2M.
       cache_dir: folder of all checkpoints; None = BEATS_JAX_CACHE, else beats_jax in XDG_CACHE_HOME or ~/.cache.
       offline: never use the network; None = as HF_HUB_OFFLINE says.
     Raises:
-      UserError: unknown name; damaged file; no source gives it, and then where to put it by hand; a cache that cannot be
-        written.
+      UserError: unknown name; damaged file; no source gives it (the message names the place to put it by hand); the cache
+        cannot be written.
     """
     return ensure(find(name or default_name()), cache_dir, offline).path
 
 
 def ensure(model: Published, cache_dir: str | Path | None = None, offline: bool | None = None) -> Obtained:
-    """`ensure_checkpoint` for an entry of the registry, with what is known of the file that is there."""
+    """`ensure_checkpoint` for an entry of the registry; also returns the hash and origin of the file."""
     folder = cache_folder(cache_dir) / model.name
     if _missing(model, folder):
         if _is_offline(offline):
-            raise UserError(f"{model.name} is not at hand and the network is not to be used; {_by_hand(model, folder)}")
+            raise UserError(f"{model.name} is not in the cache and downloads are switched off; {_by_hand(model, folder)}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder, model.name):
                 _download(model, folder)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = "the disk is full" if error.errno in FULL else error.strerror or str(error)
             raise UserError(
-                f"{folder} cannot be written ({reason}); set BEATS_JAX_CACHE to a folder that can, or give a local file"
+                f"{folder} cannot be written ({reason}); make room, set BEATS_JAX_CACHE to another folder, or give a local file"
             ) from error
     return _check(model, folder)
 
@@ -86,51 +87,85 @@ def _missing(model: Published, folder: Path) -> list[str]:
 
 
 def _download(model: Published, folder: Path) -> None:
-    """Companions first, so that the file itself says that all is there."""
     if not _missing(model, folder):
-        return  # another process has got it while this one waited
+        return  # another process downloaded it while this one waited
     failures = []
     for source in model.sources:
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         try:
-            remotes = _locate(model, source, _read_record(folder))
-            for name in remotes:
-                if name != model.file and not (folder / name).is_file():
-                    fetch(remotes[name], folder / name)
-            if not (folder / model.file).is_file():
-                remote = remotes[model.file]
-                digest = fetch(remote, folder / model.file)
-                _record(folder, Obtained(folder / model.file, digest, _origin(source, remote)))
-            return
+            return _download_from(source, model, folder)
         except SourceError as error:
             failures.append(f"{source}: {error}")
+        finally:
+            shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     tried = "; ".join(failures) if failures else f"no place gives it without a browser, see {model.page}"
     raise UserError(f"{model.name} could not be downloaded ({tried}); {_by_hand(model, folder)}")
 
 
-def _locate(model: Published, source: Source, recorded: Obtained | None) -> dict[str, Remote]:
-    """Name in the folder → where it is; what is known of the file goes before what the server says."""
-    patterns = model.companions if source.companions is None else source.companions
-    if source.url:
-        parent = source.url.rsplit("/", 1)[0]
-        remotes = {name: Remote(f"{parent}/{name}") for name in patterns} | {model.file: Remote(source.url)}
-    else:
-        located = hub.locate(source, patterns)
-        remotes = {PurePosixPath(name).name.lstrip("*"): located[name] for name in patterns}
-        remotes[model.file] = located[source.file]
-    said = remotes[model.file]
-    known = model.sha256 or (recorded and recorded.sha256) or said.sha256
-    if said.sha256 and said.sha256 != known:
-        raise SourceError(f"it offers another file, of sha256 {said.sha256}, not {known}")
-    remotes[model.file] = replace(said, sha256=known, bytes=model.bytes or said.bytes)
-    return remotes
+def _download_from(source: Source, model: Published, folder: Path) -> None:
+    """Gets the missing files from a repository: companions first, so that the checkpoint itself shows that all are there.
+
+    `HF_ENDPOINT` is read at the call, because huggingface_hub reads it only once, when it is imported. The client resumes a
+    broken connection within the call and uses the user's token.
+
+    Raises:
+      SourceError: no answer, no such repository, revision or file, or another file than the registry describes.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  of the client's HTTP library
+
+    endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    api = HfApi(endpoint=endpoint, library_name="beats_jax")
+    place: dict[str, Any] = {"repo_id": source.repository, "repo_type": source.kind}
+    try:
+        info: Any = api.repo_info(**place, revision=source.revision, files_metadata=True, timeout=TIMEOUT)
+        offered = {item.rfilename: item for item in info.siblings or ()}
+        patterns = model.companions if source.companions is None else source.companions
+        paths = {PurePosixPath(pattern).name.lstrip("*"): _match(pattern, offered) for pattern in patterns}
+        paths[model.file] = _match(source.file, offered)
+        expected = _expected_sha256(model, folder, offered[paths[model.file]])
+        for name, path in paths.items():
+            if (folder / name).is_file():
+                continue
+            if shutil.disk_usage(folder).free < (offered[path].size or 0):
+                raise OSError(errno.ENOSPC, "disk full", str(folder))
+            file = Path(api.hf_hub_download(**place, filename=path, revision=info.sha, local_dir=folder / SCRATCH))
+            digest = sha256_of(file)
+            if name == model.file and expected and digest != expected:
+                raise SourceError(f"the file has sha256 {digest}, not {expected}")
+            put_in_place(file, folder / name)
+            if name == model.file:
+                _record(folder, Obtained(folder / name, digest, f"{source.repository}@{info.sha}"))
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of hf_xet; ValueError: no JSON
+        if isinstance(error, OSError) and (error.errno in FULL or error.filename):
+            raise  # of this disk, which no other source changes
+        response = getattr(error, "response", None)
+        reason = str(error.__cause__ or error) or type(error).__name__
+        reason = f"HTTP {response.status_code}" if response is not None else " ".join(reason.split())[:300]
+        raise SourceError(f"{endpoint}: {reason}") from error
+
+
+def _expected_sha256(model: Published, folder: Path, offered: Any) -> str | None:
+    """The hash of the registry, else of an earlier download, else of the hub, which names those of large files."""
+    recorded, stated = _read_record(folder), offered.lfs.sha256 if offered.lfs else None
+    known = model.sha256 or (recorded and recorded.sha256) or stated
+    if stated and stated != known:
+        raise SourceError(f"it offers another file, of sha256 {stated}, not {known}")
+    if model.bytes and offered.size not in (None, model.bytes):
+        raise SourceError(f"the file has {offered.size} bytes, not {model.bytes}")
+    return known
+
+
+def _match(pattern: str, paths: Iterable[str]) -> str:
+    """The one path that a pattern matches; a plain name matches the file of this name at the top."""
+    found = [path for path in paths if fnmatchcase(path, pattern) and ".." not in PurePosixPath(path).parts]
+    if len(found) != 1:
+        raise SourceError(f"{pattern} matches {len(found)} files" if found else f"there is no {pattern}")
+    return found[0]
 
 
 def _check(model: Published, folder: Path) -> Obtained:
-    """What is there, by its hash: the registry's, else that of the first time it was seen here.
-
-    Raises:
-      UserError: it is another file.
-    """
+    """Raises `UserError` if the file differs from the hash of the registry, else from the one recorded at its first use."""
     path = folder / model.file
     digest, recorded = sha256_of(path), _read_record(folder)
     expected = model.sha256 or (recorded and recorded.sha256)
@@ -160,18 +195,14 @@ def _record(folder: Path, obtained: Obtained) -> None:
     write_text(folder / ORIGIN_FILE, json.dumps(facts, indent=2))
 
 
-def _lock(folder: Path, name: str) -> AbstractContextManager[Any]:
-    """Held until released; the system lets go of it when a process dies, so none is ever stale."""
+def _lock(folder: Path, name: str) -> AcquireReturnProxy:
+    """A lock that the system releases when its process dies, so none is ever stale."""
     lock = FileLock(folder / LOCK_FILE)
     try:
         return lock.acquire(timeout=0)
     except Timeout:
         print(f"{name} is being downloaded by another process; waiting for it", file=sys.stderr)
         return lock.acquire()
-
-
-def _origin(source: Source, remote: Remote) -> str:
-    return f"{source.repository}@{remote.revision}" if source.repository else source.url
 
 
 def _is_offline(offline: bool | None) -> bool:
@@ -181,5 +212,5 @@ def _is_offline(offline: bool | None) -> bool:
 
 def _by_hand(model: Published, folder: Path) -> str:
     files = " and ".join(str(folder / name) for name in _missing(model, folder))
-    page = model.sources[0].page if model.sources else model.page  # that of the authors often has no files
+    page = model.sources[0].page if model.sources else model.page  # the authors' page often has no files
     return f"get it from {page} and put it at {files}, or give the path of a local file (model_path=, config.model.checkpoint)"

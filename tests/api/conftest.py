@@ -3,6 +3,7 @@
 import csv
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_beats import TINY_BEATS
@@ -19,7 +20,7 @@ KINDS = ("harmonic", "trill")
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Folder of a random BEATs without a head."""
-    params = registry.build(TINY_BEATS).init(jax.random.key(0), np.zeros((1, 32, 128), np.float32))["params"]
+    params = registry.build(TINY_BEATS).init(jax.random.key(0), jnp.zeros((1, 32, 128)))["params"]
     bundle = Bundle(jax.tree.map(np.asarray, params), TINY_BEATS, AudioConfig(), (), False, "a test")
     return save_bundle(tmp_path_factory.mktemp("tiny") / "model", bundle)
 

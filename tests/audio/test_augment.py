@@ -261,7 +261,7 @@ def test_mix_of_waveforms_labels_lengths_and_masks():
 
 def test_time_masks_lie_among_the_real_frames_and_reach_the_widest():
     real = jnp.arange(60) < 40
-    hidden = draws(lambda key: augment.time_masks(key, real, 1, 0.25), keys_of(2000))
+    hidden = draws(lambda key: augment.spans(key, len(real), jnp.sum(real), 1, 0.25), keys_of(2000))
     widths = hidden.sum(1)
     assert set(widths) == set(range(11))  # floor(0.25 * 40) = 10
     assert widths.mean() == pytest.approx(5.0, abs=0.25)
@@ -271,11 +271,11 @@ def test_time_masks_lie_among_the_real_frames_and_reach_the_widest():
 
 
 def test_frequency_masks_edges():
-    none = augment.frequency_masks(jax.random.key(0), 128, 3, 0.0)
+    none = augment.spans(jax.random.key(0), 128, jnp.asarray(128), 3, 0.0)
     assert not none.any()
-    whole = draws(lambda key: augment.frequency_masks(key, 8, 1, 1.0), keys_of(300))
+    whole = draws(lambda key: augment.spans(key, 8, jnp.asarray(8), 1, 1.0), keys_of(300))
     assert set(whole.sum(1)) == set(range(9))
-    exact = draws(lambda key: augment.frequency_masks(key, 10, 1, 0.3), keys_of(200))
+    exact = draws(lambda key: augment.spans(key, 10, jnp.asarray(10), 1, 0.3), keys_of(200))
     assert exact.sum(1).max() == 3
 
 

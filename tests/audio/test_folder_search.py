@@ -71,7 +71,7 @@ def test_the_content_of_an_unusual_name_decides(tmp_path):
     assert listing.paths == sorted(good)
     assert [error.path for error in listing.errors] == sorted([*bad, unfinished])
     assert {error.path.name: error.reason for error in listing.errors}["n.wav.part"].startswith(
-        "its name says that it is not finished"
+        "its suffix .part marks an unfinished file"
     )
     assert listing.notes == [f"{tmp_path}: other files, no recordings: 1 without a suffix, 1 .heic2, 1 .part"]
 

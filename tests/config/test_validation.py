@@ -1,6 +1,7 @@
 """Loose settings become typed ones strictly, and the page that lists them is current."""
 
 import json
+import math
 import runpy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from beats_jax.config import BEATsConfig, Experiment, experiment_from_mapping, models, objectives, schema, to_mapping
+from beats_jax.config.rules import Bounds
 from beats_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,11 +39,27 @@ def test_settings_survive_json():
         ({"model": {"encoder_attention_heads": 7}}, "not a multiple"),
         ({"audio": {"channel": "left"}}, "channel number"),
         ({"audio": {"filterbank": {"window": "hann"}}}, "allowed: povey, hanning"),
+        ({"audio": {"filterbank": {"std": 0.0}}}, r"filterbank\.std is 0\.0; it must be above 0"),
+        ({"data": {"batch_size": 0}}, r"data\.batch_size is 0; it must be at least 1"),
+        ({"data": {"trim_below_dbfs": 3}}, r"data\.trim_below_dbfs is 3\.0; it must be at most 0"),
+        ({"model": {"encoder_layers": 1001}}, r"model\.encoder_layers is 1001; it must be between 1 and 1000"),
+        ({"model": {"num_buckets": 3}}, r"model\.num_buckets is 3 .* at least 4"),
+        ({"objective": {"label_smoothing": 1}}, r"objective\.label_smoothing is 1\.0; it must be at least 0 and below 1"),
+        ({"objective": {"augment": {"time_masks": -1}}}, r"objective\.augment\.time_masks is -1; it must be at least 0"),
+        ({"training": {"decay_factor": 0}}, r"training\.decay_factor is 0\.0; it must be above 0 and at most 1"),
+        ({"evaluation": {"threshold_goal": "recal"}}, "did you mean 'recall'"),
     ],
 )
 def test_mistakes_are_named(settings, message):
     with pytest.raises(UserError, match=message):
         experiment_from_mapping(settings)
+
+
+def test_bounds_hold_at_their_ends_and_for_what_is_no_number():
+    half_open, closed = Bounds(ge=0, lt=1), Bounds(gt=0, le=1)
+    assert [half_open.hold(value) for value in (-1, 0, 0.999, 1)] == [False, True, True, False]
+    assert [closed.hold(value) for value in (-1, 0, 0.001, 1)] == [False, False, True, True]
+    assert not any(bounds.hold(value) for bounds in (Bounds(), half_open, closed) for value in (math.nan, math.inf, -math.inf))
 
 
 def test_every_setting_is_read_somewhere():

@@ -67,5 +67,5 @@ def test_a_row_within_the_sound_keeps_its_times_and_one_outside_stays(manifest):
 def test_trimming_needs_decoding():
     with pytest.raises(UserError, match="decode"):
         DataConfig(trim_below_dbfs=-74.0, check="header")
-    with pytest.raises(UserError, match="negative level"):
+    with pytest.raises(UserError, match="it must be at most 0"):
         DataConfig(trim_below_dbfs=3.0)

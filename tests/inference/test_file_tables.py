@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.audio.io import read, write_wav
@@ -14,7 +15,6 @@ from beats_jax.inference.model import Model
 from beats_jax.inference.stream import Recordings
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.tree import unflatten
 
 RATE = 16_000
 
@@ -24,7 +24,9 @@ def model():
     from dataclasses import replace
 
     draw, config = np.random.default_rng(1), replace(TINY_BEATS, predictor_class=2)
-    params = unflatten({path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(config).items()})
+    params = unflatten_dict(
+        {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(config).items()}, sep="/"
+    )
     return Model(Bundle(params, config, AudioConfig(), ("/m/09x0r", "wren"), True, "a test"))
 
 

@@ -4,15 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soxr
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.model import Model
-from beats_jax.parallel.devices import native_dtype
+from beats_jax.parallel.mesh import native_dtype
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.tree import unflatten
 
 RATE = 16_000
 
@@ -20,7 +20,9 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def model():
     draw = np.random.default_rng(1)
-    params = unflatten({path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()})
+    params = unflatten_dict(
+        {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()}, sep="/"
+    )
     return Model(Bundle(params, TINY_BEATS, AudioConfig(), (), False, "a test"))
 
 
@@ -46,7 +48,7 @@ def test_another_rate_is_resampled(model, sound):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda x: np.round(x * 32768), "integers made floats; divide them"),
+        (lambda x: np.round(x * 32768), "integers cast to floats; divide them"),
         (lambda x: x[:1].T.repeat(2, axis=1), r"average the channels: waveform\.mean\(axis=1\)"),
         (lambda x: np.where(np.arange(8000) == 5, np.nan, x), "clip 0 of the waveforms holds NaN"),
         (lambda x: jnp.where(jnp.arange(8000) == 5, jnp.inf, x), "clip 0 of the waveforms holds NaN or infinite"),

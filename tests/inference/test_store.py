@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.audio.io import write_wav
@@ -19,7 +20,6 @@ from beats_jax.inference.model import Model
 from beats_jax.inference.store import Store, read_rows, shards
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.tree import unflatten
 
 SCHEMA = pa.schema({"file": pa.string(), "value": pa.list_(pa.float32(), 2)})
 RATE = 16_000
@@ -79,7 +79,7 @@ def test_a_damaged_shard_is_named(tmp_path):
         store.append(rows("a", 1), "a")
     (shard,) = shards(tmp_path / "out")
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"part-000-000000\.parquet is damaged"):
+    with pytest.raises(UserError, match=r"part-000000\.parquet is damaged"):
         Store(tmp_path / "out", {}, SCHEMA).done()
 
 
@@ -88,7 +88,7 @@ def recordings(tmp_path_factory):
     """A tiny model folder and ten recordings."""
     root, draw = tmp_path_factory.mktemp("store"), np.random.default_rng(0)
     params = {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()}
-    Model(Bundle(unflatten(params), TINY_BEATS, AudioConfig(), (), False, "test")).save(root / "model")
+    Model(Bundle(unflatten_dict(params, sep="/"), TINY_BEATS, AudioConfig(), (), False, "test")).save(root / "model")
     (root / "sounds").mkdir()
     for number in range(10):
         sound = 0.1 * draw.standard_normal(RATE * (1 + number % 3))

@@ -187,7 +187,7 @@ def test_a_deit_of_images_becomes_a_start(tmp_path):
     np.testing.assert_allclose(kernel, content["patch_embed.proj.weight"].sum(1).reshape(64, -1).T, rtol=1e-5)
     config, params = registry.resize_params(bundle.model, bundle.params, 128, 128, ASTConfig())
     assert config.grid == (12, 12)
-    out = AST(config).apply({"params": params}, jnp.zeros((1, 128, 128)))
+    out = jax.jit(AST(config).apply)({"params": params}, jnp.zeros((1, 128, 128)))
     assert out.features.shape == (1, 146, 64)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.config import BEATsConfig
 from beats_jax.errors import UserError
@@ -16,21 +17,21 @@ from beats_jax.models.contraction import contract
 from beats_jax.models.conv_position import conv_position, normalised_kernel
 from beats_jax.models.forms import Forms
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
     embed_dim=12, encoder_layers=2, encoder_embed_dim=16, encoder_ffn_embed_dim=24, encoder_attention_heads=2,
     conv_pos=6, conv_pos_groups=2, num_buckets=16, max_distance=12,
 )  # fmt: skip
-FBANK = np.random.default_rng(0).normal(0, 0.5, (2, 70, 128)).astype(np.float32)
-MASK = np.ones((2, 32), bool)
-MASK[1, 16:] = False
+FBANK = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (2, 70, 128)), jnp.float32)
+MASK = jnp.ones((2, 32), bool).at[1, 16:].set(False)
 QUICK = {"xla_backend_optimization_level": 0}  # gradients here run once: their compile time is what counts
 
 
 def random_params(config):
     draw = np.random.default_rng(1)
-    return unflatten({path: draw.normal(0, 0.3, shape).astype(np.float32) for path, shape in param_shapes(config).items()})
+    return unflatten_dict(
+        {path: jnp.asarray(draw.normal(0, 0.3, shape), jnp.float32) for path, shape in param_shapes(config).items()}, sep="/"
+    )
 
 
 def features(config, params, **kwargs):
@@ -57,9 +58,11 @@ def base():
 )  # fmt: skip
 def test_every_architecture_option_changes_the_output(base, changes):
     config = replace(TINY, **changes)
-    params = flatten(random_params(config))
-    kept = {path: leaf for path, leaf in flatten(base[0]).items() if path in params and params[path].shape == leaf.shape}
-    params = unflatten({**params, **kept})
+    params = flatten_dict(random_params(config), sep="/")
+    kept = {
+        path: leaf for path, leaf in flatten_dict(base[0], sep="/").items() if path in params and params[path].shape == leaf.shape
+    }
+    params = unflatten_dict({**params, **kept}, sep="/")
     mask = None if "input_patch_size" in changes else MASK
     out = BEATs(config).apply({"params": params}, FBANK, mask, layers=True)
     assert bool(jnp.isfinite(out.features).all())
@@ -78,7 +81,7 @@ def test_gelu_fast_is_the_same_tanh_form(base):
 def test_layers_end_before_the_final_norm_in_pre_norm_mode(base):
     config = replace(TINY, deep_norm=False, layer_norm_first=True)
     out = BEATs(config).apply({"params": base[0]}, FBANK, layers=True)
-    norm = base[0]["encoder"]["layer_norm"]
+    norm = jax.device_get(base[0]["encoder"]["layer_norm"])
     last = np.asarray(out.layers[-1], np.float64)
     normal = (last - last.mean(-1, keepdims=True)) / np.sqrt(last.var(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(out.features, normal * norm["scale"] + norm["bias"], rtol=0, atol=1e-5)
@@ -135,7 +138,7 @@ def test_gradient_decay_in_closed_form(base):
         config = replace(TINY, layer_wise_gradient_decay_ratio=ratio)
         weight = jnp.asarray(FBANK[:, :32, :16])
         loss = lambda p: (BEATs(config).apply({"params": p}, FBANK, MASK).features * weight).sum()  # noqa: E731
-        return flatten(jax.jit(jax.grad(loss), compiler_options=QUICK)(params))
+        return flatten_dict(jax.jit(jax.grad(loss), compiler_options=QUICK)(params), sep="/")
 
     plain, decayed = gradient(1.0), gradient(0.5)
     for path, expected in plain.items():
@@ -148,14 +151,14 @@ def test_gradient_decay_in_closed_form(base):
 
 def test_padding_reaches_neither_real_tokens_nor_gradients(base):
     """NaN and garbage under the mask: outputs of real tokens and all gradients stay what they are with zeros there."""
-    garbage = FBANK.copy()
+    garbage = np.array(FBANK)
     garbage[1, 32:64] = np.nan
     garbage[0, 64:] = np.inf  # the frames after the last whole patch
     config = replace(TINY, predictor_class=2)
     params = random_params(config)
 
     def loss(p, fbank):
-        out = BEATs(config).apply({"params": p}, fbank, jnp.asarray(MASK))
+        out = BEATs(config).apply({"params": p}, fbank, MASK)
         return (out.logits**2).sum() + (jnp.where(MASK[:, :, None], out.features, 0.0) ** 3).sum(), out.features
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK)
@@ -164,14 +167,13 @@ def test_padding_reaches_neither_real_tokens_nor_gradients(base):
     np.testing.assert_array_equal(clean[MASK], dirty[MASK])
     assert bool(jnp.isfinite(dirty).all())
     assert float(clean_loss) == float(dirty_loss)
-    for path, leaf in flatten(dirty_gradient).items():
-        np.testing.assert_array_equal(leaf, flatten(clean_gradient)[path], err_msg=path)
+    for path, leaf in flatten_dict(dirty_gradient, sep="/").items():
+        np.testing.assert_array_equal(leaf, flatten_dict(clean_gradient, sep="/")[path], err_msg=path)
     assert not np.asarray(input_gradient)[1, 32:].any()
 
 
 def test_a_clip_without_a_real_token_stays_finite():
-    mask = np.zeros((2, 32), bool)
-    mask[0] = True
+    mask = jnp.zeros((2, 32), bool).at[0].set(True)
     config = replace(TINY, encoder_layers=1)
     loss = lambda p: (BEATs(config).apply({"params": p}, FBANK, mask).features ** 2).sum()  # noqa: E731
     value, gradient = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(random_params(config))
@@ -188,7 +190,9 @@ def test_initialisation_has_the_published_spreads():
     config = BEATsConfig(
         embed_dim=64, encoder_layers=2, encoder_embed_dim=96, encoder_ffn_embed_dim=128, conv_pos=16, conv_pos_groups=2
     )
-    flat = flatten(jax.jit(BEATs(config).init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 16, 16)))["params"])
+    flat = flatten_dict(
+        jax.jit(BEATs(config).init, compiler_options=QUICK)(jax.random.key(0), jnp.zeros((1, 16, 16)))["params"], sep="/"
+    )
     beta = 16**-0.25
     expected = {
         "patch_embedding/kernel": 1 / (16 * 3**0.5),  # uniform in +-1/sqrt(256)
@@ -224,7 +228,7 @@ def test_bfloat16_is_close_and_its_gradients_too():
             return (out[0, 0] * jnp.arange(16.0)).sum(), out
 
         (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)(params)
-        return out, flatten(gradient)
+        return out, flatten_dict(gradient, sep="/")
 
     (full, gradient), (low, low_gradient) = run("float32"), run("bfloat16")
     assert low.dtype == jnp.float32
@@ -247,11 +251,10 @@ def test_contraction_gradients_are_those_of_einsum():
 
 def test_attention_forms_agree_with_dropout_and_mask():
     draw = np.random.default_rng(0)
-    q, k, v = (draw.normal(size=(5, 2, 8, 4)).astype(np.float32) for _ in range(3))
-    shared = {
-        "bias": draw.normal(size=(2, 8, 8)).astype(np.float32), "gate": draw.normal(size=(5, 2, 8)).astype(np.float32),
-        "token_mask": jnp.asarray(draw.random((5, 8)) > 0.3), "dropout_key": jax.random.key(3), "dropout_rate": 0.2,
-    }  # fmt: skip
+    shapes = [(5, 2, 8, 4)] * 3 + [(2, 8, 8), (5, 2, 8)]
+    q, k, v, bias, gate = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
+    mask = jnp.asarray(draw.random((5, 8)) > 0.3)
+    shared = {"bias": bias, "gate": gate, "token_mask": mask, "dropout_key": jax.random.key(3), "dropout_rate": 0.2}
     direct, clips = (attend(q, k, v, form=form, **shared) for form in ("direct", "clips"))
     np.testing.assert_allclose(direct, clips, rtol=0, atol=1e-6)
 
@@ -259,8 +262,8 @@ def test_attention_forms_agree_with_dropout_and_mask():
 @pytest.mark.parametrize(("tokens", "taps"), [(20, 6), (20, 7), (5, 12), (5, 11)])
 def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
     draw = np.random.default_rng(0)
-    x, bias = draw.normal(size=(2, tokens, 8)).astype(np.float32), draw.normal(size=8).astype(np.float32)
-    kernel = draw.normal(size=(taps, 4, 8)).astype(np.float32)
+    shapes = ((2, tokens, 8), (8,), (taps, 4, 8))
+    x, bias, kernel = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
     padded = np.pad(x, ((0, 0), (taps // 2, taps // 2), (0, 0)))
     expected = np.zeros((2, tokens, 8))
     for t in range(tokens):
@@ -269,7 +272,7 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
             expected[:, t, channels] = np.einsum("bki,kio->bo", padded[:, t : t + taps, channels], kernel[:, :, channels])
     for form in ("grouped", "split"):
         y = conv_position(x, kernel, bias, groups=2, form=form, dtype=jnp.float32)
-        np.testing.assert_allclose(y, expected + bias, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(y, expected + np.asarray(bias), rtol=0, atol=1e-5)
         gradient = jax.grad(lambda k, form=form: conv_position(x, k, bias, groups=2, form=form, dtype=jnp.bfloat16).sum())(kernel)
         windows = np.lib.stride_tricks.sliding_window_view(padded, tokens, axis=1)[:, :taps]
         ones = windows.sum((0, 3))  # derivative of the sum by the kernel: [taps, channels]
@@ -317,8 +320,11 @@ def test_parameter_depths():
 def test_the_bias_of_the_keys_is_inert(base):
     """Softmax ignores what is added to all scores of a query: any bias gives the same features, so it gets no gradient."""
     params, expected = base
-    moved = unflatten({name: leaf + 3.0 if name.endswith("k_proj/bias") else leaf for name, leaf in flatten(params).items()})
+    moved = unflatten_dict(
+        {name: leaf + 3.0 if name.endswith("k_proj/bias") else leaf for name, leaf in flatten_dict(params, sep="/").items()},
+        sep="/",
+    )
     np.testing.assert_allclose(features(TINY, moved), expected, rtol=0, atol=2e-5)
     loss = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(features(TINY, p)))), compiler_options=QUICK)
-    for name, gradient in flatten(loss(params)).items():
+    for name, gradient in flatten_dict(loss(params), sep="/").items():
         assert (float(jnp.max(jnp.abs(gradient))) == 0) == name.endswith("k_proj/bias"), name

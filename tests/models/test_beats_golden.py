@@ -19,7 +19,9 @@ FEATURES = {"rtol": 0, "atol": 2e-5}
 def case(request, shared):
     file = read_torch_file(shared / f"golden/{request.param}.pt")
     golden = dict(np.load(shared / f"golden/{request.param}.npz"))
+    golden["fbank_normalised"] = jnp.asarray(golden["fbank_normalised"])
     config, params = beats.from_torch(file["model"], file["cfg"])
+    params = jax.tree.map(jnp.asarray, params)
     encode = jax.jit(lambda fbank, mask: BEATs(config).apply({"params": params}, fbank, mask, layers=True))
     return config, params, golden, encode
 

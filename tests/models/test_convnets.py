@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.errors import UserError
 from beats_jax.models.convnets import BatchNorm, ResNet18, ResNetConfig
 from beats_jax.weights.families import resnet
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.tree import flatten
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_file_goes_through_unchanged(tmp_path, prefix):
     variables = {
         path: draw.uniform(0.5, 1.5, shape).astype(dtype) for path, (shape, dtype) in resnet.variable_shapes(config).items()
     }
-    file = resnet.to_torch(resnet.unflatten(variables), config)
+    file = resnet.to_torch(unflatten_dict(variables, sep="/"), config)
     place = write_torch_file(tmp_path / "resnet.pt", {f"{prefix}{key}": value for key, value in file.items()})
     again_config, again = resnet.read_resnet(place)
     assert again_config == config
@@ -89,20 +89,22 @@ def test_a_file_goes_through_unchanged(tmp_path, prefix):
     for key, value in back.items():
         assert value.tobytes() == file[key].tobytes(), key
         assert value.dtype == file[key].dtype
-    assert all(np.array_equal(leaf, variables[path]) for path, leaf in flatten(again).items())
+    assert all(np.array_equal(leaf, variables[path]) for path, leaf in flatten_dict(again, sep="/").items())
 
 
 def test_misfits_are_named(tmp_path):
     config = ResNetConfig(width=4, num_classes=0)
     shapes = resnet.variable_shapes(config)
-    file = resnet.to_torch(resnet.unflatten({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}), config)
+    file = resnet.to_torch(
+        unflatten_dict({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}, sep="/"), config
+    )
     del file["layer2.0.downsample.1.bias"]
     file["bn1.bias"] = np.ones(5, np.float32)
     file["bn1.weight"] = np.full(4, np.nan, np.float32)
     file["extra"] = np.ones(1, np.float32)
     with pytest.raises(UserError) as caught:
         resnet.read_resnet(write_torch_file(tmp_path / "bad.pt", file))
-    for part in ("missing layer2.0.downsample.1.bias", "unknown extra", "bn1.bias is float32 [5]", "bn1.weight holds 4 values"):
+    for part in ("missing layer2.0.downsample.1.bias", "unknown extra", "bn1.bias has shape [5]", "bn1.weight holds 4 values"):
         assert part in str(caught.value)
 
 
@@ -110,7 +112,9 @@ def test_files_without_counts_are_read_as_pytorch_reads_them(tmp_path):
     """torchvision's first weights are older than `num_batches_tracked`; some counts and not others are a damaged file."""
     config = ResNetConfig(width=4, num_classes=0)
     shapes = resnet.variable_shapes(config)
-    file = resnet.to_torch(resnet.unflatten({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}), config)
+    file = resnet.to_torch(
+        unflatten_dict({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}, sep="/"), config
+    )
     old = {key: value for key, value in file.items() if not key.endswith("num_batches_tracked")}
     assert (len(file), len(old)) == (120, 100)
     back = resnet.to_torch(resnet.read_resnet(write_torch_file(tmp_path / "old.pt", old))[1], config)
@@ -133,10 +137,10 @@ def test_padding_is_symmetric():
     flat["params/conv1/kernel"] = np.repeat(kernel[:, :, None, None], 3, axis=2)
     images = np.zeros((2, 32, 32, 3), np.float32)
     images[0, 0, 0, 0] = images[1, 31, 31, 0] = 1.0
-    stem = jax.jit(ResNet18(config).apply)(resnet.unflatten(flat), images).stem
+    stem = jax.jit(ResNet18(config).apply)(unflatten_dict(flat, sep="/"), images).stem
     np.testing.assert_allclose(stem[:, [0, -1], [0, -1], 0], [[kernel[3, 3], 0], [0, kernel[6, 6]]], rtol=2e-5)
     with pytest.raises(UserError, match="more than one value a channel"):
-        ResNet18(config).apply(resnet.unflatten(flat), images[:1], True, mutable=["batch_stats"])
+        ResNet18(config).apply(unflatten_dict(flat, sep="/"), jnp.asarray(images[:1]), True, mutable=["batch_stats"])
 
 
 def test_batch_norm_in_closed_form():

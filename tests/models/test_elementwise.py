@@ -8,8 +8,8 @@ import pytest
 
 from beats_jax.models.elementwise import LayerNorm, gelu
 
-X = np.random.default_rng(0).normal(0, 2, (5, 7, 32)).astype(np.float32)
-COTANGENT = np.random.default_rng(1).normal(0, 1, X.shape).astype(np.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(0, 2, (5, 7, 32)), jnp.float32)
+COTANGENT = jnp.asarray(np.random.default_rng(1).normal(0, 1, X.shape), jnp.float32)
 
 
 def value_and_gradients(function, *arguments):

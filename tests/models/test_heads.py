@@ -46,7 +46,7 @@ def test_only_real_tokens_count(pooling):
 def test_mean_of_nothing_is_zero_and_unknown_poolings_are_told():
     assert not np.asarray(masked_mean(jnp.asarray(FEATURES), jnp.zeros((4, 6), bool))).any()
     with pytest.raises(UserError, match="median"):
-        pool(FEATURES, MASK, "median")
+        pool(jnp.asarray(FEATURES), jnp.asarray(MASK), "median")
 
 
 def test_the_attentive_head_starts_at_the_mean_and_hears_real_tokens_only():
@@ -54,9 +54,9 @@ def test_the_attentive_head_starts_at_the_mean_and_hears_real_tokens_only():
     head = AttentiveHead(num_classes=5, num_heads=3, dtype=jnp.float32)
     features = np.random.default_rng(1).normal(size=(3, 6, 6)).astype(np.float32)
     mask = MASK[:3]
-    variables = head.init(jax.random.key(0), features, mask)
+    variables = head.init(jax.random.key(0), jnp.asarray(features), jnp.asarray(mask))
     params = variables["params"]
-    logits = np.asarray(head.apply(variables, np.where(mask[:, :, None], features, np.nan), mask))
+    logits = np.asarray(head.apply(variables, jnp.where(mask[:, :, None], features, np.nan), jnp.asarray(mask)))
     for i in range(3):
         tokens = features[i][mask[i]]
         normed = (tokens - tokens.mean(1, keepdims=True)) / np.sqrt(tokens.var(1, keepdims=True) + 1e-5)
@@ -64,16 +64,16 @@ def test_the_attentive_head_starts_at_the_mean_and_hears_real_tokens_only():
         np.testing.assert_allclose(logits[i], read @ params["linear"]["kernel"], rtol=1e-4, atol=1e-6)
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3)), jnp.float32)
     learnt = {"params": {**params, "scores": {"kernel": scores}}}
-    parts = [(features[i : i + 1, : mask[i].sum()], np.ones((1, mask[i].sum()), bool)) for i in (0, 1)]
+    parts = [(jnp.asarray(features[i : i + 1, : mask[i].sum()]), jnp.ones((1, mask[i].sum()), bool)) for i in (0, 1)]
     alone = np.concatenate([head.apply(learnt, *part) for part in parts])
-    np.testing.assert_allclose(head.apply(learnt, features, mask)[:2], alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(head.apply(learnt, jnp.asarray(features), jnp.asarray(mask))[:2], alone, rtol=1e-5, atol=1e-6)
     assert np.abs(alone - logits[:2]).max() > 1e-4
 
 
 @pytest.mark.parametrize("family", ["beats", "eat", "ast"])
 def test_every_family_takes_an_attentive_head(family):
     config = from_mapping(ModelConfig, {"family": family, **TINY[family], "predictor_class": 3, "head": "attentive"}, "model")
-    fbank = np.random.default_rng(0).normal(size=(2, 32, 32)).astype(np.float32)
+    fbank = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32)), jnp.float32)
     module = registry.build(config)
     variables = module.init(jax.random.key(0), fbank)
     assert set(variables["params"]["predictor"]) == {"norm", "scores", "values", "linear"}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import beats_jax
 from beats_jax.config import TokenizerConfig
@@ -15,7 +16,6 @@ from beats_jax.models.pretraining import quantizer, random_projection
 from beats_jax.models.pretraining.quantizer import Codebook
 from beats_jax.models.pretraining.tokenizer import Tokenizer, parameter_depth
 from beats_jax.weights.architecture import param_shapes
-from beats_jax.weights.tree import flatten
 
 TINY = TokenizerConfig(
     embed_dim=16, encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=16, encoder_attention_heads=2, conv_pos=4,
@@ -152,7 +152,9 @@ def test_the_family_is_registered_with_its_constants():
     module = registry.build(TINY)
     fbank = jnp.asarray(np.random.default_rng(0).standard_normal((1, 32, 32)), jnp.float32)
     out, variables = jax.jit(module.init_with_output)(jax.random.key(0), fbank)
-    assert not any(np.any(leaf) for leaf in flatten(variables["params"]["quantizer"]).values())  # empty until it is started
+    assert not any(
+        np.any(leaf) for leaf in flatten_dict(variables["params"]["quantizer"], sep="/").values()
+    )  # empty until it is started
     assert out.codes.shape == (1, 4)
 
 

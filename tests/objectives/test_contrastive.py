@@ -11,9 +11,9 @@ from tiny_pretraining import begun, learnt, make_arrays, make_objective
 
 from beats_jax.config import AugmentConfig, ContrastiveConfig, DataConfig, TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.objectives.candidates import embedding_rank, embedding_spread, standardisation
-from beats_jax.objectives.state.memory_bank import NOBODY
-from beats_jax.objectives.views import crop
+from beats_jax.objectives.candidates import NOBODY, standardisation
+from beats_jax.objectives.inputs import crop
+from beats_jax.objectives.metrics import embedding_rank, embedding_spread
 
 AUGMENT = AugmentConfig(gain_db=6.0, time_masks=1, time_mask_fraction=0.3)
 CONFIG = ContrastiveConfig(bank_size=20, projection_dim=8, augment=AUGMENT)
@@ -90,7 +90,7 @@ def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     batch["example_mask"][4] = False
     batch |= {f"negative_{name}": x[:4] for name, x in make_arrays(9).items()}
     _, metrics, bank = gradients(filled, batch)
-    prepared = jax.jit(objective._prepared)(jax.random.fold_in(filled.key, filled.step), batch)
+    prepared = jax.jit(objective._prepare)(jax.random.fold_in(filled.key, filled.step), batch)
     project = jax.jit(lambda params, x: objective.project(params, x["fbank"], x["token_mask"]))
 
     def standardised(params, *more):
@@ -143,9 +143,9 @@ def test_spread_and_rank_tell_a_point_a_line_and_a_sphere():
     line = np.sign(points[:, :1]) * np.full((1, 16), 0.25, np.float32)
     for rows, spread, rank in ((points, 1.0, 15.5), (line, 1.0, 1.0), (np.ones_like(points) / 4, 0.0, 0.0)):
         rows[7] = 1e3  # not valid
-        assert float(embedding_spread(rows, valid)[0]) == pytest.approx(spread, abs=0.02)
-        assert float(embedding_rank(rows, valid)[0]) == pytest.approx(rank, abs=0.5)
-    assert float(embedding_rank(points, jnp.zeros(400, bool))[1]) == 0  # nothing was seen
+        assert float(embedding_spread(jnp.asarray(rows), valid)[0]) == pytest.approx(spread, abs=0.02)
+        assert float(embedding_rank(jnp.asarray(rows), valid)[0]) == pytest.approx(rank, abs=0.5)
+    assert float(embedding_rank(jnp.asarray(points), jnp.zeros(400, bool))[1]) == 0  # nothing was seen
 
 
 def test_standardising_is_a_setting(gradients, state):

@@ -93,7 +93,7 @@ def test_padding_can_be_hidden(state):
     spoilt = jnp.where(jnp.repeat(token_mask[:, 1::8], 16, axis=1)[:, :, None], fbank, 100.0)
     visible = jnp.broadcast_to(jnp.arange(6, dtype=jnp.int32)[None, None], (8, 2, 6))
     keys = jax.random.split(jax.random.key(0), 8)
-    compare = jax.jit(lambda x: hiding.compared(state.params, state.teacher, x, token_mask, visible, keys, deterministic=True))
+    compare = jax.jit(lambda x: hiding.compare(state.params, state.teacher, x, token_mask, visible, keys, deterministic=True))
     one, two = compare(fbank), compare(spoilt)
     np.testing.assert_allclose(one.utterance, two.utterance, rtol=1e-5)
     np.testing.assert_allclose(one.frame, two.frame, rtol=1e-5)

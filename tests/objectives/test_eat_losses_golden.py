@@ -1,5 +1,6 @@
 """EAT pre-training against the published code: masks, targets, decoder, losses, gradients, the teacher's step."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -7,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
-from beats_jax.config import EATObjectiveConfig
+from beats_jax.config import AugmentConfig, EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
 from beats_jax.objectives.eat import EATPretraining, fill_hidden, is_visible
 from beats_jax.objectives.eat_masks import block_plan, block_union, clone_masks
+from beats_jax.objectives.inputs import Frontend
 from beats_jax.objectives.losses.eat import spread, teacher_decay
 from beats_jax.objectives.state.state import ema_update
 from beats_jax.weights.families import eat, eat_files
-from beats_jax.weights.key_map import to_params
+from beats_jax.weights.families.key_map import to_params
 from beats_jax.weights.raw import read_raw
-from beats_jax.weights.tree import flatten
 
 DECODER = eat.DECODER
 
@@ -32,17 +34,21 @@ def golden(shared):
 def published(shared):
     """Student, teacher and decoder of the golden file, and an objective of its sizes."""
     raw = read_raw(shared / "golden/eat_tiny_pretrain.pt")
-    student, teacher = eat_files.read_pretraining(raw), eat_files.read_pretraining(raw, teacher=True)
+    student, teacher = (
+        eat_files.read_pretraining(raw),
+        eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),
+    )
     groups = 48 // raw.state_dict[f"{DECODER}blocks.0.0.weight"].shape[1]
     objective = EATPretraining(
         model=EAT(student.model),
         decoder=Decoder(48, 48, 3, 3, groups),
-        frontend=None,
+        frontend=Frontend(lambda waveforms, lengths: (waveforms, lengths), lambda mask: None, AugmentConfig(), 16_000),
         optimizer=optax.sgd(0.1),
         config=EATObjectiveConfig(clones=2, utterance_weight=4.0),
     )
     params = {"model": student.params, "decoder": decoder_params(raw.state_dict)}
-    return SimpleNamespace(objective=objective, params=params, teacher=teacher.params, config=student.model)
+    params, teacher_params = jax.tree.map(jnp.asarray, (params, teacher.params))
+    return SimpleNamespace(objective=objective, params=params, teacher=teacher_params, config=student.model)
 
 
 def decoder_params(tensors):
@@ -65,8 +71,8 @@ def step(golden, published):
     noise[masks] = golden["mask_tokens"]
 
     def total(params):
-        found = published.objective.compared(
-            params, published.teacher, golden["fbank"], None, visible, None, jnp.asarray(noise), deterministic=True
+        found = published.objective.compare(
+            params, published.teacher, jnp.asarray(golden["fbank"]), None, visible, None, jnp.asarray(noise), deterministic=True
         )
         return jnp.mean(found.frame + 4.0 * found.utterance), found
 
@@ -79,7 +85,9 @@ def test_targets_are_the_published_ones(golden, step):
 
 
 def test_student_and_decoder(golden, published, step):
-    features = published.objective.student(published.params["model"], golden["fbank"], None, step.visible, deterministic=True)
+    features = published.objective.student(
+        published.params["model"], jnp.asarray(golden["fbank"]), None, step.visible, deterministic=True
+    )
     order = np.argsort(golden["ids_keep"], axis=1)
     expected = np.take_along_axis(golden["student_out"][:, 1:], order[:, :, None], axis=1)
     np.testing.assert_allclose(features[:, 1:], expected, atol=2e-5)
@@ -99,11 +107,14 @@ def test_losses_by_their_reductions(golden, step):
 
 def test_gradients(golden, published, step):
     theirs = {key.removeprefix("grad/"): golden[key] for key in golden if key.startswith("grad/")}
-    decoder = flatten(decoder_params({key: theirs.pop(key) for key in list(theirs) if key.startswith(DECODER)}))
+    decoder = flatten_dict(decoder_params({key: theirs.pop(key) for key in list(theirs) if key.startswith(DECODER)}), sep="/")
     positions = np.zeros((1, 512, 48), np.float32)  # never learnt: not in the file
     theirs["modality_encoders.IMAGE.fixed_positional_encoder.positions"] = positions
-    expected = flatten(to_params(theirs, eat.key_table(published.config, eat.PRETRAINING), published.config))
-    found = {**flatten(step.gradients["model"]), **{f"decoder/{k}": v for k, v in flatten(step.gradients["decoder"]).items()}}
+    expected = flatten_dict(to_params(theirs, eat.key_table(published.config, eat.PRETRAINING), published.config), sep="/")
+    found = {
+        **flatten_dict(step.gradients["model"], sep="/"),
+        **{f"decoder/{k}": v for k, v in flatten_dict(step.gradients["decoder"], sep="/").items()},
+    }
     expected |= {f"decoder/{k}": v for k, v in decoder.items()}
     assert found.keys() == expected.keys()
     for path, gradient in expected.items():
@@ -120,7 +131,7 @@ def test_spread_is_the_published_monitor(golden, step):
 
 
 def test_the_teacher_moves_as_published(golden, published):
-    after = flatten(ema_update(published.teacher, published.params["model"], jnp.float32(0.9)))
+    after = flatten_dict(ema_update(published.teacher, published.params["model"], jnp.float32(0.9)), sep="/")
     table = eat.key_table(published.config, eat.PRETRAINING)
     for key in [key for key in golden if key.startswith("ema_after")]:
         path, rule = table[key.split("/", 1)[1]]

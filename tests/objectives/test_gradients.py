@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
-from beats_jax.objectives.gradients import gradient_norms
+from beats_jax.objectives.metrics import gradient_norms
 
 
-def test_norms_are_told_by_block_of_the_encoder_only():
+def test_norms_are_given_by_block_of_the_encoder_only():
     gradients = {
         "model": {
             "encoder": {"layers_0": {"fc1": {"kernel": jnp.full((2, 2), 3.0)}}, "layers_11": {"bias": jnp.asarray([1.0])}},
@@ -19,3 +19,7 @@ def test_norms_are_told_by_block_of_the_encoder_only():
     np.testing.assert_allclose(found["block_00_gradient_norm"], 6.0)
     np.testing.assert_allclose(found["block_11_gradient_norm"], 1.0)
     np.testing.assert_allclose(found["gradient_norm"], (36 + 1 + 64 + 1e4) ** 0.5, rtol=1e-6)
+
+
+def test_norms_without_an_encoder_have_no_blocks():
+    assert set(gradient_norms({"layers_0": {"kernel": jnp.ones(2)}})) == {"gradient_norm"}

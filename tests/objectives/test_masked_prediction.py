@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 from compiled_once import compiled_once
+from flax.traverse_util import unflatten_dict
 from tiny_pretraining import MODEL, SAMPLES, TOKENIZER, begun, learnt, make_arrays, make_objective
 
 from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, MaskedPredictionConfig, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.models.pretraining import random_projection
 from beats_jax.objectives.losses.classification import code_losses
-from beats_jax.objectives.monitors import code_usage, used_codes
+from beats_jax.objectives.metrics import code_usage, used_codes
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
-from beats_jax.weights.tree import unflatten
 
 CONFIG = MaskedPredictionConfig(codes=8, code_dim=8, predictor_layers=1, label_smoothing=0.0)
 AUDIO = AudioConfig(filterbank=FilterbankConfig(num_mel_bins=32))  # 4 x 2 patches
@@ -102,7 +102,7 @@ def test_the_projection_is_fitted_to_the_first_patches():
     begun_ = objective.begin(state, None, lambda: iter([batch, make_arrays(1)]))
     pixels = []
     for arrays in (batch, make_arrays(1)):
-        fbank, real = (np.asarray(x) for x in jax.jit(lambda b: objective.frontend.unlabelled(None, b))(arrays))
+        fbank, real = (np.asarray(x) for x in jax.jit(lambda b: objective.frontend.without_labels(None, b))(arrays))
         for clip in np.flatnonzero(arrays["example_mask"]):
             cells = fbank[clip, :64].reshape(4, 16, 2, 16).transpose(0, 2, 1, 3).reshape(8, 256)
             pixels.append(cells[real[clip]])
@@ -190,7 +190,7 @@ def tokenizer_bundle(path, *, usage=None, initted=1.0, audio=None, model=TOKENIZ
     flat = {name: 0.3 * draw.standard_normal(shape).astype(np.float32) for name, shape in param_shapes(model).items()}
     flat["quantizer/usage"] = np.full(model.quant_n, 3.0, np.float32) if usage is None else usage
     flat["quantizer/initted"] = np.full(1, initted, np.float32)
-    save_bundle(path, Bundle(unflatten(flat), model, audio or AudioConfig(), (), False, "test"))
+    save_bundle(path, Bundle(unflatten_dict(flat, sep="/"), model, audio or AudioConfig(), (), False, "test"))
     return str(path)
 
 
@@ -230,7 +230,7 @@ def test_tokenizers_that_do_not_fit_are_refused(tmp_path):
 
 
 def _zeros(model):
-    return unflatten({name: np.zeros(shape, np.float32) for name, shape in param_shapes(model).items()})
+    return unflatten_dict({name: np.zeros(shape, np.float32) for name, shape in param_shapes(model).items()}, sep="/")
 
 
 def test_random_targets_depend_on_their_own_seed_only(objective, state):

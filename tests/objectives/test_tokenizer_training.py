@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled_once import compiled_once
+from flax.traverse_util import flatten_dict
 from tiny_pretraining import MODEL, TOKENIZER, arrays_from, begun, learnt, make_arrays, make_objective, save_teacher
 
 from beats_jax.config import AudioConfig, FilterbankConfig, TokenizerObjectiveConfig, TrainingConfig
@@ -14,7 +15,6 @@ from beats_jax.errors import UserError
 from beats_jax.models.pretraining import quantizer
 from beats_jax.objectives.tokenizer import _candidates
 from beats_jax.weights.architecture import check_params
-from beats_jax.weights.tree import flatten
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -178,7 +178,7 @@ def test_a_trained_tokenizer_goes_on_with_its_codes(config, state):
     training = TrainingConfig(learning_rate=0.003, ema_decay=0.9)
     objective = make_objective(config, model=TOKENIZER, training=training)
     loaded = jax.device_get(state.weights["model"])
-    check_params(flatten(loaded), TOKENIZER, "what a run exports")
+    check_params(flatten_dict(loaded, sep="/"), TOKENIZER, "what a run exports")
     fresh = jax.jit(objective.init)(jax.random.key(5), make_arrays(0))
     again = objective.begin(fresh, loaded, lambda: pytest.fail("no batch is needed"))
     jax.tree.map(np.testing.assert_array_equal, again.weights["model"], loaded)

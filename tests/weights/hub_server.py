@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that speaks as much of the hub as a download needs, and misbehaves as told."""
+"""A server on 127.0.0.1 with the part of the hub's interface that downloads use, and with its failures on demand."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves `repositories`: {"owner/name": {path: bytes}} under the hub's addresses, `plain` under any other path.
+    """Serves `repositories`: {"owner/name": {path: bytes}} under the hub's addresses.
 
     Attributes:
-      requests: (method, path, Range header) of everything that was asked.
-      break_after: path's last part → how many bytes to send before the connection is closed, once.
-      delay: seconds before each file. headers_of: further headers by the path's last part.
+      requests: (method, path, Range header, Authorization header) of every request.
+      delivered: "owner/name" → {path: bytes} that is sent in place of the listed content.
+      break_after: last part of a path → how many bytes to send before the connection is closed, once.
+      delay: seconds before each file.
+      page: answer to every request, as a log-in page of a network gives it; empty = none.
     """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.repositories, self.plain, self.requests = {}, {}, []
-        self.break_after, self.headers_of, self.ignore_ranges, self.delay = {}, {}, False, 0.0
+        self.repositories, self.delivered, self.requests, self.break_after = {}, {}, [], {}
+        self.delay, self.page = 0.0, b""
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def handle_error(self, request, client_address):
-        """A client that goes away is part of the game."""
+        """Clients may go away."""
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
 
     def gets(self, name):
-        """How often a file of this name was asked for, and the Range headers."""
-        return [ranges for method, path, ranges in self.requests if method == "GET" and path.endswith("/" + name)]
+        """The Range headers of every request for a file of this name."""
+        return [ranges for method, path, ranges, _ in self.requests if method == "GET" and path.endswith("/" + name)]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,16 +50,19 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
+        self.server.requests.append((self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+        if self.server.page:
+            return self._send(200, self.server.page, {"Content-Type": "text/html"})
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[:2] in (["api", "models"], ["api", "datasets"]):
             return self._info("/".join(parts[2:4]), parts[5] if len(parts) > 5 else None)
-        parts = parts[1:] if parts[0] == "datasets" else parts
-        if parts[2:3] == ["resolve"] and parts[3] == COMMIT:
-            content = self.server.repositories.get("/".join(parts[:2]), {}).get("/".join(parts[4:]))
-        else:
-            content = self.server.plain.get(self.path)
-        return self._not_found() if content is None else self._file(parts[-1], content)
+        repository, path = "/".join(parts[:2]), "/".join(parts[4:])
+        if parts[2:4] != ["resolve", COMMIT] or path not in self.server.repositories.get(repository, {}):
+            return self._not_found()
+        listed = self.server.repositories[repository][path]
+        return self._file(parts[-1], self.server.delivered.get(repository, {}).get(path, listed), sha256(listed))
+
+    do_HEAD = do_GET
 
     def _info(self, repository, revision):
         files = self.server.repositories.get(repository)
@@ -75,20 +80,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.dumps({"id": repository, "sha": COMMIT, "private": False, "siblings": siblings, "tags": [], "downloads": 0})
         return self._send(200, body.encode(), {"Content-Type": "application/json"})
 
-    def _file(self, name, content):
+    def _file(self, name, content, etag):
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+        if self.command == "HEAD":
+            return self._send(200, content, headers)
         time.sleep(self.server.delay)
-        etag = f'"{sha256(content)}"'
-        headers = {"ETag": etag, "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(content))} | self.server.headers_of.get(
-            name, {}
-        )
-        start, ranges = 0, self.headers.get("Range")
-        if ranges and not self.server.ignore_ranges and self.headers.get("If-Range", etag) == etag:
+        start, limit = 0, self.server.break_after.pop(name, None)
+        if ranges := self.headers.get("Range"):
             start = int(ranges.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                return self._send(416, b"", {})
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        limit = self.server.break_after.pop(name, None)
-        return self._send(206 if "Content-Range" in headers else 200, content[start:], headers, limit)
+        return self._send(206 if ranges else 200, content[start:], headers, limit)
 
     def _not_found(self):
         self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
@@ -98,7 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[:limit])
+        if self.command != "HEAD":
+            self.wfile.write(body[:limit])
         self.close_connection = self.close_connection or limit is not None
 
 

@@ -2,8 +2,7 @@
 
 from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.weights.audioset import audioset_names, readable_names
-from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.description import describe
+from beats_jax.weights.bundle import Bundle, describe
 
 
 def test_527_names_at_the_places_that_audioset_gives_them():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
@@ -12,7 +13,6 @@ from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import FACTS_FILE, Bundle, load_bundle, save_bundle
 from beats_jax.weights.pretrained import read_memory
 from beats_jax.weights.seen import codes, seen_from_codes
-from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
     embed_dim=8, encoder_layers=11, encoder_embed_dim=8, encoder_ffn_embed_dim=8, encoder_attention_heads=2,
@@ -23,7 +23,9 @@ TINY = BEATsConfig(
 @pytest.fixture(scope="module")
 def params():
     draw = np.random.default_rng(0)
-    return unflatten({path: draw.normal(size=shape).astype(np.float32) for path, shape in param_shapes(TINY).items()})
+    return unflatten_dict(
+        {path: draw.normal(size=shape).astype(np.float32) for path, shape in param_shapes(TINY).items()}, sep="/"
+    )
 
 
 @pytest.fixture
@@ -38,7 +40,11 @@ def test_round_trip(params, folder):
     bundle = load_bundle(folder)
     assert (bundle.model, bundle.audio.filterbank.mean, bundle.labels) == (TINY, 1.5, ("Rana", "Änas"))
     assert (bundle.multi_label, bundle.source, bundle.source_sha256, bundle.licence) == (True, "run x", "ab" * 32, "CC-BY-4.0")
-    flat, expected, plain = flatten(bundle.params), flatten(params), load_file(folder / "model.safetensors")
+    flat, expected, plain = (
+        flatten_dict(bundle.params, sep="/"),
+        flatten_dict(params, sep="/"),
+        load_file(folder / "model.safetensors"),
+    )
     assert set(flat) == set(expected) == set(plain)
     for path, leaf in flat.items():
         np.testing.assert_array_equal(leaf, expected[path])
@@ -115,7 +121,7 @@ def test_a_model_remembers_its_recordings_and_a_changed_memory_is_refused(tmp_pa
     damaged = text.replace('"chosen": "//', '"chosen": "+/')
     assert damaged != text
     (folder / FACTS_FILE).write_text(damaged)
-    with pytest.raises(UserError, match="the sha256 of its list of recordings is another"):
+    with pytest.raises(UserError, match="the sha256 of its list of recordings differs"):
         load_bundle(folder)
     (folder / FACTS_FILE).write_text(text.replace('"chosen": "//', '"chosen": "!/'))
     with pytest.raises(UserError, match="its list of recordings cannot be read"):

@@ -270,7 +270,7 @@ KINDS = {
     "a mean that is no number": (settings(fbank_mean=float("nan")), "mean is nan"),
     "an endless number": (settings(fbank_std=10**400), "finite"),
     "a NaN dropout": (settings(dropout=float("nan")), "dropout is nan"),
-    "frames of years": (settings(frame_length=1e300), "sizes above"),
+    "frames of years": (settings(frame_length=1e300), "frame_length_ms is 1e+300"),
     "half a character as a label": (labelled({0: "\ud800"}), "label_dict"),
     "a label number of 5,000 digits": (labelled({"9" * 5000: "owl"}), "label_dict"),
     "float64 beyond float32": (tensors(layer_norm__bias=np.full(16, 1e300)), "layer_norm.bias holds 16 values"),

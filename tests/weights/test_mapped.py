@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 import pytest
 
-from beats_jax.weights.mapped import release
+from beats_jax.weights.raw import release
 
 
 def resident(mapped, place):

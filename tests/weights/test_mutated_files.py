@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from beats_jax.errors import UserError
@@ -16,7 +17,6 @@ from beats_jax.weights.bundle import save_bundle
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.tree import flatten
 
 MUTATIONS = 300
 SECONDS = 6.0  # two on a machine that is not busy
@@ -119,7 +119,7 @@ CHECKED = (torch_zip, eat, bundle)  # hold checksums of their values: changed on
 
 
 def params_of(path):
-    return flatten(read_checkpoint(path).params)
+    return flatten_dict(read_checkpoint(path).params, sep="/")
 
 
 def mutated(data, draw, is_text):

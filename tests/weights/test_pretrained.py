@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import beats_jax
 from beats_jax.config import AudioConfig, BEATsConfig, FilterbankConfig
@@ -17,7 +18,6 @@ from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families.beats_files import front_end
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
-from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
     embed_dim=24, encoder_layers=1, encoder_embed_dim=32, encoder_ffn_embed_dim=48, encoder_attention_heads=2,
@@ -29,7 +29,9 @@ TINY = BEATsConfig(
 def model():
     """Random weights large enough for padding to show in the output."""
     draw = np.random.default_rng(1)
-    params = unflatten({path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY).items()})
+    params = unflatten_dict(
+        {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY).items()}, sep="/"
+    )
     return Model(Bundle(params, TINY, AudioConfig(), ("a", "b", "c"), False, "test"))
 
 
@@ -48,11 +50,13 @@ def golden(shared):
 
 def test_parameters_go_to_the_device_that_the_caller_chose():
     """They are moved by threads, which know nothing of the caller's context of their own accord."""
-    params = unflatten({path: np.ones(shape, np.float32) for path, shape in param_shapes(TINY).items()})
+    params = unflatten_dict({path: np.ones(shape, np.float32) for path, shape in param_shapes(TINY).items()}, sep="/")
     with jax.default_device(jax.devices()[3]):
         model = Model(Bundle(params, TINY, AudioConfig(), ("a", "b", "c"), False, "test"))
     assert {leaf.device for leaf in jax.tree.leaves(model.params)} == {jax.devices()[3]}
-    assert all(np.array_equal(leaf, flatten(params)[path]) for path, leaf in flatten(model.params).items())
+    assert all(
+        np.array_equal(leaf, flatten_dict(params, sep="/")[path]) for path, leaf in flatten_dict(model.params, sep="/").items()
+    )
 
 
 @pytest.mark.parametrize("tag", ["nomask", "mask"])
@@ -164,7 +168,7 @@ def test_folder_file_and_run_load_alike(model, noise, tmp_path):
     for source in (run, run / "model", run / "model/model.safetensors", run / "model/model.json", str(run)):
         again = read_checkpoint(source)
         assert (again.labels, again.model, again.audio) == (model.labels, model.config, model.audio)
-        flat, expected = flatten(again.params), flatten(model.params)
+        flat, expected = flatten_dict(again.params, sep="/"), flatten_dict(model.params, sep="/")
         assert set(flat) == set(expected)
         for path, leaf in flat.items():
             np.testing.assert_array_equal(leaf, expected[path])

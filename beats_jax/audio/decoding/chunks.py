@@ -1,16 +1,15 @@
-"""The length that the header of an uncompressed file promises, against the bytes that the file holds.
+"""Checks the length that the header of an uncompressed file promises against the bytes that the file holds.
 
-libsndfile shortens what was cut in silence. A length in a header is a hint, though: recorders and pipes that cannot go back to it
-leave a mark or a slip there, and the sound then goes on to the end of the file. What promises a plausible length and holds less
-was cut. Formats: RIFF/WAVE, RF64 and BW64 (EBU Tech 3306), AIFF, CAF, Wave64, AU.
+libsndfile reads these formats but shortens a cut file without an error, so their chunks are walked here: RIFF/WAVE, RF64 and
+BW64 (EBU Tech 3306), AIFF, CAF, Wave64, AU. A promise counts only where it is plausible: recorders and pipes that cannot seek
+back to the header leave a placeholder or a wrong size there, and the sound goes on to the end of the file.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from beats_jax.audio.recording import AudioError
 
@@ -22,23 +21,14 @@ WAVE64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 WAVE64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """How a family of files is laid out.
+class Chunks(NamedTuple):
+    """How a family of formats lays out its chunks."""
 
-    Attributes:
-      first: byte of the first chunk.
-      sound: name of the chunk with the sound.
-      size: struct format of a chunk's size, which follows its name.
-      counted: bytes of name and size that the size counts too.
-      padding: chunks begin at multiples of this, counted from the first.
-    """
-
-    first: int
-    sound: bytes
-    size: str
-    counted: int = 0
-    padding: int = 2
+    first: int  # byte of the first chunk
+    sound: bytes  # name of the chunk that holds the sound
+    size: str  # struct format of a chunk's size, which follows its name
+    counted: int = 0  # bytes of name and size that the size includes
+    padding: int = 2  # chunks begin at multiples of this, counted from the first
 
 
 RIFF, RIFX = Chunks(12, b"data", "<I"), Chunks(12, b"data", ">I")
@@ -46,21 +36,11 @@ AIFF, CAF = Chunks(12, b"SSND", ">I"), Chunks(8, b"data", ">q", padding=1)
 W64 = Chunks(40, WAVE64_DATA, "<Q", counted=24, padding=8)
 
 
-def chunks_of(head: bytes) -> Chunks | None:
-    """The layout of a file that begins with `head` (16 bytes); None for one without chunks."""
-    kinds = {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX}
-    if head[8:12] == b"WAVE" and head[:4] in kinds:
-        return kinds[head[:4]]
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return AIFF
-    if head[:4] == b"caff":
-        return CAF
-    return W64 if head[:16] == WAVE64 else None
-
-
 def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
-    """Whether libsndfile may be asked first. Not where the header counts 0 bytes of sound though there are some, and not for MPEG
-    audio in a WAV, of which libmpg123 writes to the terminal.
+    """Whether libsndfile is tried first, for a file that begins with `head` (16 bytes).
+
+    Not where the header counts 0 bytes of sound although some follow (libsndfile believes it), and not for MPEG audio in a WAV
+    (libmpg123 writes warnings to the terminal).
 
     Raises:
       AudioError: fewer bytes than promised, none at all, or a plain RIFF above 4 GB whose size has wrapped.
@@ -69,7 +49,7 @@ def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> bool
         start, promised = struct.unpack(">2I" if head[:4] == b".snd" else "<2I", head[4:12])
         _require_held(path, promised, size - start, frame_bytes=1)
         return True
-    chunks = chunks_of(head)
+    chunks = _chunks_of(head)
     if chunks is None:
         return True
     start, promised, wave_format, frame_bytes = _sound_chunk(path, file, chunks)
@@ -81,8 +61,19 @@ def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> bool
     return wave_format not in MPEG_IN_WAVE and (promised != 0 or chunks not in (RIFF, RIFX))
 
 
+def _chunks_of(head: bytes) -> Chunks | None:
+    kinds = {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX}
+    if head[8:12] == b"WAVE" and head[:4] in kinds:
+        return kinds[head[:4]]
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return AIFF
+    if head[:4] == b"caff":
+        return CAF
+    return W64 if head[:16] == WAVE64 else None
+
+
 def _sound_chunk(path: Path, file: BinaryIO, chunks: Chunks) -> tuple[int, int, int, int]:
-    """(first byte of the sound, bytes promised, format of a WAVE, bytes of a frame); -1 promised is no promise."""
+    """(first byte of the sound, bytes promised, format of a WAVE, bytes of a frame); -1 bytes = no promise."""
     wave_format, frame_bytes, long_size, place = 0, 1, None, chunks.first
     while header := _header(file, chunks, place):
         name, length = header
@@ -100,7 +91,7 @@ def _sound_chunk(path: Path, file: BinaryIO, chunks: Chunks) -> tuple[int, int, 
 
 
 def _header(file: BinaryIO, chunks: Chunks, place: int) -> tuple[bytes, int] | None:
-    """(name, length of what follows) of the chunk at `place`, and the file behind its header; None where the file ends."""
+    """(name, bytes that follow) of the chunk at `place`; leaves `file` behind its header. None where the file ends."""
     file.seek(place)
     name = file.read(len(chunks.sound))
     size = file.read(struct.calcsize(chunks.size))
@@ -114,13 +105,13 @@ def _next(chunks: Chunks, start: int, length: int) -> int:
 
 
 def _only_chunks(file: BinaryIO, chunks: Chunks, start: int, size: int) -> bool:
-    """Whether the rest of the file is nothing, or chunks with printable names that end where it ends."""
+    """Whether the rest of the file is nothing, or chunks with printable names that end where the file ends."""
     while start < size:
         header = _header(file, chunks, start)
         if header is None or not all(32 <= byte < 127 for byte in header[0][:4]):
             return False
         start = _next(chunks, file.tell(), header[1])
-    return start < size + chunks.padding  # the last padding may lack
+    return start < size + chunks.padding  # the last padding may be missing
 
 
 def _require_held(path: Path, promised: int, held: int, frame_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The decoder for a recording: the content decides. Joined Ogg streams, each with a header of its own, become one recording."""
+"""Chooses the decoder of a recording by its content. Chained Ogg streams, each with its own header, become one recording."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.decoding.byte_ranges import ByteRanges
-from beats_jax.audio.decoding.containers import SoundStream, inspect
+from beats_jax.audio.decoding.byte_ranges import ByteRanges, SoundStream
+from beats_jax.audio.decoding.containers import inspect
 from beats_jax.audio.decoding.pyav_decoder import PyAVDecoder
 from beats_jax.audio.decoding.soundfile_decoder import open_soundfile
 from beats_jax.audio.decoding.tfds_records import is_record, open_record
@@ -26,7 +26,7 @@ NO_SAMPLES = "no samples: there is a header but no sound"
 
 @contextmanager
 def open_decoder(path: AnyPath) -> Iterator[Decoder]:
-    """The right decoder for `path`, after the checks that need none. Raises `AudioError`."""
+    """Opens the decoder for `path`, after the checks that need no decoding. Raises `AudioError`."""
     path = Path(path)
     with ExitStack() as stack:
         with name_surprises(path, "opened"):
@@ -39,21 +39,20 @@ def open_decoder(path: AnyPath) -> Iterator[Decoder]:
 def _decoder(path: Path, stack: ExitStack) -> Decoder:
     if is_record(path):
         return stack.enter_context(open_record(path))
-    contents = inspect(path)
-    first, *others = contents.streams
-    if others:
-        return ChainDecoder(path, contents.streams)
-    if contents.uncompressed:
+    uncompressed, streams = inspect(path)
+    if len(streams) > 1:
+        return ChainDecoder(path, streams)
+    if uncompressed:
         try:
             return stack.enter_context(open_soundfile(path))
-        except AudioError:  # MP3 or AAC in a WAV, BW64, a codec of another system: PyAV has the last word
+        except AudioError:  # MP3 or AAC in a WAV, BW64, a rare codec: PyAV decides
             pass
-    return stack.enter_context(open_pyav(path, first))
+    return stack.enter_context(open_pyav(path, streams[0]))
 
 
 @contextmanager
 def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
-    """Opens the bytes of `path`, which must exist, that `stream` names.
+    """Opens one stream of `path`, which must exist.
 
     Raises:
       AudioError: FFmpeg does not know the format, or the file has no audio track.
@@ -61,16 +60,16 @@ def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
     import av
     from av.error import FFmpegError
 
-    # tags that are not UTF-8; PyAV 19 takes them without being told to, and no longer has the argument
+    # for tags that are not UTF-8; PyAV 19 replaces their bytes by default and dropped the argument
     latin_1: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with ExitStack() as stack:
 
         def reopen() -> InputContainer:
-            # an open file: FFmpeg takes a name such as "12:30.m4a" for a protocol
+            # an open file, not a name: FFmpeg reads "12:30.m4a" as a protocol
             file = ByteRanges(stack.enter_context(path.open("rb")), stream.ranges)
             try:
                 opened = av.open(file, mode="r", options={"format_whitelist": FORMATS}, **latin_1)
-            except FFmpegError as error:  # its words mislead here ("Operation not permitted" for a cut header)
+            except FFmpegError as error:  # its message misleads ("Operation not permitted" for a cut header)
                 raise AudioError(path, "not readable as audio: header incomplete or format not recognised") from error
             return stack.enter_context(opened)
 
@@ -78,16 +77,15 @@ def open_pyav(path: Path, stream: SoundStream) -> Iterator[PyAVDecoder]:
 
 
 class ChainDecoder:
-    """Opens one stream after the other (a `recording.Decoder`), so that a night of songs does not hold a hundred decoders."""
+    """The links of an Ogg chain as one recording (a `recording.Decoder`). One link is open at a time: there may be hundreds."""
 
-    def __init__(self, path: Path, streams: tuple[SoundStream, ...]) -> None:
+    def __init__(self, path: Path, streams: list[SoundStream]) -> None:
         self._path = path
         self._streams = streams
         with open_pyav(path, streams[0]) as decoder:
             self.info = replace(decoder.info, exact_length=False)
 
     def count_samples(self) -> AudioInfo:
-        """See `recording.Decoder.count_samples`."""
         frames = 0
         for stream in self._streams:
             with open_pyav(self._path, stream) as decoder:
@@ -96,7 +94,7 @@ class ChainDecoder:
         return replace(self.info, frames=frames, exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """See `recording.Decoder.blocks`. Streams before `start` are counted, not decoded."""
+        """Links before `start` are counted, not decoded."""
         begins = 0
         for stream in self._streams:
             with open_pyav(self._path, stream) as decoder:

@@ -1,34 +1,20 @@
-"""MP3 and ADTS files as bytes: which of them are sound, and how many frames the Xing, Info or VBRI header promises.
+"""Finds the sound among the tags of an MP3 or ADTS file, and how many frames its Xing, Info or VBRI header promises.
 
-Tags lie before (ID3v2), behind (ID3v1, APE, Lyrics3) and, in files joined by `cat`, between the sound. Pictures in them hold
-patterns that a decoder takes for frames, so all tags are left out before it is asked.
+FFmpeg skips only some of the tags: they lie before the sound (ID3v2), behind it (ID3v1, APE, Lyrics3) and, in files joined by
+`cat`, inside it, and pictures in them hold patterns that it decodes as frames. So the tags are cut out here.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from beats_jax.audio.decoding.byte_ranges import Range
+from beats_jax.audio.decoding.byte_ranges import Range, SoundStream
 
 VERSIONS = (0, 2, 3)  # 2.5, 2 and 1; 1 is reserved
 LARGEST_PADDING = 1 << 16  # zeros behind a tag
 BYTES_SLACK = 4_096  # encoders differ in what of the file they count
-
-
-@dataclass(frozen=True)
-class MpegSound:
-    """What of the file is sound.
-
-    Attributes:
-      ranges: its stretches.
-      frames: MPEG frames that its first frame promises, itself not counted; None where it promises nothing.
-    """
-
-    ranges: tuple[Range, ...]
-    frames: int | None
 
 
 def looks_like_mpeg(head: bytes) -> bool:
@@ -47,10 +33,10 @@ def after_id3(file: BinaryIO) -> int:
         start += length
 
 
-def mpeg_sound(file: BinaryIO, start: int, size: int) -> MpegSound:
-    """Finds the tags behind `start`, and reads the promise of the first frame there.
+def mpeg_sound(file: BinaryIO, start: int, size: int) -> SoundStream:
+    """The sound from byte `start` on, without tags, and the number of frames that its first frame promises.
 
-    The middle is searched only where the first frame does not count the bytes of the whole file.
+    The middle is searched only where the byte count of the first frame differs from that of the file.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         padding = content[start : start + LARGEST_PADDING]
@@ -58,17 +44,17 @@ def mpeg_sound(file: BinaryIO, start: int, size: int) -> MpegSound:
         stop = _before_last_tags(content, start, size)
         frames, held = _promise(content[start : start + 256])
         if held is not None and abs(held - (stop - start)) <= BYTES_SLACK:
-            return MpegSound(((start, stop),), frames)
+            return SoundStream(((start, stop),), frames)
         ranges = []
         for tag_start, tag_stop in _tags_within(content, start, stop):
             if tag_start > start:
                 ranges.append((start, tag_start))
             start = max(start, tag_stop)
-        return MpegSound((*ranges, (start, max(start, stop))), frames)
+        return SoundStream((*ranges, (start, max(start, stop))), frames)
 
 
 def _id3_length(header: bytes) -> int:
-    """Bytes of the ID3v2 tag with this header; 0 where it is none."""
+    """Bytes of the ID3v2 tag with this header; 0 = it is no tag."""
     sizes = header[6:10]
     if len(header) < 10 or header[:3] != b"ID3" or header[3] > 4 or header[5] & 0x0F or max(sizes) > 0x7F:
         return 0
@@ -93,7 +79,7 @@ def _before_last_tags(content: mmap.mmap, start: int, stop: int) -> int:
 
 
 def _tags_within(content: mmap.mmap, start: int, stop: int) -> list[Range]:
-    """ID3v2, APE and ID3v1 tags between two files that were joined: a frame or another tag must follow."""
+    """ID3v2, APE and ID3v1 tags between joined files. A frame or another tag must follow, or the bytes are sound by chance."""
     tags = []
     for mark in (b"ID3", b"APETAGEX", b"TAG"):
         place = content.find(mark, start, stop)
@@ -115,7 +101,7 @@ def _tags_within(content: mmap.mmap, start: int, stop: int) -> list[Range]:
 
 
 def _promise(frame: bytes) -> tuple[int | None, int | None]:
-    """(frames, bytes) that a first frame of Layer III counts; None for what it does not."""
+    """(frames, bytes) that the Xing, Info or VBRI header in a first frame of Layer III counts; None where it does not."""
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2 or frame[1] >> 3 & 3 not in VERSIONS:
         return None, None
     version_1, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3

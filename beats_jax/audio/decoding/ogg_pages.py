@@ -1,14 +1,16 @@
-"""The streams of an Ogg file (RFC 3533): files joined one behind the other, as `cat`, Icecast and Liquidsoap leave them."""
+"""Finds the links of a chained Ogg file (RFC 3533): files joined end to end, as `cat`, Icecast and Liquidsoap write them.
+
+libsndfile reads only the first link, and neither it nor FFmpeg reports a last page that is cut.
+"""
 
 from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from beats_jax.audio.decoding.byte_ranges import Range
+from beats_jax.audio.decoding.byte_ranges import SoundStream
 from beats_jax.audio.recording import AudioError
 
 FIRST_PAGE = b"OggS\x00\x02"  # capture pattern, version 0, flag "begins a stream"
@@ -16,35 +18,21 @@ LARGEST_PAGE = 65_307
 ENDS_STREAM = 4
 
 
-@dataclass(frozen=True)
-class OggStream:
-    """One link of a chain.
-
-    Attributes:
-      range: its bytes.
-      last_granule: position that its last page gives, in samples; None where no packet ends there, or where several streams are
-        interleaved and the page may be another's.
-    """
-
-    range: Range
-    last_granule: int | None
-
-
-def ogg_streams(path: Path, file: BinaryIO, size: int) -> list[OggStream]:
+def ogg_streams(path: Path, file: BinaryIO, size: int) -> list[SoundStream]:
     """The links of the chain, in order; one for a plain file.
 
-    The whole file is searched for first pages, because two streams may have the same serial number.
+    The whole file is searched for first pages, because two links may have the same serial number.
 
     Raises:
       AudioError: a stream ends within a page, or within a packet.
     """
     starts = _starts(file, size)
     ranges = zip(starts, [*starts[1:], size], strict=True)
-    return [OggStream((start, stop), _last_granule(path, file, start, stop)) for start, stop in ranges]
+    return [SoundStream(((start, stop),), _last_granule(path, file, start, stop)) for start, stop in ranges]
 
 
 def _starts(file: BinaryIO, size: int) -> list[int]:
-    """Where each link begins. First pages that follow each other directly belong to one link of interleaved streams."""
+    """Where each link begins. First pages that follow each other directly are interleaved streams of one link."""
     starts, page_end = [0], 0
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         place = 0
@@ -63,7 +51,10 @@ def _begins(content: mmap.mmap, place: int) -> bool:
 
 
 def _last_granule(path: Path, file: BinaryIO, start: int, stop: int) -> int | None:
-    """Position given by the last page, which must be whole and, unless it is marked as the end, finish its last packet."""
+    """Position in samples on the last page, which must be whole and, unless it is marked as the end, finish its last packet.
+
+    None where no packet ends there, or where interleaved streams make it another stream's page.
+    """
     file.seek(max(start, stop - LARGEST_PAGE))
     tail = file.read(stop - file.tell())
     page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""

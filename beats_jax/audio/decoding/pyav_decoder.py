@@ -1,15 +1,14 @@
-"""Compressed sound through PyAV (FFmpeg's libraries): MP3, FLAC, Ogg (Vorbis, Opus, FLAC), M4A, AAC, WMA, and what else it knows.
+"""Compressed sound through PyAV (FFmpeg's libraries): MP3, FLAC, Ogg (Vorbis, Opus, FLAC), M4A, AAC, WMA, and others.
 
-Facts handled here:
-- Samples come as integers or floats, planar or interleaved, by codec: all become float32 of full scale +-1.
-- The length in a header is a hint (MP3 without Xing header, FLAC whose STREAMINFO gives none or a wrong one): decoding goes on to
-  the end, and what the container promises is compared there. The edit list of an M4A trims the encoder's priming but not its
-  tail: what goes beyond the track's duration is cut.
+FFmpeg reports little of what this file checks:
+- The length in a header is a hint (MP3 without Xing header, FLAC whose STREAMINFO is empty or wrong), so sound is decoded to its
+  end and compared there with the promise of the container. The edit list of an M4A trims the encoder's priming but not its
+  tail, so sound beyond the track's duration is cut.
 - A seek is exact where time stamps count samples and the codec's memory fades within `MEMORY_SECONDS`. AAC is decoded from
-  its start: it fills bands with noise from a generator whose state goes back to there (up to 0.17 off after a seek). So is
-  what has time stamps of milliseconds (WMA, Matroska).
-- Sound that was lost from the middle shows in the time stamps of FLAC and Ogg, in nothing else.
-- Behind the end of a raw MP3 or AAC may lie a part of a frame: nothing promised it, so it is left out.
+  its start: it fills bands with noise from a generator whose state starts there (up to 0.17 off after a seek). WMA and
+  Matroska are too, because their time stamps count milliseconds.
+- Lost sound in the middle shows only in the time stamps of FLAC and Ogg.
+- A part of a frame at the end of a raw MP3 or AAC is left out, because nothing promised it.
 """
 
 from __future__ import annotations
@@ -50,10 +49,10 @@ HOLE_FRAMES = {"flac": 0, "ogg": 2_048}  # more than this between two frames is 
 
 
 class PyAVDecoder:
-    """A sound file of FFmpeg (a `recording.Decoder`)."""
+    """One stream that FFmpeg decodes (a `recording.Decoder`)."""
 
     def __init__(self, path: Path, reopen: Callable[[], InputContainer], promise: int | None) -> None:
-        """Takes a function that opens the file anew: every pass begins in a fresh container, and so with the priming."""
+        """`reopen` opens the file anew: each pass needs a fresh container, because a seek back to 0 would skip the priming."""
         self._path = path
         self._reopen = reopen
         self._unused: InputContainer | None = reopen()
@@ -74,14 +73,13 @@ class PyAVDecoder:
         self._cut = self._cut_end(stream)
 
     def count_samples(self) -> AudioInfo:
-        """See `recording.Decoder.count_samples`. Cheap where the last frame can be sought; WMA and Matroska are decoded whole."""
+        """Seeks to the last frame where it can; WMA and Matroska are decoded whole."""
         if self._format == "mov" and self._duration and self._tick == 1:
             return replace(self.info, frames=self._duration, exact_length=True)
         frames = min(self._cut, self._last_end()) if self._sought or self._format in RAW else 0
         return replace(self.info, frames=frames or sum(map(len, self.blocks(0, END))), exact_length=True)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """See `recording.Decoder.blocks`."""
         stop = min(stop, self._cut)
         held: list[np.ndarray] = []
         frames = 0
@@ -124,7 +122,7 @@ class PyAVDecoder:
                     raise AudioError(self._path, f"cannot be decoded: {error.strerror} (at {seconds:.2f} s)") from error
 
     def _targets(self, start: int) -> Iterator[int]:
-        """Where to decode from, so that `start` and what follows come out as from the whole: the nearest first, at last 0.
+        """Where to start decoding so that the samples from `start` on equal those of the whole: the nearest place first, 0 last.
 
         A seek may fail in the last frames, and in Ogg land a page late.
         """
@@ -133,7 +131,7 @@ class PyAVDecoder:
             target = start - round(seconds * self._rate)
             if target > 0:
                 yield target
-        yield 0  # no seek: one to 0 would leave out the priming
+        yield 0  # without a seek
 
     def _seek(self, container: InputContainer, stream: Any, target: int) -> bool:
         from av.error import FFmpegError
@@ -145,9 +143,9 @@ class PyAVDecoder:
         return True
 
     def _frames(self, container: InputContainer, stream: Any, sought: bool) -> Iterator[AudioFrame]:
-        """Decoded frames; of Vorbis after a seek from the first whose time stamp is confirmed by the next.
+        """Decoded frames; for Vorbis after a seek, from the first frame whose time stamp the next one confirms.
 
-        FFmpeg misjudges a block whose length changes: of the first after a seek the samples, of others the time stamp.
+        FFmpeg misjudges a block whose length changes: the samples of the first one after a seek, the time stamp of others.
         """
         frames = self._decode_frames(container, stream)
         before: AudioFrame | None = None
@@ -159,7 +157,7 @@ class PyAVDecoder:
         yield from frames
 
     def _decode_frames(self, container: InputContainer, stream: Any) -> Iterator[AudioFrame]:
-        """Every frame; in a raw stream what cannot be decoded is an error only if sound follows it."""
+        """Every frame. In a raw stream a packet that fails is an error only if sound follows it."""
         from av.error import FFmpegError
 
         failed: FFmpegError | None = None
@@ -176,7 +174,7 @@ class PyAVDecoder:
             yield from frames
 
     def _place(self, frame: AudioFrame, position: int | None) -> int:
-        """Where a frame begins. Raises `AudioError` where there is sound missing before it."""
+        """Where a frame begins. Raises `AudioError` where sound before it is missing."""
         if frame.pts is None and position is None:
             raise AudioError(self._path, "cannot be decoded: a damaged frame lies before the window")
         if frame.pts is None or (position is not None and self._format not in HOLE_FRAMES):
@@ -190,7 +188,7 @@ class PyAVDecoder:
         return position
 
     def _cut_end(self, stream: Any) -> int:
-        """Where an M4A's track ends, or an Opus stream by its last page, which FFmpeg obeys only with an end flag; else `END`."""
+        """The end of an M4A's track, or of Opus by its last page (FFmpeg obeys that only with an end flag); else `END`."""
         if self._format == "mov" and self._duration:
             return self._duration
         if self._format == "ogg" and self._codec == "opus" and self._promise is not None:
@@ -202,9 +200,9 @@ class PyAVDecoder:
         return round((pts - self._origin) * self._tick.numerator / self._tick.denominator)
 
     def _xing_end(self) -> int | None:
-        """Where the first frame of an MP3 says that the sound ends, without the encoder's padding.
+        """The end of an MP3's sound by its first frame, without the encoder's padding; None where FFmpeg does not trust it.
 
-        FFmpeg does not believe a header that counts much less than the file (joined files); its duration then is a guess.
+        FFmpeg ignores a header that counts much less than the file (joined files); its duration is then a guess.
         """
         if self._format != "mp3" or self._promise is None:
             return None
@@ -212,12 +210,12 @@ class PyAVDecoder:
         return self._duration if 0 <= padded - self._duration < LARGEST_PADDING else None
 
     def _is_joined(self, target: int) -> bool:
-        """Whether `target` lies behind the end of the first of joined MP3 files, where time stamps count its padding too."""
+        """Whether `target` lies behind the first of joined MP3 files, where time stamps also count the padding of that file."""
         end = self._xing_end()
         return end is not None and target >= end
 
     def _last_end(self) -> int:
-        """Frames to the end of the last one, found by a seek; 0 where that fails."""
+        """Samples to the end of the last frame, found by a seek; 0 where that fails."""
         with self._container() as container:
             stream = self._audio(container)
             if not self._seek(container, stream, FAR):
@@ -227,14 +225,14 @@ class PyAVDecoder:
                 if not end and frame.pts is None:
                     return 0
                 end = (end or self._position_of(frame.pts or 0)) + frame.samples
-        if not end or self._is_joined(end - 1):  # nothing: the last frame of an MP3 may need bytes of those before it
+        if not end or self._is_joined(end - 1):  # the last frame of an MP3 may need bytes of the ones before
             return 0
         self._require_promised(end)
         return end
 
     def _require_last_page(self, stream: Any) -> None:
-        """FFmpeg passes over an Ogg page whose checksum is wrong; of the last one only the duration shows it."""
-        samples = self._codec in (*SOUGHT["ogg"], "flac")  # what the positions of its pages count
+        """FFmpeg skips an Ogg page whose checksum is wrong; for the last page only the duration shows it."""
+        samples = self._codec in (*SOUGHT["ogg"], "flac")  # the codecs whose page positions count samples
         if self._format != "ogg" or self._promise is None or stream.duration is None or not samples:
             return
         lost = self._promise - self._origin - stream.duration

@@ -1,8 +1,8 @@
 """WAV, AIFF and other uncompressed sound through libsndfile.
 
-Facts handled here: its errors are RuntimeErrors; a short read is no error; GSM 6.10 and G.72x cannot be sought, not even to their
-start. What it does badly is PyAV's: OPUS is 2e-3 off after a seek, Vorbis shifted in the last page, of chained Ogg only the first
-stream is read, MP3 and FLAC end where their header says, and libmpg123 writes its warnings to the terminal.
+A short read is no error there, so it is checked here; GSM 6.10 and G.72x cannot seek, not even to their start.
+PyAV reads compressed sound, because libsndfile is 2e-3 off in Opus after a seek, shifts Vorbis in the last page (its issue 885),
+reads only the first of chained Ogg streams, ends MP3 and FLAC where their header says, and lets libmpg123 write to the terminal.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ class SoundfileDecoder:
         self.info = AudioInfo(sound.frames, sound.samplerate, sound.channels, f"{sound.format} {sound.subtype}")
 
     def count_samples(self) -> AudioInfo:
-        """See `recording.Decoder.count_samples`: libsndfile counts from the bytes of the file."""
-        return self.info
+        return self.info  # libsndfile counts from the bytes of the file
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """See `recording.Decoder.blocks`."""
         position, stop = 0, min(stop, self.info.frames)
         try:
             if self._sound.seekable() and start < stop:
@@ -57,16 +55,16 @@ def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
       AudioError: libsndfile does not know the format, or the header cannot be read.
     """
     try:
-        # bytes, which its annotation lacks, let through any file name that the system allows
+        # as bytes, which its annotation lacks: a file name need not be UTF-8
         sound = soundfile.SoundFile(os.fsencode(path))  # pyright: ignore[reportArgumentType]
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"not readable as audio: {_plain(error)}") from error
     with sound:
         if sound.subtype.startswith("MPEG"):
-            raise AudioError(path, "MPEG audio, which is PyAV's")
+            raise AudioError(path, "MPEG audio, which PyAV reads")
         yield SoundfileDecoder(path, sound)
 
 
 def _plain(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's words without its ornaments."""
+    """The message of libsndfile without its prefix and full stop."""
     return error.error_string.removeprefix("Error :").strip().rstrip(".")

@@ -1,11 +1,11 @@
 """Recordings that are records of a TensorFlow Datasets folder (array_record), read without TensorFlow.
 
-Such a recording has an address in place of a path: `tfds:/data/owls/1.0.0/train#12`, and behind a "?" what the folder does not
-say: `audio=waveform` (name of the feature, unless it is "audio") and `rate=44100` (unless every record has its `sample_rate`).
-The decoder is one of three behind `audio.io`, so that rates, windows and checks are the same as for files.
+Such a recording has an address in place of a path: `tfds:/data/owls/1.0.0/train#12`, and after a "?" `audio=waveform` (name of
+the feature, unless it is "audio") and `rate=44100` (unless every record has its `sample_rate`). Its decoder stands beside those
+of libsndfile and PyAV, so that rates, windows and checks are the same code as for files.
 
-TFDS makes its feature `Audio` only with TensorFlow. What lies on disk is a plain tensor (unless it is lazily decoded), so the
-folder is opened through a description that calls it one.
+TFDS constructs its feature `Audio` only with TensorFlow. On disk it is a plain tensor (unless it is lazily decoded), so such a
+folder is opened through links and a description that calls it a tensor.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TENSOR_CLASS = "tensorflow_datasets.core.features.tensor_feature.Tensor"
 
 @dataclass(frozen=True)
 class Address:
-    """Where a record lies: folder of one version of a data set, split, place in it, feature with the sound, rate (0 = own)."""
+    """Where a record lies: folder of one version of a data set, split, index, feature with the sound, rate (0 = the record's)."""
 
     folder: str
     split: str
@@ -54,19 +54,14 @@ class Address:
 
 @dataclass(frozen=True)
 class RecordFolder:
-    """An opened version of a data set.
+    """An opened version of a data set."""
 
-    Attributes:
-      builder: of TFDS, for this folder.
-      rates: Hz, for the features whose description has one.
-    """
-
-    builder: Any
-    rates: dict[str, int]
+    builder: Any  # of TFDS
+    rates: dict[str, int]  # Hz, for the features whose description has a rate
 
 
 def is_record(path: AnyPath) -> bool:
-    """Whether this is the address of a record and not the path of a file."""
+    """Whether a path is the address of a record."""
     return os.fspath(path).startswith(SCHEME)
 
 
@@ -78,7 +73,7 @@ def parse_address(path: AnyPath) -> Address:
     chosen = {name: values[0] for name, values in parse_qs(settings).items()}
     rate = chosen.get("rate", "0")
     if not (folder and split and index.isdecimal() and rate.isdecimal()):
-        raise AudioError(path, "no address of a record; one looks like tfds:/data/owls/1.0.0/train#12")
+        raise AudioError(path, "no address of a record; an address looks like tfds:/data/owls/1.0.0/train#12")
     return Address(folder, split, int(index), chosen.get("audio", "audio"), int(rate))
 
 
@@ -100,8 +95,7 @@ def open_folder(folder: str) -> RecordFolder:
     """Opens one version of a data set (a folder with dataset_info.json and features.json); no record is read.
 
     Raises:
-      UserError: TFDS is not installed, the folder is not such a one, it is of another format than array_record, or its sound is
-        kept as encoded files.
+      UserError: TFDS is not installed, the folder is no data set, is not in array_record, or stores encoded files.
     """
     tfds = import_tfds()
     try:
@@ -151,7 +145,7 @@ class RecordDecoder:
     """The sound of a record (a `recording.Decoder`)."""
 
     def __init__(self, path: Path, samples: np.ndarray, sample_rate: int) -> None:
-        """Takes what is stored: [frames] or [frames, channels], integers or floats. Raises `AudioError` for anything else."""
+        """samples: [frames] or [frames, channels], integers or floats. Raises `AudioError` for anything else."""
         kind = str(samples.dtype)
         if samples.ndim not in (1, 2) or (kind not in FULL_SCALE and samples.dtype.kind != "f"):
             raise AudioError(path, f"{kind} of shape {samples.shape} is no sound; known: {', '.join(FULL_SCALE)} and floats")
@@ -162,11 +156,9 @@ class RecordDecoder:
         self.info = AudioInfo(len(samples), sample_rate, max(1, self.samples.shape[1]), f"TFDS {kind}")
 
     def count_samples(self) -> AudioInfo:
-        """See `recording.Decoder.count_samples`: the samples lie in memory."""
         return self.info
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """See `recording.Decoder.blocks`."""
         for begin in range(start, min(stop, self.info.frames), BLOCK_FRAMES):
             block = self.samples[begin : min(begin + BLOCK_FRAMES, stop)]
             yield ((block.astype(np.float64) - self._zero) / self._scale).astype(np.float32)
@@ -193,7 +185,7 @@ def _audio_features(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shadow(folder: str, features: dict[str, Any]) -> str:
-    """A folder, until the process ends, of links to the files of `folder`, and features.json with tensors for `Audio`."""
+    """A temporary folder of links to the files of `folder`, with a features.json that describes `Audio` as tensors."""
     shadow = mkdtemp(prefix="beats_jax_tfds_")
     finalize(open_folder, shutil.rmtree, shadow, ignore_errors=True)
     for path in Path(os.path.abspath(folder)).iterdir():

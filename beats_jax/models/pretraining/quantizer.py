@@ -5,7 +5,7 @@ Codes are unit vectors. In training they follow a running average of the vectors
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITE
       means [K, Q], unit vectors (one without samples stays where it is), and how many samples the last assignment gave each [K].
     """
 
-    def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step(_: Any, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         products = jnp.einsum("nq,kq->nk", samples, state[0], precision=PRECISION)
         return _means(_assignments(jnp.argmax(products, axis=1), None, means.shape[0]), samples, state[0])
 

@@ -1,4 +1,4 @@
-"""Classification losses on soft targets, one value per example. Pure functions; averaging is the caller's business.
+"""Classification losses on soft targets, one value per example; the caller averages.
 
 Cross-entropy with label smoothing (Szegedy et al. 2016), class weights and focal factor (Lin et al. 2017, eq. 4, without its
 alpha: class weights do that work).
@@ -9,23 +9,25 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from beats_jax.errors import UserError
 
 
 def softmax_losses(
-    logits: jax.Array, targets: jax.Array, *, class_weights: jax.Array, label_smoothing: float = 0.0, focal_gamma: float = 0.0
-) -> jax.Array:
+    logits: Float[Array, "B C"],
+    targets: Float[Array, "B C"],
+    *,
+    class_weights: Float[Array, " C"],
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> Float[Array, " B"]:
     """- sum_c w_c q_c (1 - p_c)^gamma log p_c, with p = softmax(logits) and q = (1 - s) * target + s / C.
 
     Args:
-      logits: float [B, C].
-      targets: float32 [B, C], rows sum to 1 (one-hot, or mixed by mixup).
-      class_weights: float32 [C].
+      targets: rows sum to 1 (one-hot, or mixed by mixup).
       label_smoothing: s in [0, 1).
       focal_gamma: gamma >= 0; 0 is plain cross-entropy.
-    Returns:
-      float32 [B].
     """
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     q = (1 - label_smoothing) * targets + label_smoothing / targets.shape[-1]
@@ -33,16 +35,16 @@ def softmax_losses(
 
 
 def sigmoid_losses(
-    logits: jax.Array, targets: jax.Array, *, class_weights: jax.Array, label_smoothing: float = 0.0, focal_gamma: float = 0.0
-) -> jax.Array:
+    logits: Float[Array, "B C"],
+    targets: Float[Array, "B C"],
+    *,
+    class_weights: Float[Array, " C"],
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> Float[Array, " B"]:
     """Mean over the classes of - w_c [q_c (1 - p_c)^gamma log p_c + (1 - q_c) p_c^gamma log(1 - p_c)], p = sigmoid(logits).
 
-    Args:
-      logits: float [B, C].
-      targets: float32 [B, C] in [0, 1]; smoothed as q = (1 - s) * target + s / 2.
-      class_weights, label_smoothing, focal_gamma: as in `softmax_losses`.
-    Returns:
-      float32 [B].
+    Targets lie in [0, 1] and are smoothed as q = (1 - s) * target + s / 2; the rest is as in `softmax_losses`.
     """
     logits = logits.astype(jnp.float32)
     q = (1 - label_smoothing) * targets + label_smoothing / 2
@@ -53,20 +55,18 @@ def sigmoid_losses(
 
 
 def _focal(miss: jax.Array, gamma: float) -> jax.Array:
-    """miss ** gamma, with a finite gradient where a sure answer makes `miss` 0."""
     if gamma == 0:
         return jnp.ones_like(miss)
-    return jnp.power(jnp.maximum(miss, 1e-12), gamma)
+    return jnp.power(jnp.maximum(miss, 1e-12), gamma)  # the gradient stays finite where a sure answer makes `miss` 0
 
 
-def code_losses(logits: jax.Array, codes: jax.Array, label_smoothing: float) -> jax.Array:
-    """Cross-entropy of every token with its codes; smoothing spreads that share evenly over all codes (PyTorch's rule).
+def is_right(logits: Float[Array, "B C"], targets: Float[Array, "B C"]) -> Bool[Array, " B"]:
+    """Whether the highest logit is that of the largest target."""
+    return jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
 
-    Args:
-      logits: float32 [B, T, ..., K]. codes: int32 [B, T, ...].
-    Returns:
-      float32 [B, T, ...].
-    """
+
+def code_losses(logits: Float[Array, "*B K"], codes: Int[Array, "*B"], label_smoothing: float) -> Float[Array, "*B"]:
+    """Cross-entropy of every token with its codes; smoothing spreads that share evenly over all codes (PyTorch's rule)."""
     own = jax.lax.broadcasted_iota(codes.dtype, logits.shape, logits.ndim - 1) == codes[..., None]
     wanted = jnp.sum(jnp.where(own, logits, 0.0), axis=-1)
     expected = (1 - label_smoothing) * wanted + label_smoothing * jnp.mean(logits, axis=-1)
@@ -74,12 +74,8 @@ def code_losses(logits: jax.Array, codes: jax.Array, label_smoothing: float) -> 
 
 
 def balanced_weights(class_counts: np.ndarray) -> np.ndarray:
-    """Inverse frequency, scaled to mean 1: w_c proportional to 1 / n_c.
+    """Inverse frequency, w_c proportional to 1 / n_c, scaled to mean 1: float32 [C], from the training rows [C] of each class.
 
-    Args:
-      class_counts: [C], training rows of each class.
-    Returns:
-      float32 [C].
     Raises:
       UserError: a class without a training row.
     """

@@ -1,4 +1,4 @@
-"""What EAT's teacher says and how far the student is from it (EAT models/EAT_pretraining.py, base.py). Pure functions."""
+"""Targets and losses of EAT (EAT models/EAT_pretraining.py, base.py). Pure functions; V masks ("clones") of each clip."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from beats_jax.models.elementwise import standardise
 
 EPSILON = 1e-5  # of both norms
 
 
-def teacher_targets(branches: Sequence[jax.Array], real: jax.Array) -> jax.Array:
-    """Mean over layers of instance-normalised MLP outputs, normalised again over the width: float32 [B, L, D].
+def teacher_targets(branches: Sequence[Float[Array, "B L D"]], real: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
+    """Mean over layers of instance-normalised MLP outputs, normalised again over the width.
 
     Args:
-      branches: of each averaged layer the MLP's output before residual and norm, [B, L, D], without special tokens.
-      real: bool [B, L]; every clip and channel is normalised over its real patches (as published: over all).
+      branches: of each averaged layer the MLP's output before residual and norm, without special tokens.
+      real: every clip and channel is normalised over its real patches (as published: over all).
     """
     mask = real[:, :, None]
     count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
@@ -32,39 +33,30 @@ def teacher_targets(branches: Sequence[jax.Array], real: jax.Array) -> jax.Array
     return standardise(total / len(branches), jnp.float32, EPSILON)
 
 
-def frame_losses(estimates: jax.Array, targets: jax.Array, hidden: jax.Array) -> jax.Array:
-    """Of each mask the mean over its hidden patches of ||estimate - target||² / sqrt(D): float32 [B, clones].
-
-    Args:
-      estimates: [B, clones, L, D].
-      targets: [B, L, D].
-      hidden: bool [B, clones, L], patches that are masked and real.
-    """
+def frame_losses(
+    estimates: Float[Array, "B V L D"], targets: Float[Array, "B L D"], hidden: Bool[Array, "B V L"]
+) -> Float[Array, "B V"]:
+    """Of each mask the mean over its hidden (masked and real) patches of ||estimate - target||² / sqrt(D)."""
     squares = jnp.sum(jnp.square(estimates - targets[:, None]), axis=-1) * targets.shape[-1] ** -0.5
     return jnp.sum(jnp.where(hidden, squares, 0.0), axis=-1) / jnp.maximum(jnp.sum(hidden, axis=-1), 1)
 
 
-def utterance_losses(class_tokens: jax.Array, targets: jax.Array, real: jax.Array) -> jax.Array:
-    """||CLS - mean target||² / sqrt(D) of each mask: float32 [B, clones].
+def utterance_losses(
+    class_tokens: Float[Array, "B V D"], targets: Float[Array, "B L D"], real: Bool[Array, "B L"]
+) -> Float[Array, "B V"]:
+    """||CLS - mean target||² / sqrt(D) of each mask, CLS being the student's.
 
     The published sum over the clips and masks of one device is this, averaged over them, times their number: 12 x 16 = 192.
-
-    Args:
-      class_tokens: [B, clones, D], the student's.
-      targets: [B, L, D]; real: bool [B, L].
     """
     mask = real[:, :, None]
     mean = jnp.sum(jnp.where(mask, targets, 0.0), axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
     return jnp.sum(jnp.square(class_tokens - mean[:, None]), axis=-1) * targets.shape[-1] ** -0.5
 
 
-def spread(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean over channels of the standard deviation over valid tokens, float32 []: near 0 when all tokens became the same.
+def spread(x: Float[Array, "*B D"], valid: Bool[Array, "*B"]) -> Float[Array, ""]:
+    """Mean over channels of the standard deviation over valid tokens: near 0 when all tokens became the same.
 
     As the published `target_var` and `pred_var`.
-
-    Args:
-      x: [..., D]; valid: bool [...].
     """
     tokens, mask = x.reshape(-1, x.shape[-1]), valid.reshape(-1, 1)
     count = jnp.sum(mask)
@@ -73,7 +65,7 @@ def spread(x: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sqrt(squares + 1e-6))
 
 
-def teacher_decay(step: jax.Array, start: float, end: float, anneal_steps: int) -> jax.Array:
-    """The share of itself that the teacher keeps after update `step` = 1, 2, ..: linear from start to end, then constant."""
+def teacher_decay(step: jax.Array, start: float, end: float, anneal_steps: int) -> Float[Array, ""]:
+    """The teacher's EMA decay at update `step` = 1, 2, ..: linear from start to end, then constant."""
     left = 1 - jnp.minimum(step, anneal_steps).astype(jnp.float32) / max(anneal_steps, 1)
     return end - (end - start) * left

@@ -63,37 +63,33 @@ def apply_gradients(state: S, gradients: Params, optimizer: optax.GradientTransf
 
 
 def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
-    """ema <- d * ema + (1 - d) * params with d = min(decay, (1 + t) / (10 + t)), t = updates done before this one.
-
-    The rising decay (as in TensorFlow's `ExponentialMovingAverage(num_updates=...)`) keeps the random start from lingering:
-    the first averages follow the parameters closely.
-    """
+    """ema <- d * ema + (1 - d) * params with d = min(decay, (1 + t) / (10 + t)), t = updates done before this one."""
+    # The rising decay (as in TensorFlow's `ExponentialMovingAverage(num_updates=...)`) lets the random start fade soon.
     t = step.astype(jnp.float32)
-    d = jnp.minimum(decay, (1 + t) / (10 + t))
-    return ema_update(ema, params, d)
+    return ema_update(ema, params, jnp.minimum(decay, (1 + t) / (10 + t)))
 
 
 def ema_update(tree: Params, params: Params, decay: float | jax.Array) -> Params:
-    """decay * tree + (1 - decay) * params, for all that `tree` has (a joint run's head, say, may be missing from it)."""
+    """decay * tree + (1 - decay) * params, for the leaves of `tree` (in a joint run the teacher has no head)."""
     if isinstance(tree, Mapping):
         return {name: ema_update(branch, params[name], decay) for name, branch in tree.items()}
     return decay * tree + (1 - decay) * params
 
 
 def with_parameters(state: S, loaded: Mapping[str, Any]) -> S:
-    """`state` with the leaves of `loaded` in place of its own, in `params` and in the average.
-
-    Args:
-      loaded: nested dict of arrays; a part of the parameter tree (a new head, say, may be missing from it).
-    Raises:
-      UserError: a loaded leaf that the model does not have, or that has another shape.
-    """
+    """`state` with the leaves of `loaded` in place of its own, in `params` and in the average; see `with_leaves`."""
     params = with_leaves(state.params, loaded)
     return state.replace(params=params, ema=None if state.ema is None else with_leaves(state.ema, loaded))
 
 
-def with_leaves(tree: Any, loaded: Mapping[str, Any]) -> Any:
-    """`tree` with the leaves of `loaded` (a part of it) in place of its own, where and as its own lie; errors as above."""
+def with_leaves(tree: Any, loaded: Any) -> Any:
+    """`tree` with the leaves of `loaded` in place of its own, in the same dtype and on the same devices.
+
+    Args:
+      loaded: nested arrays; a part of the tree (a new head may be missing from it).
+    Raises:
+      UserError: a loaded leaf that the tree does not have, or that has another shape.
+    """
     found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(loaded)[0]}
     used: set[str] = set()
 
@@ -123,5 +119,5 @@ def path_name(path: Any) -> str:
 
 
 def extend_state(cls: type[S], state: State, **more: Any) -> S:
-    """`state` as one of a class with further attributes, `more`."""
+    """`state` as a state of the class `cls`, whose further attributes are `more`."""
     return cls(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)}, **more)

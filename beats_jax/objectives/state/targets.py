@@ -1,13 +1,13 @@
-"""Where the codes of masked prediction come from: a random projection, or a tokenizer that somebody has trained.
+"""Where the codes of masked prediction come from: a random projection, or a trained tokenizer.
 
-Either way the tensors are part of the run's state: saved with it, the same after a restart, and never learnt.
+Either way the tensors are part of the run's state: saved with it, the same after a restart, and never trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,8 +19,8 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.beats import patches
 from beats_jax.models.pretraining import random_projection
+from beats_jax.weights.architecture import front_end_changes, require_same_front_end
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.front_end import front_end_changes, require_same_front_end
 from beats_jax.weights.pretrained import read_checkpoint
 
 FITTING_BATCHES = 16  # from whose patches the components are estimated
@@ -28,49 +28,22 @@ DEAD_BELOW = 1e-3  # of the mean usage: the running average of a code that was l
 
 
 class PatchStatistics(NamedTuple):
-    """Of the pixels of real patches: mean [P * P] and covariance [P * P, P * P], float64."""
+    """Mean [P * P] and covariance [P * P, P * P] of the pixels of real patches, float64."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
-class Targets(Protocol):
-    """A tokenizer as the objective needs it."""
-
-    @property
-    def codes(self) -> int:
-        """K."""
-        ...
-
-    @property
-    def books(self) -> int:
-        """G."""
-        ...
-
-    def init(self) -> Any:
-        """The tensors as a pytree of float32 arrays, or zeros of their shapes where `loaded` has them."""
-        ...
-
-    @property
-    def loaded(self) -> dict[str, Any] | None:
-        """Tensors on the host that take the place of zeros when a run begins; None = `init` has them."""
-        ...
-
-    def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """fbank [B, F, M] → int32 [B, T, G]."""
-        ...
-
-
 @dataclass(frozen=True)
 class RandomTargets:
-    """The tokenizer of the first iteration; drawn from its own seed, so that it is known before anything is built."""
+    """The tokenizer of the first iteration, drawn from its own seed: G `books` of K `codes` each."""
 
     codes: int
     width: int
     patch_size: int
     seed: int
     books: int = 1
-    loaded: None = None
+    loaded: None = None  # `init` has all tensors
 
     def init(self) -> random_projection.RandomProjection:
         """The tensors."""
@@ -78,13 +51,13 @@ class RandomTargets:
         return random_projection.init(key, books=self.books, **sizes)
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """Codes of each patch."""
+        """fbank [B, F, M] → codes of each patch, int32 [B, T, G]."""
         return random_projection.codes(random_projection.RandomProjection(*tensors), fbank, token_mask)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedTargets:
-    """A self-distilled tokenizer of a checkpoint; it computes in the precision of the run."""
+    """A self-distilled tokenizer of a checkpoint: one book of K `codes`; it computes in the precision of the run."""
 
     module: nn.Module
     bundle: Bundle
@@ -93,24 +66,28 @@ class TrainedTargets:
 
     @property
     def loaded(self) -> dict[str, Any]:
-        """The checkpoint's parameters."""
+        """The checkpoint's parameters, on the host; they take the place of the zeros of `init` when a run begins."""
         return self.bundle.params
 
     def init(self) -> Any:
-        """Zeros: 360 MB of constants have no place in a compiled program."""
+        """Zeros in the shapes of `loaded`."""
+        # 360 MB of constants would be compiled into the program that calls this.
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), self.bundle.params)
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-        """One code for each patch."""
+        """fbank [B, F, M] → one code for each patch, int32 [B, T, 1]."""
         return self.module.apply({"params": tensors}, fbank, token_mask).codes[..., None]  # type: ignore[union-attr]
+
+
+Targets = RandomTargets | TrainedTargets
 
 
 def build(config: MaskedPredictionConfig, model: BEATsConfig, audio: AudioConfig, dtype: Any) -> Targets:
     """The tokenizer that the settings ask for.
 
     Raises:
-      UserError: it is no tokenizer, hears through another filterbank or cuts other patches than `model`, was never started, or
-        has too many dead codes.
+      UserError: it is no tokenizer, has another filterbank or other patches than `model`, was never started, or has too many
+        dead codes.
     """
     if not config.tokenizer:
         return RandomTargets(config.codes, config.code_dim, model.input_patch_size, config.tokenizer_seed, config.books)
@@ -133,7 +110,7 @@ def patch_sums(fbank: jax.Array, real: jax.Array, model: BEATsConfig) -> tuple[j
 
 
 def patch_statistics(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> PatchStatistics:
-    """Of several `patch_sums`.
+    """The statistics of several `patch_sums`.
 
     Raises:
       UserError: no real patch in any of them.
@@ -146,7 +123,7 @@ def patch_statistics(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]])
 
 
 def fit_targets(tensors: Any, statistics: PatchStatistics, components: int) -> dict[str, np.ndarray]:
-    """What changes in the random projection's tensors, see `random_projection.fit_targets`."""
+    """The tensors of the random projection that change, see `random_projection.fit_projection`."""
     found = random_projection.fit_projection(
         jax.device_get(random_projection.RandomProjection(*tensors)), *statistics, components
     )
@@ -164,7 +141,7 @@ def require_same_tokens(bundle: Bundle, model: BEATsConfig, audio: AudioConfig, 
 
 
 def dead_codes(usage: Any) -> Any:
-    """bool [K]: codes that next to nothing is assigned to, from the running average of their use [K]."""
+    """bool [K]: codes that are hardly ever assigned, from the running average of their use [K]."""
     return usage < DEAD_BELOW * usage.mean()
 
 

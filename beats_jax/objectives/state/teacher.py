@@ -1,4 +1,4 @@
-"""The teacher of a self-distilled tokenizer: a BEATs of a checkpoint that hears what the pupil hears and never changes."""
+"""The teacher of a self-distilled tokenizer: a frozen BEATs of a checkpoint, which reads the same filterbanks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ HEAD = "predictor"
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """What is known of every token; it computes in the precision of the run, and its tensors are part of the run's state.
+    """Computes the target of every token in the precision of the run; its tensors are part of the run's state.
 
     Attributes:
-      module: the encoder. bundle: its weights at rest.
+      module: the encoder. bundle: its weights on the host.
       logits: False: the last layer; True: the head's logits, of every token before they are averaged over the clip.
-      outputs: width of what it says.
+      outputs: width of the targets.
     """
 
     module: nn.Module
@@ -42,7 +42,7 @@ class Teacher:
         return {name: tree for name, tree in self.bundle.params.items() if self.logits or name != HEAD}
 
     def init(self) -> Any:
-        """Zeros in their place: 360 MB of constants have no place in a compiled program."""
+        """Zeros in the shapes of `loaded`; see `TrainedTargets.init`."""
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), self.loaded)
 
     def __call__(self, tensors: Any, fbank: jax.Array, token_mask: jax.Array) -> jax.Array:
@@ -57,8 +57,8 @@ def build_teacher(config: TokenizerObjectiveConfig, model: BEATsConfig, audio: A
     """The teacher that the settings name.
 
     Raises:
-      UserError: none is named, it is no BEATs, hears through another filterbank or cuts other patches than `model`, or has no
-        head where its logits are wanted.
+      UserError: none is named, it is no BEATs, has another filterbank or other patches than `model`, or has no head although
+        the target is its logits.
     """
     if not config.teacher:
         raise UserError("objective.teacher is empty; name a BEATs: a run of configs/pretrain_beats.py:iter1, a file or a name")

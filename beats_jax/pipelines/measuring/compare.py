@@ -15,9 +15,9 @@ from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_pr
 from beats_jax.evaluation.report.comparison import comparison_page
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.files import read_text
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.measuring.evaluate import new_folder
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE, versions
-from beats_jax.pipelines.training.environment import provenance
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, read_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"

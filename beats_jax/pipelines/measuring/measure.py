@@ -11,7 +11,6 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
@@ -114,7 +113,7 @@ def groupings(names: tuple[str, ...], class_names: tuple[str, ...]) -> dict[str,
                     f"evaluation.class_groups names {name!r}, which is neither a table nor one of {', '.join(KNOWN_GROUPINGS)}"
                 )
             table = read_table(path)
-            require_columns(table, ("class", "group"), path)
+            table.require_columns(("class", "group"))
             grouping = dict(zip(table["class"], table["group"], strict=True))
         kept = mapping_of(class_names, grouping)
         group_members(class_names, kept)  # refuses a group called like the rest

@@ -19,11 +19,11 @@ from beats_jax.evaluation.predictions import PredictionTable, build_predictions,
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.run import run_page
 from beats_jax.parallel.exchange import call_on_main
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.clips import Clips
 from beats_jax.pipelines.measuring.measure import Measured
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
-from beats_jax.pipelines.training.environment import provenance
 from beats_jax.pipelines.training.preparation import PreparedData
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.writers import read_rows

@@ -37,8 +37,8 @@ from beats_jax.pipelines.probing.folds import (
     plan_folds,
     targets_of,
 )
+from beats_jax.pipelines.probing.tokens import read_tokens, without_facts
 from beats_jax.pipelines.probing.write import write_probe
-from beats_jax.pipelines.training.tokens import read_tokens, without_facts
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
 from beats_jax.weights.pretrained import read_memory
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.audio.filterbank import beats_filterbank
@@ -24,11 +25,10 @@ from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import embed_manifest
 from beats_jax.pipelines.probing.encoders import filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import fold_notes, known_to_the_run, plan_folds
-from beats_jax.pipelines.training.tokens import read_tokens
+from beats_jax.pipelines.probing.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
 from beats_jax.weights.seen import codes, seen_from_codes
-from beats_jax.weights.tree import flatten, unflatten
 
 RATE = 16_000
 PITCHES = {"high": 4000.0, "low": 500.0, "middle": 1500.0}
@@ -47,7 +47,7 @@ def place(tmp_path_factory):
             write_wav(root / "sounds" / label / f"{k}.wav", wave.astype(np.float32), RATE)
     (root / "sounds" / "low" / "broken.wav").write_bytes(b"no sound")
     params = {path: draw.normal(0, 0.1, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()}
-    Model(Bundle(unflatten(params), TINY_BEATS, AudioConfig(), (), False, "test")).save(root / "encoder")
+    Model(Bundle(unflatten_dict(params, sep="/"), TINY_BEATS, AudioConfig(), (), False, "test")).save(root / "encoder")
     return root
 
 
@@ -149,7 +149,7 @@ def test_an_untrained_model_has_the_shape_and_nothing_else(place):
     model = load(place / "encoder")
     other = randomise(model, seed=3)
     assert other.config == model.config
-    flat, plain = flatten(other.params), flatten(model.params)
+    flat, plain = flatten_dict(other.params, sep="/"), flatten_dict(model.params, sep="/")
     assert {path: leaf.shape for path, leaf in flat.items()} == {path: leaf.shape for path, leaf in plain.items()}
     assert not np.allclose(flat["encoder/layers_0/fc1/kernel"], plain["encoder/layers_0/fc1/kernel"])
     assert model_encoder(other, ("max",)).program.identity() != model_encoder(model, ("max",)).program.identity()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from compiled_once import compiled_once
+from flax.traverse_util import flatten_dict
 
 import beats_jax
 from beats_jax.audio.io import write_wav
@@ -18,7 +19,6 @@ from beats_jax.pipelines.measuring.evaluate import evaluate_run
 from beats_jax.pipelines.training.experiment import run_experiment
 from beats_jax.pipelines.training.starting_point import starting_point
 from beats_jax.weights.architecture import check_params
-from beats_jax.weights.tree import flatten
 
 pytestmark = pytest.mark.slow  # whole runs, each compiled anew
 
@@ -188,7 +188,7 @@ def test_fine_tuning_starts_from_it(iter1, tiny_settings):
     experiment = experiment_from_mapping(tiny_settings(model={"checkpoint": str(iter1)}))
     start = starting_point(experiment.model, experiment.audio, ("owl", "wren"))
     assert start.note == f"starting from {iter1} with a new head"
-    check_params(flatten(start.params), replace(start.model, predictor_class=0), "the encoder")
+    check_params(flatten_dict(start.params, sep="/"), replace(start.model, predictor_class=0), "the encoder")
 
 
 def test_the_verb_evaluate_says_that_there_is_nothing_to_measure(iter1, tmp_path):

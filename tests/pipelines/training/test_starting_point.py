@@ -44,7 +44,7 @@ def test_an_ast_takes_length_and_statistics_of_the_experiment(checkpoint):
     np.testing.assert_array_equal(found.params["positions"], expected)
     np.testing.assert_array_equal(found.params["patch_embedding"]["kernel"], params["patch_embedding"]["kernel"])
     assert found.note.endswith("with its head; mean -6.5 instead of -4.2677393; target_frames 36 instead of 66")
-    AST(found.model).apply({"params": found.params}, jnp.zeros((1, 36, 128)))
+    jax.jit(AST(found.model).apply)({"params": found.params}, jnp.zeros((1, 36, 128)))
 
 
 def test_strides_that_the_experiment_sets_are_taken(checkpoint):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from beats_jax.audio.filterbank import mel_matrix
@@ -20,7 +21,6 @@ from beats_jax.weights.download import Obtained
 from beats_jax.weights.families import beats
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.tree import flatten, unflatten
 
 TINY = BEATsConfig(
     embed_dim=24, encoder_layers=2, encoder_embed_dim=32, encoder_ffn_embed_dim=48, encoder_attention_heads=2, conv_pos=16,
@@ -38,7 +38,9 @@ DECODER = {
 
 def drawn(config):
     draw = np.random.default_rng(0)
-    return unflatten({path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(config).items()})
+    return unflatten_dict(
+        {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(config).items()}, sep="/"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def head(params):
 
 
 def same_params(bundle, params):
-    found, expected = flatten(bundle.params), flatten(params)
+    found, expected = flatten_dict(bundle.params, sep="/"), flatten_dict(params, sep="/")
     assert set(found) == {path for path in expected if bundle.labels or not path.startswith("predictor/")}
     for path, leaf in found.items():
         np.testing.assert_array_equal(leaf, expected[path])
@@ -230,7 +232,7 @@ def test_the_shared_table_is_loaded_once_and_must_agree(tmp_path, encoder, param
     keys = [key for key in encoder if key.endswith("relative_attention_bias.weight")]
     assert len(keys) == 2  # replicated on export, for every layer
     bundle = read(tmp_path, {"cfg": CFG, "model": encoder})
-    assert [path for path in flatten(bundle.params) if "relative_attention_bias" in path] == [
+    assert [path for path in flatten_dict(bundle.params, sep="/") if "relative_attention_bias" in path] == [
         "encoder/relative_attention_bias/embedding"
     ]
     np.testing.assert_array_equal(encoder[keys[0]], encoder[keys[1]])

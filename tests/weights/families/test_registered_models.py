@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 import beats_jax
 from beats_jax.audio.filterbank import AST, AST_SPEECH_COMMANDS, EAT
@@ -21,7 +22,6 @@ from beats_jax.weights.download import Obtained
 from beats_jax.weights.formats import WRITERS
 from beats_jax.weights.published import find, registry
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.tree import unflatten
 
 NAMES = [name for name, model in registry().items() if not model.alias_of]
 
@@ -40,7 +40,7 @@ def random_bundle(published):
     flat = {path: 0.02 * draw.standard_normal(shape, dtype=np.float32) for path, shape in param_shapes(config).items()}
     labels = tuple(map(str, range(classes)))
     audio = AudioConfig(filterbank=front_end(published))
-    return Bundle(unflatten(flat), config, audio, labels, classes > 0, "random")
+    return Bundle(unflatten_dict(flat, sep="/"), config, audio, labels, classes > 0, "random")
 
 
 def write_published(folder, published):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from beats_jax.errors import UserError
@@ -14,7 +15,6 @@ from beats_jax.weights.bundle import load_bundle, save_bundle
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.raw import read_raw
 from beats_jax.weights.torch_writer import write_torch_file
-from beats_jax.weights.tree import flatten
 
 FAMILIES = {
     "beats": "beats_fine_tuned.pt", "tokenizer": "beats_tokenizer.pt", "eat": "eat_pretraining.pt",
@@ -33,7 +33,7 @@ def original(family):
 
 
 def same(bundle, expected):
-    found, wanted = flatten(bundle.params), flatten(expected.params)
+    found, wanted = flatten_dict(bundle.params, sep="/"), flatten_dict(expected.params, sep="/")
     assert found.keys() == wanted.keys()
     assert all(np.array_equal(found[path], wanted[path]) for path in wanted)
     facts = ("model", "audio", "labels", "multi_label")

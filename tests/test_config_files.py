@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from beats_jax.command_line import read_experiment
-from beats_jax.config.files import config_folder, config_names, config_path
+from beats_jax.command_line import config_folder, config_names, config_path, read_experiment
 from beats_jax.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 def test_every_recipe_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
@@ -46,7 +45,7 @@ def test_an_unknown_config_names_the_nearest_and_all_others():
 def test_an_installed_package_holds_the_recipes_itself(monkeypatch, tmp_path):
     """setup.py puts configs/ into the package; the wheel itself is looked into by `test_the_wheel_holds_every_recipe`."""
     (tmp_path / "beats_jax" / "configs").mkdir(parents=True)
-    monkeypatch.setattr("beats_jax.config.files.PACKAGE", tmp_path / "beats_jax")
+    monkeypatch.setattr("beats_jax.command_line.PACKAGE", tmp_path / "beats_jax")
     assert config_folder() == tmp_path / "beats_jax" / "configs"
 
 
