@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.audio.io import write_wav
@@ -11,7 +12,6 @@ from beats_jax.audio.synth import synthesize
 from beats_jax.config import AudioConfig
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
-from  import unflatten
 
 KINDS = ("harmonic", "trill")
 
@@ -21,7 +21,7 @@ def tiny_model(tmp_path_factory):
     """Folder of a random BEATs without a head."""
     draw = np.random.default_rng(0)
     params = {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()}
-    bundle = Bundle(unflatten(params), TINY_BEATS, AudioConfig(), (), False, "a test")
+    bundle = Bundle(unflatten_dict(params, sep="/"), TINY_BEATS, AudioConfig(), (), False, "a test")
     return save_bundle(tmp_path_factory.mktemp("tiny") / "model", bundle)
 
 
