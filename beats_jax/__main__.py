@@ -1,4 +1,4 @@
-"""`python -m beats_jax` and `beats-jax`: lists the verbs and runs one."""
+"""`python -m beats_jax` and `beats-jax`: lists the verbs, or runs one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beats_jax.command_line import run_verb
 VERBS = {
     "train": "train a model on labelled audio, resumable; writes metrics, predictions and a report",
     "evaluate": "measure a trained run on its test recordings or on other data",
-    "convert": "bring a checkpoint from PyTorch to our format and back; list and inspect checkpoints",
+    "convert": "convert checkpoints from PyTorch to our format and back; list and inspect checkpoints",
     "doctor": "prove that this installation computes what the published code computes; check a model",
 }
 

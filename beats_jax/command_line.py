@@ -1,4 +1,4 @@
-"""What every verb shares: settings from a config file and `--config.key=value`, and errors turned into exit statuses."""
+"""Shared by all verbs: settings from a config file and `--config.key=value`, and errors turned into exit statuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", Object
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse whose complaints are one line and exit status 2, like every other mistake of the user's."""
+    """argparse with errors of one line and exit status 2, like all other errors of the user."""
 
     def error(self, message: str) -> Any:
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
@@ -59,9 +59,9 @@ def start_processes(arguments: argparse.Namespace) -> None:
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
-    A `UserError` becomes one line on standard error and status 2, and so does a full disk wherever it is met; any other
-    exception keeps its traceback and gives status 1. When the reader of our output has enough, the status is 141.
-    A process of a job of several does not return from an error, so that the others end as well.
+    A `UserError` becomes one line on standard error and status 2, and so does a full disk; any other exception keeps its
+    traceback and gives status 1. When the reader of our output has gone, the status is 141. A process of a job of several ends
+    at once on an error: an ordinary exit would wait in JAX's barrier for the others, which wait in an exchange for this one.
     """
     prepare_streams()
     status = _status(verb, argv)
@@ -76,7 +76,7 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
         try:
             return verb(sys.argv[1:] if argv is None else argv)
         finally:
-            sys.stdout.flush()  # here, where a failure has a handler, and not when Python ends
+            sys.stdout.flush()  # here, where a failure has a handler, not at exit
     except UserError as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -94,7 +94,7 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
 
 
 def _fail(error: UserError) -> int:
-    """One line for the user; standard output may be what failed, and is not tried again."""
+    """One line for the user. Standard output is left alone: it may be what failed."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 

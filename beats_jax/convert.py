@@ -22,9 +22,9 @@ examples:
   python -m beats_jax.convert recordings shared/owls --to tfds               recordings as the TFDS data set "owls"
   python -m beats_jax.convert labels.csv shared/owls --to tfds --config.data.label_column=species
 
-INPUT is a registered name, a file, a model folder or a run. The family is found from the keys and said.
-With --to tfds INPUT holds labelled recordings (class folders, a CSV table, ESC-50, UrbanSound8K) and takes settings of
-training that say how to read them; OUTPUT/1.0.0 is then a folder of array_record files for tfds.data_source.
+INPUT is a registered name, a file, a model folder or a run. The keys decide the family, which is printed.
+With --to tfds INPUT holds labelled recordings (class folders, a CSV table, ESC-50, UrbanSound8K), and settings of training
+say how to read them; OUTPUT/1.0.0 is then a folder of array_record files for tfds.data_source.
 """
 
 
@@ -96,7 +96,7 @@ def _write_dataset(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
         raise UserError("--to tfds goes with INPUT, OUTPUT and --config.data settings alone")
     experiment = apply_overrides(Experiment(), overrides)
 
-    from beats_jax.pipelines.checkpoints.convert_dataset import write_dataset
+    from beats_jax.pipelines.checkpoints.convert import write_dataset
 
     print("\n".join(write_dataset(Path(arguments.input), arguments.output, experiment)))
     return 0

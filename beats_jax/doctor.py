@@ -1,4 +1,4 @@
-"""`python -m beats_jax.doctor`: proves that this installation computes what the published code computes."""
+"""`python -m beats_jax.doctor`: compares this installation with results of the published code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ examples:
   python -m beats_jax.doctor BEATs_iter3_plus_AS2M      and a model: finite, the same alone and in a batch, how fast
   python -m beats_jax.doctor runs/owls
 
-Every family of encoders is run on the first device of each platform in float32 and bfloat16 and compared with numbers of the
-published code that come with this package; no network is used for that. Exit status 0: all is well; 1: something differs, and
-the last lines name the family and the layer where it first departs; 2: a mistake in the arguments.
+Runs every family of encoders on the first device of each platform in float32 and bfloat16 and compares the results with numbers
+of the published code in this package; needs no network. Exit status 0: all checks passed; 1: a result differs, and the last lines
+name the family and the first layer that departs; 2: a mistake in the arguments.
 """
 
 
@@ -31,12 +31,7 @@ def parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     result.add_argument("model", nargs="?", metavar="MODEL", help="registered name, file, model folder or run to check as well")
-    result.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="golden files to use in place of the built-in ones",
-    )
+    result.add_argument("--data", type=Path, metavar="DIR", help="golden files to use in place of the built-in ones")
     return result
 
 
@@ -52,7 +47,7 @@ def verb(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point: exit status 0, 1 for a difference (or a mistake of ours), 2 for a mistake of the user's."""
+    """Entry point: exit status 0, 1 for a difference (or an error in beats_jax), 2 for a mistake of the user."""
     return run_verb(verb, argv)
 
 

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend; every verb turns it into one line and exit status 2. And one warning."""
+"""The error that a user can put right, which every verb turns into one line and exit status 2; and one warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m beats_jax.evaluate`: measure a trained run, or probe a frozen encoder with a handful of labels."""
+"""`python -m beats_jax.evaluate`: measures a trained run, compares two, or probes a frozen encoder with a handful of labels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ examples:
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, or a CSV table with the run's own column
 names; without it the run's own test recordings are measured again. --compare needs no recordings: it reads predictions.csv.
 
-A probe trains small classifiers on every layer and pooling of an encoder that stays as it is. Folds choose, and each fold is
-measured by what the others have chosen. Embeddings are kept, so that a second probe of the same files takes seconds. With 50
-labels begin here.
+A probe trains small classifiers on every layer and pooling of a frozen encoder. Nested folds choose among them and measure the
+choice. Embeddings are kept on disk, so that a second probe of the same files takes seconds. With 50 labels begin here.
 """
 COLUMNS = {
     "label": "the label (default: label)",
@@ -67,7 +66,7 @@ def parser() -> ArgumentParser:
 
 
 def _add_probe_arguments(group: Any) -> None:
-    """What only --probe takes; None where it is not given, so that --run can refuse it."""
+    """The arguments of --probe; None where absent, so that --run can refuse them."""
     group.add_argument(
         "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
     )
@@ -89,7 +88,7 @@ def _add_probe_arguments(group: Any) -> None:
     for name, purpose in COLUMNS.items():
         group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
     group.add_argument(
-        "--window-seconds", type=float, metavar="S", help="longest window heard at once (default: 10, or the run's)"
+        "--window-seconds", type=float, metavar="S", help="longest window read at once (default: 10, or the run's)"
     )
     group.add_argument("--multi-label", action="store_const", const=True, help="rows may have several labels or none")
 
@@ -105,7 +104,7 @@ def _integers(value: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{value!r} is no list of whole numbers such as 0,6,12") from None
 
 
-_integers.__name__ = "list of whole numbers"  # argparse names it in its complaint
+_integers.__name__ = "list of whole numbers"  # argparse puts the name into its message
 
 
 def verb(argv: Sequence[str]) -> int:
@@ -157,7 +156,7 @@ def _probe(arguments: argparse.Namespace, command: str) -> int:
     if arguments.format != "html":
         raise UserError("--probe writes a page only; --format belongs to --run and --compare")
 
-    # Threads of LAPACK wait in a loop beside those of XLA: a sweep took three times the CPU time with both (docs/benchmarks.md).
+    # LAPACK's threads spin beside those of XLA: with both a sweep took three times the CPU time (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from beats_jax.pipelines.probing.probe import ProbeSettings, probe
 

@@ -25,7 +25,7 @@ _DAY = 24 * 3600.0
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes its name when the block ends well, and is on the disk by then; an old one is replaced.
+    """A file to write to, which is on the disk and takes its name, in place of an old file, when the block ends without an error.
 
     Raises:
       UserError: it cannot be written.
@@ -40,7 +40,7 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder to fill, which takes its name when the block ends well, and is on the disk by then.
+    """A new folder to fill, which is on the disk and takes its name when the block ends without an error.
 
     Raises:
       UserError: it cannot be written, or there is a folder that is not empty.
@@ -85,7 +85,7 @@ def read_text(path: str | Path, *, remedy: str) -> str:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Renames what has been written. It reaches the disk first, so that a power cut leaves no empty file of that name."""
+    """Renames a written file. It reaches the disk first, so that a power cut leaves no empty file of that name."""
     _sync(temporary)
     os.replace(temporary, path)
     _sync(path.absolute().parent)
@@ -109,8 +109,7 @@ def cannot_write(path: str | Path, error: OSError) -> UserError:
 def remove_leftovers(folder: str | Path) -> list[Path]:
     """Removes the temporary files and folders that killed processes left in `folder` and in the folders right below it.
 
-    Those of a process that still runs on this machine stay. Whether one runs on another machine cannot be known, so theirs
-    stay for a day.
+    Those of a live process on this machine stay. Processes on other machines cannot be checked, so theirs stay for a day.
 
     Returns:
       what was removed.
@@ -124,7 +123,7 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
 
 
 def _temporary_name(path: Path) -> Path:
-    """Hidden, in the same folder (renaming works within one file system only), and naming its writer."""
+    """A hidden name in the same folder (renaming works within one file system) that names the writing process."""
     writer = f"{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
     return path.absolute().with_name(f".{path.name[:40]}.{writer}.part")  # cut: a name may have 255 bytes
 
@@ -143,7 +142,7 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
     except OSError as error:
         named = None if error.filename is None else Path(os.fsdecode(error.filename)).absolute()
         if named not in (None, path.absolute(), *path.absolute().parents) and not named.is_relative_to(temporary):
-            raise  # of another file, met while the block ran
+            raise  # about another file that the block used
         raise cannot_write(path, error) from error
 
 

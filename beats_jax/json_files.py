@@ -1,4 +1,4 @@
-"""JSON that is read back: it must have the shape that we wrote, or the user's error names the file and where in it.
+"""JSON that is read back must have the shape that we wrote, or the error names the file and the place in it.
 
 A shape is a type (`int`, `float`: finite, whole numbers too; `str`, `bool`, `dict`, `list`, None), `[shape]` for a list of them,
 `{str: shape}` for any names, `{"name": shape}` for an object with these names at least, or a tuple of alternatives.
@@ -14,7 +14,7 @@ from typing import Any
 from beats_jax.errors import UserError
 from beats_jax.files import read_text
 
-DEEPEST = 50  # of what we write, 6; what is deeper overflows the stack of whoever walks through it
+DEEPEST = 50  # levels; ours have 6, and deeper values overflow the stack of a recursive reader
 REMEDY = "restore it from a copy, or make it anew"
 
 
@@ -58,7 +58,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _fault(value: Any, shape: Any, where: str) -> str:
-    """What is wrong first, "" where nothing is."""
+    """The first fault, or ""."""
     if isinstance(shape, tuple):
         faults = [_fault(value, alternative, where) for alternative in shape]
         return "" if "" in faults else f"{where or 'it'} is {_short(value)}"

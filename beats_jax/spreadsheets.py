@@ -1,4 +1,4 @@
-"""Text in CSV cells that a spreadsheet would run as a formula: written so that it does not, and given back by our readers.
+"""Text in CSV cells that a spreadsheet would run as a formula: escaped by our writers, restored by our readers.
 
 Excel, LibreOffice and Google Sheets compute a cell that begins with = + - @ (full-width ones too), a tab or a line break, whether
 or not it is quoted (OWASP, "CSV Injection"). An apostrophe before it makes it text. Numbers stay numbers.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# Apostrophes before a formula count as part of it, so that a text which has one of its own gets another and comes back whole.
+# Apostrophes before a formula count as part of it: a text with one of its own gets another, and comes back whole.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
@@ -19,5 +19,5 @@ def safe_cell(text: str) -> str:
 
 
 def original_cell(cell: str) -> str:
-    """The text of which `safe_cell` made this cell."""
+    """The text that `safe_cell` turned into this cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -1,4 +1,4 @@
-"""Standard output and error of a verb: made usable before it runs, and what went wrong with them told apart afterwards."""
+"""Standard output and error of a verb: made usable before it runs, and closed pipes and full disks recognised afterwards."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 
 def prepare_streams() -> None:
-    """Opens the standard streams that the caller has closed (`>&-`), and writes what their encoding lacks as escapes.
+    """Opens closed standard streams (`>&-`) on the null device, and lets all write unknown characters as escapes.
 
-    A closed one is opened on the null device, also for what is below Python: otherwise the next file that is opened, a
-    checkpoint perhaps, gets its number, and the messages of some library.
+    The descriptors are opened too: otherwise the next file, a checkpoint perhaps, would get a closed number and with it the
+    messages of some library.
     """
     for number in (0, 1, 2):
         try:
@@ -24,20 +24,20 @@ def prepare_streams() -> None:
     if sys.stderr is None:
         sys.stderr = _open(2)
     for stream in (sys.stdout, sys.stderr):
-        reconfigure: Any = getattr(stream, "reconfigure", None)  # what has been put in their place may lack it
+        reconfigure: Any = getattr(stream, "reconfigure", None)  # a replacement may lack it
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
 
 def reader_is_gone() -> bool:
-    """Whether nobody reads the pipe any more that standard output is, such as `head` after its ten lines."""
+    """Whether the reader of the pipe behind standard output has gone, such as `head` after its ten lines."""
     waiting = select.poll()
     waiting.register(1, select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
 
 
 def drop_failing_output() -> None:
-    """Writes what waits for standard output, or drops it where that fails, so that Python does not try again when it ends."""
+    """Flushes standard output, or drops the rest where that fails, so that Python does not try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -45,7 +45,7 @@ def drop_failing_output() -> None:
 
 
 def write_nowhere(*numbers: int) -> None:
-    """Sends what is still written to these descriptors to the null device."""
+    """Sends all further output of these descriptors to the null device."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in numbers:
         os.dup2(null, number)

@@ -1,4 +1,4 @@
-"""`python -m beats_jax.train`: run an experiment, or go on with it where it stopped."""
+"""`python -m beats_jax.train`: runs an experiment, or resumes it where it stopped."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ examples:
 
 finetune starts from BEATs_iter3_plus_AS2M; --config.model.checkpoint=NAME_OR_FILE takes another, none takes random weights.
 
-Any setting is changed by --config.group.key=value; docs/settings.md lists them all. A workdir that already holds this
-experiment is gone on with; one that holds another experiment is refused.
+--config.group.key=value changes any setting; docs/settings.md lists them all. A workdir that holds this experiment already is
+resumed; one that holds another experiment is refused.
 """
 
 
@@ -67,7 +67,9 @@ def verb(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: exit status 0, 2 for a mistake of the user's, 1 for ours."""
     status = run_verb(verb, argv)
-    if any(thread.name == "compile" for thread in threading.enumerate()):  # stopped meanwhile; Python would wait for XLA
+    if any(
+        thread.name == "compile" for thread in threading.enumerate()
+    ):  # stopped while XLA compiles: Python would wait for that thread
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

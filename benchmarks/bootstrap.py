@@ -3,7 +3,7 @@
     python benchmarks/bootstrap.py                       10,000 resamples of 10,000 examples x 50 classes, a minute on two cores
     python benchmarks/bootstrap.py --examples 400        other sizes; --multi-label for marks instead of one class
 
-The loop draws rows with numpy and calls scikit-learn for each metric of `METRIC_NAMES`. It is measured on --loop-resamples and
+The loop draws rows with numpy and calls scikit-learn for each metric. It is measured on --loop-resamples and
 scaled to all (its cost is the same for each); so is `Evaluator.metrics` on 100 columns of weights at a time. Sides take turns.
 Before timing, the loop's metrics are compared with ours on the same rows. Needs scikit-learn.
 """

@@ -28,7 +28,7 @@ The names to begin with; every room has a page of its own.
 
 ::: beats_jax.api.trainer.BEATsTrainer
 
-::: beats_jax.weights.pretrained.load
+::: beats_jax.inference.model.load
 
 ::: beats_jax.inference.model.Model
 """

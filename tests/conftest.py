@@ -18,7 +18,7 @@ from golden.make import IN_PACKAGE
 from jaxtyping import install_import_hook
 
 # The shapes and types that signatures of these rooms state are checked at every call, in tests only: users pay nothing.
-install_import_hook(["beats_jax.models"], "beartype.beartype")
+install_import_hook(["beats_jax.models", "beats_jax.objectives"], "beartype.beartype")
 
 GOLDEN = Path(__file__).parent / "golden"
 BUILT_IN = Path(__file__).parents[1] / "beats_jax" / "pipelines" / "checkpoints" / "golden"

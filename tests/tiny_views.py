@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,22 +23,17 @@ from beats_jax.config import (
     JointConfig,
     TrainingConfig,
 )
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.objectives.registry import build
 from beats_jax.training import optimizer
 
 CLASSES = ("click", "hiss", "low", "high")
+VOCABULARY = LabelVocabulary(CLASSES)
 EAT_MODEL = EATConfig(embed_dim=16, depth=2, num_heads=2, mlp_ratio=2.0, max_length=8, mel_bins=128)
 EAT = EATObjectiveConfig(
     clones=4, decoder_layers=2, decoder_groups=4, utterance_weight=1.0, teacher_decay=0.9, teacher_end_decay=0.99
 )
 CONTRASTIVE = ContrastiveConfig(bank_size=20, projection_dim=8, augment=AugmentConfig(gain_db=6.0))
-
-
-@dataclass(frozen=True)
-class Names:
-    """As `LabelVocabulary`."""
-
-    names: tuple[str, ...] = CLASSES
 
 
 def make_objective(name: str, *, steps: int = 20, model: EATConfig = EAT_MODEL, **changes: Any) -> Any:
@@ -52,7 +47,7 @@ def make_objective(name: str, *, steps: int = 20, model: EATConfig = EAT_MODEL, 
     options = {"model": model} if name.endswith("eat") else {"model": make_plain(CONTRASTIVE).model_config}
     data = DataConfig(multi_label=True)
     experiment = Experiment(objective=config, training=training, audio=audio, data=data, **options)
-    return build(experiment, Names(), optimizer.build(training, steps), None)
+    return build(experiment, VOCABULARY, optimizer.build(training, steps), None)
 
 
 def arrays(step: int) -> dict[str, np.ndarray]:

@@ -45,11 +45,11 @@ class BEATsFeatureExtractor:
           layer: -1 = the last features; else the number of a layer, 0 = before the first block.
           batch_size, num_threads: windows computed at once, and files that are decoded meanwhile.
           window_seconds: longer files have several windows of this length, the last of which ends where the sound ends; None =
-            as the model was measured, else 10 s. The vector is over all tokens of all windows.
+            as the model was evaluated, else 10 s. The vector pools all tokens of all windows.
           dtype: float32, bfloat16 (faster, close to it), or auto (bfloat16 where the machine computes it natively).
           on_error: what a file that cannot be read does: raise, or nan (a row of NaN; the reasons are in `errors`).
         Raises:
-          UserError: no such model, pooling, layer or option; no network where the model must be fetched (how to go on is said).
+          UserError: no such model, pooling, layer or option; no network where the model must be fetched (with the remedy).
         """
         require_one_of("on_error", on_error, ("raise", "nan"))
         self.model = model_path if isinstance(model_path, Model) else load(str(model_path or default_name()), dtype=dtype)

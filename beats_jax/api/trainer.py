@@ -25,7 +25,7 @@ from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.errors import UserError
 from beats_jax.files import write_text
 from beats_jax.inference.model import load
-from beats_jax.pipelines.measuring.file_predictions import predict_files
+from beats_jax.pipelines.measuring.prediction import predict_files
 from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.experiment import run_experiment
 from beats_jax.pipelines.training.workdir import METRICS_FILE, read_json
@@ -49,7 +49,7 @@ class BEATsTrainer:
         table = trainer.predict(["new.wav"])                     # DataFrame: file, prediction, p:<class> …
 
     Attributes:
-      experiment: all settings. workdir: folder of the run; the same settings find their run again and go on with it.
+      experiment: all settings. workdir: folder of the run; the same settings find their run again and resume it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BEATsTrainer:
         workdir: str | os.PathLike[str] | None = None,
         strict: bool = False,
     ) -> None:
-        """Puts the experiment together; nothing is trained yet.
+        """Builds the experiment; nothing is trained yet.
 
         Args:
           data_config: `data_dir` (or `root`) and, for a table, `metadata_file`, which is looked for in `data_dir` too.
@@ -140,18 +140,18 @@ class BEATsTrainer:
         return cls(data, config, **options)
 
     def train(self) -> dict[str, Any]:
-        """Trains, or goes on with the run in `workdir`; a finished one is read.
+        """Trains, or resumes the run in `workdir`; of a finished one the results are read.
 
         Returns:
           the figures of metrics.json (`accuracy`, `accuracy_low`, `accuracy_high`, `f1_macro` …) and the paths `workdir`,
           `report` and `model`.
         Raises:
           UserError: unusable data or settings.
-          KeyboardInterrupt: it was stopped; the state is saved, and `train()` goes on with it.
+          KeyboardInterrupt: it was stopped; the state is saved, and `train()` resumes it.
         """
         status = run_experiment(self.experiment, self.workdir, strict=self.strict, command=COMMAND)
         if status:
-            raise KeyboardInterrupt(f"the run in {self.workdir} was stopped; train() goes on with it")
+            raise KeyboardInterrupt(f"the run in {self.workdir} was stopped; train() resumes it")
         paths = {"workdir": self.workdir, "report": self.workdir / REPORT_FILE, "model": self._run() / "model"}
         return {**read_json(self.workdir / METRICS_FILE), **{name: str(path) for name, path in paths.items()}}
 

@@ -57,10 +57,10 @@ def synthesize(
     """Makes one clip.
 
     Args:
-      seed: not negative. The background depends on it alone, so the clip with no labels is the background of the others.
-      labels: names in `CALLS`, none for noise only; every call has its own place and length, and calls may overlap.
+      seed: not negative. It alone decides the background, so the clip with no labels is the background of the others.
+      labels: names in `CALLS`, none for noise only; calls have their own places and lengths, and may overlap.
       seconds, sample_rate: the clip has round(seconds * sample_rate) samples.
-      snr_db: 10 log10 of the power of a call over that of the background, both over the samples from its start to its end.
+      snr_db: 10 log10 of the power of a call over that of the background during the call.
       background: a name in `BACKGROUNDS`; None = one of them by chance.
     Raises:
       UserError: an unknown call or background, or a clip of less than 25 ms.
@@ -78,24 +78,16 @@ def synthesize(
     clip = noise.astype(np.float64)
     events = []
     for label, call_seed in zip(labels, call_seeds, strict=True):
-        start, call = _place_call(np.random.default_rng(call_seed), label, seconds, samples, sample_rate)
+        rng = np.random.default_rng(call_seed)
+        shortest, longest = min(CALL_SECONDS[0], LARGEST_SHARE * seconds / 2), min(CALL_SECONDS[1], LARGEST_SHARE * seconds)
+        call = CALLS[label](rng, rng.uniform(shortest, longest), sample_rate)
+        start = int(rng.integers(samples - len(call) + 1))
         stop = start + len(call)
-        clip[start:stop] += call * _gain(call, noise[start:stop], snr_db)
+        power = np.mean(np.square(noise[start:stop], dtype=np.float64))
+        clip[start:stop] += call * float(np.sqrt(10 ** (snr_db / 10) * power / np.mean(np.square(call))))
         events.append(Event(label, start / sample_rate, stop / sample_rate))
     clip *= min(1.0, PEAK / np.abs(clip).max())
     return SyntheticClip(clip.astype(np.float32), sample_rate, tuple(events))
-
-
-def _place_call(rng: np.random.Generator, label: str, seconds: float, samples: int, sample_rate: int) -> tuple[int, np.ndarray]:
-    """First sample of a call and its waveform."""
-    longest = LARGEST_SHARE * seconds
-    call = CALLS[label](rng, rng.uniform(min(CALL_SECONDS[0], longest / 2), min(CALL_SECONDS[1], longest)), sample_rate)
-    return int(rng.integers(samples - len(call) + 1)), call
-
-
-def _gain(call: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
-    """Factor for `call` so that its power is 10**(snr_db / 10) times that of `noise`."""
-    return float(np.sqrt(10 ** (snr_db / 10) * np.mean(np.square(noise, dtype=np.float64)) / np.mean(np.square(call))))
 
 
 def write_dataset(root: AnyPath, config: SyntheticConfig) -> Path:

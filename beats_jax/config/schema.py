@@ -230,7 +230,7 @@ class Experiment:
         rate, given = self.audio.sample_rate, self.data.sample_rate
         mode, name = self.training.mode, self.objective.name
         labelled = self.objective.NEEDS_LABELS
-        require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} trains in full only")
+        require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
         require(given in (0, rate), f"data.sample_rate is {given}; files are resampled to the {rate} Hz that the model reads")
         if self.training.batch_size:
             object.__setattr__(self, "data", replace(self.data, batch_size=self.training.batch_size))

@@ -1,4 +1,4 @@
-"""The list of files that could not be used: `errors.csv` with the columns file, reason; each file once."""
+"""The list of files that cannot be used: `errors.csv` with the columns file, reason; each file once."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from beats_jax.files import cannot_write, read_text, write_text
 from beats_jax.spreadsheets import original_cell, safe_cell
 
 HEADER = ("file", "reason")
-REMEDY = "move it away; the files are found bad again"
+REMEDY = "move it away; the bad files will be listed again"
 
 
 class ErrorLog:
-    """Writes bad files to a CSV as they are found, or raises at the first one.
+    """Writes bad files to a CSV as they are found, or raises at the first one. Safe to use from several threads.
 
-    A run that goes on after an interruption appends to the same file and does not list a file again. Each line is appended by one
-    write, so that a crash leaves whole lines. Safe to use from several threads.
+    A resumed run appends to the same file and lists no file again. One write appends each line, so a crash leaves whole lines.
     """
 
     def __init__(self, path: str | os.PathLike[str], strict: bool = False) -> None:
-        """Opens or continues the log.
+        """Opens or creates the log. With `strict`, `add` raises.
 
-        Args:
-          path: the CSV; made with its header when it is absent.
-          strict: `add` raises `UserError` instead of going on.
         Raises:
-          UserError: the file is another one or damaged, or it cannot be written.
+          UserError: the file is another table or damaged, or it cannot be written.
         """
         self.path = Path(path)
         self.strict = strict
@@ -52,7 +48,7 @@ class ErrorLog:
 
     def add(self, path: str | os.PathLike[str], reason: str) -> bool:
         """Lists a file with the reason; returns False when it is listed already. Raises `UserError` when strict."""
-        # A name need not be UTF-8, a table must be: its other bytes are written as escapes, as in predictions.csv.
+        # a name need not be UTF-8, a table must be: other bytes become escapes, as in predictions.csv
         name = os.fspath(path).encode("utf-8", "backslashreplace").decode()
         reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
         with self._lock:
@@ -61,7 +57,7 @@ class ErrorLog:
                 self._append((name, reason))
                 self._files.add(name)
         if self.strict:
-            raise UserError(f"{name}: {reason}; mend or remove the file, or run without strict to leave bad files out")
+            raise UserError(f"{name}: {reason}; repair or remove the file, or run without strict to leave bad files out")
         return new
 
     def _begin(self) -> set[str]:
@@ -73,7 +69,7 @@ class ErrorLog:
             write_text(self.path, _line(HEADER))
             return set()
         text = read_text(self.path, remedy=REMEDY)
-        if text and not text.endswith("\n"):  # the machine stopped in the middle of a line
+        if text and not text.endswith("\n"):  # a crash left half a line
             text = text[: text.rfind("\n") + 1]
             write_text(self.path, text)
         return {file for file, _ in _rows(text, self.path)}

@@ -1,9 +1,8 @@
-"""Recordings that are one sound, stored again at another level, rate or format.
+"""Finds recordings that hold the same sound at another level, rate or format.
 
-Candidates are found by their levels and proved by their waveforms.
-Measured on ESC-10 (400 clips, 79,800 pairs) and 8,817 right-whale clips (39 million pairs): pairs whose levels run alike at 0.95
-are rare (docs/decisions.md), and of those that are no copies no waveforms correlate above 0.6.
-A copy that begins elsewhere is not found: its levels lie in other parts.
+Levels in 128 equal parts select candidates, and waveforms decide. Measured: of 100 ESC-10 clips stored again among 400, 98 were
+found (likeness at least 0.97); of 39 million pairs of 8,817 right-whale clips few correlate in level at 0.95, and the waveforms
+of those that are no copies correlate below 0.6. A copy that begins elsewhere is not found: its levels lie in other parts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from beats_jax.audio.io import read
 
-QUIET_DB = 20.0  # levels further below the loudest are noise of the storage
+QUIET_DB = 20.0  # levels further below the loudest are noise of the encoding
 FLAT_DB = 0.1  # a recording whose levels vary less looks like every other steady one
 ALIKE = 0.95  # correlation of levels of a candidate
 SAME = 0.8  # correlation of waveforms of a copy
@@ -44,7 +43,7 @@ def copies(files: np.ndarray, levels: np.ndarray, seconds: np.ndarray, channel: 
 
 
 def likeness(one: str, other: str, channel: str = "mean") -> float:
-    """Largest correlation of two waveforms, at any shift and either sign, over the first seconds at 8 kHz; in [0, 1].
+    """Largest correlation in [0, 1] of the first 30 s of two recordings at 8 kHz, at any shift and either sign.
 
     Raises:
       AudioError: a file cannot be read.
@@ -57,7 +56,7 @@ def likeness(one: str, other: str, channel: str = "mean") -> float:
 
 
 def _shapes(levels: np.ndarray) -> np.ndarray:
-    """float32 [F, L]: levels without their mean, of length 1; NaN where they are flat."""
+    """float32 [F, L]: levels without their mean, normalised; NaN where they are flat."""
     clipped = np.maximum(levels, levels.max(axis=1, keepdims=True) - QUIET_DB)
     centred = clipped - clipped.mean(axis=1, keepdims=True)
     size = np.linalg.norm(centred, axis=1, keepdims=True)
@@ -65,7 +64,7 @@ def _shapes(levels: np.ndarray) -> np.ndarray:
 
 
 def _alike(shapes: np.ndarray, seconds: np.ndarray) -> Iterator[list[tuple[float, int, int]]]:
-    """(correlation, a, b) of rows a < b that are alike in shape and in duration; rows come in the order of duration."""
+    """(correlation, a, b) of rows a < b with similar shape and duration; rows are sorted by duration."""
     last = np.searchsorted(seconds, seconds + np.maximum(SECONDS_APART, SHARE_APART * seconds), side="right")
     for begin in range(0, len(shapes), ROWS_AT_A_TIME):
         end = min(begin + ROWS_AT_A_TIME, len(shapes))

@@ -1,4 +1,4 @@
-"""Folds for a cross-validation of any data: recordings, sites, days or other groups are dealt out whole, every class evenly."""
+"""Makes folds for a cross-validation of any data: whole recordings, sites, days or other groups, and every class evenly."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ import numpy as np
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import Manifest, text_column
-from beats_jax.datasets.splits import FOLD_GROUP, deal, group_codes
+from beats_jax.datasets.splits import FOLD_GROUP, deal, numbered_groups
 from beats_jax.errors import UserError
 
 OWN_GROUPS = ("", "recording", "group")  # names for the rule of `splits.group_codes`
-_STAMPS = (
-    "%Y%m%d_%H%M%S",
-    "%Y%m%d-%H%M%S",
-    "%d/%m/%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M:%S",
-)  # beside ISO 8601; first, that of AudioMoth
+# beside ISO 8601; the first is AudioMoth's
+_STAMPS = ("%Y%m%d_%H%M%S", "%Y%m%d-%H%M%S", "%d/%m/%Y %H:%M:%S", "%d.%m.%Y %H:%M:%S")
 
 
 def with_folds(manifest: Manifest, data: DataConfig) -> Manifest:
-    """The manifest with the folds that `data.num_folds` and `data.fold_by` ask for; as it is when they ask for none."""
+    """The manifest with the folds that `data.num_folds` and `data.fold_by` ask for, if any."""
     if not data.num_folds:
         return manifest
     return grouped_folds(manifest, data.num_folds, by=data.fold_by, seed=data.split_seed)
 
 
 def grouped_folds(manifest: Manifest, num_folds: int, *, by: str = "", seed: int = 0) -> Manifest:
-    """The manifest with metadata `fold`: "1" to `num_folds`, in place of any it had.
+    """The manifest with metadata `fold`: "1" to `num_folds`, which replaces an older one.
 
     Rows that belong together (same file, group or content, see `splits.group_codes`) or agree in the column `by` are in one fold,
-    also by a chain of these. Whole groups are dealt out so that every class is spread as evenly as they allow, always in the same
-    way for the same seed. A class that is in fewer groups than there are folds is missing from some of them.
+    also by a chain of these. Whole groups are spread so that each class is as even as they allow; a class in fewer groups than
+    folds is missing from some folds. The same seed gives the same folds.
 
     Args:
-      by: "", "recording" or "group" = no further column; or a metadata column, such as a site. Of a column of dates with times
-        the date counts, so that a day stays together.
+      by: "", "recording" or "group" = no further column; or a metadata column, such as a site. In a column of dates with times
+        only the date counts.
     Raises:
       UserError: fewer than 2 folds, fewer groups than folds, no such column, or a blank cell in it.
     """
@@ -48,8 +44,7 @@ def grouped_folds(manifest: Manifest, num_folds: int, *, by: str = "", seed: int
         if by in ("fold", FOLD_GROUP):
             raise UserError(f"data.fold_by is {by!r}, which the new folds would replace; name another column")
         manifest = manifest.with_metadata(**{FOLD_GROUP: column})
-    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
-    groups = int(codes.max()) + 1 if len(codes) else 0
+    codes, groups = numbered_groups(manifest)
     if groups < num_folds:
         what = f"by column {by!r} " if by not in OWN_GROUPS else ""
         raise UserError(
@@ -63,8 +58,8 @@ def fold_column(manifest: Manifest, by: str) -> np.ndarray:
     """StringDType [N]: the metadata column `by`, dates with times cut to the date. Raises `UserError`, see `grouped_folds`."""
     if by not in manifest.metadata:
         known = [*manifest.metadata]
-        there = nearest(by, known) if known else "the data has no such columns"
-        raise UserError(f"data.fold_by is {by!r}, which is no column of the data; {there}")
+        hint = nearest(by, known) if known else "the data has no further columns"
+        raise UserError(f"data.fold_by is {by!r}, which is no column of the data; {hint}")
     cells = [str(cell).strip() for cell in manifest.metadata[by].tolist()]
     if "" in cells:
         row = cells.index("")
@@ -73,21 +68,17 @@ def fold_column(manifest: Manifest, by: str) -> np.ndarray:
             "data.fold_by"
         )
     days = [_day(cell) for cell in cells]
-    # one cell that is no date makes it a column of names
+    # one cell that is no date makes all of them names
     return text_column(cells if None in days else [str(day) for day in days])
 
 
 def _day(cell: str) -> str | None:
-    """2021-05-03 of a date or a date with a time; None for anything else, such as the number of a site."""
+    """ "2021-05-03" from a date or a date with a time; None for any other text, such as the number of a site."""
     if len(cell) < len("20210503"):
         return None
-    try:
-        return datetime.fromisoformat(cell).date().isoformat()
-    except ValueError:
-        pass
-    for form in _STAMPS:
+    for form in ("", *_STAMPS):  # "" = ISO 8601
         try:
-            return datetime.strptime(cell, form).date().isoformat()
+            return (datetime.strptime(cell, form) if form else datetime.fromisoformat(cell)).date().isoformat()
         except ValueError:
             continue
     return None

@@ -1,42 +1,35 @@
-"""DataFrames in and out: data sets as tables to look at, and the same checks as training makes."""
+"""Data sets as DataFrames, and the checks of training for DataFrames."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from beats_jax.audio.io import is_present, is_record
+from beats_jax.audio.recording import AnyPath
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.report import ValidationReport
 from beats_jax.datasets.sources import load_manifest
-from beats_jax.datasets.sources.columns import NOT_USED, find_label_column
+from beats_jax.datasets.sources.columns import find_label_column
 from beats_jax.datasets.sources.frame import manifest_from_frame, require_frame
-from beats_jax.datasets.sources.table import Origin, require_columns, resolve_files
+from beats_jax.datasets.sources.table import resolve_files
 from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.validation import require_classes, validate
 from beats_jax.errors import UserError
-from beats_jax.files import write_text
 from beats_jax.spreadsheets import safe_cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AnyPath = str | os.PathLike[str]
-
 
 def load_esc50(path: AnyPath) -> pd.DataFrame:
     """ESC-50 (the folder that holds `audio/` and `meta/esc50.csv`, or the one above) as a table; see `frame_from_manifest`.
 
-    Returns:
-      columns filename, category, group (the recording a clip was cut from), fold, target.
-    Raises:
-      UserError: the folder, its table or its audio is not there.
+    Columns: filename, category, group (the clip's recording), fold, target. Raises `UserError` if anything is missing.
     """
     return _frame_of_source("esc50", path)
 
@@ -44,12 +37,8 @@ def load_esc50(path: AnyPath) -> pd.DataFrame:
 def load_urbansound8k(path: AnyPath) -> pd.DataFrame:
     """UrbanSound8K (the folder that holds `audio/` and `metadata/`, or the one above) as a table; see `frame_from_manifest`.
 
-    Its authors ask not to deal the rows out anew but to report the mean over the ten folds.
-
-    Returns:
-      columns filename, category, group (fsID), fold, target, salience.
-    Raises:
-      UserError: the folder, its table or its audio is not there.
+    Columns: filename, category, group (fsID), fold, target, salience. Raises `UserError` if anything is missing. The authors ask
+    for the mean over the ten folds, without any other split.
     """
     return _frame_of_source("urbansound8k", path)
 
@@ -57,10 +46,7 @@ def load_urbansound8k(path: AnyPath) -> pd.DataFrame:
 def scan_directory_dataset(path: AnyPath) -> pd.DataFrame:
     """A folder of class folders (which may lie in train, val and test folders) as a table; see `frame_from_manifest`.
 
-    Returns:
-      columns filename, category, and split where the folders give one.
-    Raises:
-      UserError: no folder, no class folders in it, or no audio in these.
+    Columns: filename, category, and split where the folders give one. Raises `UserError` without class folders that hold audio.
     """
     return _frame_of_source("folder", path)
 
@@ -70,10 +56,10 @@ def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str =
 
     Args:
       csv: comma-, semicolon- or tab-separated text; file names are absolute or start from its folder (or `audio` in it).
-      label_col: "category" stands for "label" too, where there is no column category.
+      label_col: "category" also finds "label" in a table without a column category.
     Returns:
-      columns filename (absolute) and category, then the others of the table; all of them texts. Times, splits and groups among
-      them are found by whatever reads the frame (`sources.columns`).
+      columns filename (absolute) and category, then the others of the table, all as texts. Later readers of the frame find times,
+      splits and groups among them (`sources.columns`).
     Raises:
       UserError: no such table or column (the nearest one is named), a blank file name, or no file exists.
     """
@@ -82,8 +68,8 @@ def load_csv_dataset(csv: AnyPath, audio_col: str = "filename", label_col: str =
     path = Path(csv).expanduser()
     table = read_table(path)
     label_col = find_label_column(list(table), label_col)
-    require_columns(table, (audio_col, label_col), path)
-    files = [os.path.abspath(name) for name in resolve_files(table[audio_col], path.parent, Origin(str(path), table.lines))]
+    table.require_columns((audio_col, label_col))
+    files = [os.path.abspath(name) for name in resolve_files(table, audio_col, path.parent)]
     taken = (audio_col, label_col, "filename", "category")
     others = {name: cells for name, cells in table.items() if name not in taken}
     return pd.DataFrame({"filename": files, "category": table[label_col], **others})
@@ -98,15 +84,15 @@ def validate_dataset(
     multi_label: bool = False,
     check: str = "decode",
 ) -> dict[str, Any]:
-    """Makes the checks that training makes (`validation.validate`) and tells what they found, whatever it is, without raising.
+    """Makes the checks of training (`validation.validate`) and returns their findings without raising.
 
-    Columns with times, splits, groups and `fold` are used where they are there (`sources.columns`); a warning names them.
+    Columns with times, splits, groups and `fold` are used if they exist (`sources.columns`); a warning names them.
 
     Args:
       data_dir: where relative file names start; "" = the working directory.
       check: "decode" reads all of every file, "header" its header only.
     Returns:
-      errors, warnings: sentences. An error is a row or file that training would leave out, or what would stop it.
+      errors, warnings: sentences. An error is a row or file that training would leave out, or a reason for it to stop.
       total_samples, usable_samples: rows given and rows left. existing_files, missing_files: different files.
       class_names, num_classes, class_distribution: classes of the rows given, and rows of each.
       total_seconds: sound in the usable files.
@@ -121,18 +107,19 @@ def validate_dataset(
         multi_label=multi_label,
         check=check,
     )
-    before = {"errors": list(df.attrs.get("errors", [])), "warnings": list(df.attrs.get("notes", []))}
-    found: dict[str, Any] = {**before, "total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
-    manifest = report = None
+    found: dict[str, Any] = {"errors": list(df.attrs.get("errors", [])), "warnings": list(df.attrs.get("notes", []))}
+    found |= {"total_samples": len(df), "usable_samples": 0, "total_seconds": 0.0}
+    manifest = None
     try:
         manifest = manifest_from_frame(df, data)
         report = validate(manifest, data, AudioConfig(), min_classes=0)
-        findings = _findings(report)
-        found |= {**findings, **{name: [*before[name], *findings[name]] for name in before}}
+        found["errors"] += map(str, report.errors)
+        found["warnings"] += report.warnings
+        found |= {"usable_samples": len(report.manifest), "total_seconds": report.total_seconds}
         require_classes(report.manifest, multi_label, 2)
     except UserError as error:
         found["errors"].append(str(error))
-    return found | _counts(manifest, report)
+    return found | _counts(manifest)
 
 
 def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
@@ -140,8 +127,8 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
 
     Returns:
       filename (absolute, so that it means the same with any `data_dir`) and category (with several labels in a row, a JSON list),
-      then start, end (seconds), split, group and the metadata, each where any row has it. `attrs` hold what is not in the rows:
-      `errors` (files that are left out, and why) and `notes`; `validate_dataset` passes both on.
+      then start, end (seconds), split, group and the metadata, each where any row has it. `attrs` hold the `errors` (files that
+      are left out, and why) and `notes` of the manifest; `validate_dataset` reports both.
     """
     import pandas as pd
 
@@ -160,29 +147,8 @@ def frame_from_manifest(manifest: Manifest) -> pd.DataFrame:
     return frame
 
 
-def write_frame(frame: pd.DataFrame, path: Path, data: DataConfig) -> DataConfig:
-    """Writes what `frame_from_manifest` made as CSV, and returns `data` changed so that the source `csv` reads the same rows.
-
-    So recordings that were found in memory become part of a run, which can then be resumed and evaluated again.
-    """
-    write_text(path, csv_text(frame))
-    there = {name: name if name in frame else NOT_USED for name in ("start", "end", "split", "group")}
-    return replace(
-        data,
-        source="csv",
-        root="",
-        metadata_file=str(path),
-        audio_column="filename",
-        label_column="category",
-        start_column=there["start"],
-        end_column=there["end"],
-        split_column=there["split"],
-        group_column=there["group"],
-    )
-
-
 def csv_text(frame: pd.DataFrame) -> str:
-    """A frame as CSV, without its index; texts that a spreadsheet would run are written so that `read_table` gives them back."""
+    """A frame as CSV, without its index. `read_table` restores texts that a spreadsheet would otherwise run."""
     from pandas.api.types import is_numeric_dtype
 
     safe = frame.apply(lambda column: column if is_numeric_dtype(column) else column.map(_safe))
@@ -197,16 +163,7 @@ def _frame_of_source(source: str, path: AnyPath) -> pd.DataFrame:
     return frame_from_manifest(load_manifest(DataConfig(source=source, root=os.fspath(path)), workdir=Path()))
 
 
-def _findings(report: ValidationReport) -> dict[str, Any]:
-    return {
-        "errors": [str(error) for error in report.errors],
-        "warnings": list(report.warnings),
-        "usable_samples": len(report.manifest),
-        "total_seconds": report.total_seconds,
-    }
-
-
-def _counts(manifest: Manifest | None, report: ValidationReport | None) -> dict[str, Any]:
+def _counts(manifest: Manifest | None) -> dict[str, Any]:
     classes = manifest.labels.counts() if manifest is not None else {}
     files = set(manifest.files.tolist()) if manifest is not None else set()
     missing = sum(not is_present(name) for name in files)

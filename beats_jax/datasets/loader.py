@@ -1,4 +1,4 @@
-"""Batches of waveforms from a manifest: grain on the host, decoding in worker threads or processes.
+"""Batches of waveforms from a manifest for training: grain on the host, decoding in worker threads or processes.
 
     row -> window (random place from grain's generator) -> audio.io.read -> waveforms float32 [B, S], lengths int32 [B] (samples)
     labels int32 [B] | float32 [B, C]; positions int32 [B] (place in the global batch); rows int32 [B]; example_mask bool [B]
@@ -7,8 +7,8 @@ The stream of examples is a pure function of (seed, number of the example): shuf
 global batch into contiguous parts. So a run continues at any step, with any number of hosts or workers, as if never interrupted.
 A file that cannot be read becomes a row of zeros with example_mask False and an error beside the batch, never a lost batch.
 
-A training window is rejected as silent when its root mean square about its mean lies below `data.reject_below_dbfs`; another one
-is drawn anywhere in its row, and after `TRIES` of them the example is left out (example_mask False, no error).
+A training window is silent when its root mean square about its mean lies below `data.reject_below_dbfs`; then another one is
+drawn anywhere in its row, and after `TRIES` of them the example is masked (example_mask False, no error).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from beats_jax.errors import UserError
 if TYPE_CHECKING:
     import grain
 
-TRIES = 8  # windows drawn for one example before it is left out as silent
+TRIES = 8  # windows drawn for one example before it is masked as silent
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class Batch:
 
 
 def steps_per_epoch(manifest: Manifest, data: DataConfig) -> int:
-    """Global batches until every row (`data.draw` "time": every stretch of time) has been drawn once (without `data.balanced`);
-    the last may reach into the next epoch.
-    """
+    """Global batches that draw every row (`data.draw` "time": every stretch) once, rounded up; without `data.balanced`."""
     visits = len(training_stretches(manifest, data)) if data.draw == "time" else len(manifest)
     return -(-visits // data.batch_size)
 
@@ -68,14 +66,14 @@ def training_batches(
     """Endless batches of training windows.
 
     Every epoch draws each row (or `windows.training_stretches` of time) once in a new order; a batch may span two epochs.
-    With `data.balanced` the classes take turns instead, each going through its rows in its own order; a row with several labels
-    belongs to each of its classes, rows without a label are one class more.
+    With `data.balanced` the classes take turns instead, each in its own order of its rows; a row with several labels belongs to
+    each of its classes, and rows without a label form one more class.
 
     Args:
       manifest: rows to draw from (one split), validated: `windows.row_bounds` must know their ends.
       vocabulary: the classes; None = the examples have no labels.
-      seed: 0 .. 2**32 - 1; order and windows follow from it alone.
-      start_step: the first global step to give; the same batches as if all before had been drawn.
+      seed: 0 .. 2**32 - 1; it alone decides order and windows.
+      start_step: the first global step; its batches do not depend on where the stream starts.
       host_index, host_count: this host gets places host_index * b .. of each global batch, b = batch_size / host_count.
     Returns:
       A generator; `close()` stops the workers.
@@ -84,38 +82,27 @@ def training_batches(
     """
     if not len(manifest):
         raise UserError("there are no rows to train on; check data.train_split and the split column")
-    import grain
-
     part = _host_part(data, host_index, host_count)
-    examples = Examples(manifest, vocabulary, data, audio, seed=seed)
-    order = _balanced_order(grain, manifest, seed) if data.balanced else _order(grain, np.arange(examples.visits), seed)
+    examples = Examples(manifest, vocabulary, data, audio)
+    order = _balanced_order(manifest, seed) if data.balanced else _order(np.arange(examples.visits), seed)
     drawn = order.map_with_index(examples.place).random_map(examples.draw, seed=_derive_seed(seed, 1))
     batches = drawn.batch(part, drop_remainder=True, batch_fn=collate)[host_index::host_count]
-    return _iterate(grain, batches[start_step:], data)
+    return _iterate(batches[start_step:], data)
 
 
 class Examples:
-    """What turns the number of a stretch into an example; plain arrays, so that it travels to worker processes."""
+    """Draws the training example of a stretch (`windows.training_stretches`). Plain arrays, so that it travels to processes."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        vocabulary: LabelVocabulary | None,
-        data: DataConfig,
-        audio: AudioConfig,
-        *,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, manifest: Manifest, vocabulary: LabelVocabulary | None, data: DataConfig, audio: AudioConfig) -> None:
         """Raises `UserError` for a label that is not in the vocabulary or rows without exactly one label (not multi-label)."""
         self._files = manifest.files
         self._starts, self._ends = row_bounds(manifest)
+        self._stretches = training_stretches(manifest, data)
         self._labels = manifest.labels
         self._places = None if vocabulary is None else _label_places(manifest, vocabulary, data.multi_label)
         self._classes = len(vocabulary) if vocabulary is not None and data.multi_label else 0
-        self._stretches = training_stretches(manifest, data)
         self._data = data
         self._audio = audio
-        self._samples = round(data.window_seconds * audio.sample_rate)
 
     @property
     def visits(self) -> int:
@@ -127,75 +114,69 @@ class Examples:
         return index % self._data.batch_size, int(visit)
 
     def draw(self, placed: tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
-        """One training window of a stretch; of its whole row where that one is silent."""
+        """One example: `Batch.arrays` without the batch axis, and its `error`."""
         position, visit = placed
-        row, start = int(self._stretches.row[visit]), float(self._stretches.start_seconds[visit])
-        end = start + float(self._stretches.seconds[visit])
-        crop = self._data.crop
-        for _ in range(TRIES):
-            example = self._example(position, row, *training_window(start, end, self._data.window_seconds, crop, rng))
-            if not self._is_silent(example):
-                return example
-            start, end, crop = float(self._starts[row]), float(self._ends[row]), "random"
-        return self._mask_row(position, row, None)
-
-    def _is_silent(self, example: dict[str, Any]) -> bool:
-        threshold = self._data.reject_below_dbfs
-        if not threshold or example["error"] is not None:
-            return False
-        deviation = float(np.std(example["waveforms"][: int(example["lengths"])], dtype=np.float64))
-        return deviation < 10.0 ** (threshold / 20)
-
-    def _example(self, position: int, row: int, start: float, seconds: float) -> dict[str, Any]:
-        path = str(self._files[row])
-        try:
-            sound = read(
-                path, sample_rate=self._audio.sample_rate, start_seconds=start, seconds=seconds, channel=self._audio.channel
-            )
-        except AudioError as error:
-            return self._mask_row(position, row, error)
-        except OSError as error:  # the file or its disk went away in the middle of a run
-            return self._mask_row(position, row, AudioError(path, f"cannot be read: {error.strerror or error}"))
-        if not len(sound):
-            return self._mask_row(position, row, AudioError(path, f"no sound at {start:g} s"))
-        length = min(len(sound), self._samples)
-        waveform = np.zeros(self._samples, np.float32)
-        waveform[:length] = sound[:length]
-        return self._as_example(waveform, length, position, row, None)
-
-    def _mask_row(self, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
-        return self._as_example(np.zeros(self._samples, np.float32), 0, position, row, error)
-
-    def _as_example(self, waveform: np.ndarray, length: int, position: int, row: int, error: AudioError | None) -> dict[str, Any]:
-        labels = {} if self._places is None else {"labels": self._target(row if length else None, self._places)}
+        row = int(self._stretches.row[visit])
+        sound, error = self._draw_sound(row, visit, rng)
+        waveform = np.zeros(round(self._data.window_seconds * self._audio.sample_rate), np.float32)
+        sound = sound[: len(waveform)]
+        waveform[: len(sound)] = sound
+        labels = {} if self._places is None else {"labels": self._target(self._places[self._labels.ids_of(row)], len(sound) > 0)}
         return {
             "waveforms": waveform,
-            "lengths": np.int32(length),
+            "lengths": np.int32(len(sound)),
             **labels,
             "positions": np.int32(position),
             "rows": np.int32(row),
-            "example_mask": np.bool_(length > 0),
+            "example_mask": np.bool_(len(sound) > 0),
             "error": error,
         }
 
-    def _target(self, row: int | None, places: np.ndarray) -> np.ndarray | np.int32:
-        """What the loss compares with; zeros for an example that is left out."""
-        target = np.zeros(self._classes, np.float32)
-        own = places[:0] if row is None else places[self._labels.ids_of(row)]
+    def _draw_sound(self, row: int, visit: int, rng: np.random.Generator) -> tuple[np.ndarray, AudioError | None]:
+        """A window of the stretch, or of its whole row where that one is silent; nothing if all are."""
+        start, crop = float(self._stretches.start_seconds[visit]), self._data.crop
+        end = start + float(self._stretches.seconds[visit])
+        for _ in range(TRIES):
+            window = training_window(start, end, self._data.window_seconds, crop, rng)
+            sound, error = _read_window(str(self._files[row]), *window, self._audio)
+            if error is not None or not _is_silent(sound, self._data.reject_below_dbfs):
+                return sound, error
+            start, end, crop = float(self._starts[row]), float(self._ends[row]), "random"
+        return np.zeros(0, np.float32), None
+
+    def _target(self, places: np.ndarray, used: bool) -> np.ndarray | np.int32:
+        """The target of the loss; zeros for a masked example."""
         if not self._classes:
-            return np.int32(own[0] if len(own) else 0)
-        target[own] = 1
+            return np.int32(places[0] if used else 0)
+        target = np.zeros(self._classes, np.float32)
+        target[places if used else []] = 1
         return target
 
 
+def _read_window(path: str, start: float, seconds: float, audio: AudioConfig) -> tuple[np.ndarray, AudioError | None]:
+    """float32 [samples], or none and the error of a file that became unreadable since validation."""
+    nothing = np.zeros(0, np.float32)
+    try:
+        sound = read(path, sample_rate=audio.sample_rate, start_seconds=start, seconds=seconds, channel=audio.channel)
+    except AudioError as error:
+        return nothing, error
+    except OSError as error:  # the file or its disk went away in the middle of a run
+        return nothing, AudioError(path, f"cannot be read: {error.strerror or error}")
+    return sound, None if len(sound) else AudioError(path, f"no sound at {start:g} s")
+
+
+def _is_silent(sound: np.ndarray, below_dbfs: float) -> bool:
+    return bool(below_dbfs) and float(np.std(sound, dtype=np.float64)) < 10.0 ** (below_dbfs / 20)
+
+
 def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Examples to arrays with a leading batch axis; their errors as a tuple."""
+    """Stacks examples to arrays with a leading batch axis, and collects their errors."""
     arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0] if name != "error"}
     return {"arrays": arrays, "errors": tuple(example["error"] for example in examples if example["error"] is not None)}
 
 
 def _label_places(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: bool) -> np.ndarray:
-    """int32 [labels of the manifest]: place in the vocabulary of each label that a row has."""
+    """int32 [labels of the manifest]: place in the vocabulary of each label; -1 for labels of no row."""
     if not multi_label:
         wrong = np.flatnonzero(manifest.labels.per_row != 1)
         if len(wrong):
@@ -218,33 +199,40 @@ def _derive_seed(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
-def _order(grain: Any, rows: np.ndarray, seed: int) -> grain.MapDataset:
-    """The rows in a new order each epoch, without end."""
-    return grain.MapDataset.source(rows).shuffle(seed=_derive_seed(seed, 0)).repeat(None)
+def _order(rows: np.ndarray, seed: int) -> grain.MapDataset:
+    """An endless stream of the rows, in a new order each epoch."""
+    import grain
+
+    source = grain.MapDataset.source(rows)  # pyright: ignore[reportArgumentType]  (an array has what a source needs)
+    return source.shuffle(seed=_derive_seed(seed, 0)).repeat(None)
 
 
-def _balanced_order(grain: Any, manifest: Manifest, seed: int) -> grain.MapDataset:
-    """The classes in turn, each an endless order of its rows."""
+def _balanced_order(manifest: Manifest, seed: int) -> grain.MapDataset:
+    """The classes in turn, each with an endless stream of its rows."""
+    import grain
+
     labels = manifest.labels
     by_label = np.argsort(labels.ids, kind="stable")
     ends = np.cumsum(np.bincount(labels.ids, minlength=len(labels.names)))
     parts = [*np.split(labels.rows[by_label], ends[:-1]), np.flatnonzero(labels.per_row == 0)]
-    orders = [_order(grain, rows, _derive_seed(seed, 2, k)) for k, rows in enumerate(parts) if len(rows)]
+    orders = [_order(rows, _derive_seed(seed, 2, k)) for k, rows in enumerate(parts) if len(rows)]
     return grain.MapDataset.mix(orders)
 
 
-def _iterate(grain: Any, batches: grain.MapDataset, data: DataConfig) -> Generator[Batch, None, None]:
-    """Reads ahead in threads or processes; both give the same batches in the same order."""
+def _iterate(batches: grain.MapDataset, data: DataConfig) -> Generator[Batch, None, None]:
+    """Reads ahead in threads or processes, with the same batches in the same order."""
+    import grain
+
     if data.worker_kind == "process" and data.num_workers:
         from absl import flags
 
-        if not flags.FLAGS.is_parsed():  # grain reads an absl flag, and outside absl.app.run nobody has parsed them
+        if not flags.FLAGS.is_parsed():  # grain reads an absl flag, which only absl.app.run would parse
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=data.num_workers, per_worker_buffer_size=data.prefetch_batches)
         alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         stream = batches.to_iter_dataset(alone).mp_prefetch(options)
     else:
-        # a worker makes a whole batch, so fewer buffered batches than workers would leave workers idle
+        # a worker makes a whole batch: fewer buffered batches than workers would leave some idle
         ahead = max(data.prefetch_batches, data.num_workers)
         stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=data.num_workers, prefetch_buffer_size=ahead))
     return _as_batches(iter(stream))
@@ -253,7 +241,7 @@ def _iterate(grain: Any, batches: grain.MapDataset, data: DataConfig) -> Generat
 def _as_batches(elements: Any) -> Generator[Batch, None, None]:
     try:
         for element in elements:
-            # arrays from worker processes lie in shared memory; copied, so that it is freed at once
+            # arrays of worker processes lie in shared memory, which a copy frees at once
             arrays = {name: x if type(x) is np.ndarray else np.array(x) for name, x in element["arrays"].items()}
             yield Batch(arrays, element["errors"])
     finally:

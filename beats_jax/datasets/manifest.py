@@ -1,7 +1,7 @@
-"""The one table of recordings and labels that every source makes and every other file of this room reads.
+"""The table of recordings and labels that every source makes.
 
-A row is a stretch of a file with its labels. Columns are arrays, so that a million rows take about 150 MB instead of the gigabyte
-that a list of dictionaries takes: texts are `numpy.dtypes.StringDType`, labels are numbers into a list of names.
+A row is a stretch of a file with its labels. Columns are arrays: texts are `numpy.dtypes.StringDType`, labels are numbers into a
+list of names. So a million rows take about 150 MB instead of the gigabyte of a list of dictionaries.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ class LabelColumn:
 
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[str]]) -> LabelColumn:
-        """From one list of labels per row; a label repeated within a row counts once."""
+        """From a list of labels per row; a label repeated within a row counts once."""
         names = tuple(sorted({name for row in labels for name in row}))
         place = {name: k for k, name in enumerate(names)}
         rows = [sorted({place[name] for name in row}) for row in labels]
@@ -57,7 +56,7 @@ class LabelColumn:
 
     def ids_of(self, row: int) -> np.ndarray:
         """int32 [labels of the row]: places in `names`."""
-        row = range(len(self))[row]  # so that an index past the end raises instead of giving nothing
+        row = range(len(self))[row]  # an index past the end raises; a slice would be empty
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
 
     def take(self, rows: np.ndarray) -> LabelColumn:
@@ -74,11 +73,11 @@ class LabelColumn:
 
     @property
     def rows(self) -> np.ndarray:
-        """int64 [sum of labels]: the row that each of `ids` belongs to."""
+        """int64 [sum of labels]: the row of each of `ids`."""
         return np.repeat(np.arange(len(self)), self.per_row)
 
     def counts(self) -> dict[str, int]:
-        """Rows per label, labels that occur in no row left out."""
+        """Rows per label; labels of no row are left out."""
         number = np.bincount(self.ids, minlength=len(self.names))
         return {name: int(n) for name, n in zip(self.names, number, strict=True) if n}
 
@@ -95,8 +94,8 @@ class Manifest:
       splits: StringDType [N]: train, val, test or "" (not decided yet).
       groups: StringDType [N]: rows of one group stay in one split; "" = the file is its own group.
       metadata: further columns, [N] each, such as `fold`, or `seconds` and `content` which validation adds.
-      errors: files that the source left out (hidden ones, for instance); validation lists them with those it finds itself.
-      notes: what a source has to say about its data as a whole, a sentence each; validation passes them on as warnings.
+      errors: files that the source left out; validation lists them with its own.
+      notes: sentences of the source on its data; validation reports them as warnings.
     """
 
     files: np.ndarray
@@ -129,7 +128,7 @@ class Manifest:
         errors: Sequence[AudioError] = (),
         notes: Sequence[str] = (),
     ) -> Manifest:
-        """From Python lists, one item per row; a column left out means whole files, no split, each file its own group."""
+        """From one item per row; without a column: whole files, no split, each file its own group."""
         unknown, blank = np.full(len(files), np.nan), [""] * len(files)
         return cls(
             files=text_column(files),
@@ -147,9 +146,9 @@ class Manifest:
         return len(self.files)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Start and end of every row in its file, float64 [N] seconds: 0 for the start of the file; NaN for an end not known.
+        """Start and end of every row in its file, float64 [N] seconds, as rows are written and compared.
 
-        The end of the file is known (metadata `seconds`) once validation has seen it. This is how rows are written and compared.
+        The end of a whole file is NaN until validation adds the metadata `seconds`.
         """
         seconds = self.metadata.get("seconds", np.full(len(self), np.nan))
         return np.nan_to_num(self.starts), np.fmin(self.ends, seconds)
@@ -205,18 +204,14 @@ class LabelVocabulary:
 
     def index(self, label: str) -> int:
         """Place of a label. Raises `UserError` naming the nearest known label when it is unknown."""
-        try:
-            return self._places[label]
-        except KeyError:
-            raise UserError(
-                f"label {label!r} is not one of the model's {len(self.names)} labels; {nearest(label, list(self.names))}"
-            ) from None
+        if label not in self._places:
+            hint = nearest(label, list(self.names))
+            raise UserError(f"label {label!r} is not one of the model's {len(self.names)} labels; {hint}")
+        return self._places[label]
 
     def encode(self, labels: Sequence[str], multi_label: bool) -> np.ndarray:
-        """Labels of one row as what the loss compares with.
+        """The target of the loss for one row: int32 [] (place of its label), or with `multi_label` float32 [C] of zeros and ones.
 
-        Returns:
-          int32 [] (the place of the one label), or with `multi_label` float32 [C] of zeros and ones.
         Raises:
           UserError: an unknown label; or not exactly one label without `multi_label`.
         """
@@ -236,15 +231,3 @@ class LabelVocabulary:
     def to_json(self) -> str:
         """JSON text `{"names": [...]}`."""
         return json.dumps({"names": list(self.names)}, ensure_ascii=False, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> LabelVocabulary:
-        """From what `to_json` wrote. Raises `UserError` when the text is something else."""
-        try:
-            loaded: Any = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"label vocabulary is not JSON: {error}; write it with LabelVocabulary.to_json") from error
-        names = loaded.get("names") if isinstance(loaded, dict) else None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-            raise UserError("label vocabulary must be a JSON object with 'names': a list of different texts")
-        return cls(tuple(names))

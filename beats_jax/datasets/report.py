@@ -1,67 +1,43 @@
-"""What validation found, as an object, as JSON and as a page of text."""
+"""The findings of validation, as an object, as JSON and as a page of text."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from beats_jax.audio.files import some
 from beats_jax.audio.recording import AudioError
 from beats_jax.datasets.manifest import SPLITS, Manifest, text_column
 from beats_jax.datasets.splits import Leak, leakage
 
-SHOWN = 10  # items of a list in the page of text; the JSON has all
+SHOWN = 10  # errors in the page of text; the JSON has all
 
 
 @dataclass(frozen=True)
 class Found:
-    """Facts about F different files; seconds is NaN and the others 0 or "" for a bad one.
+    """Facts about F different files; seconds is NaN and the others 0 or "" for a bad one."""
 
-    Attributes:
-      files: StringDType [F].
-      seconds: float64 [F].
-      sample_rates, channels: int64 [F].
-      content: StringDType [F], hash of the bytes; "" where the file was not read.
-      encodings: files per encoding.
-      sound: float64 [2, F], where the sound starts and ends (`data.trim_below_dbfs`); -inf and inf where it was not looked for.
-      levels: float32 [F, LEVELS] of `audio.survey`; NaN where the file was not read or is too short.
-    """
-
-    files: np.ndarray
-    seconds: np.ndarray
-    sample_rates: np.ndarray
-    channels: np.ndarray
-    content: np.ndarray
-    encodings: dict[str, int]
-    sound: np.ndarray
-    levels: np.ndarray
+    files: np.ndarray  # StringDType [F]
+    seconds: np.ndarray  # float64 [F]
+    sample_rates: np.ndarray  # int64 [F]
+    channels: np.ndarray  # int64 [F]
+    content: np.ndarray  # StringDType [F], hash of the bytes; "" where the file was not read
+    encodings: dict[str, int]  # files per encoding
+    sound: np.ndarray  # float64 [2, F], start and end of the sound; -inf and inf without `data.trim_below_dbfs`
+    levels: np.ndarray  # float32 [F, LEVELS] of `audio.survey`; NaN where the file was not read or is too short
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """The outcome of `validation.validate`.
+    """The outcome of `validation.validate`; durations, rates, channels and encodings are those of the good files."""
 
-    Attributes:
-      manifest: the good rows, with metadata `seconds` and `content`.
-      errors: bad files and rows, in the order found.
-      rows_given, files_given: before anything was left out.
-      total_seconds, shortest_seconds, median_seconds, longest_seconds: durations of the good files.
-      sample_rates, channels, encodings: good files per kind.
-      labels: rows per label.
-      repeated_rows: rows that were given more than once (kept once).
-      cut_rows: rows whose end lies behind the end of their file.
-      content_compared: whether files were hashed (`data.check` "decode").
-      duplicate_files: files with the same bytes, as groups.
-      copied_files: pairs of files with the same sound at another level, rate or format (`datasets.copies`).
-      splits: rows per label for each split; empty as long as rows have no split.
-      leaks: what is in more than one split.
-    """
-
-    manifest: Manifest
-    errors: tuple[AudioError, ...]
+    manifest: Manifest  # the good rows, with metadata `seconds` and `content`
+    errors: tuple[AudioError, ...]  # bad files and rows, in the order found
     rows_given: int
     files_given: int
     total_seconds: float
@@ -71,18 +47,18 @@ class ValidationReport:
     sample_rates: dict[str, int]
     channels: dict[str, int]
     encodings: dict[str, int]
-    labels: dict[str, int]
-    repeated_rows: tuple[str, ...]
-    cut_rows: int
-    content_compared: bool
-    duplicate_files: tuple[tuple[str, ...], ...]
-    copied_files: tuple[tuple[str, str], ...]
-    splits: dict[str, dict[str, int]]
+    labels: dict[str, int]  # rows per label
+    repeated_rows: tuple[str, ...]  # given more than once, kept once
+    cut_rows: int  # rows whose end lies behind the end of their file
+    content_compared: bool  # whether files were hashed (`data.check` "decode")
+    duplicate_files: tuple[tuple[str, ...], ...]  # groups of files with the same bytes
+    copied_files: tuple[tuple[str, str], ...]  # same sound at another level, rate or format (`datasets.copies`)
+    splits: dict[str, dict[str, int]]  # rows per label for each split; empty while rows have no split
     split_rows: dict[str, int]
-    leaks: tuple[Leak, ...]
+    leaks: tuple[Leak, ...]  # files, groups or contents in more than one split
 
     def with_splits(self, manifest: Manifest) -> ValidationReport:
-        """The report for the same rows once `splits.assign_splits` has dealt them out."""
+        """The report for the rows that `splits.assign_splits` returned."""
         return replace(self, manifest=manifest, leaks=leakage(manifest), **_split_counts(manifest))
 
     @property
@@ -97,18 +73,16 @@ class ValidationReport:
     @property
     def disputed_files(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
         """Groups of files with the same bytes and different labels, and those labels."""
-        members = {file for group in self.duplicate_files for file in group}
-        labels: dict[str, set[str]] = {file: set() for file in members}
-        for row in np.flatnonzero(np.isin(self.manifest.files, text_column(sorted(members)))).tolist() if members else []:
-            labels[str(self.manifest.files[row])] |= set(self.manifest.labels[row])
+        labels: dict[str, set[str]] = {file: set() for group in self.duplicate_files for file in group}
+        if labels:
+            for row in np.flatnonzero(np.isin(self.manifest.files, text_column(sorted(labels)))).tolist():
+                labels[str(self.manifest.files[row])] |= set(self.manifest.labels[row])
         groups = [(group, [labels[file] for file in group]) for group in self.duplicate_files]
-        return tuple(
-            (group, tuple(sorted(set().union(*found)))) for group, found in groups if any(one != found[0] for one in found)
-        )
+        return tuple((group, tuple(sorted(set().union(*sets)))) for group, sets in groups if any(one != sets[0] for one in sets))
 
     @property
     def similar_labels(self) -> tuple[tuple[str, ...], ...]:
-        """Labels that are the same but for case, spaces and the composition of accents, as groups."""
+        """Groups of labels that differ only in case, spaces or the composition of accents."""
         groups: dict[str, list[str]] = {}
         for name in sorted(self.labels):
             groups.setdefault(" ".join(unicodedata.normalize("NFC", name).casefold().split()), []).append(name)
@@ -116,59 +90,41 @@ class ValidationReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One sentence for everything that deserves a look."""
+        """One sentence for each finding that the user should check."""
         lines = [f"{len(self.errors)} files or rows cannot be used and are left out"] if self.errors else []
         lines += self.manifest.notes
-        lines += [f"classes differ only in case or spaces: {_quote(names)}; is it one class?" for names in self.similar_labels]
-        single = [name for name, number in self.labels.items() if number == 1]
-        if single:
-            lines.append(f"{len(single)} classes have a single example: {some(single)}")
-        if self.repeated_rows:
-            lines.append(f"{len(self.repeated_rows)} rows are given more than once: {some(self.repeated_rows)}")
+        for names in self.similar_labels:
+            lines.append(f"classes differ only in case or spaces: {' and '.join(map(repr, names))}; are they one class?")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
-        if self.duplicate_files:
-            same = [" = ".join(group) for group in self.duplicate_files]
-            lines.append(f"{len(same)} groups of files have the same bytes: {some(same)}")
-        if self.disputed_files:
-            named = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
-            lines.append(f"{len(named)} groups of files have the same bytes and different labels: {some(named)}")
-        if self.copied_files:
-            same = [" ~ ".join(pair) for pair in self.copied_files]
-            lines.append(f"{len(same)} pairs of files are one sound at another level, rate or format: {some(same)}")
-        for split, labels in self.absent_from_training.items():
-            lines.append(f"{len(labels)} classes of {split} are absent from training: {some(labels)}")
-        if self.leaks:
-            named = [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks]
-            lines.append(f"{len(self.leaks)} files, groups or contents are in more than one split: {some(named)}")
+        disputed = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
+        found: list[tuple[str, Sequence[str]]] = [
+            ("classes have a single example", [name for name, number in self.labels.items() if number == 1]),
+            ("rows are given more than once", self.repeated_rows),
+            ("groups of files have the same bytes", [" = ".join(group) for group in self.duplicate_files]),
+            ("groups of files have the same bytes and different labels", disputed),
+            ("pairs of files are one sound at another level, rate or format", [" ~ ".join(pair) for pair in self.copied_files]),
+            *((f"classes of {split} are absent from training", labels) for split, labels in self.absent_from_training.items()),
+            (
+                "files, groups or contents are in more than one split",
+                [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks],
+            ),
+        ]
+        lines += [f"{len(names)} {what}: {some(names)}" for what, names in found if names]
         return tuple(lines)
 
     def to_json(self) -> str:
         """JSON text of everything but the rows themselves."""
-        plain: dict[str, Any] = {
-            "rows_given": self.rows_given,
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "manifest"}
+        plain |= {name: round(plain[name], 6) for name in ("shortest_seconds", "median_seconds", "longest_seconds")}
+        plain |= {
             "rows": len(self.manifest),
-            "files_given": self.files_given,
             "total_seconds": round(self.total_seconds, 3),
-            "shortest_seconds": round(self.shortest_seconds, 6),
-            "median_seconds": round(self.median_seconds, 6),
-            "longest_seconds": round(self.longest_seconds, 6),
-            "sample_rates": self.sample_rates,
-            "channels": self.channels,
-            "encodings": self.encodings,
-            "labels": self.labels,
-            "split_rows": self.split_rows,
-            "splits": self.splits,
             "errors": [{"file": str(error.path), "reason": error.reason} for error in self.errors],
-            "repeated_rows": list(self.repeated_rows),
-            "cut_rows": self.cut_rows,
-            "content_compared": self.content_compared,
-            "duplicate_files": [list(group) for group in self.duplicate_files],
-            "copied_files": [list(pair) for pair in self.copied_files],
-            "similar_labels": [list(names) for names in self.similar_labels],
-            "leaks": [{"kind": leak.kind, "what": leak.what, "splits": list(leak.splits)} for leak in self.leaks],
-            "absent_from_training": {name: list(labels) for name, labels in self.absent_from_training.items()},
-            "warnings": list(self.warnings),
+            "leaks": [asdict(leak) for leak in self.leaks],
+            "similar_labels": self.similar_labels,
+            "absent_from_training": self.absent_from_training,
+            "warnings": self.warnings,
         }
         return json.dumps(plain, ensure_ascii=False, indent=1)
 
@@ -180,8 +136,12 @@ class ValidationReport:
             f"{self.total_seconds / 3600:.2f} h",
             f"files last {self.shortest_seconds:.2f} to {self.longest_seconds:.2f} s, median {self.median_seconds:.2f} s",
             f"sample rates: {rates}; channels: {', '.join(f'{n} with {c}' for c, n in self.channels.items())}",
-            _class_table(self.labels, self.splits) if self.labels else _split_line(self.split_rows),
         ]
+        if self.labels:
+            lines.append(_class_table(self.labels, self.splits))
+        else:
+            sizes = ", ".join(f"{name} {number}" for name, number in self.split_rows.items())
+            lines.append(f"no labels; rows: {sizes}" if sizes else "no labels")
         lines += [f"warning: {line}" for line in self.warnings]
         lines += [f"left out: {error}" for error in self.errors[:SHOWN]]
         if len(self.errors) > SHOWN:
@@ -199,7 +159,7 @@ def describe(
     cut_rows: int,
     errors: tuple[AudioError, ...],
 ) -> ValidationReport:
-    """The report on good rows and the files they come from."""
+    """The report on the good rows and their files."""
     good = ~np.isnan(found.seconds)
     seconds = found.seconds[good]
     return ValidationReport(
@@ -249,24 +209,8 @@ def _tally(values: np.ndarray) -> dict[str, int]:
     return {str(kind): int(n) for kind, n in zip(kinds, number, strict=True)}
 
 
-def some(names: Any) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _quote(names: Any) -> str:
-    return " and ".join(repr(name) for name in names)
-
-
-def _split_line(split_rows: dict[str, int]) -> str:
-    """Rows of each split, where there are no labels."""
-    if not split_rows:
-        return "no labels"
-    return f"no labels; rows: {', '.join(f'{name} {number}' for name, number in split_rows.items())}"
-
-
 def _class_table(labels: dict[str, int], splits: dict[str, dict[str, int]]) -> str:
-    """Rows per class, in columns: class, rows, and one per split."""
+    """Rows per class: columns class, rows, and one per split."""
     width = max([len("class"), *map(len, labels)])
     names = SPLITS if splits else ()
     lines = ["  ".join([f"{'class':<{width}}", f"{'rows':>8}", *(f"{name:>8}" for name in names)])]

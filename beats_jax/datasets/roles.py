@@ -1,12 +1,12 @@
 """Batches of recordings with different roles: each role is a stream of its own, with its own share of every batch.
 
     waveforms, lengths, positions, rows, example_mask   clips without labels, then positive ones (`gathered` True)
-    negative_waveforms ...                              clips that are surely something else
+    negative_waveforms ...                              clips that certainly hold another kind of sound
     labeled_waveforms ..., labeled_labels               clips with labels
 
-A label takes nothing from a recording: labelled clips are heard without their labels too, among the unlabelled ones.
-Every stream is exact from any step on (`loader.training_batches`), and so is the whole. A role that an objective does not tell
-apart counts as unlabelled.
+Labelled clips are used without their labels too, among the unlabelled ones, because a label takes nothing from a recording.
+Every stream is exact from any step on (`loader.training_batches`), and so is the whole. A role that the objective does not
+use counts as unlabelled.
 """
 
 from __future__ import annotations
@@ -26,20 +26,18 @@ UNLABELED, LABELED, POSITIVE, NEGATIVE = ROLES = ("unlabeled", "labeled", "posit
 STREAM_SEEDS = {role: number * 7919 for number, role in enumerate(ROLES)}  # added to the run's seed
 
 
-def rows_by_role(manifest: Manifest, told_apart: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Rows int64 of every role that has any, of those in `told_apart`; all others are unlabelled, and so are labelled ones.
+def rows_by_role(manifest: Manifest, roles: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Rows (int64) of each of `roles` that has any; all other rows, and labelled ones, are unlabelled.
 
-    A manifest without the column `role` has its rows with labels as labelled ones.
+    In a manifest without the column `role`, rows with labels are labelled.
     """
     number = np.arange(len(manifest))
-    roles = manifest.metadata.get("role")
-    if roles is None:
-        labelled = number[manifest.labels.per_row > 0] if LABELED in told_apart else number[:0]
-        return {role: rows for role, rows in ((UNLABELED, number), (LABELED, labelled)) if len(rows)}
-    special = {role: np.flatnonzero(roles == role) for role in ROLES[1:] if role in told_apart}
-    apart = [rows for role, rows in special.items() if role != LABELED]
-    others = np.setdiff1d(number, np.concatenate([number[:0], *apart]))
-    return {role: rows for role, rows in ({UNLABELED: others} | special).items() if len(rows)}
+    role_of = manifest.metadata.get("role")
+    if role_of is None:
+        role_of = np.where(manifest.labels.per_row > 0, LABELED, UNLABELED)
+    found = {role: np.flatnonzero(role_of == role) for role in ROLES[1:] if role in roles}
+    others = np.setdiff1d(number, np.concatenate([number[:0], *(rows for role, rows in found.items() if role != LABELED)]))
+    return {role: rows for role, rows in ({UNLABELED: others} | found).items() if len(rows)}
 
 
 def batch_sizes(data: DataConfig, roles: tuple[str, ...]) -> dict[str, int]:
@@ -55,10 +53,7 @@ def batch_sizes(data: DataConfig, roles: tuple[str, ...]) -> dict[str, int]:
 
 
 def require_apart(manifest: Manifest) -> None:
-    """Raises `UserError` when recordings with the same sound are both positive and negative.
-
-    Sounds are known after validation with `data.check` "decode".
-    """
+    """Raises `UserError` when recordings with the same sound are both positive and negative (needs `data.check` "decode")."""
     roles, content = manifest.metadata.get("role"), manifest.metadata.get("content")
     if roles is None or content is None:
         return
@@ -70,9 +65,9 @@ def require_apart(manifest: Manifest) -> None:
 
 
 def with_roles_in_training(manifest: Manifest) -> Manifest:
-    """Positive and negative recordings belong to training, but for those that a labelled recording shares its sound with.
+    """Moves positive and negative recordings to training, because nothing is measured on them.
 
-    Nothing is measured on them; shared ones stay where the labels were dealt to, so that no test clip is learnt.
+    Those with the sound of a labelled recording keep its split, so that no test clip is learnt.
     """
     roles = manifest.metadata.get("role")
     if roles is None:
@@ -88,44 +83,37 @@ def join_batches(
     vocabulary: LabelVocabulary | None,
     data: DataConfig,
     audio: AudioConfig,
-    told_apart: tuple[str, ...],
+    roles: tuple[str, ...],
     *,
     seed: int,
     start_step: int = 0,
     host_index: int = 0,
     host_count: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Endless batches with every role's share; arguments and errors as of `loader.training_batches`.
+    """Endless batches with every role's share; arguments and errors as in `loader.training_batches`.
 
-    Args:
-      manifest: rows for training.
-      vocabulary: the classes of labelled rows.
-      told_apart: roles that the objective knows.
+    `vocabulary` holds the classes of labelled rows, `roles` those that the objective uses.
     """
-    found = rows_by_role(manifest, told_apart)
+    found = rows_by_role(manifest, roles)
     if UNLABELED not in found:
         raise UserError("there are no unlabelled recordings to train on; check data.root and data.train_split")
-    if LABELED in told_apart and LABELED not in found:
+    if LABELED in roles and LABELED not in found:
         raise UserError("there are no labelled recordings in the training split; check data.labeled_dir and data.train_split")
     sizes = batch_sizes(data, tuple(found))
-    with ExitStack() as open_streams:
-        streams = {
-            role: open_streams.enter_context(
-                closing(
-                    training_batches(
-                        manifest.take(rows),
-                        vocabulary if role == LABELED else None,
-                        replace(data, batch_size=sizes[role], balanced=data.balanced and role == LABELED),
-                        audio,
-                        seed=(seed + STREAM_SEEDS[role]) % 2**32,
-                        start_step=start_step,
-                        host_index=host_index,
-                        host_count=host_count,
-                    )
-                )
+    with ExitStack() as stack:
+        streams = {}
+        for role, rows in found.items():
+            stream = training_batches(
+                manifest.take(rows),
+                vocabulary if role == LABELED else None,
+                replace(data, batch_size=sizes[role], balanced=data.balanced and role == LABELED),
+                audio,
+                seed=(seed + STREAM_SEEDS[role]) % 2**32,
+                start_step=start_step,
+                host_index=host_index,
+                host_count=host_count,
             )
-            for role, rows in found.items()
-        }
+            streams[role] = stack.enter_context(closing(stream))
         while True:
             yield _concatenate({role: next(stream) for role, stream in streams.items()}, found, sizes)
 

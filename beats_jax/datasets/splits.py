@@ -1,7 +1,7 @@
-"""Which rows are for training, validation and test: given in the data, by fold, or drawn so that groups stay together.
+"""Splits rows for training, validation and test: as the data says, by fold, or drawn so that groups stay together.
 
-A group is everything that must not be on both sides: rows of one file, rows that share a group name, (when validation has hashed
-the files) files with the same bytes or the same sound, and (when folds were made by a column, see `folds`) rows that agree in it.
+A group must not be on both sides: rows of one file, rows that share a group name, (once validation has hashed the files) files
+with the same bytes or the same sound, and (where a column made the folds, see `folds`) rows that agree in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import SPLITS, Manifest
 from beats_jax.errors import UserError
 
-FOLD_GROUP = "fold_group"  # metadata column of what `folds.grouped_folds` kept together beside files and groups
+FOLD_GROUP = "fold_group"  # metadata column by which `folds.grouped_folds` keeps rows together
 SYNONYMS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
@@ -32,10 +32,9 @@ def normalise_split(name: str) -> str:
 
 
 def group_codes(manifest: Manifest) -> np.ndarray:
-    """int64 [N]: rows with the same number belong together: same file, group name, content or `FOLD_GROUP`, also by a chain."""
-    files = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
+    """int64 [N]: the same number for rows with the same file, group name, content or `FOLD_GROUP`, also by a chain of these."""
+    codes = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
     columns = [manifest.groups, *(manifest.metadata[name] for name in ("content", FOLD_GROUP) if name in manifest.metadata)]
-    codes = files
     for column in columns:
         named = np.flatnonzero(column != "")
         if len(named):
@@ -57,13 +56,13 @@ def _join(codes: np.ndarray, rows: np.ndarray, names: np.ndarray) -> np.ndarray:
 def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
     """Gives every row a split.
 
-    Rows that have one keep it (all or none must have one). Otherwise `data.fold` names the test fold; without it, groups are
-    dealt out to `train_split`, `val_split` and `test_split` so that every class has these shares as nearly as whole groups allow
-    (greedy iterative stratification, Sechidis et al. 2011), always in the same way for the same `split_seed`.
+    `data.fold` names the test fold. Without it rows keep their splits (all or none must have one); else whole groups are drawn
+    for `train_split`, `val_split` and `test_split`, each class as near to these shares as groups allow (greedy iterative
+    stratification, Sechidis et al. 2011). The same `split_seed` gives the same splits.
 
     Raises:
-      UserError: some rows have a split and others not; the fold does not exist; `data.fold` is "all" (that is several
-        experiments: call `fold_manifest` for each of `folds`); no row for training.
+      UserError: some rows have a split and others not; the fold does not exist; `data.fold` is "all" (several experiments: call
+        `fold_manifest` for each of `folds`); no row for training.
     """
     given = manifest.splits != ""
     if data.fold:
@@ -83,7 +82,7 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
 
 
 def folds(manifest: Manifest) -> tuple[str, ...]:
-    """The folds of the data, sorted; numbers as numbers. Raises `UserError` when the data has none."""
+    """The folds of the data, sorted, numbers by value. Raises `UserError` when the data has none."""
     if "fold" not in manifest.metadata:
         raise UserError("data.fold is set but the data has no folds; leave it empty or give the table a column 'fold'")
     names = [str(name) for name in np.unique(manifest.metadata["fold"])]
@@ -91,14 +90,13 @@ def folds(manifest: Manifest) -> tuple[str, ...]:
 
 
 def fold_manifest(manifest: Manifest, fold: str, data: DataConfig) -> Manifest:
-    """The manifest with one fold as test and all others as train, of which `data.fold_val_split` is drawn for validation.
+    """The manifest with one fold as test and the others as train, of which `data.fold_val_split` is drawn for validation.
 
-    Raises:
-      UserError: the fold does not exist (those that do are named).
+    Raises `UserError` for an unknown fold.
     """
-    there = folds(manifest)
-    if fold not in there:
-        raise UserError(f"data.fold is {fold!r}; the folds are {', '.join(there)}, or all")
+    known = folds(manifest)
+    if fold not in known:
+        raise UserError(f"data.fold is {fold!r}; the folds are {', '.join(known)}, or all")
     splits = np.where(manifest.metadata["fold"] == fold, "test", "train")
     if data.fold_val_split:
         others = np.flatnonzero(splits == "train")
@@ -108,31 +106,34 @@ def fold_manifest(manifest: Manifest, fold: str, data: DataConfig) -> Manifest:
 
 
 def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
-    """int64 [N]: one of `count` folds for every row, dealt out as `assign_splits` does it with equal shares.
+    """int64 [N]: one of `count` folds for every row, drawn as in `assign_splits` with equal shares.
 
     Raises:
       UserError: fewer groups than folds.
     """
-    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
-    groups = int(codes.max(initial=-1)) + 1
+    codes, groups = numbered_groups(manifest)
     if groups < count:
-        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
+        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; use fewer folds")
     return deal(manifest, codes, np.full(count, 1 / count), seed)
 
 
+def numbered_groups(manifest: Manifest) -> tuple[np.ndarray, int]:
+    """`group_codes` numbered from 0 without gaps, and the number of groups."""
+    names, codes = np.unique(group_codes(manifest), return_inverse=True)
+    return codes, len(names)
+
+
 def _draw(manifest: Manifest, data: DataConfig) -> np.ndarray:
-    """Split of every row ([N] texts)."""
     shares = np.array([data.train_split, data.val_split, data.test_split])
-    codes = np.unique(group_codes(manifest), return_inverse=True)[1]
-    return np.array(SPLITS)[deal(manifest, codes, shares, data.split_seed)]
+    return np.array(SPLITS)[deal(manifest, numbered_groups(manifest)[0], shares, data.split_seed)]
 
 
 def deal(manifest: Manifest, codes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """int [N]: the part of every row: whole groups, those with rare classes first, each to the part that needs it most.
+    """int [N]: the part of every row. Groups with rare classes come first, and each goes to the part that needs it most.
 
     Args:
       codes: int [N], the group of each row, numbered from 0 without gaps.
-      shares: float [P] of the P parts, adding up to 1; a part with share 0 gets nothing.
+      shares: float [P] of the P parts, with sum 1; a part with share 0 gets nothing.
     """
     sizes = np.bincount(codes)
     counts = _group_label_counts(manifest, codes, len(sizes))
@@ -163,7 +164,7 @@ def _group_label_counts(manifest: Manifest, codes: np.ndarray, groups: int) -> l
 
 
 def _order(counts: list[list[tuple[int, int]]], sizes: np.ndarray, totals: np.ndarray, seed: int) -> list[int]:
-    """Groups with a rare class first, then large ones; equals in an order drawn from the seed."""
+    """Groups with a rare class first, then large ones; equal ones in an order drawn from the seed."""
     rarest = np.array([min((int(totals[c]) for c, _ in labels), default=len(sizes) + int(totals.sum())) for labels in counts])
     luck = np.random.default_rng(seed).permutation(len(sizes))
     return np.lexsort((luck, -sizes, rarest)).tolist()
@@ -171,7 +172,7 @@ def _order(counts: list[list[tuple[int, int]]], sizes: np.ndarray, totals: np.nd
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that is in more than one split: `kind` is file, group or content; `what` names it; `splits` are where it is."""
+    """A file, group or content (`kind`) named `what` that is in more than one split."""
 
     kind: str
     what: str
@@ -179,7 +180,7 @@ class Leak:
 
 
 def leakage(manifest: Manifest) -> tuple[Leak, ...]:
-    """Files, groups and file contents that are in more than one split. Rows without a split do not count."""
+    """Files, groups and contents in more than one split. Rows without a split do not count."""
     decided = manifest.take(manifest.splits != "")
     columns = {"file": decided.files, "group": decided.groups}
     if "content" in decided.metadata:
@@ -187,7 +188,7 @@ def leakage(manifest: Manifest) -> tuple[Leak, ...]:
     found = []
     for kind, column in columns.items():
         for what, splits, row in _in_several(column, decided.splits):
-            # equal bytes are named by a file that has them, and only when the file itself is not the leak
+            # a content has the name of a file that holds it, and counts only if several files do
             if kind != "content":
                 found.append(Leak(kind, what, splits))
             elif len(np.unique(decided.files[column == what])) > 1:

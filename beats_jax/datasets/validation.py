@@ -1,7 +1,4 @@
-"""Looks at every file once before training: what cannot be used is listed and left out, the rest is described in a report.
-
-Files are read in a pool of threads, a few at a time, so that memory does not grow with what is read.
-"""
+"""Checks every file once before training, leaves out and lists those that cannot be used, and reports on the others."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from beats_jax.audio.io import AudioError, AudioInfo, audio_info, raw_blocks
-from beats_jax.audio.survey import LEVELS, survey
+from beats_jax.audio.io import AudioError, audio_info, raw_blocks
+from beats_jax.audio.survey import LEVELS, Survey, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
@@ -22,19 +19,8 @@ from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
 
-FILES_AT_A_TIME = 256  # futures held at once
-MOST_FILES = 50_000  # among more, copies are not looked for: every file is compared with all of its length
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What one file turned out to be: `info`, hash of the bytes, where sound lies (seconds) and its levels, or the error."""
-
-    info: AudioInfo | None
-    content: str
-    error: AudioError | None
-    sound: tuple[float, float] | None = None
-    levels: np.ndarray | None = None
+FILES_AT_A_TIME = 256  # futures held at once, so that memory does not grow with the data
+MOST_FILES = 50_000  # copies are not searched among more: each file is compared with all of its length
 
 
 def validate(
@@ -49,21 +35,20 @@ def validate(
 ) -> ValidationReport:
     """Checks every file and row.
 
-    Left out and listed: files that cannot be used (`data.check` "decode" reads all of each file; "header" its header only, which
-    misses damage further on and files with the same bytes), rows that end before they start, that start behind the end of their
-    file, or that are shorter than a frame of the filterbank. Rows given twice are kept once (with `data.multi_label`
-    the labels of both are put together). Ends behind the end of the file are cut there.
+    Left out and listed: files that cannot be used (`data.check` "decode" reads each file whole; "header" misses damage behind the
+    header and files with the same bytes), rows that end before they start, start behind the end of their file, or are shorter
+    than a frame of the filterbank. Rows given twice are kept once (with `data.multi_label` with the labels of both). Ends behind
+    the end of the file are cut.
 
     Args:
       strict: raise the first `AudioError` instead of leaving files out.
-      error_log: where errors are written as they are found; it may be strict itself.
+      error_log: receives errors as they are found; it may be strict itself.
       min_classes: classes that must be left; 1 for data that is only evaluated.
       progress: called with (files done, files in all).
     Returns:
       The report. Its `manifest` holds the good rows with metadata `seconds` (float64, duration of the file), `file_hash` (text,
-      hash of the file's bytes; "" with "header") and `content` (that hash, or the one of the first copy of the same sound at
-      another level, rate or format). Give `report.manifest` to `splits.assign_splits`, and what comes back to
-      `report.with_splits`.
+      hash of the file's bytes; "" with "header") and `content` (that hash, or the hash of the first copy of the same sound at
+      another level, rate or format). Pass `report.manifest` to `splits.assign_splits`, and the result to `report.with_splits`.
     Raises:
       UserError: one row given twice with different labels; nothing usable is left; too few classes; the first error when strict.
     """
@@ -86,42 +71,37 @@ def validate(
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
         manifest = _trim(manifest, *found.sound[:, file_of_row])
-    alike, unsought = _copies(found, audio.channel)
+    alike, notes = _copies(found, audio.channel)
     facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
     manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         raise UserError(f"none of the {len(files)} files can be used{f'; the first error: {errors[0]}' if errors else ''}")
-    manifest = _usable(manifest, good, found, audio, unsought)
+    manifest = _keep_rows(manifest, good, found, audio, notes)
     require_classes(manifest, data.multi_label, min_classes)
     return describe(
         manifest, found, copies=alike, rows_given=rows_given, repeated_rows=repeated, cut_rows=cut, errors=tuple(errors)
     )
 
 
-def _usable(manifest: Manifest, good: np.ndarray, found: Found, audio: AudioConfig, notes: Sequence[str]) -> Manifest:
-    """The good rows (bool [N]), with further notes: on the front-end, and on classes that have lost all their rows."""
-    from beats_jax.audio.band import band_warnings  # which imports jax: worker processes of the loader do without
+def _keep_rows(manifest: Manifest, good: np.ndarray, found: Found, audio: AudioConfig, notes: Sequence[str]) -> Manifest:
+    """The good rows (bool [N]), with notes on the front-end and on classes that lost all their rows."""
+    from beats_jax.audio.band import band_warnings  # imports jax, which the loader's processes do not need
 
     kept = replace(manifest.take(good), errors=())
     rates = Counter(found.sample_rates[~np.isnan(found.seconds)].tolist())
     lost = sorted(manifest.labels.counts().keys() - kept.labels.counts().keys())
-    gone = [f"{len(lost)} classes have no usable recording and are gone: {some(lost)}"] if lost else []
+    gone = [f"{len(lost)} classes have no usable recording and are left out: {some(lost)}"] if lost else []
     return kept.with_notes(*notes, *band_warnings(rates, audio.filterbank), *gone)
 
 
 def require_classes(manifest: Manifest, multi_label: bool, min_classes: int) -> None:
-    """Raises `UserError` when there is too little to tell apart.
-
-    With `multi_label` one class is enough if some rows do not have it.
-    """
+    """Raises `UserError` for too few classes. With `multi_label` one class is enough if some rows do not have it."""
     counts = manifest.labels.counts()
-    needed = min_classes
-    if multi_label and any(number < len(manifest) for number in counts.values()):
-        needed = 1
+    needed = 1 if multi_label and any(number < len(manifest) for number in counts.values()) else min_classes
     if len(counts) < needed:
-        there = f"only {next(iter(counts))!r}" if counts else "none"
-        raise UserError(f"the data has {len(counts)} usable classes ({there}); training needs at least {needed}")
+        names = f"only {next(iter(counts))!r}" if counts else "none"
+        raise UserError(f"the data has {len(counts)} usable classes ({names}); training needs at least {needed}")
 
 
 def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest, tuple[str, ...]]:
@@ -130,21 +110,21 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
     Returns:
       The manifest and "file" or "file start-end s" of every row that was given more than once.
     Raises:
-      UserError: such rows have different labels; with `multi_label` their labels are put together instead.
+      UserError: such rows have different labels; with `multi_label` their labels are joined instead.
     """
     keys = [np.unique(manifest.files, return_inverse=True)[1]]
     times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
     keys += [np.unique(column, return_inverse=True)[1] for column in times]
+    # codes, not a dict of rows: a million rows would take 350 MB as Python objects
     _, first, codes, number = np.unique(
         np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
     )
-    several = np.flatnonzero(number > 1)
-    if not len(several):
-        return manifest, ()
     codes = codes.reshape(-1)
-    members: dict[int, list[int]] = {int(code): [] for code in several}
-    for row in np.flatnonzero(np.isin(codes, several)).tolist():
-        members[int(codes[row])].append(row)
+    members: dict[int, list[int]] = {}
+    for row in np.flatnonzero(number[codes] > 1).tolist():
+        members.setdefault(int(codes[row]), []).append(row)
+    if not members:
+        return manifest, ()
     merged: dict[int, list[str]] = {}
     for rows in members.values():
         sets = {manifest.labels[row] for row in rows}
@@ -153,7 +133,7 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
             raise UserError(
                 f"{_row_name(manifest, rows[0])} has different labels: {names}; keep one row or set data.multi_label=True"
             )
-        merged[min(rows)] = sorted(set().union(*sets))
+        merged[rows[0]] = sorted(set().union(*sets))
     kept = np.sort(first)
     result = manifest.take(kept)
     if multi_label:
@@ -170,15 +150,12 @@ def _row_name(manifest: Manifest, row: int) -> str:
 
 
 def _trim(manifest: Manifest, sound_starts: np.ndarray, sound_ends: np.ndarray) -> Manifest:
-    """Rows without the silence at the ends of their file; a row that lies wholly in it stays as it is."""
+    """Rows without the silence at the ends of their file; a row wholly in it stays unchanged."""
     starts = np.fmax(np.nan_to_num(manifest.starts, nan=0.0), sound_starts)
     ends = np.fmin(manifest.ends, sound_ends)
     inside = np.isfinite(sound_ends) & (starts < ends)
-    return replace(
-        manifest,
-        starts=np.where(inside, starts, manifest.starts),
-        ends=np.where(inside, ends, manifest.ends),
-    )
+    starts, ends = np.where(inside, starts, manifest.starts), np.where(inside, ends, manifest.ends)
+    return replace(manifest, starts=starts, ends=ends)
 
 
 def _check_files(
@@ -188,62 +165,57 @@ def _check_files(
     note: Callable[[AudioError], None],
     progress: Callable[[int, int], None] | None,
 ) -> Found:
-    """Facts about every file, in order; what is bad goes to `note` and has NaN seconds."""
+    """Facts about every file, in order; errors go to `note`, and bad files have NaN seconds."""
     seconds = np.full(len(files), np.nan)
     rates, channels = np.zeros(len(files), np.int64), np.zeros(len(files), np.int64)
     sound = np.stack([np.full(len(files), -np.inf), np.full(len(files), np.inf)])
     levels = np.full((len(files), LEVELS), np.nan, np.float32)
     content: list[str] = []
     encodings: dict[str, int] = {}
-    for place, result in enumerate(_check_all(files, data, audio)):
-        content.append(result.content)
-        if result.error is not None:
-            note(result.error)
-        elif result.info is not None:
-            seconds[place], rates[place], channels[place] = result.info.seconds, result.info.sample_rate, result.info.channels
-            if result.sound is not None:
-                sound[:, place] = result.sound
-            if result.levels is not None:
-                levels[place] = result.levels
-            encodings[result.info.encoding] = encodings.get(result.info.encoding, 0) + 1
+    for place, (result, hashed) in enumerate(_check_all(files, data, audio)):
+        content.append(hashed)
+        if isinstance(result, AudioError):
+            note(result)
+        else:
+            info = result.info
+            seconds[place], rates[place], channels[place] = info.seconds, info.sample_rate, info.channels
+            sound[:, place] = sound[:, place] if result.sound is None else result.sound
+            levels[place] = result.levels
+            encodings[info.encoding] = encodings.get(info.encoding, 0) + 1
         if progress is not None:
             progress(place + 1, len(files))
     return Found(files, seconds, rates, channels, text_column(content), encodings, sound, levels)
 
 
-def _check_all(files: np.ndarray, data: DataConfig, audio: AudioConfig) -> Iterator[Checked]:
-    def look(name: str) -> Checked:
+def _check_all(files: np.ndarray, data: DataConfig, audio: AudioConfig) -> Iterator[tuple[Survey | AudioError, str]]:
+    def check(name: str) -> tuple[Survey | AudioError, str]:
         return check_file(name, data.check, audio.channel, data.trim_below_dbfs)
 
     with ThreadPoolExecutor(max(1, data.num_workers), thread_name_prefix="validate") as pool:
         for begin in range(0, len(files), FILES_AT_A_TIME):
-            yield from pool.map(look, map(str, files[begin : begin + FILES_AT_A_TIME]))
+            yield from pool.map(check, map(str, files[begin : begin + FILES_AT_A_TIME]))
 
 
-def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) -> Checked:
-    """Checks one file: "decode" reads and hashes all of it, "header" only looks at its header (content stays "").
-
-    Its sound is looked for only with a `trim_below_dbfs` other than 0.
-    """
+def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) -> tuple[Survey | AudioError, str]:
+    """(facts or error, hash of the bytes) of a file: "decode" reads and hashes it whole, "header" reads its header (hash "")."""
     try:
         if how == "header":
-            return Checked(audio_info(path), "", None)
-        whole = survey(path, channel=channel, below_dbfs=trim_below_dbfs or None)
-        return Checked(whole.info, content_hash(path), None, whole.sound, whole.levels)
+            return Survey(audio_info(path), None, np.full(LEVELS, np.nan, np.float32)), ""
+        return survey(path, channel=channel, below_dbfs=trim_below_dbfs or None), content_hash(path)
     except AudioError as error:
-        return Checked(None, "", error)
+        return error, ""
     except UserError:
         raise
     except OSError as error:
-        return Checked(None, "", AudioError(path, f"cannot be read: {error.strerror or error}"))
-    except Exception as error:  # noqa: BLE001 - a decoder's surprise at one file, whatever its type, must not end the run
-        return Checked(None, "", AudioError(path, f"cannot be read: {type(error).__name__}: {error}"))
+        return AudioError(path, f"cannot be read: {error.strerror or error}"), ""
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises for one file must not end the run
+        return AudioError(path, f"cannot be read: {type(error).__name__}: {error}"), ""
 
 
 def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
-    """Pairs of places of files with the same sound, or a sentence where there are too many files to look for them.
+    """Pairs of places of files with the same sound, or a note that there are too many files to compare.
 
-    Of files with the same bytes only the first takes part.
+    Of files with the same bytes only the first is compared.
     """
     first = np.unique(found.content, return_index=True)[1]
     if len(first) > MOST_FILES:
@@ -253,7 +225,7 @@ def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[st
 
 
 def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
-    """StringDType [F]: every file's hash, or that of the first file which it is a copy of, also by a chain."""
+    """StringDType [F]: the hash of each file, or of the first file of its chain of copies."""
     shared = content.copy()
     for one, other in alike:
         shared[shared == shared[other]] = shared[one]
@@ -269,7 +241,7 @@ def content_hash(path: str) -> str:
 
 
 def _usable_rows(manifest: Manifest, shortest: float, note: Callable[[AudioError], None]) -> tuple[np.ndarray, int]:
-    """bool [N], rows of good files whose times make sense, and the number of rows cut at the end of their file."""
+    """bool [N], rows of good files with valid times, and the number of rows cut at the end of their file."""
     seconds = manifest.metadata["seconds"]
     starts = np.where(np.isnan(manifest.starts), 0.0, manifest.starts)
     ends = np.where(np.isnan(manifest.ends), seconds, manifest.ends)
@@ -287,5 +259,5 @@ def _usable_rows(manifest: Manifest, shortest: float, note: Callable[[AudioError
             times = f"row {starts[row]:g}-{ends[row]:g} s of {seconds[row]:g} s"
             note(AudioError(str(manifest.files[row]), f"{times} {what}"))
         good &= ~wrong
-    # a table rounds its times; only an end that is more than a frame late says something about the data
+    # tables round times, so only an end more than a frame late counts
     return good, int((good & (ends > seconds + shortest)).sum())

@@ -1,4 +1,4 @@
-"""Which stretch of a row training reads: one window per visit; in seconds."""
+"""The windows that training draws from rows, in seconds."""
 
 from __future__ import annotations
 
@@ -12,28 +12,18 @@ from beats_jax.datasets.manifest import Manifest
 
 @dataclass(frozen=True)
 class WindowTable:
-    """Windows of a manifest, W of them.
+    """W windows of a manifest."""
 
-    Attributes:
-      row: int32 [W], row of the manifest.
-      start_seconds: float64 [W], counted from the start of the file.
-      seconds: float64 [W], sound in it.
-    """
-
-    row: np.ndarray
-    start_seconds: np.ndarray
-    seconds: np.ndarray
+    row: np.ndarray  # int32 [W]
+    start_seconds: np.ndarray  # float64 [W], from the start of the file
+    seconds: np.ndarray  # float64 [W], length
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 def row_bounds(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end of every row in its file, float64 [N] seconds, unknown ends replaced by the file's duration.
-
-    Raises:
-      ValueError: a row has neither an end nor a duration: the manifest has not been through `validation.validate`.
-    """
+    """Start and end of every row in its file, float64 [N] seconds. Raises `ValueError` for a manifest that is not validated."""
     starts = np.where(np.isnan(manifest.starts), 0.0, manifest.starts)
     seconds = manifest.metadata.get("seconds")
     ends = manifest.ends if seconds is None else np.where(np.isnan(manifest.ends), seconds, np.fmin(manifest.ends, seconds))
@@ -44,11 +34,11 @@ def row_bounds(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_stretches(manifest: Manifest, data: DataConfig) -> WindowTable:
-    """What an epoch of training visits once each: a window is drawn from every stretch.
+    """The stretches of an epoch: training draws one window from each.
 
-    With `data.draw` "rows" a stretch is a row. With "time" a row has as many stretches as it lasts windows (rounded, one at
-    least); their windows start in equal shares of the row, so that every start is as likely as any other, and an hour of one
-    recording is heard as often as an hour of another.
+    With `data.draw` "rows" a stretch is a row. With "time" a row has one stretch per window of its duration (rounded, at least
+    one); their windows start in equal shares of the row, so that every start is equally likely, and an hour of one recording
+    is read as often as an hour of another.
     """
     starts, ends = row_bounds(manifest)
     seconds = ends - starts
@@ -63,10 +53,7 @@ def training_stretches(manifest: Manifest, data: DataConfig) -> WindowTable:
 
 
 def training_window(start: float, end: float, window_seconds: float, crop: str, rng: np.random.Generator) -> tuple[float, float]:
-    """One window of a row: its start and how much sound it holds, in seconds.
-
-    A row longer than the window is cut at a uniformly random place (`crop` "random") or at its start ("start").
-    """
+    """(start, length) in seconds of one window: at a uniformly random place of the row (`crop` "random") or at its start."""
     spare = max(0.0, end - start - window_seconds)
     offset = float(rng.uniform(0.0, spare)) if crop == "random" and spare > 0 else 0.0
     return start + offset, min(window_seconds, end - start)

@@ -1,10 +1,10 @@
-"""One file that holds a whole model as a program: waveforms in, embedding and class scores out, without this package.
+"""Writes a whole model as one program file: waveforms in, embedding and class scores out, without this package.
 
     8 bytes "BEATSJX1" | 32 bytes sha256 of all that follows | 8 bytes length of the facts, little-endian | facts, JSON padded
     with spaces to a multiple of 64 bytes from the start of the file | weights, float32 | program as `jax.export` serialises it
 
-The program is StableHLO for cpu, cuda and tpu and any number of clips. The weights are its arguments, not constants in it, so
-that they are on the device once for all batch sizes. `exported.load_exported` opens the file.
+The program is StableHLO for cpu, cuda and tpu and any number of clips. The weights are its arguments, not constants, so that the
+device holds them once for all batch sizes. `exported.load_exported` opens the file.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from beats_jax.weights.bundle import Bundle
 
 MAGIC = b"BEATSJX1"
 PLATFORMS = ("cpu", "cuda", "tpu")
-MOST_SECONDS = 600  # the scores of so much sound fill no memory that is for sale
-SECONDS = 10.0  # of the clips where the model does not say
+MOST_SECONDS = 600  # attention scores of longer clips fit into no memory
+SECONDS = 10.0  # of the clips of a model that reads any length
 ALIGNMENT = 64
 
 
 def default_seconds(audio: AudioConfig) -> float:
-    """Length of the clips of a program: what fills the model's `target_frames`, ten seconds where it reads any length."""
+    """Length of a program's clips: what fills the model's `target_frames`, ten seconds where it reads any length."""
     settings = audio.filterbank
     return settings.target_frames * settings.hop_samples / settings.sample_rate if settings.target_frames else SECONDS
 
 
 def export_model(path: Path, bundle: Bundle, seconds: float | None = None) -> dict[str, Any]:
-    """Writes the model as one file, whole or not at all; a file that is there is replaced.
+    """Writes the model as one file, whole or not at all; an existing file is replaced.
 
     Args:
       seconds: length of the clips that the program takes, padding included; None = `default_seconds`.

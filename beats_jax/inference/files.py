@@ -1,4 +1,4 @@
-"""A loaded model over audio files: one vector, or the probabilities, of each."""
+"""A loaded model over audio files: one vector, or the probabilities, for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 THREADS = 4  # recordings that are decoded at once
-HEADERS = 32  # files whose sample rates are looked at: folders hold recordings of one or two recorders
+HEADERS = 32  # files whose sample rates are checked: a folder mostly holds recordings of one or two recorders
 
 
 def file_rows(
@@ -45,7 +45,7 @@ def file_rows(
     """The answer for every file, in their order.
 
     Args:
-      trim_below_dbfs: level below which both ends of a file do not count; 0 = all of it counts.
+      trim_below_dbfs: both ends of a file are cut off below this level; 0 = nothing is cut.
     Raises:
       UserError: no files. AudioError: the first bad file, with `on_error` raise.
     """
@@ -71,7 +71,7 @@ def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
 
 
 def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:
-    """A sentence where the front-end does not read what the recordings hold, by the headers of files from all over the list."""
+    """Warnings that the front-end reads other frequencies than the recordings hold, by the headers of some of the files."""
     rates: Counter[int] = Counter()
     for file in files[:: math.ceil(len(files) / HEADERS) or 1]:
         try:
@@ -84,21 +84,18 @@ def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]
 def trim(
     recordings: Recordings, audio: AudioConfig, below_dbfs: float, threads: int = THREADS
 ) -> tuple[Recordings, dict[int, AudioError]]:
-    """Whole files without the quiet at both ends, as `datasets.validation` finds it, and those without any sound, by row."""
+    """Whole files without the quiet at both ends, by the rule of `datasets.validation`, and the errors of those without sound."""
+    bounds, silent = np.full((len(recordings.files), 2), math.nan), {}
 
-    def sound(file: str) -> tuple[float, float] | AudioError:
+    def measure(row: int) -> None:
         try:
-            found = survey(file, channel=audio.channel, below_dbfs=below_dbfs).sound
+            bounds[row] = survey(str(recordings.files[row]), channel=audio.channel, below_dbfs=below_dbfs).sound
         except AudioError as error:
-            return error
-        assert found is not None
-        return found
+            silent[row] = error
 
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(sound, map(str, recordings.files.tolist())))
-    bounds = np.array([(math.nan, math.nan) if isinstance(one, AudioError) else one for one in found], np.float64)
-    silent = {row: one for row, one in enumerate(found) if isinstance(one, AudioError)}
-    return Recordings(recordings.files, bounds[:, 0], bounds[:, 1]), silent
+        list(pool.map(measure, range(len(bounds))))
+    return Recordings(recordings.files, bounds[:, 0], bounds[:, 1]), dict(sorted(silent.items()))
 
 
 def file_vectors(
@@ -120,7 +117,7 @@ def file_vectors(
 def file_scores(model: Model, files: Sequence[PathLike], *, grid: Grid | None = None, **options: Any) -> list[Row]:
     """Probabilities of every file, float64 [C], by the model's own rule from the mean of its windows' logits.
 
-    Options as in `file_rows`; the quiet ends do not count where the model was measured without them.
+    Options as in `file_rows`; quiet ends are cut off where the model was evaluated without them.
 
     Raises:
       UserError: no files, or a model without a head. AudioError: the first bad file, with `on_error` raise.

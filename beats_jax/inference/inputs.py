@@ -1,4 +1,4 @@
-"""Waveforms from a caller, understood or refused by name: a wrong scale, layout or rate would silently give wrong features."""
+"""Checks of the waveforms that a caller gives: a wrong scale, layout or rate would silently give wrong features."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from beats_jax.errors import UserError
 
 Array = jax.Array | np.ndarray
 
-LOUDEST = 128.0  # times full scale (42 dB above it): no recording, but integers that were made floats without being divided
-MOST_CHANNELS = 8  # clips of so few samples are channels: arrays as soundfile gives them, [samples, channels]
+LOUDEST = 128.0  # times full scale (42 dB above it): integers cast to floats without division, not a recording
+MOST_CHANNELS = 8  # "clips" of at most so many samples are channels: soundfile gives [samples, channels]
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Clips that can be computed: float [B, S] and int32 [B], samples of sound in each."""
+    """Checked clips: float [B, S], and int32 [B], samples of sound in each."""
 
     waveforms: Array
     lengths: np.ndarray
@@ -65,7 +65,7 @@ def check_waveforms(waveforms: Any, model_rate: int, sample_rate: int | None = N
 
 
 def _whole(waveforms: Any) -> np.ndarray:
-    """int32 [B], the full length of every clip of an array; refuses what is no batch of clips."""
+    """int32 [B], the full length of every clip of an array. Raises `UserError` for another shape or type."""
     if not hasattr(waveforms, "dtype"):
         raise UserError(f"waveforms is a {type(waveforms).__name__}; give an array [clips, samples] or a list of clips")
     shape, kind = np.shape(waveforms), jnp.result_type(waveforms)
@@ -87,7 +87,7 @@ def _whole(waveforms: Any) -> np.ndarray:
 def _stack(clips: Any) -> Sound:
     """Clips of any lengths as one array, zeros behind the shorter ones."""
     other = next((clip for clip in clips if not hasattr(clip, "dtype")), None)
-    if other is not None:  # numbers of Python do not show whether they are integers of a file or fractions of full scale
+    if other is not None:  # plain numbers do not show whether they are the integers of a file or fractions of full scale
         raise UserError(
             f"the list of waveforms holds a {type(other).__name__}; each clip must be an array: np.asarray(clip, np.float32)"
         )
@@ -113,7 +113,7 @@ def _require_values(waveforms: Array) -> None:
         raise UserError(f"clip {int(np.argmin(finite))} of the waveforms holds NaN or infinite samples; repair or leave it out")
     if peak > LOUDEST:
         raise UserError(
-            f"the waveforms reach {peak:g}, full scale is 1: these look like integers made floats; divide them by their full "
+            f"the waveforms reach {peak:g}, full scale is 1: these look like integers cast to floats; divide them by their full "
             "scale (32768 for int16)"
         )
 

@@ -1,4 +1,4 @@
-"""One job: a program over recordings, one answer a recording, on one process or several."""
+"""One inference job: a program over recordings, one answer a recording, on one process or several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beats_jax.inference.stream import Stretches, window_batches
 from beats_jax.parallel.exchange import gather_values
 from beats_jax.parallel.mesh import local_mesh, to_local
 
-HEADERS = 256  # files of which the length is looked up before the first batch
+HEADERS = 256  # files whose headers are read before the first batch
 
 
 def window_values(
@@ -40,17 +40,18 @@ def window_values(
     Args:
       batch_size: windows at once, on all processes together where a mesh joins them.
       threads: recordings that are decoded at once.
-      mesh: devices that share each batch; of several processes each computes alone on its own devices, with the weights of all.
+      mesh: devices that share each batch.
       samples: length of the batches; 0 = what these rows need (`batch_samples`), so that no padding is computed.
       skip: rows to leave out. shared: this process takes its share of the files only, as the others do.
     """
-    count = jax.process_count() if shared else 1
     if mesh is not None and jax.process_count() > 1:
+        # Each process computes alone on its own devices: files give unequal numbers of windows, and in lockstep all processes
+        # would wait for the one with the longest file. Only weights and answers cross.
         own = local_mesh(mesh)
         batch_size = max(own.size, batch_size * own.size // mesh.size)
         program, mesh = replace(program, params=to_local(own, program.params)), own  # type: ignore[type-var]
     samples = max(program.min_samples, samples or batch_samples(recordings, grid, program.audio.sample_rate))
-    place = {"host_index": jax.process_index() if shared else 0, "host_count": count}
+    place = {"host_index": jax.process_index(), "host_count": jax.process_count()} if shared else {}
     batches = window_batches(recordings, grid, program.audio, batch_size, samples=samples, threads=threads, skip=skip, **place)
     return run(program, batches, mesh=mesh)
 
@@ -58,7 +59,7 @@ def window_values(
 def iterate_rows(
     program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, *, on_error: OnError = "nan", **options: Any
 ) -> Iterator[Row]:
-    """One answer a row, given as soon as it is known; options as in `window_values`.
+    """One answer a row, as soon as it is known; options as in `window_values`.
 
     Raises:
       AudioError: the first bad row, with `on_error` raise.
@@ -79,11 +80,11 @@ def answer_rows(
 
 
 def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:
-    """Samples of the longest window that the rows seem to have: of a short row, its own length.
+    """Samples of the longest window that the rows seem to have, so that short rows are not padded to a whole window.
 
-    Lengths are those that validation found (`metadata["seconds"]` of a manifest), else what headers state, of `HEADERS` files
-    from all over the list at most. Where one turns out to be longer, batches become a window long (`stream.window_batches`), so
-    a wrong header costs time and changes nothing.
+    Durations come from validation (`metadata["seconds"]` of a manifest), else from the headers of at most `HEADERS` files. Where
+    a row turns out to be longer, batches become a window long (`stream.window_batches`): a wrong header costs time and changes
+    no result.
     """
     window = grid.window_samples(sample_rate)
     starts, ends = np.nan_to_num(np.asarray(recordings.starts, np.float64)), np.array(recordings.ends, np.float64)
@@ -100,7 +101,7 @@ def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:
 
 
 def _header_seconds(file: str) -> float:
-    """Duration as the header states it; 0 where the file cannot be opened, which is listed when it is read."""
+    """Duration by the header; 0 where the file cannot be opened, which is listed when it is read."""
     try:
         return audio_info(file).seconds
     except (AudioError, OSError):

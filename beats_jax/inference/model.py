@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beats_jax.config import AudioConfig, ModelConfig
-from beats_jax.config.validation import nearest
+from beats_jax.config.rules import require_one_of
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid, cap_window
 from beats_jax.inference.inputs import Array, check_lengths, check_mask, check_waveforms, ends_of
@@ -31,7 +30,8 @@ from beats_jax.weights.raw import release
 if TYPE_CHECKING:
     import pandas as pd
 
-WINDOW_SECONDS = 10.0  # of recordings, where the model does not know how it was measured: the clips of AudioSet
+WINDOW_SECONDS = 10.0  # of recordings, where the model was not evaluated here: the clips of AudioSet
+Waveforms = Array | list[Any]  # float [B, samples], or arrays float [samples] of any lengths
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -49,42 +49,35 @@ class Encoding(NamedTuple):
 class Model:
     """An encoder with its front-end, and its head where it has one. Made by `beats_jax.load`.
 
-    Two ways to say where the sound ends. `lengths` (samples) follows our rule: only frames wholly inside the sound count, and a
-    clip in a batch gives what it gives alone. `padding_mask` (True = padding) follows the published code, edge effects included;
-    a front-end of fixed length (AST, EAT) has no such code, there a mask over samples says where each clip ends, as `lengths` do.
-    Clips too short for one token (2800 samples for BEATs) are padded with zeros and count as one time patch.
+    The end of the sound in a clip is given in one of two ways. `lengths` (samples) follows our rule: only frames wholly inside
+    the sound count, and a clip gives the same alone and in a batch. `padding_mask` (True = padding) follows the published code,
+    edge effects included; a front-end of fixed length (AST, EAT) reads it as lengths. Clips too short for one token (2800 samples
+    for BEATs) are padded with zeros and count as one time patch.
 
     Attributes:
       config: architecture. audio: front-end. params: nested float32 parameters. labels: class names in the order of the logits.
       architecture: what its programs are compiled for. min_samples: samples that give one token.
-      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights came from. licence: of the
-      weights; empty = not known. reading: windows in which it was measured, where it was trained here.
+      multi_label: `predict` uses sigmoid (True) or softmax (False). source: where the weights come from. licence: of the
+      weights; empty = not known. reading: windows in which a model that was trained here was evaluated.
     """
 
     def __init__(self, bundle: Bundle, dtype: str = "float32", forms: Forms = AUTO) -> None:
-        dtype = native_dtype() if dtype == "auto" else dtype
-        if dtype not in ("float32", "bfloat16"):
-            raise UserError(f"dtype is {dtype!r}; allowed: float32, bfloat16, auto")
-        self.config: ModelConfig = bundle.model
-        self.audio: AudioConfig = bundle.audio
-        self.labels: tuple[str, ...] = bundle.labels
-        self.multi_label: bool = bundle.multi_label
-        self.source: str = bundle.source
-        self.source_sha256: str = bundle.source_sha256
-        self.licence: str = bundle.licence
-        self.reading = bundle.reading
+        require_one_of("dtype", dtype, ("float32", "bfloat16", "auto"))
+        self.config, self.audio, self.reading = bundle.model, bundle.audio, bundle.reading
+        self.labels, self.multi_label = bundle.labels, bundle.multi_label
+        self.source, self.source_sha256, self.licence = bundle.source, bundle.source_sha256, bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
-        self.params = _on_devices(bundle.params)
-        self.architecture = Architecture(replace(self.config, checkpoint=""), self.audio, dtype, forms)
+        self.params = _put_params(bundle.params)
+        self.architecture = Architecture(
+            replace(self.config, checkpoint=""), self.audio, native_dtype() if dtype == "auto" else dtype, forms
+        )
         self.min_samples = self.architecture.min_samples
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} classes" if self.labels else ""
-        dtype = self.architecture.dtype
-        return (
-            f"<{self.config.family} of {self.num_layers} layers x {self.num_features}{head}, {self.sample_rate} Hz, {dtype}, "
-            f"from {self.source or 'no named source'}>"
-        )
+        size = f"{self.num_layers} layers x {self.num_features}"
+        reads = f"{self.sample_rate} Hz, {self.architecture.dtype}"
+        return f"<{self.config.family} of {size}{head}, {reads}, from {self.source or 'no named source'}>"
 
     def __str__(self) -> str:
         return "\n".join(describe(self._bundle))
@@ -123,11 +116,19 @@ class Model:
 
     def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
-        return self._encode(self._fbank_inputs(fbank, padding_mask), layers)
+        bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
+        fixed, shape = registry.fixed_frames(self.config), np.shape(fbank)
+        if len(shape) != 3 or shape[2] != bins or shape[1] < least or (fixed and shape[1] != fixed):
+            frames = f"exactly {fixed}" if fixed else f"at least {least}"
+            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
+        inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
+        if padding_mask is not None:
+            inputs["padding_mask"] = check_mask(padding_mask, shape[:2])
+        return self._encode(inputs, layers)
 
     def embed(
         self,
-        waveforms: Array | list[Any],
+        waveforms: Waveforms,
         lengths: Array | None = None,
         pooling: str = "mean",
         layer: int = -1,
@@ -153,15 +154,14 @@ class Model:
 
     def require_pooling(self, pooling: str, layer: int = -1) -> None:
         """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""
-        if pooling not in self.poolings:
-            raise UserError(f"pooling is {pooling!r}; {nearest(pooling, list(self.poolings))}")
+        require_one_of("pooling", pooling, self.poolings)
         count = self.num_layers + 1
         if not -count <= layer < count:
             raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}, or -1 for its features")
 
     def logits(
         self,
-        waveforms: Array | list[Any],
+        waveforms: Waveforms,
         padding_mask: Array | None = None,
         lengths: Array | None = None,
         sample_rate: int | None = None,
@@ -169,20 +169,20 @@ class Model:
         """Class logits of each clip, float32 [B, C], in the order of `labels`; give `padding_mask` or `lengths` or neither.
 
         Raises:
-          UserError: the model has no head; wrong shape, type or values; both a mask and lengths.
+          UserError: the model has no head; wrong shape, type or values; a mask and lengths together.
         """
         self.require_head()
-        if padding_mask is not None:
-            if lengths is not None:
-                raise UserError("padding_mask and lengths are both given; give one of them")
-            out = self._encode(self._inputs(waveforms, padding_mask, sample_rate), layers=False)
-            assert out.logits is not None
-            return out.logits
-        return self.program(Outputs(logits=True))(self.params, self._sound(waveforms, lengths, sample_rate))["logits"]
+        if padding_mask is None:
+            return self.program(Outputs(logits=True))(self.params, self._sound(waveforms, lengths, sample_rate))["logits"]
+        if lengths is not None:
+            raise UserError("padding_mask and lengths are both given; give one of them")
+        logits = self._encode(self._inputs(waveforms, padding_mask, sample_rate), layers=False).logits
+        assert logits is not None
+        return logits
 
     def predict(
         self,
-        waveforms: Array | list[Any],
+        waveforms: Waveforms,
         padding_mask: Array | None = None,
         lengths: Array | None = None,
         sample_rate: int | None = None,
@@ -204,29 +204,21 @@ class Model:
         batch_size: int = 16,
         output: str | os.PathLike[str] | None = None,
     ) -> pd.DataFrame:
-        """Embeddings of recordings of any length, rate and format; see `inference.tables.embed_files`."""
+        """Embeddings of recordings as a table; see `inference.tables.embed_files`."""
         from beats_jax.inference.tables import embed_files
 
         return embed_files(self, files, window_seconds, hop_seconds, pooling, layer, batch_size, output)
 
     def predict_files(
-        self,
-        files: Files,
-        window_seconds: float | None = None,
-        hop_seconds: float | None = None,
-        batch_size: int = 16,
+        self, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int = 16
     ) -> pd.DataFrame:
-        """Class probabilities of recordings of any length, rate and format; see `inference.tables.predict_files`."""
+        """Class probabilities of recordings as a table; see `inference.tables.predict_files`."""
         from beats_jax.inference.tables import predict_files
 
         return predict_files(self, files, window_seconds, hop_seconds, batch_size)
 
     def top(self, file: str | os.PathLike[str], count: int = 5) -> list[tuple[str, float]]:
-        """The likeliest labels of a recording with their probabilities; AudioSet's identifiers by their names.
-
-        Raises:
-          UserError: the model has no head, or the file cannot be read.
-        """
+        """The likeliest labels of a recording with their probabilities; names in place of AudioSet's identifiers."""
         from beats_jax.inference.files import file_scores
 
         self.require_head()
@@ -244,85 +236,62 @@ class Model:
         return ModelProgram(self.architecture, self.params, outputs)
 
     def grid(self, window_seconds: float | None = None, hop_seconds: float | None = None) -> Grid:
-        """The windows of recordings: those that are given, else those in which the model was measured, else 10 s; a model of one
-        number of frames takes no longer ones.
-        """
+        """The windows of recordings: as given, else as the model was evaluated, else 10 s; never longer than what it can read."""
         window = window_seconds or self.reading.window_seconds or WINDOW_SECONDS
         hop = hop_seconds if hop_seconds is not None else (0.0 if window_seconds else self.reading.hop_seconds)
         return cap_window(Grid(window, hop), self.audio)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the model folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
+        """Writes the folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
         return save_bundle(path, replace(self._bundle, params=self.params))
 
     def _encode(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
         out = compiled_forward(self.architecture, self.params, inputs, layers=layers)
         return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
 
-    def _sound(self, waveforms: Array | list[Any], lengths: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
-        """Checked waveforms, padded to one token at least, and where each clip ends."""
+    def _sound(self, waveforms: Waveforms, lengths: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
+        """Checked waveforms, padded to at least one token, and the end of each clip."""
         sound = check_waveforms(waveforms, self.sample_rate, sample_rate)
         ends = sound.lengths if lengths is None else check_lengths(lengths, sound)
         return {"waveforms": jnp.asarray(sound.padded(self.min_samples)), "lengths": jnp.asarray(ends)}
 
-    def _inputs(self, waveforms: Array | list[Any], padding_mask: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
-        """As `_sound`, with a mask in place of lengths; a clip too short for a token is told from its zeros by its length."""
+    def _inputs(self, waveforms: Waveforms, padding_mask: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
+        """As `_sound`, with a mask in place of lengths; neither where all is sound, so that nothing is masked in vain."""
         sound = check_waveforms(waveforms, self.sample_rate, sample_rate)
-        batch, samples = sound.waveforms.shape
-        missing = max(0, self.min_samples - samples)
+        missing = max(0, self.min_samples - sound.waveforms.shape[1])
         inputs: dict[str, jax.Array] = {"waveforms": jnp.asarray(sound.padded(self.min_samples))}
         if padding_mask is None:
-            uneven = missing or not sound.is_full
-            return {**inputs, "lengths": jnp.asarray(sound.lengths)} if uneven else inputs
-        mask = check_mask(padding_mask, (batch, samples))
-        if self.audio.filterbank.target_frames:  # its frames are no equal runs of the samples, as the published rule has it
-            return {**inputs, "lengths": ends_of(mask)}
+            return {**inputs, "lengths": jnp.asarray(sound.lengths)} if missing or not sound.is_full else inputs
+        mask = check_mask(padding_mask, sound.waveforms.shape)
+        if self.audio.filterbank.target_frames:  # the published rule needs frames that are equal parts of the samples: a second
+            return {**inputs, "lengths": ends_of(mask)}  # of sound in 1024 frames was all real by it (1214 tokens for 110)
         return {**inputs, "padding_mask": jnp.pad(mask, ((0, 0), (0, missing)), constant_values=True)}
 
-    def _fbank_inputs(self, fbank: Array, padding_mask: Array | None) -> dict[str, jax.Array]:
-        bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
-        fixed = registry.fixed_frames(self.config)
-        shape = np.shape(fbank)
-        if len(shape) != 3 or shape[2] != bins or shape[1] < least or (fixed and shape[1] != fixed):
-            frames = f"exactly {fixed}" if fixed else f"at least {least}"
-            raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
-        inputs = {"fbank": jnp.asarray(fbank, jnp.float32)}
-        if padding_mask is not None:
-            inputs["padding_mask"] = check_mask(padding_mask, shape[:2])
-        return inputs
 
+def _put_params(params: Any) -> Any:
+    """The parameters on the default device. Two threads: most leaves are transposed on the way, half of the time of loading."""
+    default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  # new threads begin without the caller's
 
-def _on_devices(params: Any) -> Any:
-    """`_on_device` of every leaf, in two threads: most are transposed on the way, which takes half of the time of loading."""
-    # Of this thread: new ones begin without the caller's.
-    default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
-
-    def move(leaf: Array) -> jax.Array:
+    def put(leaf: Array) -> jax.Array:
         with jax.default_device(default):
-            return _on_device(leaf)
+            copied = jax.device_put(leaf, may_alias=False)  # an alias would be a view of a file that may be replaced
+        if isinstance(leaf, np.ndarray):
+            copied.block_until_ready()
+            release(leaf)
+        return copied
 
     leaves, structure = jax.tree.flatten(params)
     with ThreadPoolExecutor(2) as threads:
-        return jax.tree.unflatten(structure, list(threads.map(move, leaves)))
-
-
-def _on_device(leaf: Array) -> jax.Array:
-    """A copy even where a view would do: views are of a file that may be replaced. What is copied leaves the memory."""
-    copied = jax.device_put(leaf, may_alias=False)
-    if isinstance(leaf, np.ndarray):
-        copied.block_until_ready()
-        release(leaf)
-    return copied
+        return jax.tree.unflatten(structure, list(threads.map(put, leaves)))
 
 
 def load(source: str | Path, dtype: str = "float32") -> Model:
     """Loads a model.
 
     Args:
-      source: a name of `list_available_models`, downloaded where it is not at hand; a published file; a model folder (ours, or
-        one of the Hugging Face hub) or the `model.safetensors` in it; or the folder of a training run. A path that exists goes
-        before a name.
-      dtype: compute precision: float32, bfloat16, or auto (bfloat16 where the machine computes it natively); parameters and
+      source: a name of `list_available_models`, downloaded where absent; a published file; a model folder (ours, or of the
+        Hugging Face hub) or the `model.safetensors` in it; or the folder of a run. An existing path goes before a name.
+      dtype: of the computation: float32, bfloat16, or auto (bfloat16 where the machine computes it natively); parameters and
         results are float32.
     Raises:
       UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.

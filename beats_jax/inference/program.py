@@ -1,6 +1,7 @@
-"""What is computed from a batch of windows: pure functions with an identity, compiled once for each architecture and output.
+"""Programs: what is computed from a batch of windows. Pure functions with an identity, compiled once a kind.
 
-A program gives sums over tokens, not averages: what `reduce` makes of a recording then does not depend on how it was cut.
+A program gives counts, means and summed squares over tokens, so that the answer for a recording (`reduce`) does not depend on how
+it was cut into windows.
 """
 
 from __future__ import annotations
@@ -28,39 +29,26 @@ Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, posi
 
 
 class Program(Protocol):
-    """A computation over windows."""
+    """A computation over windows: called with its params, it gives a dict of arrays [B, ...], or of (sum, count) over the batch.
+
+    Attributes:
+      audio: how recordings become the waveforms that it reads. min_samples: the shortest S of a batch. params: pytree of arrays.
+      identity: all that its results depend on, fit for JSON; equal ones give equal results. The key of caches and resumption.
+    """
 
     @property
-    def audio(self) -> AudioConfig:
-        """How recordings become the waveforms that it reads."""
-        ...
-
+    def audio(self) -> AudioConfig: ...
     @property
-    def min_samples(self) -> int:
-        """The shortest S of a batch."""
-        ...
-
+    def min_samples(self) -> int: ...
     @property
-    def params(self) -> Any:
-        """Pytree of arrays; the first argument of the call."""
-        ...
-
-    def identity(self) -> dict[str, Any]:
-        """All that its results depend on, fit for JSON: equal identities give equal results. The key of caches and resumption."""
-        ...
-
-    def __call__(self, params: Any, batch: Batch) -> Any:
-        """A dict of arrays [B, ...], or of (sum, count) over the batch."""
-        ...
+    def params(self) -> Any: ...
+    def identity(self) -> dict[str, Any]: ...
+    def __call__(self, params: Any, batch: Batch) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that a forward pass is compiled for, besides shapes.
-
-    Attributes:
-      config: the model's settings. audio: its front-end. dtype: float32 | bfloat16, of the computation. forms: of its layers.
-    """
+    """All that decides how a forward pass is compiled, besides shapes; `dtype` (float32 | bfloat16) is of the computation."""
 
     config: ModelConfig
     audio: AudioConfig
@@ -83,7 +71,7 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
       layers: with the state before the first and after every block.
     """
     config, settings = architecture.config, architecture.audio.filterbank
-    real = None  # tokens that count when features are pooled; None = all
+    real = None  # tokens that count in pooling; None = all
     if "fbank" in inputs:
         fbank = inputs["fbank"]
     else:
@@ -109,12 +97,11 @@ compiled_forward = jax.jit(forward, static_argnums=0, static_argnames="layers")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model gives of every window.
+    """What a model computes for every window.
 
     Attributes:
-      poolings: names of `models.heads.POOLINGS` that shall be possible afterwards.
-      layers: where: -1 = the features, else an index into the states before the first and after every block.
-      logits: the scores of the head. tokens: the tokens of the only layer that is named.
+      poolings: names of `models.heads.POOLINGS`. layers: of which states: -1 = the features, else an index into the states
+        before the first and after every block. logits: of the head. tokens: those of the first of `layers`.
     """
 
     poolings: tuple[str, ...] = ()
@@ -125,11 +112,12 @@ class Outputs:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _compute(architecture: Architecture, outputs: Outputs, params: Any, waveforms: jax.Array, lengths: jax.Array) -> Any:
-    """Compiled as a whole, so that no layer is stored longer than what is asked of it takes."""
+    """Compiled as a whole, so that XLA frees each layer as soon as its poolings are computed."""
     deep = outputs.layers != (-1,)
     out = forward(architecture, params, {"waveforms": waveforms, "lengths": lengths}, layers=deep)
     special = registry.num_special(architecture.config)
-    features = [_layer(out, layer) for layer in outputs.layers]
+    states: Any = out.layers  # None unless `deep`
+    features = [out.features if layer == -1 else states[layer] for layer in outputs.layers]
     results: dict[str, jax.Array] = {}
     if outputs.poolings:
         results = token_statistics(features, out.token_mask, outputs.poolings, special)
@@ -141,21 +129,14 @@ def _compute(architecture: Architecture, outputs: Outputs, params: Any, waveform
     return results
 
 
-def _layer(out: EncoderOutput, layer: int) -> jax.Array:
-    if layer == -1:
-        return out.features
-    assert out.layers is not None
-    return out.layers[layer]
-
-
 def token_statistics(
     features: list[jax.Array], token_mask: jax.Array, poolings: tuple[str, ...], num_special: int = 0
 ) -> dict[str, jax.Array]:
-    """From L states [B, T, D] and bool [B, T] what `reduce.Pooled` puts together.
+    """Statistics of L states [B, T, D] over the real tokens of bool [B, T], which `reduce.Pooled` combines over windows.
 
     Returns:
-      `count` float32 [B], real tokens; `mean` [B, L, D] over them, `m2` (sum of the squared deviations from it), `max`, `first`,
-      `last`, `cls` (mean of the special tokens), those that `poolings` need.
+      `count` float32 [B], real tokens, and what the poolings need of `mean` [B, L, D], `m2` (sum of squared deviations from the
+      mean), `max`, `first`, `last`, `cls` (mean of the special tokens).
     """
     real = token_mask[:, num_special:]
     results = {"count": jnp.sum(real, axis=1).astype(jnp.float32)}
@@ -169,14 +150,14 @@ def token_statistics(
 
 
 def _squared_deviations(features: jax.Array, token_mask: jax.Array) -> jax.Array:
-    """[B, T, D], bool [B, T] → [B, D]: sum over real tokens of the squared distance from their mean; no cancellation."""
+    """[B, T, D], bool [B, T] → [B, D]. Plain sums of squares lose all digits where a feature's mean is large."""
     centred = features - masked_mean(features, token_mask)[:, None]
     return jnp.sum(jnp.where(token_mask[:, :, None], jnp.square(centred), 0.0), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class ModelProgram:
-    """A model with the outputs that are wanted; programs of one architecture and outputs share what is compiled."""
+    """A model and its outputs; programs of equal architecture and outputs share one compiled function."""
 
     architecture: Architecture
     params: Any
@@ -184,16 +165,13 @@ class ModelProgram:
 
     @property
     def audio(self) -> AudioConfig:
-        """See `Program`."""
         return self.architecture.audio
 
     @property
     def min_samples(self) -> int:
-        """See `Program`."""
         return self.architecture.min_samples
 
     def identity(self) -> dict[str, Any]:
-        """See `Program`."""
         return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs)}
 
     @cached_property
@@ -206,16 +184,15 @@ class ModelProgram:
         return {"model": settings, "params_sha256": digest.hexdigest(), "audio": to_mapping(self.audio)}
 
     def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
-        """See `Outputs`."""
         return _compute(self.architecture, self.outputs, params, batch["waveforms"], batch["lengths"])
 
 
 @dataclass(frozen=True, eq=False)
 class FilterbankProgram:
-    """Statistics of mel bands over the frames with sound: what needs no model. One layer, D = M mel bins.
+    """Statistics of mel bands over the frames with sound, without a model. One layer, D = M mel bins.
 
     Attributes:
-      centre: taken off every value before sums are taken, so that squares of raw log energies lose no digits.
+      centre: subtracted from every value, so that squares of raw log energies lose no digits.
     """
 
     audio: AudioConfig
@@ -224,11 +201,9 @@ class FilterbankProgram:
 
     @property
     def min_samples(self) -> int:
-        """See `Program`."""
         return self.audio.filterbank.frame_samples
 
     def identity(self) -> dict[str, Any]:
-        """See `Program`."""
         return {"model": "filterbank", "audio": to_mapping(self.audio), "centre": self.centre}
 
     def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -245,10 +220,10 @@ def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, le
 
 @dataclass(frozen=True, eq=False)
 class ObjectiveProgram:
-    """An objective's `predict` or `evaluate` on its weights, as training evaluates them.
+    """An objective's `predict` or `evaluate` on its weights, for evaluations during training.
 
     Attributes:
-      compute: (weights, batch) → dict; compiled by its owner, so that every evaluation of a run uses one program.
+      compute: (weights, batch) → dict; compiled by its owner, so that all evaluations of a run share one compiled function.
     """
 
     compute: Callable[[Any, Batch], Any]
@@ -257,16 +232,14 @@ class ObjectiveProgram:
     min_samples: int = 1
 
     def identity(self) -> dict[str, Any]:
-        """Never kept: the weights are of one moment of a run. Raises `TypeError`."""
-        raise TypeError("the weights of a run under way have no identity")
+        raise TypeError("the weights of a run in progress have no identity: they change, and nothing may be cached under them")
 
     def __call__(self, params: Any, batch: Batch) -> Any:
-        """What `compute` gives."""
         return self.compute(params, batch)
 
 
 def _at_least_one_frame(waveforms: jax.Array, lengths: jax.Array, audio: AudioConfig) -> tuple[jax.Array, jax.Array]:
-    """Sound shorter than a frame counts as one frame that ends in zeros; no sound stays none."""
+    """Zeros behind the sound, and sound shorter than a frame counted as one frame; a length of 0 stays 0."""
     frame = audio.filterbank.frame_samples
     inside = jnp.arange(waveforms.shape[1])[None, :] < lengths[:, None]
     return jnp.where(inside, waveforms, 0.0), jnp.where(lengths > 0, jnp.maximum(lengths, frame), 0)

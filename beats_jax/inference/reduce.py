@@ -1,7 +1,7 @@
-"""From windows to one answer a recording, the same for every job: exact over all tokens of all windows.
+"""Reducers combine the windows of a recording into one answer, exact over all tokens of all windows.
 
-A recording that could not be read to its end follows one rule, `OnError`: nan = it has no answer and is listed; rest = the answer
-of the windows that were read, and it is listed; raise = the first one stops the job.
+`OnError` decides about a recording that cannot be read to its end. nan: it has no answer and is listed; rest: it has the answer
+of the windows before the damage and is listed; raise: the first one stops the job.
 """
 
 from __future__ import annotations
@@ -19,34 +19,24 @@ OnError = Literal["nan", "rest", "raise"]
 
 
 class Reducer(Protocol):
-    """Collects the windows of rows until they are taken."""
+    """Collects windows: `add` takes those of a batch, `take` gives the answer for a row, or None, and forgets it."""
 
-    def add(self, values: WindowValues) -> None:
-        """Takes the windows of a batch."""
-        ...
-
-    def take(self, row: int) -> Any:
-        """The answer for a row, whose memory is released; None for a row without a window."""
-        ...
+    def add(self, values: WindowValues) -> None: ...
+    def take(self, row: int) -> Any: ...
 
 
 class Row(NamedTuple):
-    """A row of which nothing more will come.
-
-    Attributes:
-      row: its number. value: the answer, or None. error: why it could not be read to its end, or None.
-      start, end: of the sound in its windows, in seconds of the file; NaN without a window.
-    """
+    """The answer for a row."""
 
     row: int
-    value: Any
-    error: AudioError | None
-    start: float
+    value: Any  # None without an answer
+    error: AudioError | None  # why it could not be read to its end
+    start: float  # of the sound in its windows, in seconds of the file; NaN without a window
     end: float
 
 
 def reduce_rows(values: Iterable[WindowValues], reducer: Reducer, on_error: OnError = "nan") -> Iterator[Row]:
-    """Gives every row once, as soon as its last window has been computed.
+    """Yields every row once, as soon as its last window has been computed.
 
     Raises:
       AudioError: the first bad row, with `on_error` raise.
@@ -81,7 +71,6 @@ class MeanLogits:
         self._sums: dict[int, tuple[int, np.ndarray, np.ndarray, np.ndarray]] = {}  # row → windows, sum, largest, where
 
     def add(self, values: WindowValues) -> None:
-        """See `Reducer`."""
         logits = values.values["logits"].astype(np.float64)
         for row, start, scores in zip(values.row.tolist(), values.start.tolist(), logits, strict=True):
             count, total, largest, peaks = self._sums.get(row, (0, 0.0, np.full_like(scores, -np.inf), np.zeros_like(scores)))
@@ -89,7 +78,6 @@ class MeanLogits:
             self._sums[row] = (count + 1, total + scores, np.maximum(scores, largest), np.where(better, start, peaks))
 
     def take(self, row: int) -> Scores | None:
-        """See `Reducer`."""
         if row not in self._sums:
             return None
         count, total, largest, peaks = self._sums.pop(row)
@@ -100,17 +88,17 @@ class MeanLogits:
 
 
 class MaxLogits(MeanLogits):
-    """The largest logit of each class over a row's windows: is the sound anywhere in it?"""
+    """The largest logit of each class over a row's windows: is the sound anywhere in the recording?"""
 
     def _answer(self, count: int, total: np.ndarray, largest: np.ndarray) -> np.ndarray:
         return largest
 
 
 class Pooled:
-    """Poolings over all real tokens of all windows of a row, float32 [L, P, D]: as one pass over them all would give.
+    """Poolings over all real tokens of all windows of a row, float32 [L, P, D], as one pass over all of them would give.
 
-    Means are weighted by tokens, deviations are put together by the rule of Chan, Golub and LeVeque (1979) in float64; `cls` is
-    the mean over the special tokens of all windows. Windows that share sound count it in each.
+    Means are weighted by tokens; deviations are combined by the rule of Chan, Golub and LeVeque (1979) in float64. `cls` is the
+    mean over the special tokens of all windows. Sound that two windows share counts in both.
     """
 
     def __init__(self, poolings: tuple[str, ...]) -> None:
@@ -118,14 +106,12 @@ class Pooled:
         self._states: dict[int, dict[str, np.ndarray]] = {}
 
     def add(self, values: WindowValues) -> None:
-        """See `Reducer`."""
         for place, row in enumerate(values.row.tolist()):
             new = {name: value[place] for name, value in values.values.items()}
             old = self._states.get(row)
             self._states[row] = _first(new) if old is None else _merge(old, _first(new))
 
     def take(self, row: int) -> np.ndarray | None:
-        """See `Reducer`."""
         state = self._states.pop(row, None)
         return None if state is None else _pool(state, self.poolings)
 
@@ -145,7 +131,6 @@ class Moments(Pooled):
         super().__init__(("mean", "std"))
 
     def take(self, row: int) -> Moment | None:  # type: ignore[override]
-        """See `Reducer`."""
         state = self._states.pop(row, None)
         return None if state is None else Moment(float(state["count"]), state["mean"], state["m2"])
 
@@ -165,14 +150,12 @@ class EachWindow:
         self._windows: dict[int, list[Window]] = {}
 
     def add(self, values: WindowValues) -> None:
-        """See `Reducer`."""
         places = zip(values.row.tolist(), values.start.tolist(), values.seconds.tolist(), strict=True)
         for place, (row, start, seconds) in enumerate(places):
             own = {name: value[place] for name, value in values.values.items()}
             self._windows.setdefault(row, []).append(Window(start, seconds, own))
 
     def take(self, row: int) -> list[Window] | None:
-        """See `Reducer`."""
         return self._windows.pop(row, None)
 
 
@@ -203,8 +186,9 @@ def _merge(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> dict[str, 
             state["m2"] = old["m2"] + new["m2"] + shift**2 * (old["count"] * share)
     if "cls" in old:
         state["cls"] = old["cls"] + (new["cls"] - old["cls"]) / windows
-    merge = {"max": lambda: np.maximum(old["max"], new["max"]), "first": lambda: old["first"], "last": lambda: new["last"]}
-    return state | {name: value() for name, value in merge.items() if name in old}
+    if "max" in old:
+        state["max"] = np.maximum(old["max"], new["max"])
+    return state | {name: part[name] for name, part in (("first", old), ("last", new)) if name in part}
 
 
 def _pool(state: Mapping[str, np.ndarray], poolings: tuple[str, ...]) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""The one inference loop: batches of windows through a program, with the next batches under way while one is fetched."""
+"""The inference loop: runs a program over batches of windows and gives the results back in order.
+
+    batches ─dispatch→ device queue, `in_flight` batches deep ─fetch→ WindowValues
+
+JAX starts a computation and returns before it is done, so the loop sends the next batches before it waits for the oldest one:
+decoding, transfer and computation then overlap.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +22,12 @@ from beats_jax.inference.program import Program
 from beats_jax.inference.stream import NO_ROW, WindowBatch
 from beats_jax.parallel.mesh import put_batch
 
-PLACES_A_ROW = 8191  # windows of different rows have different places, from which objectives draw their masks and crops
+WINDOWS_PER_ROW = 8191  # rows of up to so many windows share no position
 
 
 @dataclass(frozen=True)
 class WindowValues:
-    """What a program gave of the windows of a batch, W of them, padding left out.
+    """The results of a batch for its W windows, without padding.
 
     Attributes:
       values: arrays [W, ...] by name; (sum, count) over the batch where the program gives those; empty where W is 0.
@@ -44,44 +50,46 @@ def run(
 
     Args:
       mesh: devices of this process that share each batch; None = the default device.
-      in_flight: batches that are sent to the device before the results of the first of them are fetched. One more hides the
-        transfer, more only hold memory.
+      in_flight: batches sent to the device before the oldest result is fetched. Two hide the transfer; more only hold memory.
     Yields:
       one result a batch, in order.
     """
     waiting: deque[tuple[WindowBatch, Any]] = deque()
     for batch in batches:
-        waiting.append((batch, _start(program, batch, mesh)))
+        waiting.append((batch, _dispatch(program, batch, mesh)))
         if len(waiting) > in_flight:
             yield _fetch(*waiting.popleft())
     while waiting:
         yield _fetch(*waiting.popleft())
 
 
-def _start(program: Program, batch: WindowBatch, mesh: jax.sharding.Mesh | None) -> Any:
-    """The results, still under way; None for a batch that only carries the ends of rows."""
-    real = batch.row != NO_ROW
-    if not real.any():
+def _dispatch(program: Program, batch: WindowBatch, mesh: jax.sharding.Mesh | None) -> Any:
+    """Starts the computation of a batch; None where it holds no window and only brings the ends of rows."""
+    is_real = batch.row != NO_ROW
+    if not is_real.any():
         return None
-    places = (batch.row * PLACES_A_ROW + batch.number) & 0x7FFFFFFF
+    # Objectives draw masks and crops from the position of a window. Made of its row and number, it depends neither on the batch
+    # size nor on the number of processes.
+    positions = (batch.row * WINDOWS_PER_ROW + batch.number) & 0x7FFFFFFF
     arrays = {
         "waveforms": batch.waveforms,
         "lengths": batch.lengths,
         "rows": batch.row.astype(np.int32),
-        "positions": places.astype(np.int32),
-        "example_mask": real,
+        "positions": positions.astype(np.int32),
+        "example_mask": is_real,
     }
     with nullcontext() if mesh is None else jax.set_mesh(mesh):
         return program(program.params, jax.device_put(arrays) if mesh is None else put_batch(mesh, arrays))
 
 
 def _fetch(batch: WindowBatch, results: Any) -> WindowValues:
+    """Waits for the results and drops those of padding."""
     count = int((batch.row != NO_ROW).sum())  # padding comes last
 
-    def real(value: jax.Array) -> np.ndarray:
-        fetched = np.asarray(value)
-        return fetched[:count] if fetched.ndim else fetched
+    def fetch(value: jax.Array) -> np.ndarray:
+        array = np.asarray(value)
+        return array[:count] if array.ndim else array
 
-    values = {} if results is None else jax.tree.map(real, results)
+    values = {} if results is None else jax.tree.map(fetch, results)
     row, number, start, seconds = (column[:count] for column in (batch.row, batch.number, batch.start, batch.seconds))
     return WindowValues(values, row, number, start, seconds, batch.finished, batch.errors)

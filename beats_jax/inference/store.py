@@ -1,14 +1,15 @@
-"""Rows of a long job on disk: Parquet shards, whole or absent, that a later call goes on from.
+"""Rows of a long job on disk: Parquet shards, whole or absent, to which a later call adds what is missing.
 
-    FOLDER/job.json             what was computed, with what, on which windows; another job into the same folder is refused
-    FOLDER/part-HOST-000000.parquet ...   rows, and in the footer the recordings that are finished with them
+    FOLDER/job.json                  what was computed, with what, on which windows; another job into the same folder is refused
+    FOLDER/part-000000.parquet ...   rows, and in the footer the recordings that are finished with them
 
-A recording is done when a shard that names it has its name; there is no list beside the shards that could disagree with them.
+A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,42 +23,37 @@ from beats_jax.json_files import read_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PathLike = str | os.PathLike[str]
 JOB_FILE = "job.json"
 FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON list of recordings
 ROWS_PER_SHARD = 50_000
 
 
 class Store:
-    """A folder of shards with the rows of one job.
+    """A folder of shards with the rows of one job, held by one process.
 
-    Used as a context, which writes what waits in memory at its end. What a killed process had in memory is computed again.
+    Use it as a context: its end writes the rows that wait in memory. A killed job computes those again.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        identity: Mapping[str, Any],
-        schema: pa.Schema,
-        *,
-        rows_per_shard: int = ROWS_PER_SHARD,
-        host: int = 0,
+        self, folder: PathLike, identity: Mapping[str, Any], schema: pa.Schema, *, rows_per_shard: int = ROWS_PER_SHARD
     ) -> None:
         """Makes the folder, or opens that of the same job.
 
         Args:
-          identity: all that the rows depend on, fit for JSON. schema: of the rows. host: number of the writing process.
+          identity: all that the rows depend on, fit for JSON. schema: of the rows.
         Raises:
           UserError: the folder holds another job (what differs is named) or other files, is in use, or cannot be written.
         """
         self.folder, self.schema = Path(folder), schema
-        self._host, self._most = host, rows_per_shard
+        self._most = rows_per_shard
         self._tables: list[pa.Table] = []
         self._finished: list[str] = []
-        self._lock = FileLock(self.folder / f".host-{host:03d}.lock", timeout=0)
+        self._lock = FileLock(self.folder / ".lock", timeout=0)
         self._open(json.loads(json.dumps(identity)))
 
     def done(self) -> set[str]:
-        """Recordings whose rows are all on disk, by any process.
+        """Recordings whose rows are all on disk.
 
         Raises:
           UserError: a shard is damaged.
@@ -85,8 +81,7 @@ class Store:
         table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
         names = json.dumps(self._finished, ensure_ascii=False).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names})
-        number = len(list(self.folder.glob(f"part-{self._host:03d}-*.parquet")))
-        with whole_file(self.folder / f"part-{self._host:03d}-{number:06d}.parquet") as file:
+        with whole_file(self.folder / f"part-{len(shards(self.folder)):06d}.parquet") as file:
             parquet.write_table(table, file)
         self._tables, self._finished = [], []
 
@@ -113,7 +108,7 @@ class Store:
                 changes = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(identity.get(key))}" for key in differing)
                 raise UserError(f"{self.folder} holds the rows of another job: {changes}; give another output folder")
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UserError(f"{self.folder} is no folder of a job ({JOB_FILE} is missing); give another output folder")
+            raise UserError(f"{self.folder} is not the folder of a job ({JOB_FILE} is missing); give another output folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -127,12 +122,12 @@ class Store:
             write_text(record, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
 
 
-def shards(folder: str | Path) -> list[Path]:
+def shards(folder: PathLike) -> list[Path]:
     """The shards of a folder, in order."""
     return sorted(Path(folder).glob("part-*.parquet"))
 
 
-def read_rows(folder: str | Path) -> Iterator[pa.Table]:
+def read_rows(folder: PathLike) -> Iterator[pa.Table]:
     """The rows of a folder, a table a shard, with the columns that the job gave.
 
     Raises:

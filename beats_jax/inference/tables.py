@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,9 @@ import numpy as np
 from beats_jax.audio.files import search_folder
 from beats_jax.errors import UserError
 from beats_jax.inference.files import THREADS, PathLike, file_rows, file_scores, probabilities, warn_of_rates
-from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import iterate_rows
-from beats_jax.inference.program import Outputs, Program
-from beats_jax.inference.reduce import EachWindow, Pooled, Reducer, Row, Window, pool_window
+from beats_jax.inference.program import Outputs
+from beats_jax.inference.reduce import EachWindow, Pooled, Row, pool_window
 from beats_jax.inference.store import Store, read_rows
 from beats_jax.inference.stream import Recordings
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from beats_jax.inference.model import Files, Model
+
+COLUMNS = ["file", "start", "end", "embedding"]
+Line = tuple[str, float, float, np.ndarray]  # file, start, end (seconds), embedding or probabilities
 
 
 def embed_files(
@@ -45,7 +48,7 @@ def embed_files(
       window_seconds: a row for each window of this length; None = a row a file, from all of its windows (`Model.grid`).
       hop_seconds: from one window to the next; None = the length of a window.
       pooling, layer: as in `Model.embed`.
-      output: folder in which rows are kept as Parquet while they are computed (`inference.store`); the same call adds what is
+      output: folder for the rows as Parquet, written while they are computed (`inference.store`); the same call adds what is
         missing there. None = in memory only.
     Returns:
       columns file, start, end (seconds; the last window ends where the sound ends), embedding (float32 [D]). A file that
@@ -60,33 +63,31 @@ def embed_files(
     names, left_out = recordings_of(files)
     grid = model.grid(window_seconds, hop_seconds)
     program = model.program(Outputs((pooling,), (layer,)))
+    nothing = np.full(model.num_features, np.nan, np.float32)
     if window_seconds is None:
-        reducer, on_error, pieces = Pooled((pooling,)), "nan", _whole(lambda value: value[0, 0])
+        reducer, on_error = Pooled((pooling,)), "nan"
+        lines = partial(_lines, names, nothing=nothing, value=lambda pooled: pooled[0, 0])
     else:
         reducer, on_error = EachWindow(), "rest"
-        pieces = _each(lambda window: pool_window(window.values, (pooling,))[0, 0])
-    nothing = np.full(model.num_features, np.nan, np.float32)
+        lines = partial(_lines, names, nothing=nothing, value=lambda values: pool_window(values, (pooling,))[0, 0])
     options = {"on_error": on_error, "batch_size": batch_size}
     if output is None:
         found = file_rows(program, names, grid, reducer, **options)
-        rows = list(_table_rows(names, found, pieces, nothing))
-        table = pd.DataFrame(rows, columns=["file", "start", "end", "embedding"])
+        table = pd.DataFrame([line for row in found for line in lines(row)], columns=COLUMNS)
         errors = {names[row.row]: row.error.reason for row in found if row.error}
     else:
         warn_of_rates(names, model.audio)
         identity = {**program.identity(), "grid": asdict(grid), "rows": "file" if window_seconds is None else "window"}
-        with Store(Path(output), identity, embedding_schema(model.num_features)) as store:
-            errors = _store_rows(store, program, names, grid, reducer, pieces, nothing, options)
-        found = list(read_rows(Path(output)))
-        table = pd.concat([shard.to_pandas() for shard in found], ignore_index=True) if found else _no_rows()
+        with Store(output, identity, embedding_schema(model.num_features)) as store:
+            done = store.done()
+            skip = {row for row, name in enumerate(names) if name in done}
+            recordings = Recordings.of_files(names)
+            found = iterate_rows(program, recordings, grid, reducer, skip=skip, threads=THREADS, **options)
+            errors = _store_rows(store, names, found, lines)
+        shards = [shard.to_pandas() for shard in read_rows(output)]
+        table = pd.concat(shards, ignore_index=True) if shards else pd.DataFrame([], columns=COLUMNS)
     table.attrs |= {**left_out, "errors": left_out["errors"] | errors}
     return table
-
-
-def _no_rows() -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([], columns=["file", "start", "end", "embedding"])
 
 
 def embedding_schema(num_features: int) -> pa.Schema:
@@ -98,33 +99,23 @@ def embedding_schema(num_features: int) -> pa.Schema:
 
 
 def _store_rows(
-    store: Store,
-    program: Program,
-    names: Sequence[str],
-    grid: Grid,
-    reducer: Reducer,
-    pieces: Pieces,
-    nothing: np.ndarray,
-    options: dict[str, Any],
+    store: Store, names: Sequence[str], found: Iterable[Row], lines: Callable[[Row], Iterable[Line]]
 ) -> dict[str, str]:
-    """Adds the recordings that the store does not have; those of which nothing could be read are tried again by the next call.
+    """Adds rows to the store; those without an answer are left out, so that the next call tries their files again.
 
     Returns:
       file → why it could not be read to its end.
     """
     import pyarrow as pa
 
-    done, errors = store.done(), {}
-    skip = {row for row, name in enumerate(names) if name in done}
-    for row in iterate_rows(program, Recordings.of_files(names), grid, reducer, skip=skip, threads=THREADS, **options):
-        name = names[row.row]
+    errors = {}
+    for row in found:
         if row.error is not None:
-            errors[name] = row.error.reason
-        if row.value is None:
-            continue
-        columns = zip(*_table_rows(names, [row], pieces, nothing), strict=True)
-        arrays = [pa.array(list(column), field.type) for column, field in zip(columns, store.schema, strict=True)]
-        store.append(pa.Table.from_arrays(arrays, schema=store.schema), name)
+            errors[names[row.row]] = row.error.reason
+        if row.value is not None:
+            columns = zip(*lines(row), strict=True)
+            arrays = [pa.array(list(column), field.type) for column, field in zip(columns, store.schema, strict=True)]
+            store.append(pa.Table.from_arrays(arrays, schema=store.schema), names[row.row])
     return errors
 
 
@@ -143,13 +134,15 @@ def predict_files(
     model.require_head()
     names, left_out = recordings_of(files)
     grid = model.grid(window_seconds, hop_seconds)
+    nothing = np.full(len(model.labels), np.nan)
     if window_seconds is None:
-        found, pieces = file_scores(model, names, grid=grid, batch_size=batch_size), _whole(lambda value: value)
+        found = file_scores(model, names, grid=grid, batch_size=batch_size)
+        lines = partial(_lines, names, nothing=nothing, value=lambda scores: scores)
     else:
         found = file_rows(model.program(Outputs(logits=True)), names, grid, EachWindow(), on_error="rest", batch_size=batch_size)
-        pieces = _each(lambda window: probabilities(window.values["logits"], model.multi_label))
-    rows = list(_table_rows(names, found, pieces, np.full(len(model.labels), np.nan)))
-    places = pd.DataFrame([row[:3] for row in rows], columns=["file", "start", "end"])
+        lines = partial(_lines, names, nothing=nothing, value=lambda values: probabilities(values["logits"], model.multi_label))
+    rows = [line for row in found for line in lines(row)]
+    places = pd.DataFrame([row[:3] for row in rows], columns=COLUMNS[:3])
     scores = pd.DataFrame(np.stack([row[3] for row in rows]), columns=list(model.labels))
     table = pd.concat([places, scores], axis=1)
     unread = {names[row.row]: row.error.reason for row in found if row.error}
@@ -157,33 +150,22 @@ def predict_files(
     return table
 
 
-Pieces = Callable[[Row], Iterable[tuple[float, float, np.ndarray]]]
-
-
-def _whole(value: Callable[[Any], np.ndarray]) -> Pieces:
-    return lambda row: [(row.start, row.end, value(row.value))]
-
-
-def _each(value: Callable[[Window], np.ndarray]) -> Pieces:
-    return lambda row: ((window.start, window.start + window.seconds, value(window)) for window in row.value)
-
-
-def _table_rows(
-    names: Sequence[str], found: Iterable[Row], pieces: Pieces, nothing: np.ndarray
-) -> Iterable[tuple[str, float, float, np.ndarray]]:
-    """(file, start, end, value) of everything that was found, and of what could not be read."""
-    for row in found:
-        name = names[row.row]
-        if row.value is not None:
-            yield from ((name, *piece) for piece in pieces(row))
-        if row.error is not None:
-            yield name, (row.end if row.value is not None else 0.0), math.nan, nothing
+def _lines(names: Sequence[str], row: Row, *, value: Callable[[Any], np.ndarray], nothing: np.ndarray) -> Iterator[Line]:
+    """The lines of a row: one for its answer or one a window, and one of NaN from where it could not be read on."""
+    name = names[row.row]
+    if isinstance(row.value, list):
+        for window in row.value:
+            yield name, window.start, window.start + window.seconds, value(window.values)
+    elif row.value is not None:
+        yield name, row.start, row.end, value(row.value)
+    if row.error is not None:
+        yield name, (row.end if row.value is not None else 0.0), math.nan, nothing
 
 
 def recordings_of(files: Files) -> tuple[list[str], dict[str, Any]]:
-    """The names of the recordings that a caller means: a file, all below a folder, or a list of files.
+    """The recordings in a file, a folder or a list of files, by name.
 
-    With them `errors` (file → why it is left out) and `notes` (sentences on what else lies in the folder).
+    With them `errors` (file → why it is left out) and `notes` (sentences about the other files in the folder).
 
     Raises:
       UserError: there are none, or it is something else.

@@ -1,4 +1,4 @@
-"""What the processes of a job tell each other, and the parts of global arrays that one of them needs.
+"""Exchange of values between the processes of a job.
 
 All processes must call these functions, in the same order and from the same thread as they start computations: each one waits
 for the others. With one process they return at once and touch no device.
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays on devices as whole numpy arrays in every process, those included whose parts lie on other processes' devices."""
+    """Arrays on devices as whole numpy arrays in every process, also those with parts on other processes' devices."""
     from jax.experimental import multihost_utils
 
     def whole(leaf: Any) -> Any:
@@ -39,7 +39,7 @@ def gather_values(value: T) -> list[T]:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is True in one process at least; the same answer in all."""
+    """Whether the flag is True in at least one process; the same answer in all."""
     return any(gather_values(bool(flag)))
 
 
@@ -72,18 +72,14 @@ def call_on_main(work: Callable[[], T]) -> T:
 
 
 def main_first(work: Callable[[], T]) -> T:
-    """Every process calls `work`, the others once process 0 has: it makes the files that they then find."""
+    """Every process calls `work`, process 0 first: the others find the files that it has made."""
     done: list[T] = []
     call_on_main(lambda: done.append(work()))
     return done[0] if done else work()
 
 
 def require_same(what: str, value: Any) -> None:
-    """Checks that all processes have the same value; no process could train on what others do not have.
-
-    Raises:
-      UserError: in all of them, naming those that differ from process 0.
-    """
+    """Raises `UserError` in all processes, with the numbers of those that differ from process 0, unless all values are equal."""
     values = gather_values(value)
     other = [str(index) for index, found in enumerate(values) if found != values[0]]
     if other:
@@ -95,7 +91,7 @@ def require_same(what: str, value: Any) -> None:
 
 
 def _differing(one: Any, other: Any) -> tuple[Any, Any]:
-    """What differs between two values: of mappings, only the entries that do."""
+    """Two values reduced to what differs: of mappings, only such entries."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one, other
     parts = {key: _differing(one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
@@ -103,7 +99,7 @@ def _differing(one: Any, other: Any) -> tuple[Any, Any]:
 
 
 def _gather_bytes(data: bytes) -> list[bytes]:
-    """Bytes of every process. As bytes, because arrays on devices would lose float64 and int64."""
+    # Values travel as bytes, because arrays on devices would lose float64 and int64.
     from jax.experimental import multihost_utils
 
     sizes = multihost_utils.process_allgather(np.array(len(data), np.int32)).tolist()

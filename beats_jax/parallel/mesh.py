@@ -22,8 +22,6 @@ NATIVE_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of x86 CPUs, as Linux n
 def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh [data, fsdp] of all devices (or of the `jax.Device`s given).
 
-    The axes are of type Auto: `jax.make_mesh` gives Explicit ones by default, on which plain model code does not run.
-
     Args:
       data: devices on the data axis; 0 = all that `fsdp` leaves.
       fsdp: devices over which parameters are split.
@@ -36,6 +34,7 @@ def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None
             f"training.mesh_data {data} x training.mesh_fsdp {fsdp} does not use all {len(devices)} devices: "
             "their product must be the number of devices (mesh_data 0 = all that mesh_fsdp leaves)"
         )
+    # Axes of type Auto: on Explicit ones, the default, plain model code does not run.
     return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
@@ -85,7 +84,7 @@ def _leaf_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-    """The devices of the mesh that belong to this process, for what each process computes alone; `mesh` itself where that is all.
+    """This process's devices of the mesh, for what each process computes alone; `mesh` itself where they are all.
 
     Parameters stay split over "fsdp" where that axis lies within processes.
     """
@@ -100,7 +99,7 @@ def local_mesh(mesh: Mesh) -> Mesh:
 def to_local(own: Mesh, tree: Any) -> Any:
     """Weights (global arrays that are not split over "data") as arrays on the `local_mesh` of this process; all must call it.
 
-    Nothing is copied but what lies on other processes' devices alone.
+    Only parts that lie on other processes' devices alone are copied.
     """
 
     def local(leaf: Any) -> Any:
@@ -119,14 +118,12 @@ def to_local(own: Mesh, tree: Any) -> Any:
 
 
 def put_batch(mesh: Mesh, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's rows of a batch onto its devices, as parts of global arrays.
-
-    Every host must give the same number of rows: the global shape is stated, so that a host with other rows fails instead of
-    training on another shape.
+    """Puts this host's rows of a batch onto its devices, as parts of global arrays; every host gives the same number of rows.
 
     Raises:
       UserError: the rows do not divide over the devices.
     """
+    # The global shape is stated, so that a host with other rows fails instead of training on another shape.
     sharding, hosts = batch_sharding(mesh), len({device.process_index for device in mesh.devices.flat})
     check_batch_size(mesh, hosts * len(next(iter(arrays.values()))))
     return {

@@ -1,6 +1,6 @@
 """Processes of one job: how they find each other, which of them writes, and how they end.
 
-A job on one process is started by nothing and pays nothing: `start` returns at once and `is_main` asks no device.
+In a job of one process `start` returns at once, and `is_main` starts no backend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from beats_jax.errors import UserError
 
 SECONDS_TO_JOIN = 300
 SECONDS_TO_END = 24 * 3600  # a process that is done waits for the one that writes the report
-LAUNCHERS = {"SLURM": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}  # where each puts the number of processes
+LAUNCHERS = {"SLURM": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}  # the variable with the number of processes
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def place_of(coordinator: str | None, count: int | None, index: int | None) -> P
 
 
 def start(place: Place | None, environment: Mapping[str, str] | None = None) -> None:
-    """Joins the job's other processes; call it once, before any device is used. Nothing happens in a job of one process.
+    """Joins the job's other processes; call it once, before any device is used. Does nothing in a job of one process.
 
-    Without a place, a job is recognised by the environment of SLURM (srun), Open MPI (mpirun) or a TPU pod; JAX reads its
-    addresses there.
+    Without a place, the environment of SLURM (srun), Open MPI (mpirun) or a TPU pod shows the job; JAX reads the addresses there.
 
     Raises:
       UserError: no address to meet at, or the processes do not find each other.
@@ -88,15 +87,13 @@ def process_index() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the one that writes what all have computed."""
+    """Whether this is process 0, the one that writes results."""
     return process_index() == 0
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process of several after an error, so that the others end too.
-
-    An ordinary exit would wait five minutes for the others, which wait for this one in an exchange.
-    """
+    """Ends this process of several after an error, so that the others end too."""
+    # An ordinary exit would wait five minutes for the others, which wait for this one in an exchange.
     sys.stdout.flush()
     sys.stderr.flush()
     if is_main():
@@ -105,7 +102,6 @@ def leave(status: int) -> NoReturn:
 
 
 def _find_launcher(environment: Mapping[str, str]) -> tuple[str, int]:
-    """The launcher and the number of processes that it started; ("", 1) where there is none."""
     for launcher, name in LAUNCHERS.items():
         value = environment.get(name, "")
         if value.isdigit():
@@ -128,17 +124,16 @@ def _join(who: str, place: Place | None) -> None:
 
 
 def _join_pod() -> None:
-    """A machine with TPUs may be one of a pod; only JAX can ask it."""
-    try:
+    try:  # a machine with TPUs may be one of a pod, which only JAX can find out
         jax.distributed.initialize()
     except ValueError as error:
         if "should be defined" not in str(error) and "must be defined" not in str(error):
-            raise
-        # the answer of JAX where it finds no pod: a job of one process
+            raise  # those two mean that there is no pod: a job of one process
 
 
 def _require_answer(place: Place) -> None:
-    """Raises `UserError` where process 0 cannot answer at its address, or does not: JAX aborts without a traceback instead."""
+    """Raises `UserError` where process 0 cannot answer at its address, or does not."""
+    # Checked before JAX connects, because JAX aborts the process without a traceback.
     host, _, port = place.coordinator.rpartition(":")
     host, deadline = host.strip("[]"), time.monotonic() + SECONDS_TO_JOIN
     try:

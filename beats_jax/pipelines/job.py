@@ -1,4 +1,4 @@
-"""What the processes of a job do together around a run: the same rows for all, and one list of unusable files."""
+"""Cooperation of the processes of a job: the same rows for all, and one list of unusable files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beats_jax.pipelines.training.workdir import ERRORS_FILE
 def open_errors(folder: Path, *, strict: bool) -> ErrorLog:
     """errors.csv of a folder for process 0; the others keep lists of their own beside it, until `merge_errors`.
 
-    Lists that a job left when it was killed are taken over by process 0, which must be the first to call this.
+    Process 0 also takes over the lists of a killed job, so it must be the first to call this.
     """
     if not is_main():
         return ErrorLog(_own_list(folder, process_index()), strict)
@@ -29,7 +29,7 @@ def open_errors(folder: Path, *, strict: bool) -> ErrorLog:
 
 
 def merge_errors(errors: ErrorLog) -> None:
-    """Adds what the other processes have listed to errors.csv; all processes call it, as often as they like."""
+    """Adds the lists of the other processes to errors.csv; all processes call it, any number of times."""
     for rows in gather_values(errors.rows())[1:]:
         if is_main():
             _add(errors, rows)
@@ -58,7 +58,7 @@ def _own_list(folder: Path, index: int | str) -> Path:
 
 
 def _add(errors: ErrorLog, rows: list[tuple[str, str]]) -> None:
-    """Not `errors.add`, which stops a strict run: what is taken over has been met by its process, which has stopped."""
+    """Not `errors.add`, which stops a strict run: the process that listed the file has stopped already."""
     log = ErrorLog(errors.path) if errors.strict else errors
     for file, reason in rows:
         log.add(file, reason)

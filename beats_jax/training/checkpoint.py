@@ -1,9 +1,9 @@
 """Checkpoints of a run (orbax): the state, the position in the data, and a JSON record of the loop.
 
-Written in the background, two newest and the best kept, read back bit for bit onto whatever mesh the reader has. orbax's
-habits that are handled here: `save` refuses in silence, a full disk is reported by the next wait, a killed write leaves a
-`*.orbax-checkpoint-tmp`, a torn checkpoint is still listed as the newest, and changed bytes are read without a word: so the
-record carries a hash of all that the checkpoint holds.
+Written in the background; the two newest and the best are kept; read back bit for bit onto whatever mesh the reader has. Habits
+of orbax that are handled here: `save` refuses in silence, a full disk is reported by the next wait, a killed write leaves a
+`*.orbax-checkpoint-tmp`, a torn checkpoint is still listed as the newest, and changed bytes are read without an error (therefore
+the record carries a hash of all that the checkpoint holds).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OTHER_RUN = ("not compatible with the stored shape", "tree structures do not mat
 
 
 class TornCheckpoint(UserError):
-    """A checkpoint of which something is missing or damaged; the message names its directory."""
+    """A part of the checkpoint is missing or damaged; the message names its directory."""
 
 
 class OtherRun(UserError):
@@ -53,13 +53,15 @@ class Checkpoints:
     """The checkpoints in one directory; a context manager that waits for the last write."""
 
     def __init__(self, directory: str | Path, *, say: Callable[[str], None] = print) -> None:
-        """Opens (and makes) the directory and removes what killed writes have left in it.
+        """Opens (and makes) the directory and removes the leftovers of killed writes.
 
         Args:
-          say: receives one line for each checkpoint that is passed over because it is torn.
+          say: receives one line for each torn checkpoint.
         Raises:
           UserError: the directory cannot be made or written.
         """
+        import orbax.checkpoint as ocp
+
         self.directory = Path(directory).absolute()
         self.best_step: int | None = None
         self._say = say
@@ -70,7 +72,8 @@ class Checkpoints:
                 f"{self.directory}: cannot be a checkpoint directory ({error.strerror}); choose another --workdir"
             ) from error
         self._remove_temporary()
-        self._manager = self._open()
+        options = ocp.CheckpointManagerOptions(preservation_policy=_Preserve(self), cleanup_tmp_directories=False)
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._hook_before, sys.unraisablehook = sys.unraisablehook, self._show_unless_of_closed_loops
         self._disk_was_full = False
@@ -137,7 +140,7 @@ class Checkpoints:
         Args:
           like: pytree of arrays or `jax.ShapeDtypeStruct` with shardings: the shapes expected and where to put them.
         Raises:
-          UserError: checkpoints of another model or optimizer; or there are checkpoints, but none can be read.
+          UserError: checkpoints of another model or optimizer; or none of the checkpoints can be read.
         """
         steps = call_on_main(lambda: sorted(self._manager.all_steps(), reverse=True))
         torn: list[tuple[int, UserError]] = []
@@ -175,7 +178,7 @@ class Checkpoints:
     def _read(self, step: int, like: Any) -> Restored:
         import orbax.checkpoint as ocp
 
-        place = self._directory_of(step)
+        place = self.directory / str(step)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         missing = call_on_main(lambda: [item for item in ITEMS if not (place / item).is_dir()])
         if missing:  # asked by name, because an empty directory counts as a step for orbax
@@ -203,23 +206,14 @@ class Checkpoints:
             raise TornCheckpoint(f"{place}: cannot be read (its contents have changed since they were written)")
         return Restored(step, found["state"], found["position"], record)
 
-    def _directory_of(self, step: int) -> Path:
-        return self.directory / str(step)
-
-    def _open(self) -> Any:
-        import orbax.checkpoint as ocp
-
-        options = ocp.CheckpointManagerOptions(preservation_policy=_Preserve(self), cleanup_tmp_directories=False)
-        return ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
-
     def _remove_temporary(self) -> None:
         if jax.process_index() == 0:
             for leftover in self.directory.glob(f"*{TEMPORARY}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def _put_aside(self, step: int, error: UserError) -> None:
-        """A torn checkpoint must go: `save` of the same step would be refused."""
-        place = self._directory_of(step)
+        # A torn checkpoint must not stay: `save` of the same step would be refused.
+        place = self.directory / str(step)
         self._say(f"{error}; put aside as {place.name}.torn, going back to the one before")
         if jax.process_index() == 0:
             aside = place.with_name(f"{place.name}.torn")
@@ -229,7 +223,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _show_unless_of_closed_loops(self, found: Any) -> None:
-        """After a failed write tensorstore's threads print a traceback for each array that was still under way."""
+        # After a failed write tensorstore's threads print a traceback for each array that was still under way.
         if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
             self._hook_before(found)
 
@@ -238,13 +232,14 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            # The directory was removed.
             if not self.directory.is_dir() or any(isinstance(cause, FileNotFoundError) for cause in _chain(error)):
-                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error  # somebody has removed it
+                raise cannot_write(self.directory, OSError(errno.ENOENT, "gone")) from error
             if not _disk_is_full(error):
                 raise
             self._disk_was_full = True
             self._remove_temporary()
-            newest = max((step for step in self._manager.all_steps(read=True)), default=None)
+            newest = max(self._manager.all_steps(read=True), default=None)
             kept = "no checkpoint is left" if newest is None else f"the checkpoint of step {newest} is whole"
             raise UserError(
                 f"{self.directory}: the disk is full, the checkpoint could not be written; {kept}; free some space"
@@ -252,7 +247,7 @@ class Checkpoints:
 
 
 def sha256_of_checkpoint(step: int, state: Any, position: Any, record: Any) -> str:
-    """Hash of all that a checkpoint holds and of its step, as hexadecimal text; the same on every mesh."""
+    """Hash of the contents of a checkpoint and of its step, as hexadecimal text; the same on every mesh."""
     arrays = {jax.tree_util.keystr(path): _on_host(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
     return sha256_of_arrays(arrays, [step, position, record])
 
@@ -283,12 +278,12 @@ class _Preserve:
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
-    """orbax logs pages of tracebacks from its threads; the same errors reach us through `wait`."""
+    # orbax logs pages of tracebacks from its threads; the same errors reach us through `wait`.
     return "orbax" not in record.pathname
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """Whether `error`, or one that led to it, says so: which of orbax's threads meets the full disk first is chance."""
+    # Any of the errors that led to this one may name the cause: which of orbax's threads meets the full disk first is chance.
     return any(
         any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left", "File too large"))
         or (isinstance(cause, OSError) and cause.errno in FULL)
@@ -297,14 +292,12 @@ def _disk_is_full(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _root(error: BaseException) -> BaseException:
-    """The exception that `error` was raised from in the first place."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,26 +12,14 @@ import jax
 from beats_jax.training.preemption import StopSignals
 
 POLL_SECONDS = 0.1
-THREAD = "compile"  # its name: `train.main` looks for a thread that was left to itself
+THREAD = "compile"  # its name: `train.main` looks for a compilation that still runs
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """The compiled step.
+def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> str | None:
+    """Traces and compiles `update` (of `jax.jit`) for these arguments; its calls then find the program.
 
-    Attributes:
-      seconds: tracing and compilation.
-      work_bytes: memory of a device for activations and other intermediate values, by XLA's account; None where it keeps none.
-    """
-
-    seconds: float
-    work_bytes: int | None
-
-
-def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> Compiled | None:
-    """Traces and compiles `update` (of `jax.jit`) for these arguments; its calls then find the program. None = asked to stop.
-
-    XLA holds its thread for as long as it compiles, and Python answers signals in the main thread only: there we wait.
+    Returns:
+      a sentence with the seconds and, where XLA counts it, a device's memory for intermediate values; None = asked to stop.
     """
 
     def work() -> Any:
@@ -41,7 +28,11 @@ def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, 
 
     started = time.monotonic()
     program = _interruptible(work, lambda: stop.received is not None)
-    return None if program is None else Compiled(time.monotonic() - started, _work_bytes(program))
+    if program is None:
+        return None
+    analysis = program.memory_analysis()
+    work_memory = analysis and f"; it works in {megabytes(int(analysis.temp_size_in_bytes))} besides (activations and the like)"
+    return f"compiled in {time.monotonic() - started:.3g} s{work_memory or ''}"
 
 
 def megabytes(size: int) -> str:
@@ -50,7 +41,8 @@ def megabytes(size: int) -> str:
 
 
 def _interruptible(work: Callable[[], Any], stopped: Callable[[], bool]) -> Any:
-    """What `work()` returns, from a thread of its own; None as soon as `stopped()`, and the thread is left to itself."""
+    """The result of `work()`, from a thread of its own; None as soon as `stopped()`, while the thread runs on."""
+    # XLA holds its thread for as long as it compiles, and Python answers signals in the main thread only: there we wait.
     outcome: dict[str, Any] = {}
 
     def target() -> None:
@@ -66,8 +58,3 @@ def _interruptible(work: Callable[[], Any], stopped: Callable[[], bool]) -> Any:
     if "error" in outcome:
         raise outcome["error"]
     return outcome.get("value") if not stopped() else None
-
-
-def _work_bytes(program: Any) -> int | None:
-    analysis = program.memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes)

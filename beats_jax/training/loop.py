@@ -1,8 +1,6 @@
 """The one loop. It knows interfaces only: an objective's `init` and `update`, batches, checkpoints and writers.
 
-restore -> for each step: next batch, update, read the metrics of the step before, evaluate if due, save if due -> last save.
-A checkpoint is written before the next batch is drawn, so the step alone says where the data go on. A run that is killed
-anywhere and started again ends with the same parameters, bit for bit, on the same devices.
+A run that is killed anywhere and started again ends with the same parameters, bit for bit, on the same devices.
 """
 
 from __future__ import annotations
@@ -12,39 +10,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
+from beats_jax.audio.io import AudioError
 from beats_jax.config import TrainingConfig
+from beats_jax.datasets.loader import Batch
 from beats_jax.objectives.objective import Objective
+from beats_jax.objectives.state.state import Params, State
 from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicate, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.training.compilation import compile_step, megabytes
+from beats_jax.training.compilation import compile_step
 from beats_jax.training.pace import Pace
 from beats_jax.training.preemption import StopSignals
-from beats_jax.training.progress import Meter, NonFinite, Progress
+from beats_jax.training.progress import FitResult, Meter, NonFinite, Progress, StepMetrics, stack_metrics
 from beats_jax.training.writers import Writers
 
-
-class HostBatch(Protocol):
-    """What the loop needs of a batch: arrays [B, ...] with `rows` among them, and the errors met while reading it."""
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """This host's part of the global batch."""
-        ...
-
-    @property
-    def errors(self) -> tuple[Any, ...]:
-        """One for each row that could not be read."""
-        ...
-
-
-Batches = Callable[[int], Iterator[HostBatch]]  # start_step -> the batches from there on, without end
-Evaluate = Callable[[Any, int], Mapping[str, float]]  # (weights, step) -> metrics
+Batches = Callable[[int], Iterator[Batch]]  # start_step -> the batches from there on, without end
+Evaluate = Callable[[Params, int], Mapping[str, float]]  # (weights, step) -> metrics
+Update = Callable[[Any, Mapping[str, jax.Array]], tuple[Any, StepMetrics]]
 
 
 @dataclass(frozen=True)
@@ -97,45 +84,24 @@ class Hooks:
     """
 
     start: Callable[[Any], Any] = lambda state: state
-    on_errors: Callable[[tuple[Any, ...]], None] = lambda errors: None
+    on_errors: Callable[[tuple[AudioError, ...]], None] = lambda errors: None
     describe_rows: Callable[[np.ndarray], str] = lambda rows: ", ".join(str(row) for row in rows.tolist())
     schedules: Mapping[str, Callable[[int], Any]] = field(default_factory=dict)
     describe_start: Callable[[Any], Sequence[str]] = lambda state: ()
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """How a run ended.
-
-    Attributes:
-      state: the last one, on the devices.
-      steps: updates done, those before a restart included.
-      best, best_step: value and step of the best evaluation; None without one.
-      stopped_early: patience ran out.
-      last: metrics of the newest evaluation.
-      wall_seconds: of this process; not for any file that must be the same twice.
-    """
-
-    state: Any
-    steps: int
-    best: float | None
-    best_step: int | None
-    stopped_early: bool
-    last: Mapping[str, float]
-    wall_seconds: float
-
-
 def fit(
-    objective: Objective,
-    mesh: jax.sharding.Mesh,
+    objective: Objective[Any],
     batches: Batches,
-    evaluate: Evaluate | None,
+    *,
+    mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     writers: Writers,
     settings: FitSettings,
+    evaluate: Evaluate | None = None,
     hooks: Hooks | None = None,
 ) -> FitResult:
-    """Trains until `total_steps`, or until patience runs out; goes on where `checkpoints` stopped.
+    """Trains until `total_steps`, or until patience runs out; resumes from the newest of `checkpoints`.
 
     Args:
       evaluate: called every `evaluate_every` steps and at the end; it must not keep the weights, their memory is used again.
@@ -144,25 +110,35 @@ def fit(
       NonFinite: a metric is NaN or infinite; names step, metric, rows and the last good checkpoint.
       UserError: see `Checkpoints`, `put_batch` and `Progress.observe`.
     """
-    hooks = hooks or Hooks()
-    started = time.monotonic()
-    state, progress, stream = _begin(objective, mesh, batches, checkpoints, settings, hooks)
+    started, hooks = time.monotonic(), hooks or Hooks()
+    state, progress, stream = _restore_or_start(objective, batches, mesh, checkpoints, settings, hooks)
     update = compile_update(objective, mesh, state)
-    run = _Run(settings, hooks, progress, writers, checkpoints, evaluate)
+    events = LoopEvents(settings, hooks, progress, writers, checkpoints, evaluate)
+    compiled = False
     writers.resume(progress.step)
-    with _naming_the_last_good(checkpoints), StopSignals() as stop:
+    # DO NOT CHANGE THE ORDER: exact resume rests on it.
+    with _name_last_good(checkpoints), StopSignals() as stop:
         while progress.step < settings.total_steps and not progress.stopped_early:
             batch = next(stream)
             if batch.errors:
                 hooks.on_errors(batch.errors)
-            with jax.set_mesh(mesh):
-                arrays = put_batch(mesh, batch.arrays)
-                if not run.compiled:
-                    run.compile(update, mesh, state, arrays, stop)
+            arrays = put_batch(mesh, batch.arrays)
+            if not compiled:
+                events.compile(update, mesh, state, arrays, stop)
+                compiled = True
+            # `put_batch` is the only transfer of a step: any other would be a slip that makes the devices wait at every step.
+            with jax.set_mesh(mesh), jax.transfer_guard("disallow"):
                 state, metrics = update(state, arrays)
-            run.after_update(state, metrics, batch)
+            progress.step += 1
+            # Reads and writes the metrics of the step before, while the devices work on this one.
+            events.note_step(metrics, batch.arrays["rows"])
+            # Evaluated before it is saved: the checkpoint holds the outcome, so a resumed run does not evaluate twice.
+            improved = events.evaluate_if_due(state)
+            # Saved before the next batch is drawn: the step alone then says where the data go on.
+            events.save_if_due(state, improved)
+            # Last, so that a run that is stopped has done for this step all that an uninterrupted one does.
             if stop.should_stop(progress.step):
-                run.save(state)
+                events.save(state)
                 checkpoints.wait()
                 raise stop.stop_at(progress.step, str(checkpoints.directory))
     checkpoints.wait()
@@ -177,20 +153,30 @@ def fit(
     )
 
 
-def compile_update(objective: Objective, mesh: jax.sharding.Mesh, state: Any) -> Callable[..., Any]:
-    """`objective.update` for this mesh; the state given to it is consumed (its memory is used for the next one)."""
+def compile_update(objective: Objective[Any], mesh: jax.sharding.Mesh, state: State) -> Update:
+    """`objective.update` for this mesh, its metrics stacked; the state given to it is consumed (its memory is used again)."""
     shardings = state_shardings(mesh, state)
+
+    def update(state: Any, arrays: Any) -> tuple[Any, StepMetrics]:
+        state, metrics = objective.update(state, arrays)
+        return state, stack_metrics(metrics)
+
     return jax.jit(
-        objective.update,
+        update,
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicate(mesh)),
         donate_argnums=0,
     )
 
 
-def _begin(
-    objective: Objective, mesh: jax.sharding.Mesh, batches: Batches, checkpoints: Checkpoints, settings: FitSettings, hooks: Hooks
-) -> tuple[Any, Progress, Iterator[HostBatch]]:
+def _restore_or_start(
+    objective: Objective[Any],
+    batches: Batches,
+    mesh: jax.sharding.Mesh,
+    checkpoints: Checkpoints,
+    settings: FitSettings,
+    hooks: Hooks,
+) -> tuple[Any, Progress, Iterator[Batch]]:
     """State, progress and batches to start from: 1. this run's newest readable checkpoint, 2. what `hooks.start` makes
     (pretrained weights) of 3. a random state.
     """
@@ -212,7 +198,7 @@ def _begin(
     return restored.state, Progress(**restored.record["progress"]), stream
 
 
-class _Run:
+class LoopEvents:
     """What happens around the updates: rows, evaluations, checkpoints."""
 
     def __init__(
@@ -226,46 +212,67 @@ class _Run:
     ) -> None:
         self.settings, self.hooks, self.progress = settings, hooks, progress
         self.writers, self.checkpoints, self.evaluate = writers, checkpoints, evaluate
-        self.meter = Meter(progress, hooks.describe_rows, self.write_row_if_due)
+        self.meter = Meter(progress, hooks.describe_rows, self._write_row_if_due)
         self.saved_step = progress.step
-        self.pace, self.compiled = Pace(settings.total_steps), False
+        self.pace = Pace(settings.total_steps)
         self.clock, self.clips = time.monotonic(), 0
 
-    def compile(self, update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> None:
+    def compile(self, update: Update, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> None:
         """Says what is about to be trained, and compiles it. Raises `Preempted` when asked to stop meanwhile."""
         for line in self.hooks.describe_start(state):
             self.writers.note(line)
         self.writers.note("compiling the training step ...")
-        found = compile_step(update, mesh, state, arrays, stop)
-        if found is None:
+        done = compile_step(update, mesh, state, arrays, stop)
+        if done is None:
             raise stop.stop_before_start()
-        work = (
-            "" if found.work_bytes is None else f"; it works in {megabytes(found.work_bytes)} besides (activations and the like)"
-        )
-        self.writers.note(f"compiled in {found.seconds:.3g} s{work}")
-        self.compiled, self.clock = True, time.monotonic()
+        self.writers.note(done)
+        self.clock = time.monotonic()
 
-    def after_update(self, state: Any, metrics: Any, batch: HostBatch) -> None:
-        """Everything that is due after an update was sent to the devices."""
-        self.progress.step += 1
-        self.meter.add(self.progress.step, metrics, batch.arrays["rows"])
-        self.clips += len(batch.arrays["rows"]) * jax.process_count()
+    def note_step(self, metrics: StepMetrics, rows: np.ndarray) -> None:
+        """An update was sent to the devices: its metrics are read one step later."""
+        self.meter.add(self.progress.step, metrics, rows)
+        self.clips += len(rows) * jax.process_count()
         self.writers.advance(self.progress.step)
         self.writers.note(self.pace.report(self.progress.step))
-        self.evaluate_and_save_if_due(state)
 
-    def evaluate_and_save_if_due(self, state: Any) -> None:
-        """Evaluation comes first: what it finds is part of the checkpoint, so a resumed run does not evaluate twice."""
-        settings, step = self.settings, self.progress.step
-        last = step == settings.total_steps
-        milestone = last or _due(step, settings.evaluate_every)
-        improved = milestone and self.evaluate is not None and self.measure(state)
-        every = settings.checkpoint_every
-        if last or self.progress.stopped_early or _due(step, every) or (improved if every else milestone):
+    def evaluate_if_due(self, state: State) -> bool:
+        """Evaluates at the end and every `evaluate_every` steps; returns whether the state is the best so far."""
+        if self.evaluate is None or not self._is_milestone():
+            return False
+        self.meter.flush()
+        begun, step = time.monotonic(), self.progress.step
+        found = self.evaluate(state.weights, step)
+        values = gather_values({name: float(value) for name, value in found.items()})[0]  # all processes must agree on the best
+        improved = self.progress.observe(values, self.settings.monitor, self.settings.patience)
+        seconds = time.monotonic() - begun
+        self.writers.write(step, "validation", self.progress.last, {"seconds": seconds})
+        self.clock += seconds  # training rates are those of training
+        self.pace.pause(seconds)
+        return improved
+
+    def save_if_due(self, state: Any, improved: bool) -> None:
+        """Saves at the end, every `checkpoint_every` steps (0 = at every milestone), and a state that is the best so far."""
+        every, step = self.settings.checkpoint_every, self.progress.step
+        ended = self.progress.stopped_early or step == self.settings.total_steps
+        if ended or _due(step, every) or (improved if every else self._is_milestone()):
             self.save(state)
 
-    def write_row_if_due(self, step: int) -> None:
-        """A row of averages since the last one, written when the metrics of `step` have been read: one step late."""
+    def save(self, state: Any) -> None:
+        """Writes a checkpoint unless this very step has one."""
+        self.meter.flush()  # raises where a metric of this step is not finite: such a state is never saved
+        step = self.progress.step
+        if step != self.saved_step:
+            record = {"progress": self.progress.record(), "experiment": dict(self.settings.experiment)}
+            position, best_step = {"next_step": step}, self.progress.best_step
+            self.checkpoints.save(step, state, position=position, record=record, best_step=best_step)
+            self.saved_step = step
+
+    def _is_milestone(self) -> bool:
+        step = self.progress.step
+        return step == self.settings.total_steps or _due(step, self.settings.evaluate_every)
+
+    def _write_row_if_due(self, step: int) -> None:
+        """A row of averages since the last one, once the metrics of `step` have been read."""
         if not (_due(step, self.settings.log_every) or step == self.settings.total_steps):
             return
         seconds = time.monotonic() - self.clock
@@ -274,38 +281,14 @@ class _Run:
         self.writers.write(step, "train", {**self.progress.take_window(), **schedules}, timing)
         self.clock, self.clips = time.monotonic(), 0
 
-    def measure(self, state: Any) -> bool:
-        """Evaluates the state and returns whether it is the best so far."""
-        assert self.evaluate is not None
-        self.meter.flush()
-        begun = time.monotonic()
-        found = self.evaluate(state.weights, self.progress.step)
-        values = gather_values({name: float(value) for name, value in found.items()})[0]  # what is best must be so everywhere
-        improved = self.progress.observe(values, self.settings.monitor, self.settings.patience)
-        seconds = time.monotonic() - begun
-        self.writers.write(self.progress.step, "validation", self.progress.last, {"seconds": seconds})
-        self.clock += seconds  # training rates are those of training
-        self.pace.pause(seconds)
-        return improved
-
-    def save(self, state: Any) -> None:
-        """Writes a checkpoint unless this very step has one; only of steps whose metrics are known to be finite."""
-        self.meter.flush()
-        step = self.progress.step
-        if step != self.saved_step:
-            record = {"progress": self.progress.record(), "experiment": dict(self.settings.experiment)}
-            position, best_step = {"next_step": step}, self.progress.best_step
-            self.checkpoints.save(step, state, position=position, record=record, best_step=best_step)
-            self.saved_step = step
-
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
 @contextmanager
-def _naming_the_last_good(checkpoints: Checkpoints) -> Iterator[None]:
-    """Adds to the message of a failed step which checkpoint is good; those of failed steps are never written."""
+def _name_last_good(checkpoints: Checkpoints) -> Iterator[None]:
+    """Adds the last good checkpoint to the error of a non-finite step."""
     try:
         yield
     except NonFinite as error:

@@ -1,4 +1,4 @@
-"""AdamW or Adam, warm-up and cosine or steps, weight decay where it belongs, layer-wise rates, freezing and clipping.
+"""AdamW, cautious AdamW or Adam; warm-up and cosine or steps; weight decay, layer-wise rates, freezing and clipping.
 
 Everything goes by parameter path ("encoder/layers_0/fc1/kernel"), so one rule serves parameters and optimizer state alike.
 """
@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ import optax
 from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.state.state import path_name
-from beats_jax.training.cautious import scale_by_cautious_adam
 
 Depth = Callable[[str], int]  # path -> 0 before the blocks, i + 1 in block i, L + 1 in the head
 
@@ -64,9 +63,7 @@ def build(
     """The optimizer of a run: clip, Adam, weight decay, schedule, layer-wise rates; frozen leaves stay bit-equal.
 
     Decay is decoupled (`adamw`, on matrices only) or, as in `torch.optim.Adam(weight_decay=...)`, added to the gradient of every
-    parameter before the moments (`adam`).
-
-    Frozen leaves have no Adam moments and do not count in the norm that is clipped.
+    parameter before the moments (`adam`). Frozen leaves have no Adam moments and do not count in the norm that is clipped.
 
     Args:
       total_steps, steps_per_epoch: of the schedule.
@@ -105,6 +102,44 @@ def decays(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(rule, params)
 
 
+class CautiousState(NamedTuple):
+    """count int32 []; first and second moments like the parameters."""
+
+    count: jax.Array
+    mu: Any
+    nu: Any
+
+
+def scale_by_cautious_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam that moves a parameter only where momentum and gradient agree (Liang et al. 2024, arXiv 2411.16085).
+
+    As in kyleliang919/C-Optim: epsilon is added to the root of the *uncorrected* second moment; the mask is scaled per tensor by
+    its size over one more than what it keeps. Decay after the step equals theirs before it: the step does not depend on it.
+    """
+    # Ours, because optax (0.2.8) has no cautious optimizer and its Adam adds epsilon to the corrected second moment.
+
+    def init(params: Any) -> CautiousState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return CautiousState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(gradients: Any, state: CautiousState, params: Any = None) -> tuple[Any, CautiousState]:
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, gradients)
+        t = count.astype(jnp.float32)
+        correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+
+        def step(m: jax.Array, v: jax.Array, g: jax.Array) -> jax.Array:
+            agrees = m * g > 0
+            scale = m.size / (jnp.sum(agrees) + 1)
+            return jnp.where(agrees, correction * scale * m / (jnp.sqrt(v) + eps), 0.0)
+
+        return jax.tree.map(step, mu, nu, gradients), CautiousState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
 def _scale_by_depth(layer_decay: float, depth_of: Depth) -> optax.GradientTransformation:
     def scale(updates: Any, params: Any = None) -> Any:
         del params
@@ -130,7 +165,7 @@ def _labels(patterns: list[re.Pattern[str]], params: Any) -> Any:
             near = difflib.get_close_matches(pattern.pattern, names, n=3, cutoff=0.0)
             raise UserError(f"training.freeze pattern {pattern.pattern!r} matches no parameter; nearest: {', '.join(near)}")
     if all(any(pattern.fullmatch(name) for pattern in patterns) for name in names):
-        raise UserError(f"training.freeze {[p.pattern for p in patterns]} freezes every parameter: nothing is left to learn")
+        raise UserError(f"training.freeze {[p.pattern for p in patterns]} freezes every parameter: nothing is left to train")
 
     def label(path: Any, _: Any) -> str:
         return "frozen" if any(pattern.fullmatch(path_name(path)) for pattern in patterns) else "learning"

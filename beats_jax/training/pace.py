@@ -5,35 +5,33 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-LEAST_SECONDS = 5.0  # of steps, before anything is said of their speed
+LEAST_SECONDS = 5.0  # of steps, before their speed is reported
 
 
 class Pace:
-    """Seconds a step, from the moments at which the loop reports steps: it has then read the one before, which is thus done.
-
-    The first step is left out of the speed: it waits for the input's buffers, and for memory that is touched for the first time.
-    """
+    """Seconds a step, from the moments at which the loop reports steps: the step before is then done."""
 
     def __init__(self, total_steps: int) -> None:
         self._total_steps = total_steps
         self._reports: list[tuple[int, float]] = []  # the first two: step and clock
-        self._told = False
+        self._reported = False
 
     def pause(self, seconds: float) -> None:
-        """Takes out of the account what an evaluation took."""
+        """Leaves the seconds of an evaluation out of the speed."""
         self._reports = [(step, clock + seconds) for step, clock in self._reports]
 
     def report(self, step: int, now: float | None = None) -> str:
-        """What is to be said at this step, mostly nothing. `now`: seconds of a clock (default: `time.monotonic`)."""
+        """A sentence at the first step and at the first reliable speed, else "". `now`: seconds (default: `time.monotonic`)."""
         now = time.monotonic() if now is None else now
         if len(self._reports) < 2:
             self._reports.append((step, now))
             first = self._reports[0]
             return f"step {first[0]} is done after {now - first[1]:.3g} s" if step != first[0] else ""
+        # The first step does not count: it waits for the input's buffers and for memory that is touched for the first time.
         base, since = self._reports[1]
-        if self._told or now - since < LEAST_SECONDS or step == self._total_steps:
+        if self._reported or now - since < LEAST_SECONDS or step == self._total_steps:
             return ""
-        self._told = True
+        self._reported = True
         return end_line((now - since) / (step - base), self._total_steps - step + 1, datetime.now())
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP as a wish to stop: the first lets the step finish and the state be saved, the second kills."""
+"""SIGTERM, SIGINT and SIGHUP as requests to stop: after the first the step ends and the state is saved; the second kills."""
 
 from __future__ import annotations
 
@@ -25,14 +25,11 @@ class Preempted(Exception):
 
 
 class StopSignals:
-    """Context in which a first signal only sets `received`; the handlers before it are back for the second.
+    """Context in which a first signal only sets `received` and restores the earlier handlers for the second.
 
-    A signal that the caller has ignored stays ignored (`nohup` for SIGHUP). SIGHUP comes when the terminal goes: nothing can
-    be written to it any more, so what is still said goes nowhere.
-
-    With several processes all of them must stop at the same step, so there jax's preemption service decides
-    (`jax.distributed.initialize` has taken over SIGTERM), and SIGINT is left alone. Outside the main thread, where Python
-    allows no handlers, nothing is caught.
+    A signal that the caller has ignored stays ignored (`nohup` for SIGHUP). Outside the main thread, where Python allows no
+    handlers, nothing is caught. Several processes must all stop at the same step, so there jax's preemption service decides
+    (`jax.distributed.initialize` has taken over SIGTERM), and SIGINT is left alone.
     """
 
     def __init__(self) -> None:
@@ -78,7 +75,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = signal.Signals(number)
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP:  # the terminal is gone, and nothing can be written to it any more
             write_nowhere(*self._terminals)
         text = f"\n{self.received.name}: stopping at the end of this step; a second one stops at once\n"
         with contextlib.suppress(OSError):  # the terminal may be gone

@@ -1,4 +1,4 @@
-"""What the loop itself remembers between steps and across a restart: running sums, the best evaluation, patience."""
+"""What the loop itself keeps between steps and across a restart: running sums, the best evaluation, patience."""
 
 from __future__ import annotations
 
@@ -8,15 +8,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
-
-Sums = Mapping[str, tuple[Any, Any]]
+from beats_jax.objectives.metrics import Metrics
 
 # Waits of this length are left to XLA: a signal is answered soon enough after them, and polling costs 3 % of short steps.
 BRIEF_SECONDS = 0.5
+
+
+class StepMetrics(flax.struct.PyTreeNode):
+    """The metrics of a step as one array [M, 2] of (sum, count), so that the host fetches one array and not two a name."""
+
+    values: jax.Array
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)  # part of the tree's structure: they never leave the host
+
+    def fetch(self) -> dict[str, tuple[float, float]]:
+        """name -> (sum, count), once they are computed."""
+        return {name: (total, count) for name, (total, count) in zip(self.names, np.asarray(self.values).tolist(), strict=True)}
+
+
+def stack_metrics(metrics: Metrics) -> StepMetrics:
+    """In the order of the names."""
+    names = tuple(sorted(metrics))
+    pairs = [jnp.stack([jnp.asarray(part, jnp.float32) for part in metrics[name]]) for name in names]
+    return StepMetrics(jnp.stack(pairs), names)
 
 
 class NonFinite(UserError):
@@ -77,53 +96,74 @@ class Progress:
         return better
 
 
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+      state: the last one, on the devices.
+      steps: updates done, those before a restart included.
+      best, best_step: value and step of the best evaluation; None without one.
+      stopped_early: patience ran out.
+      last: metrics of the newest evaluation.
+      wall_seconds: of this process; not for any file that must be the same twice.
+    """
+
+    state: Any
+    steps: int
+    best: float | None
+    best_step: int | None
+    stopped_early: bool
+    last: Mapping[str, float]
+    wall_seconds: float
+
+
 def smaller_is_better(monitor: str) -> bool:
     """Losses fall, every other metric rises."""
     return monitor == "loss" or monitor.endswith("_loss")
 
 
-def _wait(metrics: Sums) -> None:
+def _wait(values: Any) -> None:
     """Waits for a step in Python, where signals are answered; in XLA's own wait they are not, however long a step takes."""
     started = time.monotonic()
-    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(dict(metrics)) if isinstance(leaf, jax.Array)]
-    while not all(array.is_ready() for array in arrays):
+    while not values.is_ready():
         time.sleep(min(0.05, max(0.0005, (time.monotonic() - started) / 10)))  # a tenth too long at most
 
 
 @dataclass
 class Meter:
-    """Reads the metrics of a step one step late, while the device works on the next, so that it never waits.
+    """Reads the metrics of a step one step late, so that the device never waits for the host.
 
     Attributes:
       progress: where sums are kept.
-      describe_rows: row numbers of a batch -> text that names their files, for the message of a failed step.
+      describe_rows: see `loop.Hooks`.
       on_read: called with the number of a step once its metrics are in the sums.
     """
 
     progress: Progress
     describe_rows: Callable[[np.ndarray], str]
     on_read: Callable[[int], None]
-    _pending: tuple[int, Sums, np.ndarray] | None = None
+    _pending: tuple[int, StepMetrics, np.ndarray] | None = None
     _waited: float = math.inf  # seconds, for the step before
 
-    def add(self, step: int, metrics: Sums, rows: np.ndarray) -> None:
+    def add(self, step: int, metrics: StepMetrics, rows: np.ndarray) -> None:
         """Takes a step's metrics (still being computed) and reads those of the step before."""
-        pending, self._pending = self._pending, (step, metrics, rows)
-        self._read(pending)
+        self.flush()
+        self._pending = step, metrics, rows
 
     def flush(self) -> None:
-        """Reads what is still outstanding."""
-        pending, self._pending = self._pending, None
-        self._read(pending)
+        """Reads what is still outstanding.
 
-    def _read(self, pending: tuple[int, Sums, np.ndarray] | None) -> None:
-        if pending is None:
+        Raises:
+          NonFinite: a metric is NaN or infinite.
+        """
+        if self._pending is None:
             return
-        step, metrics, rows = pending
+        (step, metrics, rows), self._pending = self._pending, None
         started = time.monotonic()
         if self._waited > BRIEF_SECONDS:
-            _wait(metrics)
-        values = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(dict(metrics)).items()}
+            _wait(metrics.values)
+        values = metrics.fetch()
         self._waited = time.monotonic() - started
         failed = [f"{name} is {total}" for name, (total, count) in values.items() if not math.isfinite(total + count)]
         if failed:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import jax
 
@@ -28,31 +28,27 @@ SPLITS = ("train", "validation")
 ROW = {"step": int, "split": str}
 
 
-class Writer(Protocol):
-    """One place that rows go to."""
+class Writer:
+    """One place that rows go to; a subclass overrides what it needs."""
 
     def resume(self, step: int) -> None:
-        """The run goes on from `step`: forget what was written beyond it."""
-        ...
+        """The run goes on from `step`: rows beyond it are dropped."""
 
     def advance(self, step: int) -> None:
         """A step is done; called at every one, so it must be cheap."""
-        ...
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
-        """A row; `split` is "train", "validation" ...; `timing` holds seconds and rates."""
-        ...
+        """A row; `split` is one of `SPLITS`; `timing` holds seconds and rates."""
 
     def note(self, text: str) -> None:
-        """A sentence for whoever watches; only the terminal shows it."""
+        """A sentence for the terminal; it is no row."""
 
     def close(self) -> None:
         """No more rows."""
-        ...
 
 
 class Writers:
-    """Several writers as one; on any process but the first it writes nothing. A context manager."""
+    """Several writers as one, with the methods of `Writer`; on any process but the first it writes nothing. A context manager."""
 
     def __init__(self, writers: Sequence[Writer]) -> None:
         self._writers = tuple(writers) if jax.process_index() == 0 else ()
@@ -61,7 +57,7 @@ class Writers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._each(lambda writer: writer.close())
 
     def resume(self, step: int) -> None:
         """See `Writer`."""
@@ -76,13 +72,9 @@ class Writers:
         self._each(lambda writer: writer.write(step, split, scalars, timing or {}))
 
     def note(self, text: str) -> None:
-        """See `Writer`; an empty text is nothing to say."""
+        """See `Writer`; an empty text is not shown."""
         for writer in self._writers if text else ():
             writer.note(text)
-
-    def close(self) -> None:
-        """See `Writer`."""
-        self._each(lambda writer: writer.close())
 
     def _each(self, act: Callable[[Writer], None]) -> None:
         for writer in self._writers:
@@ -91,7 +83,8 @@ class Writers:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                write_nowhere(1, 2)  # the terminal has gone (files raise `UserError`); its SIGHUP may be on the way, or ignored
+                # The terminal has gone (files raise `UserError`). Its SIGHUP may be on the way, or ignored: the run goes on.
+                write_nowhere(1, 2)
 
 
 def for_run(workdir: str | Path, total_steps: int, stream: TextIO | None = None) -> Writers:
@@ -103,19 +96,16 @@ def for_run(workdir: str | Path, total_steps: int, stream: TextIO | None = None)
     return Writers((output, History(Path(workdir) / "history.jsonl"), TensorBoard(Path(workdir) / "tensorboard")))
 
 
-class Lines:
+class Lines(Writer):
     """A plain line a row: `step 20/100  train  loss 1.234  accuracy 0.5  clips_per_second 12`."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
         self._stream, self._total_steps = stream, total_steps
 
     def resume(self, step: int) -> None:
-        """Says where the run goes on."""
+        """Prints the step at which the run goes on."""
         if step:
             print(f"resumed at step {step}/{self._total_steps}", file=self._stream, flush=True)
-
-    def advance(self, step: int) -> None:
-        """Nothing between rows."""
 
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """Prints the row."""
@@ -125,11 +115,8 @@ class Lines:
         """Prints the sentence."""
         print(text, file=self._stream, flush=True)
 
-    def close(self) -> None:
-        """The stream is not ours."""
 
-
-class Bar:
+class Bar(Writer):
     """tqdm's bar with the time that is left; rows of other splits than "train" stay as lines above it."""
 
     def __init__(self, stream: TextIO, total_steps: int) -> None:
@@ -137,7 +124,7 @@ class Bar:
         self._bar = self._at(0)
 
     def resume(self, step: int) -> None:
-        """Says where the run goes on, and starts the bar there: steps done before it count for no rate."""
+        """Prints the step at which the run goes on, and starts the bar there: steps done before it count for no rate."""
         if not step:
             return
         self._bar.leave = False
@@ -170,7 +157,7 @@ class Bar:
         self._bar.close()
 
 
-class History:
+class History(Writer):
     """One JSON object a row: `{"step": 20, "split": "train", "loss": 1.2, "timing": {...}}`."""
 
     def __init__(self, path: str | Path) -> None:
@@ -189,9 +176,6 @@ class History:
             raise cannot_write(self._path, error) from error
         write_text(self._path, "".join(f"{json.dumps(row)}\n" for row in kept))
 
-    def advance(self, step: int) -> None:
-        """Nothing between rows."""
-
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """Appends the row.
 
@@ -209,14 +193,8 @@ class History:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
-    def note(self, text: str) -> None:
-        """Not a row."""
 
-    def close(self) -> None:
-        """Every row is already on disk."""
-
-
-class TensorBoard:
+class TensorBoard(Writer):
     """Event files for TensorBoard (tensorboardX), as `split/name`."""
 
     def __init__(self, directory: str | Path) -> None:
@@ -233,18 +211,12 @@ class TensorBoard:
             self._writer = EventsWriter(str(self._directory / "events"))
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def advance(self, step: int) -> None:
-        """Nothing between rows."""
-
     def write(self, step: int, split: str, scalars: Scalars, timing: Scalars) -> None:
         """One point a scalar. Raises `UserError` where it cannot be written."""
         from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in {**scalars, **timing}.items()]
         self._add(step=step, summary=Summary(value=values))
-
-    def note(self, text: str) -> None:
-        """Not a row."""
 
     def close(self) -> None:
         """Closes the file; every row has been flushed."""
@@ -253,9 +225,9 @@ class TensorBoard:
                 self._writer.close()
 
     def _add(self, **event: Any) -> None:
-        """Here and now: in tensorboardX's own thread a full disk would be a traceback, and then a queue that nobody empties."""
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
+        # Written in this thread: in tensorboardX's own one a full disk would be a traceback, and then a queue that fills up.
         with self._writing():
             self._writer.write_event(Event(wall_time=time.time(), **event))
             self._writer.flush()
@@ -269,14 +241,14 @@ class TensorBoard:
 
 
 def _text(split: str, scalars: Scalars, timing: Scalars) -> str:
-    """A row as text; figures of single blocks are for the files and the report."""
+    """A row as text, without the figures of single blocks, which are for the files and the report."""
     shown = {name: value for name, value in scalars.items() if not name.startswith("block_")}
     numbers = "  ".join(f"{name} {value:.4g}" for name, value in {**shown, **timing}.items())
     return f"{split}  {numbers}"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history.jsonl, without the half row that a killed run may have left at its end; none where there is no file.
+    """The rows of a history.jsonl, without the half row that a killed run may have left at its end; none without a file.
 
     Raises:
       UserError: a row is damaged.

@@ -1,9 +1,8 @@
-"""Which parameters an architecture has, and whether given ones fit it."""
+"""The parameters of an architecture, and checks that given parameters or front-ends fit it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -22,17 +21,17 @@ LONGEST = 300  # characters of one problem
 
 
 def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Path → shape of every parameter of a model, without allocating any."""
+    """Path → shape of every parameter of a model; allocates none."""
     return dict(_param_shapes(model))
 
 
 @lru_cache(maxsize=32)
 def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Traced once for each architecture: 0.2 s."""
-    frames = registry.fixed_frames(model) or registry.min_frames(model)  # the parameters do not depend on their number
+    # Cached, because a trace takes 0.2 s. The key is traced too, so that no device is used.
+    frames = registry.fixed_frames(model) or registry.min_frames(model)
     fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
     init = registry.build(model).init
-    variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)  # the key is traced too: no device is used
+    variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)
     flat: dict[str, Any] = flatten_dict(variables["params"], sep="/")
     return tuple((path, tuple(leaf.shape)) for path, leaf in flat.items())
 
@@ -40,10 +39,10 @@ def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]
 def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str) -> None:
     """Raises `UserError` naming the parameters that are missing, unknown or of the wrong shape or type for `model`."""
     shapes = param_shapes(model)
-    missing = [f"missing {path}" for path in sorted(set(shapes) - set(flat))]
-    unknown = [f"unknown {path}" for path in sorted(set(flat) - set(shapes))]
+    missing = [f"missing {path}" for path in sorted(shapes.keys() - flat.keys())]
+    unknown = [f"unknown {path}" for path in sorted(flat.keys() - shapes.keys())]
     problems = []
-    for path in sorted(set(flat) & set(shapes)):
+    for path in sorted(flat.keys() & shapes.keys()):
         if flat[path].shape != shapes[path]:
             problems.append(f"{path} has shape {list(flat[path].shape)}, not {list(shapes[path])}")
         elif flat[path].dtype != np.float32:
@@ -53,7 +52,7 @@ def check_params(flat: Mapping[str, np.ndarray], model: ModelConfig, where: str)
 
 
 def list_problems(*kinds: Sequence[str]) -> str:
-    """Problems of several kinds as a text that is never longer than a line can be: the first of each, and how many more."""
+    """The first problems of each kind and the number of the others, as one line of bounded length."""
     parts = []
     for problems in kinds:
         parts += [problem if problem.isprintable() else ascii(problem)[1:-1] for problem in problems[:MOST_LISTED]]
@@ -64,13 +63,12 @@ def list_problems(*kinds: Sequence[str]) -> str:
 
 def front_end_changes(trained: AudioConfig, wanted: AudioConfig) -> dict[str, tuple[Any, Any]]:
     """Settings of the filterbank in which the two differ: name → (trained, wanted)."""
-    names = [field.name for field in fields(trained.filterbank)]
-    pairs = {name: (getattr(trained.filterbank, name), getattr(wanted.filterbank, name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    old, new = vars(trained.filterbank), vars(wanted.filterbank)
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 def require_same_front_end(changed: dict[str, tuple[Any, Any]], checkpoint: str) -> None:
-    """Raises `UserError` that says both values of every setting in `changed`."""
+    """Raises `UserError` naming both values of every setting in `changed`."""
     if changed:
         differing = ", ".join(f"{name} {before!r} (the experiment: {after!r})" for name, (before, after) in changed.items())
         raise UserError(

@@ -14,8 +14,7 @@ from types import MappingProxyType
 
 def readable_names(labels: Iterable[str]) -> tuple[str, ...]:
     """The display name of every label that is an identifier of AudioSet; any other label unchanged. The order is kept."""
-    names = audioset_names()
-    return tuple(names.get(label, label) for label in labels)
+    return tuple(audioset_names().get(label, label) for label in labels)
 
 
 @cache

@@ -1,7 +1,6 @@
-"""Our own format: a folder with `model.safetensors` (float32 parameters under their paths) and `model.json` (all else).
+"""Our own format: a folder with `model.safetensors` (float32 parameters by path) and `model.json` (all else).
 
-The tensors load with plain safetensors; `model.json` names the hash of the tensors file, so that a mixed or damaged pair is
-noticed.
+The tensors load with plain safetensors; `model.json` holds the hash of the tensors file, which shows a mixed or damaged pair.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,55 +34,36 @@ LONGEST_LINE = 2000  # of a description
 
 @dataclass(frozen=True)
 class Reading:
-    """The windows of recordings in which a trained model was measured, so that it predicts in the same ones.
+    """How recordings were cut into windows when a trained model was measured; predictions use the same windows."""
 
-    Attributes:
-      window_seconds, hop_seconds: of `inference.grid.Grid`; a window of 0 = not known.
-      trim_below_dbfs: level below which both ends of a file were cut off; 0 = nothing was cut.
-    """
-
-    window_seconds: float = 0.0
+    window_seconds: float = 0.0  # of `inference.grid.Grid`; 0 = not known
     hop_seconds: float = 0.0
-    trim_below_dbfs: float = 0.0
+    trim_below_dbfs: float = 0.0  # both ends of a file below this level were cut off; 0 = nothing was cut
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model at rest.
+    """A model in memory that is not compiled: parameters and all that describes them."""
 
-    Attributes:
-      params: nested float32 numpy arrays.
-      model, audio: architecture and front-end.
-      labels: class names in the order of the logits; empty without a head.
-      multi_label: True = probabilities by sigmoid, False = by softmax.
-      source: where the weights came from, free text.
-      source_sha256: hash of the file they were read from; empty where they were trained here.
-      licence: of the weights, as an SPDX name or free text; empty = not known.
-      reading: windows of recordings.
-      seen: recordings that it was trained on; None = not known, as with published weights.
-    """
-
-    params: Params
+    params: Params  # nested float32 numpy arrays
     model: ModelConfig
-    audio: AudioConfig
-    labels: tuple[str, ...]
-    multi_label: bool
-    source: str
-    source_sha256: str = ""
-    licence: str = ""
+    audio: AudioConfig  # front-end
+    labels: tuple[str, ...]  # class names in the order of the logits; empty without a head
+    multi_label: bool  # True = probabilities by sigmoid, False = by softmax
+    source: str  # where the weights came from, free text
+    source_sha256: str = ""  # of the file they were read from; empty where they were trained here
+    licence: str = ""  # of the weights, as an SPDX name or free text; empty = not known
     reading: Reading = Reading()
-    seen: Seen | None = None
+    seen: Seen | None = None  # recordings it was trained on; None = not known, as for published weights
 
 
 def save_bundle(path: str | Path, bundle: Bundle) -> Path:
-    """Writes a model, whole or not at all.
+    """Writes a model, whole or not at all, and returns the path.
 
     Args:
-      path: a folder (`model.safetensors` and `model.json` in it), or a file `NAME.safetensors` (with `NAME.json` beside it). A
-        bundle that is there already is replaced, anything else is refused.
-      bundle: what to write; its params may be host or device arrays and are stored as float32.
-    Returns:
-      the path.
+      path: a folder (for `model.safetensors` and `model.json`), or a file `NAME.safetensors` (with `NAME.json` beside it). An
+        older bundle is replaced, anything else is refused.
+      bundle: its params may be host or device arrays; they are stored as float32.
     Raises:
       UserError: parameters that do not fit the architecture, a wrong number of labels, a folder that holds other files, or a
         place that cannot be written.
@@ -139,17 +119,17 @@ def _write_folder(path: Path, tensors: bytes, facts: str) -> None:
 
 
 def _write_pair(parent: Path, names: tuple[str, str], tensors: bytes, facts: str) -> None:
-    """Both files under temporary names, then renamed: a stop between the two shows as a wrong hash, not as a wrong model."""
+    # Both files get temporary names first. A stop between the two renames shows as a wrong hash, not as a wrong model.
     with whole_file(parent / names[1]) as facts_file, whole_file(parent / names[0]) as tensors_file:
         tensors_file.write(tensors)
         facts_file.write(facts.encode())
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Reads a model folder, or the `.safetensors` file in it.
+    """Reads a model folder or its `.safetensors` file.
 
     Raises:
-      UserError: a file is missing, damaged, from another format version, or tensors and architecture do not fit.
+      UserError: a file is missing, damaged or of another format version, or the tensors do not fit the architecture.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -189,7 +169,7 @@ def load_bundle(path: str | Path) -> Bundle:
 
 
 def read_seen(facts_file: Path) -> Seen | None:
-    """The recordings that a model remembers, without its weights; None where it remembers none. Raises `UserError` if damaged."""
+    """The recordings in a model's description, None if it holds none. Raises `UserError` if the description is damaged."""
     return _parse_seen(_read_facts(facts_file), facts_file)
 
 
@@ -200,7 +180,7 @@ def _parse_seen(facts: dict[str, Any], file: Path) -> Seen | None:
 
 
 def _settings(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
-    """`from_mapping`, whose messages about values out of bounds do not say `where`."""
+    """`from_mapping`, with `where` in every message."""
     try:
         return from_mapping(cls, settings, where)
     except UserError as error:
@@ -214,8 +194,10 @@ def _read_facts(file: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
-    kinds = {"format": int, "model": dict, "audio": dict, "labels": list, "probabilities": str, "source": str, "sha256": dict}
-    kinds |= {"source_sha256": str, "licence": str}
+    kinds = {
+        "format": int, "model": dict, "audio": dict, "labels": list, "probabilities": str, "source": str, "source_sha256": str,
+        "licence": str, "sha256": dict,
+    }  # fmt: skip
     if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{file} is not the description of a model; it must hold {', '.join(kinds)}")
     if facts["format"] != FORMAT:
@@ -226,7 +208,7 @@ def _read_facts(file: Path) -> dict[str, Any]:
 
 
 def is_text(label: str) -> bool:
-    """Whether a name can be written at all: halves of a character, which JSON and pickles can state, cannot."""
+    """Whether UTF-8 can encode a name: JSON and pickles can hold halves of a character (surrogates), which it cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in label)
 
 
@@ -239,12 +221,14 @@ def _check_labels(labels: Sequence[str], model: ModelConfig, where: str) -> None
 
 
 def describe(bundle: Bundle) -> list[str]:
-    """What a model is, a line each."""
+    """Lines about a model: family, source, licence, parameters, labels, front-end, settings."""
     audio = bundle.audio.filterbank
     shapes = param_shapes(bundle.model)
     few = bundle.labels[:5]
     head = ", ".join(name if name == label else f"{name} ({label})" for name, label in zip(readable_names(few), few, strict=True))
     head += ", ..." if len(bundle.labels) > 5 else ""
+    defaults = vars(type(bundle.model)()) | {"family": bundle.model.family, "checkpoint": bundle.model.checkpoint}
+    settings = [f"{name} {value}" for name, value in vars(bundle.model).items() if value != defaults[name]]
     lines = [
         f"family       {bundle.model.family}",
         f"source       {bundle.source or 'not noted'}",
@@ -254,18 +238,11 @@ def describe(bundle: Bundle) -> list[str]:
         f"probability  {'sigmoid' if bundle.multi_label else 'softmax'}" if bundle.labels else "probability  none",
         f"front-end    {audio.sample_rate} Hz, {audio.num_mel_bins} mel bins, {audio.window} window, mean {audio.mean:g}, "
         f"std {audio.std:g}, {f'{audio.target_frames} frames' if audio.target_frames else 'any length'}",
-        "settings     " + ", ".join(f"{name} {value}" for name, value in _architecture(bundle)),
+        "settings     " + ", ".join(settings),
     ]
     return [_printable(line) for line in lines]
 
 
 def _printable(line: str) -> str:
-    """Labels and sources are a stranger's texts: nothing in them may move the cursor of a terminal, or fill it."""
+    # Labels and sources come from untrusted files: they must neither move the cursor of a terminal nor fill it.
     return "".join(character if character.isprintable() else "?" for character in line[:LONGEST_LINE])
-
-
-def _architecture(bundle: Bundle) -> Iterator[tuple[str, object]]:
-    plain = type(bundle.model)()
-    for name in vars(plain):
-        if name not in ("family", "checkpoint") and getattr(bundle.model, name) != getattr(plain, name):
-            yield name, getattr(bundle.model, name)

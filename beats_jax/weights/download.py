@@ -12,13 +12,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from beats_jax.errors import UserError
 from beats_jax.files import FULL, put_in_place, sha256_of, write_text
@@ -37,17 +36,11 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Obtained:
-    """A checkpoint on this disk.
-
-    Attributes:
-      path: of the file.
-      sha256: of the file.
-      source: "repository@revision", a URL, or "put there by hand".
-    """
+    """A checkpoint on this disk."""
 
     path: Path
     sha256: str
-    source: str
+    source: str  # "repository@revision" or "put there by hand"
 
 
 def ensure_checkpoint(name: str | None = None, cache_dir: str | Path | None = None, offline: bool | None = None) -> Path:
@@ -172,11 +165,7 @@ def _match(pattern: str, paths: Iterable[str]) -> str:
 
 
 def _check(model: Published, folder: Path) -> Obtained:
-    """Checks the file by the hash of the registry, else by the one that was recorded when it first appeared.
-
-    Raises:
-      UserError: it is another file.
-    """
+    """Raises `UserError` if the file differs from the hash of the registry, else from the one recorded at its first use."""
     path = folder / model.file
     digest, recorded = sha256_of(path), _read_record(folder)
     expected = model.sha256 or (recorded and recorded.sha256)
@@ -206,7 +195,7 @@ def _record(folder: Path, obtained: Obtained) -> None:
     write_text(folder / ORIGIN_FILE, json.dumps(facts, indent=2))
 
 
-def _lock(folder: Path, name: str) -> AbstractContextManager[Any]:
+def _lock(folder: Path, name: str) -> AcquireReturnProxy:
     """A lock that the system releases when its process dies, so none is ever stale."""
     lock = FileLock(folder / LOCK_FILE)
     try:

@@ -1,4 +1,4 @@
-"""Opens what `convert --export` wrote. Stands alone: jax, flatbuffers and numpy are all it needs (docs/export.md shows it)."""
+"""Opens a file of `convert --export`. Needs jax, flatbuffers and numpy only; users copy it (docs/export.md)."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""Every published layout that is read: which one a file has, how it becomes a `Bundle`, and how a `Bundle` goes back.
+"""All published layouts: finds the layout of a file, reads it as a `Bundle`, and has the writers of the families.
 
-A new layout is one function in its family's file and one entry here.
+A new layout is one pair of functions in its family's file and one entry here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from beats_jax.weights.raw import RawCheckpoint, Upstream
 class Format(NamedTuple):
     """One published layout."""
 
-    name: str  # as `convert` says it
-    recognise: Callable[[RawCheckpoint], bool]  # by keys alone; at most one format may say yes to any file
+    name: str
+    recognise: Callable[[RawCheckpoint], bool]  # at most one format may recognise a file
     read: Callable[[RawCheckpoint], Bundle]  # strict
 
 
@@ -46,17 +46,12 @@ WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
     "ast": ast_files.write_ast,
 }
 
-
 INNER_WRAPPINGS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 MOST_WRAPPINGS = 8
 
 
 def identify(raw: RawCheckpoint) -> Format:
-    """The one format that recognises the checkpoint.
-
-    Raises:
-      UserError: none does, or several do.
-    """
+    """The format that recognises the checkpoint. Raises `UserError` if none does or several do."""
     found = [item for item in FORMATS if item.recognise(raw)]
     if len(found) > 1:
         raise UserError(f"{raw.path} looks like several kinds at once: {'; '.join(item.name for item in found)}")
@@ -68,7 +63,7 @@ def identify(raw: RawCheckpoint) -> Format:
 
 
 def read(raw: RawCheckpoint) -> Bundle:
-    """The model in a checkpoint of any known format; what wraps its keys is left out, and `source` says so.
+    """Reads the model in a checkpoint of any known format; `source` names prefixes of its keys that were dropped.
 
     Raises:
       UserError: unknown format, or the tensors do not fit it; the message names the file and the format.
@@ -83,10 +78,10 @@ def read(raw: RawCheckpoint) -> Bundle:
 
 
 def unwrap(raw: RawCheckpoint) -> tuple[RawCheckpoint, str]:
-    """The checkpoint without names that training code puts around a model's own, and these names; unchanged where none help.
+    """Drops the names that training code puts around a model's keys; returns the checkpoint and these names.
 
-    Names that begin every key (`module.` of DataParallel, `model.` of Lightning, any other) go one by one until a format
-    recognises the rest, which must then fit it exactly as ever. Those of torch.compile and FSDP may stand anywhere in a key.
+    Prefixes of all keys (`module.` of DataParallel, `model.` of Lightning, any other) are dropped one by one until a format
+    recognises the rest. Names of torch.compile and FSDP are dropped anywhere in a key. Without a match nothing changes.
 
     Raises:
       UserError: a tensor is there with and without such a name.
@@ -118,7 +113,7 @@ def plain_key(key: str) -> str:
 
 
 def _part(raw: RawCheckpoint) -> str:
-    """Names the place of a known model among tensors of something else, which is never guessed at."""
+    """For the error: where a known model lies among other tensors. It is not read, because a guess could be wrong."""
     prefix, tensors = "", {str(key): value for key, value in raw.state_dict.items()}
     for _ in range(MOST_WRAPPINGS if tensors else 0):
         ((first, _),) = Counter(key.partition(".")[0] + "." for key in tensors).most_common(1)

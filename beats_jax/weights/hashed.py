@@ -1,4 +1,4 @@
-"""Arrays in a safetensors file that knows its own hash: changed bytes are found when it is read."""
+"""Arrays in a safetensors file with its own hash in the metadata, so that reading finds changed bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from beats_jax.errors import UserError
 from beats_jax.files import write_bytes
 
 HASH = "sha256"
-_THREADS = 4  # hashlib lets go of the interpreter's lock; each of them hashes some 1.4 GB/s
+REMEDY = "delete it, the next run writes it anew"
+_THREADS = 4  # hashlib releases the interpreter's lock; each thread hashes some 1.4 GB/s
 
 
 def sha256_of_arrays(arrays: Mapping[str, np.ndarray], facts: Any = None) -> str:
-    """Hash of names, types, shapes and bytes, and of `facts` (fit for JSON), as hexadecimal text."""
+    """Hash of names, types, shapes and bytes, and of `facts` (any JSON value), as hexadecimal text."""
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = pool.map(_sha256_of_array, arrays.values())
         parts = [(name, str(array.dtype), array.shape, one) for (name, array), one in zip(arrays.items(), digests, strict=True)]
@@ -27,11 +28,7 @@ def sha256_of_arrays(arrays: Mapping[str, np.ndarray], facts: Any = None) -> str
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
-    """Writes arrays and texts so that `read_arrays` finds any change of them.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a file for `read_arrays`. Raises `UserError` if it cannot be written."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -39,11 +36,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], texts: Mapp
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and texts of a file that `write_arrays` made.
-
-    Raises:
-      UserError: it cannot be read, is something else, or has changed since it was written.
-    """
+    """Reads what `write_arrays` wrote. Raises `UserError` if the file cannot be read or has changed since."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -51,10 +44,10 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             arrays = {name: file.get_tensor(name) for name in file.keys()}
             texts = file.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:120]}); delete it, it is made again") from error
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:120]}); {REMEDY}") from error
     expected = texts.pop(HASH, None)
     if sha256_of_arrays(arrays, texts) != expected:
-        raise UserError(f"{path} is damaged (its contents have changed since they were written); delete it, it is made again")
+        raise UserError(f"{path} is damaged (its contents have changed since they were written); {REMEDY}")
     return arrays, texts
 
 

@@ -1,7 +1,7 @@
-"""Executes the pickle opcodes that `torch.save` writes, within bounds: nothing else can be reached, and every stream ends soon.
+"""Executes the pickle opcodes that `torch.save` writes, within bounds: a stream reaches nothing else, and ends soon.
 
-Python's own unpickler does not serve for files of strangers: it hashes keys by itself, and a key of tuples that share one another
-sixty deep (121 bytes) keeps it busy for ever.
+Python's own unpickler is unsafe for untrusted files even with a list of allowed names: it hashes keys in C, and one key of nested
+shared tuples (121 bytes) keeps it busy for ever, past Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ MAX_OPCODES = 2**20  # the largest checkpoints with optimizer states need a tent
 MAX_BITS = 2048  # of an integer: larger ones make arithmetic slow
 MAX_INT_KEY = 2**32  # larger ones can be chosen so that a dict takes quadratic time
 MAX_DEPTH = 100  # of containers in containers
-MAX_EXTENT = 2**21  # items (and 64ths of texts), what is shared counted at every place: the work of one look at everything
+MAX_EXTENT = 2**21  # items (and 64ths of texts), shared ones counted at every place: the work of one walk over the content
 
 
 class Refused(Exception):
-    """The file asks for something that is not read on purpose."""
+    """The file holds something that is refused on purpose."""
 
 
 class Damage(Exception):
@@ -26,7 +26,7 @@ class Damage(Exception):
 
 
 class Call(NamedTuple):
-    """A callable of ours; a named tuple, whose state no stream can change."""
+    """A function of ours; a named tuple, so that no stream can change its state."""
 
     function: Callable[..., Any]
 
@@ -47,17 +47,17 @@ _ERRORS = (
 
 
 def execute(stream: Any, allowed: Mapping[tuple[str, str], Any], load_persistent: PERSISTENT) -> Any:
-    """The object that a pickle describes; `stream` is left behind its end.
+    """Builds the object of a pickle and leaves `stream` behind its end.
 
     Args:
       stream: binary file (or mapped file) at the start of a pickle.
-      allowed: (module, name) → what a global stands for; a `Call` can be called by the stream.
-      load_persistent: object of a persistent id.
+      allowed: (module, name) → value of a global; the stream can call a `Call`.
+      load_persistent: persistent id → object.
     Returns:
-      plain dicts, lists, tuples, texts, bytes and numbers, at most `MAX_DEPTH` deep and `MAX_EXTENT` large, and what `allowed`
-      and `load_persistent` give. Dict keys are texts, bytes, None or integers below `MAX_INT_KEY`.
+      plain dicts, lists, tuples, texts, bytes and numbers, at most `MAX_DEPTH` deep and `MAX_EXTENT` large, and values from
+      `allowed` and `load_persistent`. Dict keys are texts, bytes, None or integers below `MAX_INT_KEY`.
     Raises:
-      Refused: it names another global, has other opcodes, or goes beyond the bounds.
+      Refused: the pickle names another global, has other opcodes, or exceeds the bounds.
       Damage: it is not a well-formed pickle.
     """
     machine = _Machine(allowed, load_persistent)
@@ -75,7 +75,7 @@ def execute(stream: Any, allowed: Mapping[tuple[str, str], Any], load_persistent
 
 
 def dict_of(pairs: Iterable[Any]) -> dict[Any, Any]:
-    """A dict of (key, value) pairs, whose keys are checked before they are hashed."""
+    """A dict of (key, value) pairs; keys are checked before they are hashed."""
     result = {}
     for key, value in pairs:
         if not (key is None or isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < MAX_INT_KEY)):
@@ -85,7 +85,7 @@ def dict_of(pairs: Iterable[Any]) -> dict[Any, Any]:
 
 
 def shorten(text: str) -> str:
-    """The beginning of a text of a stranger's, on one line."""
+    """The beginning of an untrusted text, on one line of ASCII."""
     return ascii(text[:80])[1:-1]
 
 
@@ -98,7 +98,7 @@ class _Machine:
         self._allowed, self._load_persistent = allowed, load_persistent
 
     def spend(self, steps: int) -> None:
-        """Counts work, so that every stream comes to an end."""
+        """Counts work, so that every stream ends."""
         self._left -= steps
         if self._left < 0:
             raise Refused(f"its pickle has more than {MAX_OPCODES} steps, which no checkpoint needs")
@@ -127,7 +127,7 @@ class _Machine:
         self._memo[index] = self.stack[-1]
 
     def _build(self, name: str) -> bool:
-        """Containers and the stack itself; False where the opcode is none of these."""
+        """Executes opcodes of containers and of the stack; returns False for others."""
         stack = self.stack
         if name in _EMPTY:
             stack.append(_EMPTY[name]())
@@ -156,7 +156,7 @@ class _Machine:
         return True
 
     def _reach_out(self, name: str, argument: Any) -> None:
-        """What is beyond the stream: globals, calls, persistent ids, states of objects."""
+        """Executes opcodes that leave the stream: globals, calls, persistent ids, states of objects."""
         if name in ("GLOBAL", "INST"):
             self.stack.append(self._global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
@@ -204,10 +204,10 @@ def _require(value: Any, kind: type) -> Any:
 
 
 def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Items in a value and its height, with what is shared counted each time, each container looked at once.
+    """Number of items in a value and its height; shared containers count each time and are visited once.
 
     Raises:
-      Refused: beyond the bounds (also a container in itself).
+      Refused: the bounds are exceeded (a container in itself exceeds them too).
     """
     if isinstance(value, str | bytes):
         return 1 + len(value) // 64, 0

@@ -1,4 +1,4 @@
-"""From a name or a path to a model at rest: published checkpoints, our own model folders, runs of `python -m beats_jax.train`."""
+"""Reads a checkpoint by name or path: published checkpoints, model folders, runs of `python -m beats_jax.train`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN_MODEL_FOLDER = "model"  # where a run keeps its model folder
 
 
 def read_checkpoint(source: str | Path) -> Bundle:
-    """A model at rest: numpy parameters, configuration, labels. Source, errors and warning as `inference.model.load`."""
+    """Reads parameters (numpy), configuration and labels. Arguments, errors and warning as `inference.model.load`."""
     path = _existing_path(source)
     bundle = _read_published(str(source)) if path is None else _read_path(path)
     if "-NC" in bundle.licence.upper():
@@ -29,17 +29,17 @@ def read_checkpoint(source: str | Path) -> Bundle:
 
 
 def require_checkpoint(source: str | Path) -> None:
-    """Makes sure that a checkpoint is at hand, downloading a published one; reads no weights.
+    """Downloads a published checkpoint if it is missing; reads no weights.
 
     Raises:
-      UserError: it is neither a path nor a published name, or it cannot be fetched.
+      UserError: `source` is neither a path nor a published name, or the download fails.
     """
     if _existing_path(source) is None:
         ensure(find(str(source)))
 
 
 def _existing_path(source: str | Path) -> Path | None:
-    """The path that `source` is, None for a published name. Raises `UserError` where it is neither."""
+    """`source` as a path, None for a published name. Raises `UserError` if it is neither."""
     path = Path(source).expanduser()
     if path.exists():
         return path
@@ -53,12 +53,10 @@ def _existing_path(source: str | Path) -> Path | None:
 
 
 def read_memory(source: str | Path) -> Seen | None:
-    """The recordings that a model of ours remembers, without its weights; None for all others.
+    """The recordings in the description of a model that beats_jax wrote; None for all others. Reads no weights.
 
-    Args:
-      source: as in `load`.
     Raises:
-      UserError: its description is damaged.
+      UserError: the description is damaged.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -70,7 +68,6 @@ def read_memory(source: str | Path) -> Seen | None:
 
 
 def _read_published(name: str) -> Bundle:
-    """A checkpoint of the registry, which knows where it is from and under which licence."""
     published = find(name)
     obtained = ensure(published)
     bundle = formats.read(replace(read_raw(obtained.path), stated=stated_settings(published)))
@@ -81,19 +78,19 @@ def _read_published(name: str) -> Bundle:
 
 @cache
 def _warn_of_licence(licence: str) -> None:
-    """Once in a process."""
+    # Cached: one warning in a process.
     warnings.warn(f"these weights are under {licence}: no commercial use", LicenceWarning, stacklevel=4)
 
 
 def _read_path(path: Path) -> Bundle:
     if path.is_dir():
         folder = _model_folder(path)
-        # Without our description it may be a folder as the Hugging Face hub keeps models.
+        # A folder without model.json may be a repository of the Hugging Face hub.
         hub = not (folder / FACTS_FILE).is_file() and (folder / "config.json").is_file()
         return formats.read(read_raw(folder / TENSORS_FILE)) if hub else load_bundle(folder)
     if path.name == FACTS_FILE:
         return load_bundle(path.parent)
-    if path.with_suffix(".json").is_file():  # perhaps our description, as `NAME.json` of `NAME.safetensors`
+    if path.with_suffix(".json").is_file():  # perhaps `NAME.json` of our `NAME.safetensors`
         head, named = read_head(path), path.suffix.lower() == ".safetensors"
         if is_safetensors(head) or (named and not is_torch(head)):
             return load_bundle(path)
@@ -106,4 +103,4 @@ def _model_folder(path: Path) -> Path:
         if (folder / TENSORS_FILE).is_file():
             return folder
     names = " nor ".join(str(folder / TENSORS_FILE) for folder in tried)
-    raise UserError(f"{path} holds no model: there is neither {names}; a run has one when its training is finished")
+    raise UserError(f"{path} holds no model: there is neither {names}; a run writes one when its training ends")

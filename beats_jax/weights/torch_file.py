@@ -1,4 +1,4 @@
-"""Reads what `torch.save` wrote, without torch and without running anything that the file says.
+"""Reads files of `torch.save` without torch, and without executing code that a file names.
 
 Two layouts (torch/serialization.py): a zip archive with `data.pkl` and one entry per storage (since 1.6), and the older stream of
 five pickles followed by the storages. The pickles may only name the few things in `beats_jax.weights.torch_pickle.ALLOWED`.
@@ -29,7 +29,8 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_EXPANSION = 8  # a compressed archive may unpack to this many times its size (plus 64 MiB); weights hardly compress
 
-# Of the archive's directory: names that are no text, places beyond the file, kinds of compression that do not exist.
+# zipfile raises all of these for damaged directories: names that are no text, places beyond the file, unknown compressions
+# (NotImplementedError), encryption (RuntimeError).
 _ZIP_ERRORS = (
     Damage, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError,
     LookupError,
@@ -50,11 +51,11 @@ def read_torch_file(path: str | Path) -> Any:
     Args:
       path: a file written by `torch.save`, zip or legacy layout.
     Returns:
-      What was saved: nested dicts, lists, tuples, numbers and strings with numpy arrays for tensors (bfloat16 by ml_dtypes).
-      Arrays of an uncompressed file are read-only views of the mapped file; shared storages stay shared.
+      nested dicts, lists, tuples, numbers and strings with numpy arrays for tensors (bfloat16 by ml_dtypes). Arrays of an
+      uncompressed file are read-only views of the mapped file; shared storages stay shared.
     Raises:
-      UserError: the file is missing, empty, truncated, damaged or not a PyTorch file (the message says what it looks like), or
-        its pickle names anything but tensors and plain containers.
+      UserError: the file is missing, empty, truncated, damaged or not a PyTorch file (the message names its likely kind), or its
+        pickle names anything but tensors and plain containers.
     """
     path = Path(path)
     head = read_head(path)
@@ -76,11 +77,7 @@ def read_torch_file(path: str | Path) -> Any:
 
 
 def read_head(path: Path) -> bytes:
-    """The first 512 bytes of a file, by which its kind is known.
-
-    Raises:
-      UserError: it is not a file, or cannot be read.
-    """
+    """The first 512 bytes of a file, which show its kind. Raises `UserError` if it is not a file or cannot be read."""
     if not path.is_file():
         raise UserError(f"{path} is not a file")
     try:
@@ -91,7 +88,7 @@ def read_head(path: Path) -> bytes:
 
 
 def is_torch(head: bytes) -> bool:
-    """Whether a file that begins like this was written by `torch.save`, if it is whole."""
+    """Whether a file with these first bytes can be one of `torch.save`."""
     return head.startswith((ZIP_START, *PICKLE_STARTS)) and not is_safetensors(head)
 
 
@@ -133,7 +130,7 @@ def _read_zip(path: Path) -> Any:
         if order not in ("little", "big"):
             raise Damage(f"byte order {order[:20]!r}")
         storages: dict[str, np.ndarray] = {}
-        used: dict[str, np.ndarray] = {}  # stored entries, whose checksums are compared when all are known
+        used: dict[str, np.ndarray] = {}  # stored entries; their checksums are compared at the end
 
         def load_storage(kind: np.dtype, key: str, numel: int, view: Any) -> np.ndarray:
             if view is not None:
@@ -149,7 +146,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _check_sums(entries: dict[str, zipfile.ZipInfo], used: dict[str, np.ndarray]) -> None:
-    """Compares the CRC-32 of entries, in two threads: it is half the time of reading a large file."""
+    # In two threads, because the CRC-32 takes half the time of reading a large file.
     with ThreadPoolExecutor(2) as threads:
         sums = threads.map(lambda raw: zlib.crc32(raw.data), used.values())
         for name, checksum in zip(used, sums, strict=True):
@@ -164,7 +161,7 @@ def _entry(
     name: str,
     used: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """Bytes of one archive entry: a view of the mapped file where it is stored plainly, noted in `used` for its CRC-32."""
+    """Bytes of one archive entry; a stored entry is a view of the mapped file, added to `used` for its CRC-32."""
     info = entries.get(name)
     if info is None:
         raise Damage(f"no entry {name[-80:]!r}")
@@ -183,7 +180,7 @@ def _entry(
 
 
 def _as_dtype(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str = "little") -> np.ndarray:
-    """`numel` values of `dtype` from exactly as many bytes."""
+    """Views bytes as `numel` values of `dtype`; their sizes must agree."""
     if len(raw) != numel * dtype.itemsize:
         raise Damage(f"storage {key} has {len(raw)} bytes, its header says {numel} x {dtype.itemsize}")
     if order == "big" and dtype.itemsize > 1:
@@ -195,7 +192,7 @@ def _as_dtype(raw: np.ndarray, dtype: np.dtype, numel: int, key: str, order: str
 
 
 def _read_legacy(file: mmap.mmap) -> Any:
-    """Pickles of magic number, protocol, system facts, the object, storage keys; then per key an int64 count and the values."""
+    """Reads pickles of magic number, protocol, system facts, object and storage keys; then per key an int64 count and values."""
     if not _is(unpickle(file), LEGACY_MAGIC):
         raise Refused("this is a bare pickle, not a PyTorch checkpoint")
     protocol, facts = unpickle(file), unpickle(file)
@@ -204,7 +201,7 @@ def _read_legacy(file: mmap.mmap) -> Any:
     if facts.get("little_endian") is False:
         raise Refused("this legacy file was written on a big-endian machine")
 
-    wanted: dict[str, tuple[np.dtype, int]] = {}  # first pass: which storages there are; their values come after the pickles
+    wanted: dict[str, tuple[np.dtype, int]] = {}  # first pass: the storages, whose values follow the pickles
 
     def note_storage(kind: np.dtype, key: str, numel: int, view: Any) -> None:
         wanted[key] = (kind, numel)
@@ -218,12 +215,11 @@ def _read_legacy(file: mmap.mmap) -> Any:
             raise Damage(f"no storage {key[:40]!r}")
         if view is None:
             return roots[key]
-        if not isinstance(view, tuple) or len(view) != 3 or not all(isinstance(number, int) for number in view[1:]):
-            raise Damage(f"view of storage {key[:40]!r}")
-        _, offset, length = view
-        if offset < 0 or length < 0 or offset + length > numel:
-            raise Damage(f"view of storage {key[:40]!r}")
-        return roots[key][offset : offset + length]
+        if isinstance(view, tuple) and len(view) == 3 and all(isinstance(number, int) for number in view[1:]):
+            _, offset, length = view
+            if 0 <= offset <= offset + length <= numel:
+                return roots[key][offset : offset + length]
+        raise Damage(f"view of storage {key[:40]!r}")
 
     file.seek(start)
     return unpickle(file, load_storage)

@@ -1,7 +1,4 @@
-"""What the pickle inside a PyTorch checkpoint may name: tensors and plain containers, nothing else.
-
-Whatever the stream can reach is one of the entries of `ALLOWED`; every other global is refused by name.
-"""
+"""The globals that the pickle of a PyTorch checkpoint may name (`ALLOWED`): tensors and plain containers, nothing else."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ import numpy as np
 
 from beats_jax.weights.pickle_machine import Call, Damage, Refused, dict_of, execute, shorten
 
-# Type, key, number of values and (older files) view of a storage → its flat values; None while the storages are only listed.
+# Type, key, number of values and (older files) view of a storage → its flat values; None in the pass that lists the storages.
 StorageLoader = Callable[[np.dtype, str, int, Any], np.ndarray | None]
 
 MAX_RANK = 64
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray | None:
-    """`torch._utils._rebuild_tensor_v2`: a strided view of a storage, checked to lie inside it."""
+    """`torch._utils._rebuild_tensor_v2`: a strided view that must lie inside its storage."""
     if storage is None:
         return None
     values = _flat(storage)
@@ -54,14 +51,10 @@ def _tensor_v3(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hoo
 
 
 def _flat(storage: Any) -> np.ndarray:
-    """The values of a storage; a view with strides of its own is none, because its memory may be smaller than it."""
+    """The values of a storage. A strided view is refused as one, because its memory may be smaller than it claims."""
     if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not storage.flags.c_contiguous:
         raise Damage("a tensor without a storage")
     return storage
-
-
-def _parameter(data: Any, *_: Any) -> Any:
-    return data
 
 
 def _size(sizes: Any) -> tuple[Any, ...]:
@@ -82,11 +75,6 @@ def _version(text: Any) -> str:
     return text
 
 
-def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    """Python 2 gives the items as one list."""
-    return dict_of(pairs)
-
-
 _STORAGES = {
     "Float": np.float32, "Double": np.float64, "Half": np.float16, "BFloat16": ml_dtypes.bfloat16, "Long": np.int64,
     "Int": np.int32, "Short": np.int16, "Char": np.int8, "Byte": np.uint8, "Bool": np.bool_, "ComplexFloat": np.complex64,
@@ -101,14 +89,14 @@ _DTYPES = {
 }  # fmt: skip
 
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): Call(_ordered_dict),
+    ("collections", "OrderedDict"): Call(lambda pairs=(): dict_of(pairs)),
     ("torch", "Size"): Call(_size),
     ("torch", "device"): Call(_device),
     ("torch._utils", "_rebuild_tensor"): Call(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Call(_tensor),
     ("torch._utils", "_rebuild_tensor_v3"): Call(_tensor_v3),
-    ("torch._utils", "_rebuild_parameter"): Call(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Call(_parameter),
+    ("torch._utils", "_rebuild_parameter"): Call(lambda data, *_: data),
+    ("torch._utils", "_rebuild_parameter_with_state"): Call(lambda data, *_: data),
     ("torch.torch_version", "TorchVersion"): Call(_version),
     ("torch.storage", "UntypedStorage"): np.dtype(np.uint8),
     **{("torch", f"{name}Storage"): np.dtype(kind) for name, kind in _STORAGES.items()},
@@ -117,12 +105,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 
 
 def unpickle(stream: Any, load_storage: StorageLoader | None = None) -> Any:
-    """The object in the pickle at which `stream` stands; it is left behind its end. Ordered dicts become plain ones.
-
-    Raises:
-      Refused: it refers to anything outside `ALLOWED`, or is larger than any checkpoint.
-      Damage: it is not a well-formed pickle.
-    """
+    """`pickle_machine.execute` with `ALLOWED` and with the storages of `load_storage`; ordered dicts become plain ones."""
 
     def load_persistent(pid: Any) -> np.ndarray | None:
         if load_storage is None or not isinstance(pid, tuple) or len(pid) not in (5, 6):

@@ -1,4 +1,4 @@
-"""Writes what `torch.load(weights_only=True)` reads, without torch: the zip layout of `torch.save` (torch/serialization.py).
+"""Writes files for `torch.load(weights_only=True)` without torch: the zip layout of `torch.save` (torch/serialization.py).
 
 The pickle is emitted opcode by opcode, because Python's pickler only writes names that it can import.
 """
@@ -31,15 +31,13 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 
 
 def write_torch_file(path: str | Path, content: Any) -> Path:
-    """Writes a checkpoint, whole or not at all; a file that is there is replaced.
+    """Writes a checkpoint, whole or not at all, replaces an older file, and returns the path.
 
     Args:
       content: nested dicts, lists and tuples of numbers, texts, None and numpy arrays (which become tensors). The same array
         object in several places becomes one shared storage.
-    Returns:
-      the path.
     Raises:
-      UserError: something that is none of these, or the file cannot be written.
+      UserError: `content` holds something else, or the file cannot be written.
     """
     path = Path(path)
     arrays: dict[int, np.ndarray] = {}
@@ -54,7 +52,7 @@ def write_torch_file(path: str | Path, content: Any) -> Path:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: Any) -> None:
-    """One stored entry whose data begin at a multiple of 64 bytes."""
+    """Adds a stored entry whose data begin at a multiple of 64 bytes."""
     info = zipfile.ZipInfo(name, _DATE)
     start = archive.fp.tell() + 30 + len(name.encode()) + 4  # type: ignore[union-attr]
     padding = -start % _ALIGNMENT

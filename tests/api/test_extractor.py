@@ -89,7 +89,7 @@ def test_bad_files_are_named_or_become_nan(model, clips, tmp_path):
     ("call", "message"),
     [
         (lambda model: BEATsFeatureExtractor(model, pooling="maen"), "did you mean 'mean'"),
-        (lambda model: BEATsFeatureExtractor(model, pooling="cls"), "known: first, last, max, mean, std"),
+        (lambda model: BEATsFeatureExtractor(model, pooling="cls"), "allowed: mean, max, first, last, std"),
         (lambda model: BEATsFeatureExtractor(model, layer=7), "layers 0 to 2"),
         (lambda model: BEATsFeatureExtractor(model, on_error="skip"), "allowed: raise, nan"),
         (lambda model: BEATsFeatureExtractor(model).extract_from_files([]), "list of files is empty"),

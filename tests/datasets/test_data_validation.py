@@ -224,7 +224,7 @@ def test_a_class_that_is_lost_is_named(tmp_path: Path, clips: list[str]) -> None
     (tmp_path / "a.wav").write_bytes(b"x")
     manifest = Manifest.from_columns([*clips[:3], str(tmp_path / "a.wav")], [["x"], ["y"], ["x"], ["bat"]])
     warnings = validate(manifest, DataConfig(), AUDIO).warnings
-    assert "1 classes have no usable recording and are gone: bat" in warnings
+    assert "1 classes have no usable recording and are left out: bat" in warnings
 
 
 def test_the_same_bytes_under_two_labels_are_named(clips: list[str]) -> None:

@@ -12,13 +12,14 @@ import pytest
 import beats_jax.datasets
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets import load_csv_dataset, load_esc50, load_urbansound8k, scan_directory_dataset, validate_dataset
-from beats_jax.datasets.frames import frame_from_manifest, write_frame
+from beats_jax.datasets.frames import csv_text, frame_from_manifest
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.sources.frame import manifest_from_frame
 from beats_jax.datasets.splits import assign_splits, folds
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
+from beats_jax.files import write_text
 
 Tree = Callable[[Path, dict[str, float]], None]
 CATEGORY = DataConfig(label_column="category")
@@ -208,7 +209,8 @@ def test_a_manifest_survives_the_way_through_a_table(tmp_path: Path, tree: Path,
         files, labels, starts=times, ends=[nan, 0.15, nan, 0.35], splits=["train", "val", "test", "train"],
         groups=["1", "", "2", "1"], metadata={"fold": ["1", "2", "1", "2"]},
     )  # fmt: skip
-    data = write_frame(frame_from_manifest(manifest), tmp_path / "rows.csv", DataConfig(multi_label=multi_label))
+    write_text(tmp_path / "rows.csv", csv_text(frame_from_manifest(manifest)))
+    data = DataConfig(source="csv", metadata_file=str(tmp_path / "rows.csv"), multi_label=multi_label)
     again = load_manifest(data, workdir=tmp_path)
     for name in ("files", "starts", "ends", "splits", "groups"):
         np.testing.assert_array_equal(getattr(again, name), getattr(manifest, name))

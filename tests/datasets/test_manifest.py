@@ -1,5 +1,6 @@
 """The manifest's columns, selections and the label vocabulary."""
 
+import json
 import subprocess
 import sys
 
@@ -50,7 +51,7 @@ def test_columns_of_other_length_are_refused() -> None:
         Manifest.from_columns(["a", "b"], [["x"], ["y"]], starts=[0.0])
 
 
-def test_vocabulary_encodes_and_returns_from_json() -> None:
+def test_vocabulary_encodes() -> None:
     manifest = Manifest.from_columns(["a"] * 5, LISTS)
     vocabulary = LabelVocabulary.from_manifest(manifest.take([0, 2, 4]))
     assert vocabulary.names == ("owl", "wren")
@@ -58,7 +59,7 @@ def test_vocabulary_encodes_and_returns_from_json() -> None:
     assert vocabulary.encode(["wren"], multi_label=False).dtype == np.int32
     assert vocabulary.encode([], multi_label=True).tolist() == [0, 0]
     assert vocabulary.encode(["wren", "owl"], multi_label=True).dtype == np.float32
-    assert LabelVocabulary.from_json(LabelVocabulary(("é", "b,c")).to_json()) == LabelVocabulary(("é", "b,c"))
+    assert json.loads(LabelVocabulary(("é", "b,c")).to_json()) == {"names": ["é", "b,c"]}
 
 
 @pytest.mark.parametrize(
@@ -67,12 +68,6 @@ def test_vocabulary_encodes_and_returns_from_json() -> None:
 def test_vocabulary_refuses(labels: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         LabelVocabulary(("owl", "wren")).encode(labels, multi_label=False)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"names": [1]}', '{"names": ["a", "a"]}'])
-def test_broken_vocabulary_file_is_the_users_error(text: str) -> None:
-    with pytest.raises(UserError, match="vocabulary"):
-        LabelVocabulary.from_json(text)
 
 
 def test_importing_the_room_loads_neither_jax_nor_pandas() -> None:

@@ -93,7 +93,7 @@ def test_missing_files_of_the_table_are_counted_and_named(tree):
         (tree / "labeled/audio" / name).unlink()
     manifest = load(tree)
     assert [str(error) for error in manifest.errors if "labels.csv" in str(error)] == [
-        f"{tree}/labeled/labels.csv: names 2 of 4 files that are not there: lab1.wav, lab3.wav"
+        f"{tree}/labeled/labels.csv: 2 of its 4 files do not exist: lab1.wav, lab3.wav"
     ]
     assert (manifest.metadata["role"] == "labeled").sum() == 2
 
@@ -114,12 +114,12 @@ def test_positives_belong_to_training_unless_a_labelled_clip_is_the_same(tree):
     assert split["copy.wav"] == split["lab0.wav"]
 
 
-TOLD_APART = ("positive", "negative", "labeled")
+ROLES_USED = ("positive", "negative", "labeled")
 
 
-def stream(manifest, data, told_apart=TOLD_APART, **place):
+def stream(manifest, data, roles=ROLES_USED, **place):
     vocabulary = LabelVocabulary.from_manifest(manifest)
-    return join_batches(manifest, vocabulary, data, AudioConfig(), told_apart, seed=3, **place)
+    return join_batches(manifest, vocabulary, data, AudioConfig(), roles, seed=3, **place)
 
 
 def test_batches_hold_every_roles_share(tree):
@@ -163,12 +163,12 @@ def test_batches_are_exact_from_any_step_and_over_hosts(tree):
     assert sorted(positions.tolist()) == list(range(6))
 
 
-def test_a_role_that_is_not_told_apart_is_unlabelled(tree):
+def test_a_role_that_is_not_used_is_unlabelled(tree):
     manifest = prepared(tree)
     assert {role: len(rows) for role, rows in rows_by_role(manifest, ("positive",)).items()} == {"unlabeled": 12, "positive": 3}
     plain = manifest.take(np.flatnonzero(manifest.metadata["role"] == "labeled"))
     no_roles = type(plain)(plain.files, plain.labels, plain.starts, plain.ends, plain.splits, plain.groups)
-    assert {role: len(rows) for role, rows in rows_by_role(no_roles, TOLD_APART).items()} == {"unlabeled": 4, "labeled": 4}
+    assert {role: len(rows) for role, rows in rows_by_role(no_roles, ROLES_USED).items()} == {"unlabeled": 4, "labeled": 4}
     with pytest.raises(UserError, match="no unlabelled recordings"):
         next(stream(manifest.take(np.flatnonzero(manifest.metadata["role"] == "positive")), data_of(tree)))
     unlabelled = manifest.take(np.flatnonzero(manifest.metadata["role"] != "labeled"))

@@ -48,7 +48,7 @@ def test_another_rate_is_resampled(model, sound):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda x: np.round(x * 32768), "integers made floats; divide them"),
+        (lambda x: np.round(x * 32768), "integers cast to floats; divide them"),
         (lambda x: x[:1].T.repeat(2, axis=1), r"average the channels: waveform\.mean\(axis=1\)"),
         (lambda x: np.where(np.arange(8000) == 5, np.nan, x), "clip 0 of the waveforms holds NaN"),
         (lambda x: jnp.where(jnp.arange(8000) == 5, jnp.inf, x), "clip 0 of the waveforms holds NaN or infinite"),

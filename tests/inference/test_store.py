@@ -79,7 +79,7 @@ def test_a_damaged_shard_is_named(tmp_path):
         store.append(rows("a", 1), "a")
     (shard,) = shards(tmp_path / "out")
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"part-000-000000\.parquet is damaged"):
+    with pytest.raises(UserError, match=r"part-000000\.parquet is damaged"):
         Store(tmp_path / "out", {}, SCHEMA).done()
 
 

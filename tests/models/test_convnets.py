@@ -104,7 +104,7 @@ def test_misfits_are_named(tmp_path):
     file["extra"] = np.ones(1, np.float32)
     with pytest.raises(UserError) as caught:
         resnet.read_resnet(write_torch_file(tmp_path / "bad.pt", file))
-    for part in ("missing layer2.0.downsample.1.bias", "unknown extra", "bn1.bias is float32 [5]", "bn1.weight holds 4 values"):
+    for part in ("missing layer2.0.downsample.1.bias", "unknown extra", "bn1.bias has shape [5]", "bn1.weight holds 4 values"):
         assert part in str(caught.value)
 
 

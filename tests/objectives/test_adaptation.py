@@ -30,7 +30,7 @@ def objective(mode, **settings):
 
 def trained(mode, steps=4, **settings):
     made = objective(mode, **settings)
-    first = made.init(jax.random.key(0), make_arrays(0))
+    first = jax.jit(made.init)(jax.random.key(0), make_arrays(0))
     state, update = first, jax.jit(made.update)
     for step in range(steps):
         state, metrics = update(state, make_arrays(step))

@@ -143,9 +143,9 @@ def test_spread_and_rank_tell_a_point_a_line_and_a_sphere():
     line = np.sign(points[:, :1]) * np.full((1, 16), 0.25, np.float32)
     for rows, spread, rank in ((points, 1.0, 15.5), (line, 1.0, 1.0), (np.ones_like(points) / 4, 0.0, 0.0)):
         rows[7] = 1e3  # not valid
-        assert float(embedding_spread(rows, valid)[0]) == pytest.approx(spread, abs=0.02)
-        assert float(embedding_rank(rows, valid)[0]) == pytest.approx(rank, abs=0.5)
-    assert float(embedding_rank(points, jnp.zeros(400, bool))[1]) == 0  # nothing was seen
+        assert float(embedding_spread(jnp.asarray(rows), valid)[0]) == pytest.approx(spread, abs=0.02)
+        assert float(embedding_rank(jnp.asarray(rows), valid)[0]) == pytest.approx(rank, abs=0.5)
+    assert float(embedding_rank(jnp.asarray(points), jnp.zeros(400, bool))[1]) == 0  # nothing was seen
 
 
 def test_standardising_is_a_setting(gradients, state):

@@ -46,7 +46,7 @@ def test_a_batch_larger_than_the_bank_is_refused():
 
 def test_one_positive_is_cross_entropy_and_several_are_its_mean():
     random = np.random.default_rng(1)
-    anchors, candidates = normalise(random.normal(size=(4, 8))), normalise(random.normal(size=(6, 8)))
+    anchors, candidates = (normalise(jnp.asarray(random.normal(size=(n, 8)))) for n in (4, 6))
     scores = similarities(anchors, candidates, 0.2)
     chosen = np.array([0, 3, 5, 2])
     found = gathering_losses(scores, jnp.eye(6, dtype=bool)[chosen], jnp.ones((4, 6), bool))

@@ -1,5 +1,6 @@
 """EAT pre-training against the published code: masks, targets, decoder, losses, gradients, the teacher's step."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -9,11 +10,12 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from beats_jax.config import EATObjectiveConfig
+from beats_jax.config import AugmentConfig, EATObjectiveConfig
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
 from beats_jax.objectives.eat import EATPretraining, fill_hidden, is_visible
 from beats_jax.objectives.eat_masks import block_plan, block_union, clone_masks
+from beats_jax.objectives.inputs import Frontend
 from beats_jax.objectives.losses.eat import spread, teacher_decay
 from beats_jax.objectives.state.state import ema_update
 from beats_jax.weights.families import eat, eat_files
@@ -32,12 +34,15 @@ def golden(golden_files):
 def published(golden_files):
     """Student, teacher and decoder of the golden file, and an objective of its sizes."""
     raw = read_raw(golden_files / "eat_tiny_pretrain.pt")
-    student, teacher = eat_files.read_pretraining(raw), eat_files.read_pretraining(raw, teacher=True)
+    student, teacher = (
+        eat_files.read_pretraining(raw),
+        eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),
+    )
     groups = 48 // raw.state_dict[f"{DECODER}blocks.0.0.weight"].shape[1]
     objective = EATPretraining(
         model=EAT(student.model),
         decoder=Decoder(48, 48, 3, 3, groups),
-        frontend=None,
+        frontend=Frontend(lambda waveforms, lengths: (waveforms, lengths), lambda mask: None, AugmentConfig(), 16_000),
         optimizer=optax.sgd(0.1),
         config=EATObjectiveConfig(clones=2, utterance_weight=4.0),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from tiny_pretraining import MODEL
-from tiny_views import CLASSES, Names, arrays, make_objective
+from tiny_views import CLASSES, VOCABULARY, arrays, make_objective
 
 from beats_jax.config import (
     AugmentConfig,
@@ -17,6 +17,7 @@ from beats_jax.config import (
     SupervisedConfig,
     TokenizerObjectiveConfig,
 )
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 from beats_jax.objectives.joint import label_contrast
 from beats_jax.objectives.losses.contrastive import normalise
@@ -55,7 +56,7 @@ def test_it_learns_the_labels_beside_the_base(joint):
 
 def test_label_contrast_is_equation_2_of_the_paper():
     random = np.random.default_rng(0)
-    z = np.asarray(normalise(random.normal(size=(5, 6))))
+    z = np.asarray(normalise(jnp.asarray(random.normal(size=(5, 6)))))
     targets = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0]], np.float32)
     valid = np.array([True, True, True, True, False])
     found = label_contrast(jnp.asarray(z), jnp.asarray(targets), jnp.asarray(valid), 0.2)
@@ -75,7 +76,7 @@ def test_other_bases_take_a_step_and_their_encoder_gets_the_head(base):
     else:
         config = JointConfig(base=MaskedPredictionConfig(codes=16, code_dim=8, predictor_layers=1))
         experiment = Experiment(objective=config, model=MODEL, data=DataConfig(multi_label=True))
-        objective = build(experiment, Names(), optax.sgd(0.1), None)
+        objective = build(experiment, VOCABULARY, optax.sgd(0.1), None)
     state = jax.jit(objective.init)(jax.random.key(0), arrays(0))
     after, metrics = jax.jit(objective.update)(state, arrays(0))
     row = means(metrics)
@@ -92,6 +93,6 @@ def test_bases_that_cannot_be_joined_are_refused():
     with pytest.raises(UserError, match="it must be what the labels are joined with"):
         JointConfig(base=JointConfig())
     with pytest.raises(UserError, match="needs labelled recordings"):
-        build(Experiment(objective=JointConfig(), model=MODEL), Names(()), optax.sgd(0.1), None)
+        build(Experiment(objective=JointConfig(), model=MODEL), LabelVocabulary(()), optax.sgd(0.1), None)
     with pytest.raises(UserError, match="'tokenizer'; labels can be joined with contrastive, eat, masked_prediction"):
-        build(Experiment(objective=JointConfig(base=TokenizerObjectiveConfig()), model=MODEL), Names(), optax.sgd(0.1), None)
+        build(Experiment(objective=JointConfig(base=TokenizerObjectiveConfig()), model=MODEL), VOCABULARY, optax.sgd(0.1), None)

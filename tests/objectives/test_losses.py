@@ -12,29 +12,30 @@ from beats_jax.objectives.losses.classification import balanced_weights, sigmoid
 
 C = 5
 RANDOM = np.random.default_rng(0)
-LOGITS = RANDOM.normal(size=(7, C)).astype(np.float32) * 3
+LOGITS = jnp.asarray(RANDOM.normal(size=(7, C)).astype(np.float32) * 3)
 LABELS = RANDOM.integers(C, size=7)
-ONE_HOT = np.eye(C, dtype=np.float32)[LABELS]
-MULTI = RANDOM.integers(2, size=(7, C)).astype(np.float32)
-WEIGHTS = RANDOM.uniform(0.5, 2, size=C).astype(np.float32)
-ONES = np.ones(C, np.float32)
+ONE_HOT = jnp.eye(C)[LABELS]
+MULTI = jnp.asarray(RANDOM.integers(2, size=(7, C)), jnp.float32)
+WEIGHTS = jnp.asarray(RANDOM.uniform(0.5, 2, size=C), jnp.float32)
+ONES = jnp.ones(C)
 
 
 def test_softmax_with_class_weights_is_sklearns_log_loss():
     p = np.asarray(jax.nn.softmax(LOGITS), np.float64)
     losses = softmax_losses(LOGITS, ONE_HOT, class_weights=WEIGHTS)
-    row_weights = WEIGHTS[LABELS]
+    row_weights = np.asarray(WEIGHTS)[LABELS]
     expected = log_loss(LABELS, p / p.sum(1, keepdims=True), sample_weight=row_weights, labels=np.arange(C))
     np.testing.assert_allclose(losses.sum() / row_weights.sum(), expected, rtol=1e-5)
 
 
 def test_label_smoothing_is_optaxs():
-    expected = optax.softmax_cross_entropy(LOGITS, optax.smooth_labels(jnp.asarray(ONE_HOT), 0.1))
+    expected = optax.softmax_cross_entropy(LOGITS, optax.smooth_labels(ONE_HOT, 0.1))
     np.testing.assert_allclose(softmax_losses(LOGITS, ONE_HOT, class_weights=ONES, label_smoothing=0.1), expected, rtol=1e-5)
 
 
 def test_focal_softmax_is_equation_4_of_the_paper():
-    p = np.exp(LOGITS.astype(np.float64)) / np.exp(LOGITS.astype(np.float64)).sum(1, keepdims=True)
+    odds = np.exp(np.asarray(LOGITS, np.float64))
+    p = odds / odds.sum(1, keepdims=True)
     p_true = p[np.arange(7), LABELS]
     losses = softmax_losses(LOGITS, ONE_HOT, class_weights=ONES, focal_gamma=2.0)
     np.testing.assert_allclose(losses, -((1 - p_true) ** 2) * np.log(p_true), rtol=1e-4, atol=1e-7)
@@ -43,21 +44,21 @@ def test_focal_softmax_is_equation_4_of_the_paper():
 def test_sigmoid_and_its_focal_form_are_optaxs():
     plain = optax.sigmoid_binary_cross_entropy(LOGITS, MULTI).mean(-1)
     np.testing.assert_allclose(sigmoid_losses(LOGITS, MULTI, class_weights=ONES), plain, rtol=1e-5)
-    focal = optax.sigmoid_focal_loss(jnp.asarray(LOGITS), jnp.asarray(MULTI), gamma=1.5).mean(-1)
+    focal = optax.sigmoid_focal_loss(LOGITS, MULTI, gamma=1.5).mean(-1)
     np.testing.assert_allclose(sigmoid_losses(LOGITS, MULTI, class_weights=ONES, focal_gamma=1.5), focal, rtol=1e-4)
 
 
 def test_smoothed_sigmoid_is_lowest_at_the_smoothed_probability():
     logit = np.log(0.95 / 0.05).astype(np.float32)  # q = 0.9 * 1 + 0.05
-    target = np.ones((1, 1), np.float32)
-    slope = jax.grad(lambda x: sigmoid_losses(x.reshape(1, 1), target, class_weights=np.ones(1), label_smoothing=0.1).sum())
+    target = jnp.ones((1, 1))
+    slope = jax.grad(lambda x: sigmoid_losses(x.reshape(1, 1), target, class_weights=jnp.ones(1), label_smoothing=0.1).sum())
     np.testing.assert_allclose(slope(jnp.asarray(logit)), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("function", [softmax_losses, sigmoid_losses])
 def test_gradient_is_finite_where_the_answer_is_certain(function, gamma):
-    logits = jnp.asarray(ONE_HOT * 2000 - 1000)
+    logits = ONE_HOT * 2000 - 1000
     gradient = jax.grad(lambda x: function(x, ONE_HOT, class_weights=ONES, focal_gamma=gamma).sum())(logits)
     assert np.all(np.isfinite(gradient))
 

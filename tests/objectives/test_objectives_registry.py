@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,16 +20,13 @@ from beats_jax.config import (
     to_mapping,
 )
 from beats_jax.config.objectives import OBJECTIVE_CONFIGS
+from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 from beats_jax.objectives.registry import OBJECTIVES, build
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
 
-
-class Names(NamedTuple):
-    names: tuple[str, ...] = ("ara", "pica", "strix")
-
-
+VOCABULARY = LabelVocabulary(("ara", "pica", "strix"))
 TINY = BEATsConfig(
     encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=16, encoder_attention_heads=2, embed_dim=16, conv_pos_groups=2
 )
@@ -52,7 +48,7 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
         teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
         model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})
         experiment = dataclasses.replace(experiment, objective=teacher, model=model)
-    objective = build(experiment, Names(), optax.sgd(0.1), None)
+    objective = build(experiment, VOCABULARY, optax.sgd(0.1), None)
     batch = {
         "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
         "lengths": np.array([8000, 4000], np.int32),
@@ -76,12 +72,12 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
 def test_unknown_name_is_refused():
     experiment = Experiment(objective=ObjectiveConfig(name="supervized"))
     with pytest.raises(UserError, match="did you mean 'supervised'"):
-        build(experiment, Names(), optax.sgd(0.1), None)
+        build(experiment, VOCABULARY, optax.sgd(0.1), None)
 
 
 def test_balanced_weights_need_counts():
     experiment = dataclasses.replace(Experiment(model=TINY), objective=SupervisedConfig(class_weights="balanced"))
     with pytest.raises(UserError, match="not counted"):
-        build(experiment, Names(), optax.sgd(0.1), None)
-    weights = build(experiment, Names(), optax.sgd(0.1), np.array([1, 1, 2])).class_weights
+        build(experiment, VOCABULARY, optax.sgd(0.1), None)
+    weights = build(experiment, VOCABULARY, optax.sgd(0.1), np.array([1, 1, 2])).class_weights
     np.testing.assert_allclose(weights, np.array([1, 1, 0.5]) / (2.5 / 3), rtol=1e-6)

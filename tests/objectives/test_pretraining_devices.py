@@ -24,7 +24,8 @@ def losses(objective, mesh, steps=10):
     for step in range(steps):
         with jax.set_mesh(mesh):
             state, metrics = update(state, put_batch(mesh, make_arrays(step)))
-        found.append(float(metrics["loss"][0] / metrics["loss"][1]))
+        total, count = metrics.fetch()["loss"]
+        found.append(total / count)
     return found, jax.device_get(getattr(state, "codebook", None))
 
 

@@ -56,8 +56,9 @@ def main() -> int:
 
     settings = FitSettings(total_steps=STEPS, log_every=2, evaluate_every=6, checkpoint_every=3, monitor="loss")
     with Checkpoints(arguments.workdir / "checkpoints") as checkpoints, for_run(arguments.workdir, STEPS) as writers:
+        options = {"checkpoints": checkpoints, "writers": writers, "settings": settings}
         try:
-            result = fit(objective, mesh, batches, evaluate, checkpoints, writers, settings)
+            result = fit(objective, batches, mesh=mesh, evaluate=evaluate, **options)
         except Preempted as stopped:
             print(stopped, file=sys.stderr, flush=True)
             return stopped.status

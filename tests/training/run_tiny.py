@@ -32,8 +32,9 @@ def main() -> int:
     objective = tiny_problem.make_objective(TrainingConfig(learning_rate=0.01, ema_decay=0.9), total_steps=12, dropout=0.2)
     settings = FitSettings(total_steps=12, log_every=2, evaluate_every=6, checkpoint_every=3, monitor="loss")
     with Checkpoints(workdir / "checkpoints") as checkpoints, Writers([History(workdir / "history.jsonl")]) as writers:
+        options = {"checkpoints": checkpoints, "writers": writers, "settings": settings}
         try:
-            result = fit(objective, make_mesh(), batches, evaluate, checkpoints, writers, settings)
+            result = fit(objective, batches, mesh=make_mesh(), evaluate=evaluate, **options)
         except Preempted as stopped:
             print(stopped, flush=True)
             return stopped.status

@@ -39,7 +39,8 @@ def evaluate(weights, step):
 def run(workdir, settings=SETTINGS, *, objective=None, mesh=None, source=batches, evaluate=evaluate, hooks=None):
     objective = objective or OBJECTIVE
     with Checkpoints(workdir / "checkpoints") as checkpoints, Writers([History(workdir / "history.jsonl")]) as writers:
-        return fit(objective, mesh or make_mesh(), source, evaluate, checkpoints, writers, settings, hooks)
+        options = {"mesh": mesh or make_mesh(), "checkpoints": checkpoints, "writers": writers, "settings": settings}
+        return fit(objective, source, evaluate=evaluate, hooks=hooks, **options)
 
 
 OBJECTIVE = make_objective(TRAINING, total_steps=8, dropout=0.2)
@@ -237,6 +238,13 @@ def test_hooks_receive_errors_start_and_schedules(tmp_path):
     assert [row["learning_rate"] for row in rows_of(tmp_path) if row["split"] == "train"] == [pytest.approx(0.2)]
 
 
+def test_a_transfer_inside_a_step_is_refused(tmp_path):
+    """`put_batch` is the only one: an array of the host in the state would be sent again at every step."""
+    hooks = Hooks(start=lambda state: state.replace(step=np.zeros((), np.int32)))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        run(tmp_path, hooks=hooks)
+
+
 def test_batches_that_do_not_divide_are_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size 12 does not divide over 8 devices"):
         run(tmp_path, source=lambda start: batches(start, batch_size=12))
@@ -317,7 +325,8 @@ def test_the_terminal_is_told_what_starts_before_the_first_step(tmp_path):
     hooks = Hooks(describe_start=lambda state: [f"{sum(leaf.size for leaf in jax.tree.leaves(state.params))} parameters"])
     settings = FitSettings(total_steps=3, log_every=10, seed=5)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints, Writers([notes]) as writers:
-        result = fit(OBJECTIVE, make_mesh(), batches, None, checkpoints, writers, settings, hooks)
+        options = {"mesh": make_mesh(), "checkpoints": checkpoints, "writers": writers, "settings": settings}
+        result = fit(OBJECTIVE, batches, hooks=hooks, **options)
     size = sum(leaf.size for leaf in jax.tree.leaves(result.state.params))
     assert notes.notes[:2] == [f"{size} parameters", "compiling the training step ..."]
     assert re.fullmatch(r"compiled in \S+ s; it works in \d+ MB besides \(activations and the like\)", notes.notes[2])

@@ -118,7 +118,7 @@ def test_clipping_is_by_the_norm_of_what_learns():
         ("layer_0/.*", "matches no parameter; nearest: layers_0/"),
         ("layers_0", "matches no parameter"),  # whole paths only
         ("(", "is no regular expression"),
-        (".*", "nothing is left to learn"),
+        (".*", "nothing is left to train"),
     ],
 )
 def test_wrong_freeze_patterns_are_refused(pattern, message):

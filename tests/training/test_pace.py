@@ -1,5 +1,6 @@
 """When a run will end, told once and in clock time; and a compilation that can be interrupted."""
 
+import re
 import threading
 import time
 from datetime import datetime
@@ -64,9 +65,8 @@ def test_the_compiled_step_is_the_one_that_is_called(caplog):
     update, state, batch = update_of()
     mesh = make_mesh()
     with jax.set_mesh(mesh), jax.log_compiles(True), caplog.at_level("WARNING"):
-        found = compile_step(update, mesh, state, batch, StopSignals())
-        assert found is not None
-        assert found.seconds > 0
+        done = compile_step(update, mesh, state, batch, StopSignals())
+        assert re.match(r"compiled in \S+ s", done or "")
         update(state, batch)
         assert compilations() == 0
         update(jnp.zeros(9), batch)

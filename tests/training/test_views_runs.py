@@ -13,7 +13,7 @@ from tiny_views import batches, make_objective
 from beats_jax.parallel.mesh import make_mesh
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
-from beats_jax.training.writers import Writers
+from beats_jax.training.writers import Writer, Writers
 
 pytestmark = pytest.mark.slow  # whole runs, each compiled anew
 
@@ -24,7 +24,7 @@ class Crash(Exception):
     """A run that ends in the middle."""
 
 
-class Losses(list):
+class Losses(list, Writer):
     """A writer that keeps the loss of every step."""
 
     def write(self, step, split, values, timing):
@@ -32,15 +32,6 @@ class Losses(list):
 
     def resume(self, step):
         del self[step:]
-
-    def advance(self, step):
-        pass
-
-    def note(self, text):
-        pass
-
-    def close(self):
-        pass
 
 
 def run(objective, workdir, devices, steps=10, last_batch=None):
@@ -55,7 +46,7 @@ def run(objective, workdir, devices, steps=10, last_batch=None):
     settings = FitSettings(total_steps=steps, log_every=1, checkpoint_every=3)
     mesh = make_mesh(devices=jax.devices()[:devices])
     with Checkpoints(Path(workdir)) as checkpoints, Writers([losses]) as writers:
-        return fit(objective, mesh, source, None, checkpoints, writers, settings), losses
+        return fit(objective, source, mesh=mesh, checkpoints=checkpoints, writers=writers, settings=settings), losses
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -121,7 +121,7 @@ def test_a_model_remembers_its_recordings_and_a_changed_memory_is_refused(tmp_pa
     damaged = text.replace('"chosen": "//', '"chosen": "+/')
     assert damaged != text
     (folder / FACTS_FILE).write_text(damaged)
-    with pytest.raises(UserError, match="the sha256 of its list of recordings is another"):
+    with pytest.raises(UserError, match="the sha256 of its list of recordings differs"):
         load_bundle(folder)
     (folder / FACTS_FILE).write_text(text.replace('"chosen": "//', '"chosen": "!/'))
     with pytest.raises(UserError, match="its list of recordings cannot be read"):

@@ -1,6 +1,6 @@
-"""Where recordings and labels come from. A source is a file with `load(data: DataConfig, *, workdir: Path) -> Manifest`.
+"""Sources of recordings and labels. A source is a function `load(data: DataConfig, *, workdir: Path) -> Manifest`.
 
-To add one: write the file, add its line to `SOURCES`. It is imported when it is used.
+To add one: write its file and its line in `SOURCES`. The file is imported when it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.audio.decoding.file_kinds import AUDIO_SUFFIXES
-from beats_jax.audio.files import Listing
+from beats_jax.audio.files import Listing, repeated_links_note, search_folder
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
@@ -26,22 +26,19 @@ SOURCES: dict[str, str] = {
     "bioacoustics": "beats_jax.datasets.sources.bioacoustics:load",
     "folder": "beats_jax.datasets.sources.folder:load",
     "csv": "beats_jax.datasets.sources.table:load",
-    "esc50": "beats_jax.datasets.sources.esc50:load",
-    "urbansound8k": "beats_jax.datasets.sources.urbansound8k:load",
+    "esc50": "beats_jax.datasets.sources.known:load_esc50",
+    "urbansound8k": "beats_jax.datasets.sources.known:load_urbansound8k",
     "tfds": "beats_jax.datasets.tfds.source:load",
-    "recordings": "beats_jax.datasets.sources.recordings:load",
-    "synthetic": "beats_jax.datasets.sources.synthetic:load",
+    "recordings": "beats_jax.datasets.sources.folder:load_recordings",
+    "synthetic": "beats_jax.datasets.sources.known:load_synthetic",
 }
 
 
 def load_manifest(data: DataConfig, *, workdir: str | os.PathLike[str]) -> Manifest:
-    """All rows of a data set, with the classes of `data.classes` only.
+    """All rows of the data set `data.source`, or those of `data.classes`, with the splits that the data itself names.
 
-    The files are not opened here (`validation.validate` does that) and splits are those that the data itself names.
+    No file is opened; `validation.validate` does that. Generated data is written below `workdir`, the folder of the run.
 
-    Args:
-      data: `source` chooses the function, the other fields tell it where to look.
-      workdir: folder of the run; generated data is written below it.
     Raises:
       UserError: unknown source, nothing found, a table that cannot be read, an unknown class in `data.classes`.
     """
@@ -54,16 +51,13 @@ def load_manifest(data: DataConfig, *, workdir: str | os.PathLike[str]) -> Manif
 
 def keep_classes(manifest: Manifest, classes: tuple[str, ...]) -> Manifest:
     """The rows that have one of `classes`, without their other labels. Raises `UserError` for a class that no row has."""
-    there = manifest.labels.counts()
-    composed = {unicodedata.normalize("NFC", name): name for name in there}  # folders of macOS have decomposed accents
-    classes = tuple(name if name in there else composed.get(unicodedata.normalize("NFC", name), name) for name in classes)
-    for name in classes:
-        if name not in there:
-            raise UserError(f"data.classes names {name!r}, which no row has; {nearest(name, list(there))}")
-    kept = np.isin(np.array(manifest.labels.names)[manifest.labels.ids], list(classes))
-    rows = np.unique(manifest.labels.rows[kept])
-    chosen = manifest.take(rows)
-    wanted = set(classes)
+    counts = manifest.labels.counts()
+    composed = {unicodedata.normalize("NFC", name): name for name in counts}  # folders of macOS have decomposed accents
+    wanted = {name if name in counts else composed.get(unicodedata.normalize("NFC", name), name) for name in classes}
+    for name in sorted(wanted - counts.keys()):
+        raise UserError(f"data.classes names {name!r}, which no row has; {nearest(name, list(counts))}")
+    kept = np.isin(np.array(manifest.labels.names)[manifest.labels.ids], list(wanted))
+    chosen = manifest.take(np.unique(manifest.labels.rows[kept]))
     labels = [[name for name in chosen.labels[i] if name in wanted] for i in range(len(chosen))]
     return replace(chosen, labels=LabelColumn.from_lists(labels))
 
@@ -80,11 +74,7 @@ def data_folder(data: DataConfig) -> Path:
 
 
 def source_at(path: Path) -> str:
-    """The source that reads this table or folder: csv, esc50, urbansound8k, tfds or folder, by what lies there.
-
-    Raises:
-      UserError: there is nothing.
-    """
+    """The source that reads this table or folder: csv, esc50, urbansound8k, tfds or folder. Raises `UserError` for none."""
     if path.is_file():
         return "csv"
     if not path.is_dir():
@@ -102,21 +92,27 @@ def find_folder(data: DataConfig, table: str, names: tuple[str, ...]) -> Path:
     raise UserError(f"{root / table} does not exist; data.root must be the folder {names[0]} that holds it, or the one above")
 
 
-def is_text(path: Path) -> bool:
-    """Whether the name can stand in a table; Linux allows any bytes as a name."""
+def find_recordings(folder: Path, setting: str) -> tuple[list[str], list[AudioError], list[str]]:
+    """(files, errors, notes) of all audio below a folder that `setting` names. Raises `UserError` where there is none."""
+    listing = search_folder(folder)
+    named = [(str(path), name_error(path)) for path in listing.paths]
+    errors = [*listing.errors, *(error for _, error in named if error is not None)]
+    files = [file for file, error in named if error is None]
+    if not files:
+        raise no_audio_error(f"{setting} {folder} holds", listing, errors)
+    return files, errors, [*listing.notes, *repeated_links_note(listing, folder)]
+
+
+def name_error(path: Path) -> AudioError | None:
+    """The error of a name that no table can hold: Linux allows any bytes, and text needs UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return AudioError(os.fsencode(path).decode("utf-8", "replace"), "file name is not UTF-8; rename the file")
+    return None
 
 
-def not_text(path: Path) -> AudioError:
-    """The error of a name for which `is_text` is false."""
-    return AudioError(os.fsencode(path).decode("utf-8", "replace"), "file name is not UTF-8; rename the file")
-
-
-def no_audio(what: str, listing: Listing, errors: Sequence[AudioError]) -> UserError:
-    """The error of a folder in which no recording can be used; it says what is there instead. `what`: "data.root x holds"."""
-    there = [*listing.notes, *([f"the first of {len(errors)} errors: {errors[0]}"] if errors else [])]
-    return UserError("; ".join([f"{what} no audio file", *there, f"known endings: {' '.join(sorted(AUDIO_SUFFIXES))}"]))
+def no_audio_error(what: str, listing: Listing, errors: Sequence[AudioError]) -> UserError:
+    """The error of a folder without a usable recording, with its other contents. `what`: "data.root x holds"."""
+    found = [*listing.notes, *([f"the first of {len(errors)} errors: {errors[0]}"] if errors else [])]
+    return UserError("; ".join([f"{what} no audio file", *found, f"known endings: {' '.join(sorted(AUDIO_SUFFIXES))}"]))

@@ -1,4 +1,4 @@
-"""Which columns of a table are labels, times, splits and groups, where the settings do not name them.
+"""Finds the columns of labels, times, splits and groups that the settings do not name.
 
     labels   `label` or `category`, whichever is there
     start    start, start time, begin, begin time, onset
@@ -34,20 +34,16 @@ _SECONDS = re.compile(r" ?(\((s|sec|secs|seconds)\)|\[(s|sec|secs|seconds)\]| (s
 
 
 def find_label_column(names: Sequence[str], asked: str) -> str:
-    """The column of labels: `asked`, or the other one of `LABEL_COLUMNS` where that is a name of them which is not there."""
+    """The column of labels: `asked`, or, where that is a missing one of `LABEL_COLUMNS`, the other."""
     if asked in names or asked not in LABEL_COLUMNS:
         return asked
     return next((name for name in LABEL_COLUMNS if name in names), asked)
 
 
-def with_usual_columns(table: Table, data: DataConfig, where: str) -> tuple[DataConfig, list[str]]:
-    """The settings with the names of the columns that are used ("" = none), and sentences on those that were found.
-
-    Args:
-      where: what messages call the table.
-    """
+def with_usual_columns(table: Table, data: DataConfig) -> tuple[DataConfig, list[str]]:
+    """The settings with the names of the columns that are used ("" = none), and sentences on those that were found."""
     changes: dict[str, str] = {"label_column": find_label_column(list(table), data.label_column)}
-    notes = _other_labels(table, changes["label_column"], where)
+    notes = _other_labels(table, changes["label_column"])
     found: list[str] = []
     taken = {data.audio_column, changes["label_column"], *(getattr(data, setting) for setting in USUAL)}
     free = [name for name in table if name not in taken]
@@ -58,26 +54,30 @@ def with_usual_columns(table: Table, data: DataConfig, where: str) -> tuple[Data
         elif not asked:
             changes[setting], unfit = _usual_column(table, free, setting)
             if unfit:
-                notes.append(f"{where}: {unfit}")
+                notes.append(f"{table.name}: {unfit}")
             if changes[setting]:
                 found.append(f"{setting.removesuffix('_column')} = {changes[setting]!r}")
     if found:
-        notes.append(f"{where}: columns found and used: {', '.join(found)} (data.start_column=none, and so on, leaves one out)")
+        notes.append(
+            f"{table.name}: columns found and used: {', '.join(found)} (data.start_column=none, and so on, leaves one out)"
+        )
     return replace(data, **changes), notes
 
 
 def _usual_column(table: Table, free: list[str], setting: str) -> tuple[str, str]:
-    """The one of `free` that usually means this, or a sentence where there is one whose cells mean something else."""
+    """(name of the column among `free` that usually means this, "") or ("", a sentence on a column whose cells do not fit)."""
     plain = {_plain(name): name for name in reversed(free)}
     names = [plain[name] for name in USUAL[setting] if name in plain and (name != "offset" or "onset" in plain)]
     for name in names:
         cells = [cell for cell in table[name] if cell.lower() not in NO_TIME]
         if setting == "group_column" or not cells:
             return (name if cells else ""), ""
-        fits = _is_split if setting == "split_column" else _is_seconds
-        if any(fits(cell, table) for cell in cells):
+        if setting == "split_column":
+            what, fits = "splits", any(cell.lower() in SYNONYMS for cell in cells)
+        else:
+            what, fits = "seconds", any(not math.isnan(number(cell, decimal_comma=table.decimal_comma)) for cell in cells)
+        if fits:
             return name, ""
-        what = "splits" if setting == "split_column" else "seconds"
         return "", f"column {name!r} is not used: it holds no {what}, for example {cells[0]!r}"
     return "", ""
 
@@ -86,18 +86,10 @@ def _plain(name: str) -> str:
     return _SECONDS.sub("", re.sub(r"[\s_-]+", " ", name).strip().casefold())
 
 
-def _is_split(cell: str, table: Table) -> bool:
-    return cell.lower() in SYNONYMS
-
-
-def _is_seconds(cell: str, table: Table) -> bool:
-    return not math.isnan(number(cell, decimal_comma=table.decimal_comma))
-
-
 def number(cell: str, *, decimal_comma: bool) -> float:
-    """A finite number from a text with a decimal point or comma; NaN where it is none.
+    """A finite number from a text with a decimal point or comma; NaN for any other text.
 
-    "1,234" may be a thousand: it is a number only with `decimal_comma`.
+    "1,234" may be a thousand, so it is a number only with `decimal_comma`.
     """
     whole, comma, part = cell.partition(",")
     if comma and (decimal_comma or len(part) != 3):
@@ -109,11 +101,12 @@ def number(cell: str, *, decimal_comma: bool) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _other_labels(table: Table, used: str, where: str) -> list[str]:
-    """A sentence where both usual columns of labels are there and differ."""
+def _other_labels(table: Table, used: str) -> list[str]:
+    """A sentence where the table has both usual columns of labels and they differ."""
     if used not in LABEL_COLUMNS or not all(name in table for name in LABEL_COLUMNS):
         return []
     other = next(name for name in LABEL_COLUMNS if name != used)
     if table[used] == table[other]:
         return []
-    return [f"{where}: labels are those of column {used!r}; column {other!r} differs and is not used (data.label_column chooses)"]
+    chosen = f"labels come from column {used!r}; column {other!r} differs and is not used"
+    return [f"{table.name}: {chosen} (data.label_column chooses)"]

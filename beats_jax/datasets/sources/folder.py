@@ -1,4 +1,7 @@
-"""One folder per class: `root/robin/a.wav`, `root/wren/2019/b.flac`; or the same below `root/train`, `root/val`, `root/test`."""
+"""One folder per class: `root/robin/a.wav`, `root/wren/2019/b.flac`; or the same below `root/train`, `root/val`, `root/test`.
+
+And folders of recordings without labels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from beats_jax.audio.files import search_folder, some
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import data_folder, is_text, no_audio, not_text
+from beats_jax.datasets.sources import data_folder, find_recordings, name_error, no_audio_error
 from beats_jax.datasets.splits import SYNONYMS, normalise_split
 from beats_jax.errors import UserError
 
@@ -21,11 +24,11 @@ BESIDE = "lies beside the class folders, so that it has no label"
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every audio file below `data.root`; its label is the name of the class folder.
 
-    Folders called train, val, test or the like are splits where they hold class folders, and where there are two of them or
-    nothing else holds recordings; what stands beside them is named in a note, as are class folders without a recording. Audio
-    beside the class folders becomes `errors` of the manifest; `audio.files.search_folder` says what becomes of other files. A
-    link to a recording of another class is an error, unless with `data.multi_label`: then the recording has both labels. For
-    `data.fold_by` "folder" metadata `folder` is the place below the class: "2019" of wren/2019/b.flac, "" of robin/a.wav.
+    Folders called train, val, test or the like are splits where they hold class folders and either there are two of them or
+    nothing else holds recordings. Notes name folders beside the splits and class folders without a recording. Audio beside the
+    class folders becomes `errors` of the manifest. A link to a recording of another class is an error; with `data.multi_label`
+    the recording has both labels. For `data.fold_by` "folder" metadata `folder` is the place below the class: "2019" of
+    wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
@@ -39,13 +42,13 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         place = layout.place(path)
         if place is None:
             errors += [] if layout.is_stray(path) else [AudioError(path, BESIDE)]
-        elif not is_text(path):
-            errors.append(not_text(path))
+        elif error := name_error(path):
+            errors.append(error)
         else:
             rows.append((str(path), *place))
     labelled, left_out, notes = _linked_rows(listing.repeats, layout, data.multi_label)
     if not rows:
-        raise no_audio(f"the class folders of {root} hold", listing, [*errors, *left_out])
+        raise no_audio_error(f"the class folders of {root} hold", listing, [*errors, *left_out])
     files, splits, labels, below = (list(column) for column in zip(*rows, *labelled, strict=True))
     return Manifest.from_columns(
         files,
@@ -55,6 +58,16 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
         errors=[*errors, *left_out],
         notes=[*listing.notes, *notes, *layout.notes(listing.paths, folders, set(zip(splits, labels, strict=True)))],
     )
+
+
+def load_recordings(data: DataConfig, *, workdir: Path) -> Manifest:
+    """One row for each audio file below `data.root`, whole and without a label; the folders have no meaning.
+
+    Raises:
+      UserError: there is no audio below the folder.
+    """
+    files, errors, notes = find_recordings(data_folder(data), "data.root")
+    return Manifest.from_columns(files, [[]] * len(files), errors=errors, notes=notes)
 
 
 Place = tuple[str, str, str]  # split or "", class, folders between the class and the file
@@ -68,7 +81,7 @@ class _Layout:
     splits: dict[str, str]
 
     def place(self, path: Path) -> Place | None:
-        """What the folders say of a file; None where it lies in no class folder."""
+        """Split, class and folders of a file; None where it lies in no class folder."""
         parts = _parts(self.root, path)
         above = 1 if self.splits else 0
         if len(parts) < above + 2 or (self.splits and parts[0] not in self.splits):

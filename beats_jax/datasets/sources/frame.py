@@ -1,4 +1,4 @@
-"""pandas DataFrames: the same rules as for tables on disk, for tables that are in memory."""
+"""Manifests from pandas DataFrames, by the rules of tables on disk."""
 
 from __future__ import annotations
 
@@ -6,38 +6,33 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from beats_jax.audio.files import some
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.report import some
 from beats_jax.datasets.sources.columns import find_label_column
-from beats_jax.datasets.sources.table import Origin, manifest_from_table
+from beats_jax.datasets.sources.table import manifest_from_table
 from beats_jax.datasets.sources.text_table import Table
 from beats_jax.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATAFRAME = Origin("DataFrame")  # rows by position, whatever the index says
-
 
 def manifest_from_frame(frame: pd.DataFrame, data: DataConfig, *, fold_column: str = "fold") -> Manifest:
     """A manifest from a DataFrame.
 
     Columns and files are found as in a table on disk (`sources.table.load_table`); file names are absolute or start from
-    `data.root` (without it, the working directory). A file that is not there stays, and validation lists it. Labels may be
-    numbers (3 and 3.0 in a whole column are "3"); spaces around them are cut, which a note of the manifest says. Lists in cells
-    are labels with `data.multi_label`.
+    `data.root` (without it, the working directory). Labels may be numbers (3, and 3.0 in a column of whole numbers, are "3");
+    spaces around them are cut, with a note. With `data.multi_label` cells may be lists. `fold_column` names the folds, if any.
 
-    Args:
-      fold_column: column with the fold of each row, used where it is there.
     Raises:
-      UserError: not a DataFrame, no rows, a column that is missing (the nearest one is named) or there twice, a blank (None, NaN)
+      UserError: not a DataFrame, no rows, a column that is missing (the nearest one is named) or repeated, a blank (None, NaN)
         file name or label, a time that is not a number, an unknown split, or no file exists.
     """
     table = table_from_frame(frame)
     if fold_column in table:
         table["fold"] = table[fold_column]
-    manifest = manifest_from_table(_strip(table), data, DATAFRAME, Path())
+    manifest = manifest_from_table(_strip(table), data, Path())
     spaced = sorted({cell for cell in table[find_label_column(list(table), data.label_column)] if cell != cell.strip()})
     if not spaced:
         return manifest
@@ -54,7 +49,7 @@ def table_from_frame(frame: pd.DataFrame) -> Table:
             raise UserError(f"the DataFrame has {names.count(name)} columns {name!r}; rename or drop one")
     if not len(frame):
         raise UserError("the DataFrame has no rows; give at least one recording per class")
-    return Table({name: _texts(frame.iloc[:, place]) for place, name in enumerate(names)})
+    return Table({name: _texts(frame.iloc[:, place]) for place, name in enumerate(names)}, "DataFrame")
 
 
 def require_frame(frame: Any) -> None:
@@ -83,4 +78,4 @@ def _text(cell: Any, known: bool) -> str:
 
 
 def _strip(table: Table) -> Table:
-    return Table({name: [cell.strip() for cell in cells] for name, cells in table.items()})
+    return Table({name: [cell.strip() for cell in cells] for name, cells in table.items()}, table.name)

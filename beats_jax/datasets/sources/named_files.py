@@ -1,7 +1,7 @@
-"""The files that a table names, however it spells them.
+"""Finds the files that a table names, in any spelling.
 
-macOS decomposes the accents of file names (NFD) and other systems keep what was typed (mostly NFC), so that a name may be the
-same to the eye and not to the file system. And one file has many names: `a.wav`, `./a.wav`, a link to it.
+macOS decomposes the accents of file names (NFD) and other systems keep what was typed (mostly NFC), so that names can look equal
+and differ for the file system. And one file has many names: `a.wav`, `./a.wav`, a link to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from beats_jax.errors import UserError
 
 
 class NamedFiles:
-    """Finds files below some folders. Remembers what it found, so that every row of one file gives the same path."""
+    """Finds files below some folders. All names of one file give the path of the first."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
@@ -28,7 +28,7 @@ class NamedFiles:
         self._listed: dict[str, dict[str, str]] = {}  # folder → {composed name: name}
 
     def find(self, name: str) -> str:
-        """The first place where the file is, else the first place where it should be."""
+        """The first place where the file exists, else the first place where it should be."""
         if name not in self._found:
             self._found[name] = name if is_record(name) else self._look_up(name)
         return self._found[name]
@@ -43,7 +43,7 @@ class NamedFiles:
         return self._spelling.setdefault(self._real_path(there), there)
 
     def _real_path(self, path: str) -> str:
-        """As `os.path.realpath`, with one look at each folder."""
+        """As `os.path.realpath`, but resolves each folder only once."""
         if os.path.islink(path):
             return os.path.realpath(path)
         folder, name = os.path.split(path)
@@ -52,7 +52,7 @@ class NamedFiles:
         return os.path.join(self._real[folder], name)
 
     def _compose_accents(self, place: str) -> str | None:
-        """The path of which every part is the same once accents are composed; None where there is none."""
+        """An existing path whose parts are equal once accents are composed; None where there is none."""
         if place.isascii():
             return None
         found = place[: len(place) - len(place.lstrip("/"))]
@@ -71,29 +71,29 @@ class NamedFiles:
         if folder not in self._listed:
             try:
                 names = sorted(os.listdir(folder), reverse=True)
-            except OSError:  # no such folder, or not readable: the file counts as absent, which validation lists
+            except OSError:  # no such folder, or not readable: validation lists the file as missing
                 names = []
             self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
         return self._listed[folder]
 
 
 def unnamed_notes(files: Sequence[str], where: str | Path) -> list[str]:
-    """A sentence on the recordings that lie beside those that a table names and are in no row of it, where there are any."""
+    """A sentence on recordings beside the named ones that are in no row of the table, where there are any."""
     named = {file for file in files if not is_record(file)}
     unnamed: list[str] = []
     for folder in sorted({os.path.dirname(file) for file in named}):
         try:
             names = [name for name in os.listdir(folder or ".") if is_recording_name(name)]
-        except OSError:  # its files are absent, which validation lists; or it may be entered and not listed
+        except OSError:  # validation lists missing files; or the folder cannot be listed, only entered
             continue
         unnamed += [path for path in (os.path.join(folder, name) for name in names) if path not in named]
     if not unnamed:
         return []
-    return [f"{where}: {len(unnamed)} recordings beside those that it names are in no row: {some(sorted(unnamed))}"]
+    return [f"{where}: {len(unnamed)} recordings in the same folders are in no row: {some(sorted(unnamed))}"]
 
 
 def require_some_exist(files: Sequence[str], folders: Sequence[Path], where: str | Path) -> None:
-    """Raises `UserError` naming the folders that were searched when none of the files is there."""
+    """Raises `UserError` with the folders that were searched when none of the files exists."""
     if not any(is_present(name) for name in files):
         places = " and ".join(str(folder) for folder in folders)
         raise UserError(

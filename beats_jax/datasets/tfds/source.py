@@ -3,7 +3,7 @@
     data.root = .../owls/1.0.0, or a folder above it with data.tfds_name = "owls", "owls/config" or "owls:1.0.0"
 
 Every record is a row. Its sound is the feature `data.audio_column`, else `audio`; its label `data.label_column`, else `label` or
-`labels`. A row's file is the address of the record (`audio.tfds_records`), which `audio.io` reads like a file.
+`labels`. The file of a row is the address of the record (`audio.decoding.tfds_records`), which `audio.io` reads like a file.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     """Every record of the data set.
 
     Splits named train, validation, test or the like become splits, others are left out with a note; a data set with a single
-    split, whatever its name, is not split yet. Group = feature `data.group_column`, else `group`; further texts and numbers are
-    metadata (`fold` among them). A record without a label (-1 or blank) is left out and listed, unless with `data.multi_label`.
+    split, whatever its name, counts as not split. Group = feature `data.group_column`, else `group`; further texts and numbers
+    are metadata (`fold` among them). A record without a label (-1 or blank) is listed as an error without `data.multi_label`.
 
     Raises:
       UserError: TFDS is not installed; no data set, or several, in `data.root`; it cannot be read without TensorFlow; features
-        missing or of a kind that is no sound, label or group; an unknown sample rate; no split that is known.
+        missing or of the wrong kind; an unknown sample rate; no known split.
     """
     folder = dataset_folder(data)
     opened = open_folder(str(folder))
@@ -44,11 +44,12 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     group = _feature(features, data.group_column, ("group",), folder) if data.group_column or "group" in features else ""
     rate = data.tfds_sample_rate or opened.rates.get(audio, 0)
     if not rate and RATE_FEATURE not in features:
-        raise UserError(f"{folder} does not say the sample rate of its sound; set data.tfds_sample_rate")
+        raise UserError(f"{folder} gives no sample rate of its sound; set data.tfds_sample_rate")
     splits, notes = _splits(opened, folder)
     rows = _Rows(features, label, group, data.multi_label)
+    without_sound = {audio: import_tfds().decode.SkipDecoding()}
     for split, name in splits.items():
-        for index, record in enumerate(_without_sound(opened, split, audio)):
+        for index, record in enumerate(opened.builder.as_data_source(split=split, decoders=without_sound)):
             rows.add(record, str(Address(str(folder), split, index, audio, rate)), name)
     if not rows.files:
         raise UserError(f"{folder} has no record with a label")
@@ -64,9 +65,9 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
 
 
 def dataset_folder(data: DataConfig) -> Path:
-    """The folder of the version that `data.root` and `data.tfds_name` name, absolute; the newest where none is named.
+    """The folder of the version that `data.root` and `data.tfds_name` name, absolute; without a name, the newest.
 
-    Without `data.root` TFDS's own folder is taken: TFDS_DATA_DIR, or tensorflow_datasets in the home directory.
+    `data.root` defaults to the folder of TFDS: TFDS_DATA_DIR, or tensorflow_datasets in the home directory.
     """
     root = Path(data.root or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser().absolute()
     if (root / DESCRIPTION).is_file():
@@ -86,10 +87,10 @@ def dataset_folder(data: DataConfig) -> Path:
         raise UserError(f"data.tfds_name is {data.tfds_name!r}; {nearest(name, list(versions))} (in {root})")
     if not version:
         return chosen[-1]
-    there = {path.name: path for path in chosen}
-    if version not in there:
-        raise UserError(f"data.tfds_name is {data.tfds_name!r}; the versions there are {', '.join(there)}")
-    return there[version]
+    known = {path.name: path for path in chosen}
+    if version not in known:
+        raise UserError(f"data.tfds_name is {data.tfds_name!r}; the known versions are {', '.join(known)}")
+    return known[version]
 
 
 class _Rows:
@@ -108,7 +109,7 @@ class _Rows:
         self.errors: list[AudioError] = []
 
     def add(self, record: dict[str, Any], address: str, split: str) -> None:
-        """One record; without a label it becomes an error where there must be one."""
+        """Adds a record, or an error where it has no label and needs one."""
         labels = [text for text in _texts(self._features[self._label], record[self._label]) if text]
         if not labels and not self._multi_label:
             self.errors.append(AudioError(address, "the record has no label"))
@@ -119,12 +120,6 @@ class _Rows:
         self.groups.append(_texts(self._features[self._group], record[self._group])[0] if self._group else "")
         for name, cells in self.metadata.items():
             cells.append(_texts(self._features[name], record[name])[0])
-
-
-def _without_sound(opened: RecordFolder, split: str, audio: str) -> Any:
-    """The records of a split, the sound left as it is stored."""
-    skip = import_tfds().decode.SkipDecoding()
-    return opened.builder.as_data_source(split=split, decoders={audio: skip})
 
 
 def _feature(features: Any, asked: str, usual: Sequence[str], folder: Path) -> str:
@@ -138,19 +133,19 @@ def _feature(features: Any, asked: str, usual: Sequence[str], folder: Path) -> s
 
 
 def _splits(opened: RecordFolder, folder: Path) -> tuple[dict[str, str], list[str]]:
-    """{split of the data set: ours, "" = to be drawn}, and a note on those that are left out."""
-    there = {name: info.num_examples for name, info in opened.builder.info.splits.items() if info.num_examples}
-    if len(there) == 1:
-        return dict.fromkeys(there, ""), []
-    known = {name: normalise_split(name) for name in there if name.lower() in SYNONYMS}
+    """{split of the data set: ours, "" = to be drawn}, and a note on splits that are left out."""
+    sizes = {name: info.num_examples for name, info in opened.builder.info.splits.items() if info.num_examples}
+    if len(sizes) == 1:
+        return dict.fromkeys(sizes, ""), []
+    known = {name: normalise_split(name) for name in sizes if name.lower() in SYNONYMS}
     if not known:
-        raise UserError(f"{folder} has the splits {', '.join(there) or '(none)'}; none of them is called train, val or test")
-    others = [f"{name} ({number} records)" for name, number in there.items() if name not in known]
+        raise UserError(f"{folder} has the splits {', '.join(sizes) or '(none)'}; none of them is called train, val or test")
+    others = [f"{name} ({number} records)" for name, number in sizes.items() if name not in known]
     return known, [f"splits of {folder.parent.name} that are left out: {', '.join(others)}"] if others else []
 
 
 def _texts(feature: Any, value: Any) -> list[str]:
-    """What a record says of a feature as texts: names of classes ("" for -1), texts decoded, numbers written."""
+    """The values of a feature as texts: names of classes ("" for -1), decoded texts, numbers."""
     inner = getattr(feature, "feature", None)
     if inner is not None:
         return [text for item in value for text in _texts(inner, item)]

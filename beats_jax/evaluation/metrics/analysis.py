@@ -1,4 +1,4 @@
-"""What is said of predictions beyond metrics: how far probabilities can be trusted, thresholds, and groups of classes."""
+"""Predictions beyond metrics: calibration of the probabilities, thresholds, and groups of classes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Analysis:
     """Found on the measured rows.
 
     Attributes:
-      plain: calibration of the probabilities as they are. calibrated: after the temperature of `point`; None without one.
-      thresholds: what the thresholds of `point` give here, one a class; empty without one.
+      plain: calibration before the temperature of `point`. calibrated: after it; None without one.
+      thresholds: the figures of the thresholds of `point`, one a class; empty without one.
       groups: name of a grouping → its evaluation.
-      point: what validation rows decided; None without them.
+      point: chosen on validation rows; None without them.
     """
 
     plain: CalibrationScores
@@ -54,11 +54,11 @@ def analyse(
     config: EvaluationConfig,
     seed: int,
 ) -> Analysis:
-    """Looks at predictions.
+    """Analyses predictions.
 
     Args:
-      labels, probabilities: as of `result.evaluate_predictions`. recordings: [N], what the bootstrap draws whole.
-      groupings: name → (class → group), of classes that are there.
+      labels, probabilities: as in `result.evaluate_predictions`. recordings: [N], drawn whole by the bootstrap.
+      groupings: name → (class → group), of known classes.
     Raises:
       UserError: see `class_groups.group_members`. ValueError: arrays that do not fit.
     """

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.evaluation.metrics.classification import predicted_matrix, truth_matrix
+from beats_jax.evaluation.metrics.classification import predicted_matrix, truth_of
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
-# What a float32 probability can still tell from 0 and from 1.
+# The float32 probabilities nearest to 0 and 1 that are neither.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
 
 
@@ -61,10 +61,7 @@ class Temperature:
 def logits_of(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
     """float64 [N, C] logits that give these probabilities by softmax (up to a constant per row), or by sigmoid if `multi_label`.
 
-    What float32 rounds to 0 or 1 is taken as the nearest number that it tells from them.
-
-    Raises:
-      ValueError: a probability outside 0 to 1, or NaN.
+    0 and 1 count as the nearest float32 between them. Raises ValueError for a probability outside 0 to 1, or NaN.
     """
     values = np.asarray(probabilities, np.float64)
     if not ((values >= 0) & (values <= 1)).all():
@@ -84,15 +81,10 @@ def scaled_probabilities(logits: np.ndarray, temperature: float, multi_label: bo
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, multi_label: bool) -> Temperature:
-    """The temperature of least NLL on these (validation) examples.
-
-    NLL is convex in 1 / T, so the optimum is the one zero of its gradient. Where nothing depends on T it is 1.
+    """The temperature of least NLL on these (validation) examples, 0.01 to 100; 1 where nothing depends on it.
 
     Args:
-      logits: [N, C]; of probabilities use `logits_of`.
-      labels: int [N], or 0/1 [N, C] if `multi_label`.
-    Returns:
-      A value between 0.01 and 100.
+      logits: [N, C]; of probabilities use `logits_of`. labels: int [N], or 0/1 [N, C] if `multi_label`.
     Raises:
       ValueError: no example, logits that are not finite, or labels that do not fit.
     """
@@ -107,6 +99,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, multi_label: bool
         expected = scaled_probabilities(values, 1 / inverse, multi_label)
         return float(((expected - truth) * values).sum() / len(values))
 
+    # NLL is convex in 1 / T, so the optimum is the one zero of its gradient.
     low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
     at_low, at_high = gradient(low), gradient(high)
     noise = 1e-14 * max(1.0, float(np.abs(values).max(initial=0)))
@@ -122,9 +115,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, multi_label: bool
 def calibration_scores(
     logits: np.ndarray, labels: np.ndarray, *, multi_label: bool, temperature: float = 1.0, bins: int = 15
 ) -> CalibrationScores:
-    """NLL, Brier score and reliability of the probabilities that `temperature` gives.
+    """NLL, Brier score and reliability of the probabilities at `temperature`; arguments as in `fit_temperature`, N may be 0.
 
-    Args: logits and labels as of `fit_temperature`; no example is allowed.
     Raises:
       ValueError: shapes or values that do not fit, bins < 1.
     """
@@ -135,7 +127,7 @@ def calibration_scores(
         return CalibrationScores(None, None, None, reliability)
     squares = (probabilities - truth) ** 2
     return CalibrationScores(
-        nll=_nll(values / temperature, truth, multi_label),
+        nll=negative_log_likelihood(values / temperature, truth, multi_label),
         brier=float(squares.mean() if multi_label else squares.sum(axis=1).mean()),
         ece=reliability.ece,
         reliability=reliability,
@@ -143,22 +135,14 @@ def calibration_scores(
 
 
 def reliability_table(probabilities: np.ndarray, labels: np.ndarray, *, multi_label: bool, bins: int = 15) -> Reliability:
-    """Mean probability and share that came true in each bin (see the head of this file).
-
-    Args:
-      probabilities: [N, C]. labels: int [N], or 0/1 [N, C] if `multi_label`.
-    Raises:
-      ValueError: shapes or values that do not fit, bins < 1.
-    """
+    """Mean probability and share that came true in each bin (see the head of this file); arguments as in `calibration_scores`."""
     if bins < 1:
         raise ValueError(f"{bins} bins; give at least one")
     values = np.asarray(probabilities, np.float64)
     predicted = predicted_matrix(values, multi_label=False)
     if ((values < 0) | (values > 1)).any():
         raise ValueError("probabilities must lie between 0 and 1")
-    truth = truth_matrix(labels, values.shape[1], multi_label)
-    if len(truth) != len(values):
-        raise ValueError(f"{len(truth)} labels, but {len(values)} rows of probabilities")
+    truth = truth_of(labels, values, multi_label)
     confidence, outcome = (values.ravel(), truth.ravel()) if multi_label else (values[predicted], truth[predicted])
     edges = np.linspace(0, 1, bins + 1)
     places = np.maximum(np.searchsorted(edges, confidence, side="left") - 1, 0)
@@ -173,14 +157,11 @@ def _check(logits: np.ndarray, labels: np.ndarray, multi_label: bool) -> tuple[n
     values = np.asarray(logits, np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"logits of shape {values.shape} must be [N, C] and finite")
-    truth = truth_matrix(labels, values.shape[1], multi_label)
-    if len(truth) != len(values):
-        raise ValueError(f"{len(truth)} labels, but {len(values)} rows of logits")
-    return values, truth.astype(np.float64)
+    return values, truth_of(labels, values, multi_label).astype(np.float64)
 
 
-def _nll(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
-    """Mean negative log likelihood in nats."""
+def negative_log_likelihood(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
+    """Mean in nats over examples, or over pairs of example and class if `multi_label`. logits, truth (0 or 1): [N, C]."""
     from scipy.special import log_softmax
 
     if multi_label:

@@ -19,19 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-METRIC_NAMES = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "precision_micro",
-    "recall_micro",
-    "f1_micro",
-    "mAP",
-    "auroc",
-)
-
 
 class Counts(NamedTuple):
     """Weighted counts per class [C] or [C, R], and over examples [] or [R]."""
@@ -70,6 +57,14 @@ def truth_matrix(labels: np.ndarray, num_classes: int, multi_label: bool) -> np.
     return labels[:, None] == np.arange(num_classes)
 
 
+def truth_of(labels: np.ndarray, values: np.ndarray, multi_label: bool) -> np.ndarray:
+    """`truth_matrix` for the rows and classes of `values` [N, C]; ValueError where labels are more or fewer."""
+    truth = truth_matrix(labels, values.shape[1], multi_label)
+    if len(truth) != len(values):
+        raise ValueError(f"{len(truth)} labels, but {len(values)} rows of probabilities or scores")
+    return truth
+
+
 def predicted_matrix(probabilities: np.ndarray, multi_label: bool, threshold: float = 0.5) -> np.ndarray:
     """bool [N, C] from probabilities [N, C]: the largest (of equals the first), or all >= `threshold` if `multi_label`.
 
@@ -88,7 +83,7 @@ def predicted_matrix(probabilities: np.ndarray, multi_label: bool, threshold: fl
 
 
 def count_outcomes(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Counts:
-    """Counts from truth and prediction, bool [N, C], and weights [N] or [N, R] (their dtype is that of the sums)."""
+    """Counts from truth and prediction, bool [N, C], and weights [N] or [N, R], whose dtype the sums have."""
     dtype = weights.dtype
     return Counts(
         true_positives=(truth & predicted).T.astype(dtype) @ weights,
@@ -201,17 +196,15 @@ class Evaluator:
         threshold: float = 0.5,
         predicted: np.ndarray | None = None,
     ) -> None:
-        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]; predicted: bool [N, C] where another rule than
-        `predicted_matrix` decides. Raises ValueError where shapes or values do not fit."""
+        """labels: int [N] or 0/1 [N, C]; probabilities: [N, C]; predicted: bool [N, C] by another rule than `predicted_matrix`.
+        Raises ValueError where shapes or values do not fit."""
         probabilities = np.asarray(probabilities)
         self.multi_label = multi_label
         decided = predicted_matrix(probabilities, multi_label, threshold)
         self.predicted = decided if predicted is None else predicted
         if self.predicted.shape != decided.shape:
             raise ValueError(f"predictions of shape {self.predicted.shape} for probabilities of shape {decided.shape}")
-        self.truth = truth_matrix(labels, probabilities.shape[1], multi_label)
-        if len(self.truth) != len(self.predicted):
-            raise ValueError(f"{len(self.truth)} labels, but {len(self.predicted)} rows of probabilities")
+        self.truth = truth_of(labels, probabilities, multi_label)
         self.rankings = [Ranking(self.truth[:, i], probabilities[:, i]) for i in range(probabilities.shape[1])]
 
     def metrics(self, weights: np.ndarray | None = None) -> Metrics:
@@ -231,11 +224,8 @@ class Evaluator:
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, multi_label: bool) -> np.ndarray:
-    """Counts of examples, int64, from bool [N, C] twice.
-
-    Returns:
-      Single-label [C, C]: row = true class, column = predicted class. Multi-label [C, 2, 2]: per class, row = truly there (0
-      no, 1 yes), column = predicted.
+    """Counts of examples, int64: single-label [C, C], row = true class, column = predicted class; multi-label [C, 2, 2], per
+    class, row = truly there (0 no, 1 yes), column = predicted. truth, predicted: bool [N, C].
     """
     if not multi_label:
         return truth.T.astype(np.int64) @ predicted.astype(np.int64)

@@ -1,10 +1,10 @@
 """Is one set of predictions better than another on the same examples?
 
-Paired: both see the same resamples of the same recordings, so what makes an example hard for both cancels. The interval is the
+Paired: both sides use the same resamples of the same recordings, so the difficulty of an example cancels. The interval is the
 percentile interval of the difference; its two-sided p value is twice the smaller share of resamples on either side of zero
-(Efron & Tibshirani 1993, chapter 15, with the correction of Davison & Hinkley 1997, section 4.2, by which p is never 0). McNemar
-asks only who is right where the two disagree (McNemar 1947), exactly, by the binomial distribution. Holm's step-down rule (Holm
-1979) corrects p values of several comparisons.
+(Efron & Tibshirani 1993, chapter 15, with the correction of Davison & Hinkley 1997, section 4.2, by which p is never 0).
+McNemar's test (1947), exact by the binomial distribution, counts only examples that one side has right. Holm's step-down rule
+(1979) corrects p values of several comparisons.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from beats_jax.evaluation.metrics.intervals import group_numbers, percentile_int
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of both and what the second has more. None where undefined: the metric of either, or nothing to resample."""
+    """A metric of both sides. None where a metric is undefined, or where there is nothing to resample."""
 
     first: float | None
     second: float | None
@@ -47,7 +47,7 @@ class Comparison:
     num_groups: int  # recordings: what the bootstrap draws
     metrics: dict[str, Difference]
     classes: dict[str, tuple[Difference, ...]]  # name of a metric -> one per class
-    mcnemar: McNemar | None  # None for multi-label data; it takes examples for independent, whatever their groups
+    mcnemar: McNemar | None  # None for multi-label data; it ignores groups: examples count as independent
 
 
 def compare_predictions(
@@ -64,9 +64,7 @@ def compare_predictions(
     """Compares two sets of predictions of the same examples, in the same order.
 
     Args:
-      labels: int [N] class numbers, or 0/1 [N, C] if `multi_label`.
-      first, second: probabilities, float [N, C].
-      groups: [N] names of the recordings, drawn whole; None = every example for itself.
+      labels, groups: as in `result.evaluate_predictions`. first, second: probabilities, float [N, C].
     Raises:
       ValueError: shapes that differ or do not fit, labels out of range, NaN.
     """
@@ -97,51 +95,36 @@ def compare_predictions(
 
 
 def require_same_examples(first: Mapping[str, Sequence[object]], second: Mapping[str, Sequence[object]]) -> None:
-    """Checks that two tables of predictions are of the same examples in the same order.
+    """Checks that two tables, as columns such as `files` or `labels`, hold the same examples in the same order.
 
-    Args:
-      first, second: columns that tell examples and what they are, such as `files`, `starts`, `labels`, `class_names`.
     Raises:
-      ValueError: other columns, another number of rows, or a row that differs; the first one is named.
+      ValueError: another number of rows, or a row that differs; the first one is named.
     """
-    if set(first) != set(second):
-        raise ValueError(f"columns {sorted(first)} cannot be compared with {sorted(second)}")
     for name, column in first.items():
         other = second[name]
         if len(column) != len(other):
             raise ValueError(f"{name}: {len(column)} in the first and {len(other)} in the second; compare runs on the same data")
         for row, (one, two) in enumerate(zip(column, other, strict=True)):
-            if one != two and not (one != one and two != two):  # NaN is a value here: the end of a file
+            if one != two:
                 raise ValueError(
                     f"{name}: row {row} is {one!r} in the first and {two!r} in the second; compare runs on the same data"
                 )
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
-    """McNemar's exact test from two bool [N]: which examples each got right. Without any disagreement p is 1.
-
-    Raises:
-      ValueError: shapes that differ.
-    """
+    """McNemar's exact test from two bool [N]: which examples each has right. Without any disagreement p is 1."""
     from scipy.stats import binomtest
 
-    first_right, second_right = np.asarray(first_right, bool), np.asarray(second_right, bool)
-    if first_right.shape != second_right.shape:
-        raise ValueError(f"{first_right.shape} and {second_right.shape} examples; McNemar's test needs the same ones")
     only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     p = float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
     return McNemar(only_first, only_second, p)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """float64 [M]: p values corrected for M comparisons by Holm's rule; valid whatever their dependence. NaN stay, uncounted.
-
-    Raises:
-      ValueError: a p value outside 0 to 1.
+    """float64 [M]: p values corrected for M comparisons by Holm's rule, valid whatever their dependence. NaN stay and do not
+    count.
     """
     values = np.asarray(p_values, np.float64)
-    if values.ndim != 1 or (values < 0).any() or (values > 1).any():
-        raise ValueError(f"p values of shape {values.shape} must be one row between 0 and 1")
     corrected = np.full(len(values), np.nan)
     order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]  # NaN sort last
     factors = len(order) - np.arange(len(order))

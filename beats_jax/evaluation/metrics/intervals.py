@@ -1,8 +1,8 @@
 """Bootstrap intervals of every metric at once.
 
 Percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over groups: whole recordings are drawn with replacement, because the
-clips of one recording are not independent and drawing clips would make intervals too narrow. A resample is a set of whole
-weights of the groups, which `evaluation.resampling` turns into metrics for many resamples at a time; threads share the blocks.
+clips of one recording are not independent and drawing clips would make intervals too narrow. A resample is a whole weight for
+each group; `resampling` turns many resamples at a time into metrics, and threads share the blocks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ _MOST_THREADS = 8
 
 
 def group_numbers(groups: Sequence[object] | np.ndarray | None, num_examples: int) -> np.ndarray:
-    """int [N], numbered from 0 in order of first appearance. Without groups every example is its own.
-
-    Raises:
-      ValueError: the number of groups is not the number of examples.
-    """
+    """int [N], numbered from 0 in order of first appearance; without groups every example is its own. ValueError unless [N]."""
     if groups is None:
         return np.arange(num_examples)
     if len(groups) != num_examples:
@@ -57,12 +53,10 @@ def resample_weights(seed: int, num_groups: int, start: int, stop: int, dtype: t
 
 
 def resampled_metrics(evaluator: Evaluator, groups: np.ndarray, *, resamples: int, seed: int) -> Metrics | None:
-    """Every metric in every resample: overall [R], per class [C, R], float64, NaN where undefined.
+    """Every metric in every resample: overall [R], per class [C, R], float64, NaN where undefined; arguments as in `bootstrap`.
 
-    Two evaluators of the same examples see the same resamples for the same seed and groups, so their differences are paired.
-
-    Args: as of `bootstrap`. Takes 40 bytes per class and resample.
-    Returns: None if there are fewer than two groups or no resamples.
+    The same seed and groups give the same resamples to any evaluator, so differences are paired. 40 bytes per class and resample.
+    None with fewer than two groups or no resamples.
     """
     num_groups = int(groups.max()) + 1 if groups.size else 0
     if num_groups < 2 or resamples == 0:
@@ -77,30 +71,27 @@ def resampled_metrics(evaluator: Evaluator, groups: np.ndarray, *, resamples: in
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(measure, range(0, resamples, block)))
 
-    def joined(k: int) -> dict[str, np.ndarray]:
+    def join(k: int) -> dict[str, np.ndarray]:
         return {name: np.concatenate([part[k][name] for part in parts], axis=-1) for name in parts[0][k]}
 
-    return Metrics(joined(0), joined(1))
+    return Metrics(join(0), join(1))
 
 
 def _block_size(num_groups: int, num_classes: int) -> int:
-    """Resamples at a time: enough for a step of the walk to be worth its call, few enough for the weights to stay in a cache."""
+    """Resamples at a time: enough to pay for the calls of a step, few enough for the weights to stay in a cache."""
     wanted = int(np.clip(12_800 // max(1, num_classes), 128, 2048))
     most = max(_STREAM, _BLOCK_WEIGHTS // num_groups)
     return max(_STREAM, min(wanted, most) // _STREAM * _STREAM)
 
 
 def bootstrap(evaluator: Evaluator, groups: np.ndarray, *, resamples: int, seed: int) -> Metrics | None:
-    """95 % percentile intervals of all metrics.
+    """95 % percentile intervals of all metrics; the same seed (>= 0) gives the same bits.
 
     Args:
-      groups: int [N] from `group_numbers`.
-      resamples: number of resamples; 0 = no intervals.
-      seed: >= 0; the same seed gives the same intervals, bit for bit.
+      groups: int [N] from `group_numbers`. resamples: 0 = no intervals.
     Returns:
-      Each metric as (low, high): overall [2], per class [C, 2], float64. A resample in which a metric is undefined is left out
-      of its interval; NaN where it was defined in none. None if there are fewer than two groups or no resamples: nothing varies
-      then.
+      (low, high) of each metric: overall [2], per class [C, 2], float64. Resamples in which a metric is undefined do not count
+      for it; NaN where it is always undefined. None with fewer than two groups or no resamples.
     """
     found = resampled_metrics(evaluator, groups, resamples=resamples, seed=seed)
     if found is None:

@@ -1,4 +1,4 @@
-"""What validation rows decide for later: a temperature for all logits, and a threshold for every class."""
+"""The operating point: a temperature for all logits and a threshold for every class, chosen on validation rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHAPE = {
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Chosen on `n` validation rows; test rows have no part in it.
+    """Chosen on `n` validation rows, never on test rows.
 
     Attributes:
-      goal, wanted: what each threshold is for (`thresholds.choose_thresholds`); wanted is None for "f1".
-      thresholds: one a class; None = what is wanted cannot be reached. reasons: why, "" where it can.
-      temperature: divides all logits. at_limit: the best one lies beyond what is allowed.
+      goal, wanted: as in `thresholds.choose_thresholds`; wanted is None for "f1".
+      thresholds: one a class; None = the goal cannot be reached. reasons: why, "" where it can.
+      temperature: divides all logits. at_limit: the best one lies beyond the allowed range.
     """
 
     class_names: tuple[str, ...]
@@ -46,7 +46,7 @@ class OperatingPoint:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], class_names: Sequence[str]) -> OperatingPoint:
-        """From what `to_mapping` gave. Raises `UserError` where it is another thing, of other classes, or impossible."""
+        """The reverse of `to_mapping`. Raises `UserError` for another format, other classes, or impossible values."""
         found = require_shape(settings, SHAPE, "the operating point", remedy=REMEDY)
         lists: dict[str, Any] = {name: tuple(found[name]) for name in ("class_names", "thresholds", "reasons")}
         point = cls(**{name: found[name] for name in SHAPE if name not in lists}, **lists)
@@ -66,13 +66,7 @@ class OperatingPoint:
 def choose_operating_point(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], *, multi_label: bool, config: EvaluationConfig
 ) -> OperatingPoint:
-    """The operating point by validation rows.
-
-    Args:
-      labels: int [N], or 0/1 [N, C] if `multi_label`. probabilities: float [N, C]; N at least 1.
-    Raises:
-      ValueError: arrays that do not fit.
-    """
+    """The operating point by validation rows, one at least: labels int [N], or 0/1 [N, C] if `multi_label`, and probabilities."""
     wanted = None if config.threshold_goal == "f1" else config.threshold_wanted
     found = choose_thresholds(labels, probabilities, multi_label=multi_label, goal=config.threshold_goal, wanted=wanted)
     temperature = fit_temperature(logits_of(probabilities, multi_label), labels, multi_label=multi_label)

@@ -1,10 +1,13 @@
 """All metrics of one set of predictions for thousands of resamples at once.
 
-A resample is a column of whole numbers: how often each group (recording) was drawn. Every metric stands on weighted sums of
+A resample is a column of whole numbers: how often each group (recording) was drawn. Every metric is made of weighted sums of
 examples, and a weighted sum is a row of a sparse matrix times that column: the counts, and for average precision and AUROC the
-weight of the positives at each distinct score and of the negatives between them. So all that grows with N * C * R is one sparse
-product of small integers; what is left is a walk down the scores, one step for all classes and resamples together. The groups
-of equal scores, the sums and the formulas are those of `metrics.Ranking`.
+weight of the positives at each distinct score and of the negatives between them. So only one sparse product of small integers
+grows with N * C * R; a walk down the scores follows, one step for all classes and resamples together. Equal scores, sums and
+formulas are those of `classification.Ranking`.
+
+Kept beside `Evaluator.metrics`, which takes weights too and gives the same bits, because that takes 9 to 18 times the CPU time:
+10,000 resamples of 10,000 x 50 need 2.8 s here and 44 s there, of 2,000 x 50 (ESC-50) 0.5 and 8 s, of 400 x 10 0.1 and 0.3 s.
 """
 
 from __future__ import annotations

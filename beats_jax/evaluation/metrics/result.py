@@ -1,4 +1,4 @@
-"""What one evaluation found: metrics with intervals, the table of classes, the confusions and the worst errors."""
+"""The result of one evaluation: metrics with intervals, classes, confusions and the worst errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beats_jax.evaluation.metrics.intervals import bootstrap, group_numbers
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; None where undefined (see `evaluation.metrics` and `evaluation.intervals`)."""
+    """A number with its 95 % interval; None where undefined (see `classification` and `intervals`)."""
 
     value: float | None
     low: float | None = None
@@ -37,8 +37,8 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class WorstError:
-    """An example that was misjudged. `probability` is the confidence in the error: the probability of the wrongly given class,
-    or one minus that of a missed class where that is larger (multi-label)."""
+    """A wrong prediction. `probability`: of the wrongly predicted class, or one minus that of a missed class where that is larger
+    (multi-label)."""
 
     index: int
     wrong_class: str
@@ -47,7 +47,7 @@ class WorstError:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """All that an evaluation found."""
+    """All figures of an evaluation."""
 
     class_names: tuple[str, ...]
     multi_label: bool
@@ -62,7 +62,7 @@ class EvaluationResult:
     worst_errors: tuple[WorstError, ...]  # most confident first, all of them
 
     def flat(self) -> dict[str, float | int | None]:
-        """What `metrics.json` holds: `accuracy`, `accuracy_low`, `accuracy_high`, ..., `n`. No NaN; None = undefined."""
+        """The contents of `metrics.json`: `accuracy`, `accuracy_low`, `accuracy_high`, ..., `n`; None = undefined."""
         numbers: dict[str, float | int | None] = {
             "n": self.n,
             "groups": self.num_groups,
@@ -83,17 +83,12 @@ def evaluate_predictions(
     config: EvaluationConfig,
     seed: int,
 ) -> EvaluationResult:
-    """Measures predictions.
+    """Measures predictions; the same arguments give the same bits.
 
     Args:
       labels: int [N] class numbers, or 0/1 [N, C] if `multi_label`.
-      probabilities: float [N, C]; single-label predictions are the largest (of equals the first), multi-label all >=
-        config.threshold.
-      class_names: C names.
+      probabilities: float [N, C]; the largest is predicted (of equals the first), or all >= config.threshold if `multi_label`.
       groups: [N] names of the recordings that examples come from, drawn whole by the bootstrap; None = every example for itself.
-      seed: of the bootstrap.
-    Returns:
-      Numbers that depend on the arguments only: the same arguments give the same bits.
     Raises:
       ValueError: shapes that do not fit, labels out of range, NaN.
     """
@@ -104,16 +99,19 @@ def evaluate_predictions(
     numbers = group_numbers(groups, len(evaluator.truth))
     point = evaluator.metrics()
     interval = bootstrap(evaluator, numbers, resamples=config.bootstrap_resamples, seed=seed)
+    metrics, by_class = make_estimates(point, interval)
+    counts = zip(evaluator.truth.sum(axis=0).tolist(), evaluator.predicted.sum(axis=0).tolist(), strict=True)
     return EvaluationResult(
         class_names=tuple(class_names),
         multi_label=multi_label,
         threshold=config.threshold,
         n=len(evaluator.truth),
         num_groups=int(numbers.max()) + 1 if numbers.size else 0,
-        metrics={
-            name: make_estimate(value, interval.overall[name] if interval else None) for name, value in point.overall.items()
-        },
-        classes=_class_results(evaluator, point, interval, class_names),
+        metrics=metrics,
+        classes=tuple(
+            ClassResult(name, n, predicted, **values)
+            for name, (n, predicted), values in zip(class_names, counts, by_class, strict=True)
+        ),
         num_ap_classes=int((~np.isnan(point.classes["ap"])).sum()),
         num_auroc_classes=int((~np.isnan(point.classes["auroc"])).sum()),
         confusion=confusion_matrix(evaluator.truth, evaluator.predicted, multi_label=multi_label),
@@ -130,26 +128,20 @@ def make_estimate(value: np.ndarray, interval: np.ndarray | None) -> Estimate:
     return Estimate(float(value), float(interval[0]), float(interval[1]))
 
 
-def _class_results(
-    evaluator: Evaluator, point: Metrics, interval: Metrics | None, class_names: Sequence[str]
-) -> tuple[ClassResult, ...]:
-    """One `ClassResult` per class, in the order of the vocabulary."""
+def make_estimates(point: Metrics, interval: Metrics | None) -> tuple[dict[str, Estimate], list[dict[str, Estimate]]]:
+    """The metrics over all classes, and those of each class, by name."""
 
-    def estimates(position: int) -> dict[str, Estimate]:
-        return {
-            name: make_estimate(values[position], interval.classes[name][position] if interval else None)
-            for name, values in point.classes.items()
-        }
+    def at(part: int, name: str, place: tuple[int, ...]) -> Estimate:
+        return make_estimate(point[part][name][place], None if interval is None else interval[part][name][place])
 
-    actual, predicted = evaluator.truth.sum(axis=0), evaluator.predicted.sum(axis=0)
-    return tuple(
-        ClassResult(name=name, n=int(actual[i]), predicted=int(predicted[i]), **estimates(i))
-        for i, name in enumerate(class_names)
-    )
+    classes = range(len(point.classes["f1"]))
+    return {name: at(0, name, ()) for name in point.overall}, [
+        {name: at(1, name, (k,)) for name in point.classes} for k in classes
+    ]
 
 
 def _worst_errors(evaluator: Evaluator, probabilities: np.ndarray, class_names: Sequence[str]) -> tuple[WorstError, ...]:
-    """Misjudged examples, the most confident error first, equals in the order of the table."""
+    """Wrong predictions, the most confident first, equals in the order of the table."""
     given = evaluator.predicted & ~evaluator.truth
     confidence = np.where(given, probabilities, -np.inf)
     if evaluator.multi_label:

@@ -1,8 +1,8 @@
 """The score from which a class counts as found, chosen on validation data for a wanted precision or recall, or the best F1.
 
 Each class stands alone (one against the rest, in single-label data too): it is found in every example whose score is >= its
-threshold. Only scores that occur in the validation data are thresholds, so examples of equal score come together. What a
-threshold reached on validation is optimistic, because it was chosen there; `threshold_results` says what it gives on test data.
+threshold. Only scores that occur in the validation data are thresholds, so examples of equal score come together. Validation
+figures of a threshold are optimistic, because it was chosen there; `threshold_results` gives those on test data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.evaluation.metrics.classification import ratio, truth_matrix
+from beats_jax.evaluation.metrics.classification import ratio, truth_of
 
 GOALS = ("precision", "recall", "f1")
 _ROUNDING = 1e-12  # a wanted 0.9 is reached by 9 of 10
@@ -20,16 +20,15 @@ _ROUNDING = 1e-12  # a wanted 0.9 is reached by 9 of 10
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """A class at a threshold. Numbers are None where undefined: precision without a find, recall without an example, F1 without
-    either."""
+    """A class at a threshold. None: precision without a find, recall without an example, F1 without either."""
 
-    threshold: float | None  # None = what was wanted cannot be reached: the class is never found
+    threshold: float | None  # None = the goal cannot be reached: the class is never found
     precision: float | None
     recall: float | None
     f1: float | None
     n: int  # examples that truly hold the class
     found: int  # examples whose score reaches the threshold
-    why: str = ""  # where the threshold is None: what stands in the way
+    why: str = ""  # the reason where the threshold is None
 
 
 def choose_thresholds(
@@ -81,7 +80,7 @@ def _choose(truth: np.ndarray, scores: np.ndarray, goal: str, wanted: float) -> 
 
 
 def at_threshold(truth: np.ndarray, scores: np.ndarray, threshold: float | None) -> ThresholdResult:
-    """What one class gets at a threshold; truth bool [N], scores [N]. None finds nothing."""
+    """The figures of one class at a threshold, None = nothing is found; truth bool [N], scores [N]."""
     chosen = np.zeros(len(scores), bool) if threshold is None else scores >= threshold
     n, found, hits = int(truth.sum()), int(chosen.sum()), int((truth & chosen).sum())
     values = (ratio(np.array(above), np.array(below)) for above, below in ((hits, found), (hits, n), (2 * hits, found + n)))
@@ -92,9 +91,9 @@ def at_threshold(truth: np.ndarray, scores: np.ndarray, threshold: float | None)
 def threshold_results(
     labels: np.ndarray, scores: np.ndarray, thresholds: Sequence[float | None], *, multi_label: bool
 ) -> tuple[ThresholdResult, ...]:
-    """What thresholds chosen elsewhere give on these (test) data, class by class.
+    """The figures of each class on these (test) data at thresholds chosen elsewhere; arguments as in `choose_thresholds`, N may
+    be 0.
 
-    Args: labels, scores as of `choose_thresholds`; no example is allowed. thresholds: C values, None = the class is never found.
     Raises:
       ValueError: labels, scores or thresholds that do not fit.
     """
@@ -118,7 +117,4 @@ def _check(labels: np.ndarray, scores: np.ndarray, multi_label: bool) -> tuple[n
     scores = np.asarray(scores)
     if scores.ndim != 2 or np.isnan(scores).any():
         raise ValueError(f"scores of shape {scores.shape} must be [N, C] and without NaN")
-    truth = truth_matrix(labels, scores.shape[1], multi_label)
-    if len(truth) != len(scores):
-        raise ValueError(f"{len(truth)} labels, but {len(scores)} rows of scores")
-    return truth, scores
+    return truth_of(labels, scores, multi_label), scores

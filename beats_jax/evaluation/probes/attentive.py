@@ -1,7 +1,7 @@
-"""The attentive probe: learnt queries look over the tokens of a clip, and a linear layer reads what they gather.
+"""The attentive probe: learnt queries attend to the tokens of a clip, and a linear layer classifies the result.
 
 Queries attend by softmax over the real tokens, as the pooling of attentive probes (Bardes et al. 2024, V-JEPA, section 4) without
-its projections, which a handful of labels cannot teach. Several layers are mixed by a softmax over layers (Peters et al. 2018,
+its projections, which a handful of labels cannot train. Several layers are mixed by a softmax over layers (Peters et al. 2018,
 ELMo). Trained on all examples at once by AdamW with a cosine schedule; all weight decays and rounds in one compiled call.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import optax
 
 from beats_jax.errors import UserError
-from beats_jax.evaluation.probes.choice import Choice
 from beats_jax.evaluation.probes.kinds import Setting
+from beats_jax.evaluation.probes.nested import Choice
 from beats_jax.evaluation.probes.rounds import Rounds
 from beats_jax.evaluation.probes.sweep import SweepScores, measure
 
@@ -29,7 +29,7 @@ WEIGHT_DECAYS = (3.0, 0.3, 0.03)  # strongest first
 
 
 def attentive_init(key: jax.Array, layers: int, width: int, num_classes: int) -> dict[str, jax.Array]:
-    """Small random queries float32 [Q, D] (nearly the mean of the tokens), no preference among layers, and no opinion."""
+    """Small random queries float32 [Q, D] (nearly the mean of the tokens), equal layers, and a zero classifier."""
     return {
         "layers": jnp.zeros(layers),
         "queries": 0.02 * jax.random.normal(key, (QUERIES, width)),
@@ -45,7 +45,7 @@ def attentive_logits(params: dict[str, jax.Array], tokens: jax.Array, token_mask
       params: as `attentive_init`. tokens: float32 [L, N, T, D], standardised.
       token_mask: bool [N, T], with a real token in each clip.
     """
-    # One layer: without the mixture there is no gradient towards all tokens, which took most of the time.
+    # With one layer the mixture is left out: its gradient towards all tokens took most of the time.
     alone = tokens.shape[0] == 1
     mixed = tokens[0] if alone else jnp.einsum("l,lntd->ntd", jax.nn.softmax(params["layers"]), tokens)
     looks = jnp.einsum("ntd,qd->nqt", mixed, params["queries"])
@@ -63,7 +63,7 @@ def attentive_fit(
     multi_label: bool,
     seed: int,
 ) -> jax.Array:
-    """Trains on the examples of weight 1 and answers for all: logits float32 [N, C].
+    """Trains on the examples of weight 1 and predicts all: logits float32 [N, C].
 
     Args:
       tokens: float32 [L, N, T, D]; each layer is standardised by the training examples' real tokens here.
@@ -102,15 +102,11 @@ def _standardised_tokens(tokens: jax.Array, token_mask: jax.Array, weights: jax.
 
 @dataclass(frozen=True)
 class AttentiveProbe:
-    """The attentive probe as `nested.Probe`: one candidate for each weight decay.
+    """The attentive probe as `nested.Probe`: one candidate for each weight decay."""
 
-    Attributes:
-      tokens: float32 [L, N, T, D]. token_mask: bool [N, T]. targets: float32 [N, C].
-    """
-
-    tokens: np.ndarray
-    token_mask: np.ndarray
-    targets: np.ndarray
+    tokens: np.ndarray  # float32 [L, N, T, D]
+    token_mask: np.ndarray  # bool [N, T]
+    targets: np.ndarray  # float32 [N, C]
     multi_label: bool
     seed: int = 0
     settings: tuple[Setting, ...] = WEIGHT_DECAYS
@@ -118,14 +114,13 @@ class AttentiveProbe:
     def __post_init__(self) -> None:
         if not self.token_mask.any(axis=1).all():
             clip = int(np.flatnonzero(~self.token_mask.any(axis=1))[0])
-            raise UserError(f"clip {clip} has no token; the attentive probe needs one at least")
+            raise UserError(f"clip {clip} has no token; the attentive probe needs at least one")
 
     def scores(self, rounds: Rounds) -> SweepScores:
-        number = np.stack([(rounds.part == part).sum(axis=1) for part in range(rounds.folds.shape[1])], axis=1)
         score, loss = _scores(
             self.tokens, self.token_mask, self.targets, rounds, jnp.asarray(self.settings), self.multi_label, self.seed
         )
-        return SweepScores(np.asarray(score)[None].swapaxes(1, 2), np.asarray(loss)[None].swapaxes(1, 2), number)
+        return SweepScores(np.asarray(score)[None].swapaxes(1, 2), np.asarray(loss)[None].swapaxes(1, 2))
 
     def answers(self, choice: Choice, rounds: Rounds, number: int) -> np.ndarray:
         training = _marks(rounds.train[number], rounds.weights[number], len(self.targets))

@@ -1,7 +1,7 @@
 """The probes by name, with the settings that a sweep tries. A new probe is one function and one line here.
 
-A linear probe trained by SGD or Adam is not among them: it minimises the objective of `logistic` and stops before the minimum, so
-that its learning rate and epochs are one more penalty, and a less even one.
+A linear probe trained by SGD or Adam is not among them: it stops before the minimum of the objective of `logistic`, so its
+learning rate and epochs only add another, less even penalty.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+from beats_jax.evaluation.probes.linear import ridge_logits
 from beats_jax.evaluation.probes.logistic import logistic_logits
 from beats_jax.evaluation.probes.nearest import knn_logits, prototype_logits
-from beats_jax.evaluation.probes.ridge import ridge_logits
 
 Setting = float | int | str
 
@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     logits: Callable[..., jax.Array]
     setting: str  # what the settings are called
     settings: tuple[Setting, ...]  # R of them, the simplest model first
-    multi_label: bool = True  # whether it can tell several labels an example
+    multi_label: bool = True  # whether it supports several labels an example
 
 
 def _logistic(train: Any, targets: Any, weights: Any, test: Any, settings: Sequence[Any], multi_label: bool) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Honest figures for chosen probes: the choice is made inside the training folds, the figure comes from the fold left out.
+"""Nested cross-validation of probes: the training folds choose, and the fold left out gives the figure.
 
-Nested cross-validation (Stone 1974; Varma & Simon 2006): for every test fold, the other folds choose layer, pooling and setting
-among themselves, the choice is trained on all of them, and answers for the test fold. Data with a test split of its own has one
-test fold, and the folds of the rest choose.
+Stone 1974; Varma & Simon 2006. For every test fold, the other folds choose layer, pooling and setting among themselves; the
+chosen probe is trained on all of them and predicts the test fold. Data with a test split of its own has one test fold, and the
+folds of the other rows choose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from beats_jax.evaluation.probes.choice import Averages, Choice, averages, best, best_of
 from beats_jax.evaluation.probes.kinds import Setting
 from beats_jax.evaluation.probes.rounds import Rounds, pair_rounds, single_rounds
 from beats_jax.evaluation.probes.sweep import SweepScores, refit, sweep
@@ -21,13 +20,58 @@ from beats_jax.evaluation.probes.sweep import SweepScores, refit, sweep
 TEST = -1  # in `folds`: a row of the data's own test split
 
 
+class Choice(NamedTuple):
+    """One probe of a sweep with its validation figures."""
+
+    kind: str
+    embedding: int  # place among the embeddings (layer x pooling)
+    setting: int  # place among the settings of the kind
+    score: float
+    loss: float
+
+
+class Averages(NamedTuple):
+    """Means over held-out examples: float64 [J, R]."""
+
+    score: np.ndarray
+    loss: np.ndarray
+
+
+def averages(scores: SweepScores, rounds: Rounds, test_fold: int | None = None) -> Averages:
+    """Means over the validation folds, weighted by their examples.
+
+    With a test fold (rounds are pairs of folds) only the rounds count that hold it out, and in them only the other fold.
+    """
+    counted = rounds.number.astype(np.float64)
+    if test_fold is not None:
+        inside = (rounds.folds == test_fold).any(axis=1, keepdims=True)
+        counted = counted * (inside & (rounds.folds != test_fold))
+    shares = counted / counted.sum()
+    return Averages(
+        np.einsum("jrsp,sp->jr", scores.score.astype(np.float64), shares),
+        np.einsum("jrsp,sp->jr", scores.loss.astype(np.float64), shares),
+    )
+
+
+def best(kind: str, means: Averages) -> Choice:
+    """The highest score; of equals the smallest loss, then the earlier setting (the simpler model), then the first layer."""
+    score = np.round(means.score, 9)
+    embedding, setting = np.indices(score.shape)
+    order = np.lexsort((embedding.ravel(), setting.ravel(), means.loss.ravel(), -score.ravel()))
+    place = np.unravel_index(order[0], score.shape)
+    return Choice(kind, int(place[0]), int(place[1]), float(means.score[place]), float(means.loss[place]))
+
+
+def best_of(choices: Mapping[str, Choice]) -> Choice:
+    """The best among kinds; of equal scores the kind that stands first, because losses of different kinds do not compare."""
+    return max(choices.values(), key=lambda choice: round(choice.score, 9))
+
+
 class Probe(Protocol):
-    """One kind of probe with all of its candidates."""
+    """One kind of probe with all of its candidates; R settings, the simplest model first."""
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
-        """R settings, the simplest model first."""
-        ...
+    def settings(self) -> tuple[Setting, ...]: ...
 
     def scores(self, rounds: Rounds) -> SweepScores:
         """Trains and measures every candidate in every round."""
@@ -40,16 +84,12 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddingProbe:
-    """A kind of `kinds.KINDS` on pooled embeddings.
-
-    Attributes:
-      embeddings: float32 [J, N, D]. targets: float32 [N, C].
-    """
+    """A kind of `kinds.KINDS` on pooled embeddings."""
 
     kind: str
     settings: tuple[Setting, ...]
-    embeddings: np.ndarray
-    targets: np.ndarray
+    embeddings: np.ndarray  # float32 [J, N, D]
+    targets: np.ndarray  # float32 [N, C]
     multi_label: bool
 
     def scores(self, rounds: Rounds) -> SweepScores:
@@ -58,13 +98,13 @@ class EmbeddingProbe:
     def answers(self, choice: Choice, rounds: Rounds, number: int) -> np.ndarray:
         now = [column[number] for column in (rounds.train, rounds.weights, rounds.held)]
         embedding = self.embeddings[choice.embedding]
-        # All settings again: the logistic path needs the stronger penalties before the chosen one, and nothing compiles anew.
+        # All settings again: the logistic path needs the stronger penalties before the chosen one, and nothing is compiled again.
         logits = refit(embedding, self.targets, *now, kind=self.kind, settings=self.settings, multi_label=self.multi_label)
         return np.asarray(logits)[choice.setting, rounds.part[number] >= 0]
 
 
 class ProbeStudy(NamedTuple):
-    """What the folds say of one kind. T test folds."""
+    """One kind. T test folds."""
 
     table: Averages  # [J, R], validation on all folds
     final: Choice  # by that table: the probe to use
@@ -73,7 +113,7 @@ class ProbeStudy(NamedTuple):
 
 
 class Study(NamedTuple):
-    """All kinds, and the best of them: chosen in each test fold by validation as well."""
+    """All kinds, and the best of them, which validation chooses in each test fold too."""
 
     kinds: dict[str, ProbeStudy]
     final: Choice
@@ -117,12 +157,3 @@ def _study_one(kind: str, probe: Probe, folds: np.ndarray, num_classes: int) -> 
     for number, choice in enumerate(choices):
         logits[tests.held[number][tests.part[number] >= 0]] = probe.answers(choice, tests, number)
     return ProbeStudy(table, final, tuple(choices), logits)
-
-
-def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """float64, softmax or sigmoid of [N, C]."""
-    wide = logits.astype(np.float64)
-    if multi_label:
-        return 0.5 * (1 + np.tanh(0.5 * wide))
-    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

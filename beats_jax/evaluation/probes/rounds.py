@@ -1,8 +1,8 @@
-"""Which examples train and which are held out, round by round, for a nested cross-validation that trains nothing twice.
+"""The examples that train and those that are held out, round by round, for a nested cross-validation that trains nothing twice.
 
-With K folds, the rounds that leave out one fold measure every choice once on all examples. The rounds that leave out a pair of
-folds serve two purposes: for the test fold i the fold j of the pair validates, for the test fold j the fold i. So a nested
-cross-validation of K folds needs K (K - 1) / 2 rounds for its choices and K for its figures, not K (K - 1) and K.
+Rounds that leave out one fold measure every choice once on all examples. A round that leaves out a pair of folds serves twice:
+for the test fold i the fold j of the pair validates, for the test fold j the fold i. So a nested cross-validation of K folds
+needs K (K - 1) / 2 rounds for its choices and K for its figures, not K (K - 1) and K.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ class Rounds(NamedTuple):
     train: np.ndarray  # int32 [S, n], rows of the data; padding repeats row 0
     weights: np.ndarray  # float32 [S, n], 1 = an example, 0 = padding
     held: np.ndarray  # int32 [S, m], rows that are held out
-    part: np.ndarray  # int32 [S, m], which of the round's held folds a row is of (0, 1); -1 = padding
+    part: np.ndarray  # int32 [S, m], the held fold of the round that a row belongs to (0, 1); -1 = padding
     folds: np.ndarray  # int32 [S, P], the held folds
+
+    @property
+    def number(self) -> np.ndarray:
+        """Held-out examples, int64 [S, P]."""
+        return np.stack([(self.part == part).sum(axis=1) for part in range(self.folds.shape[1])], axis=1)
 
 
 def single_rounds(folds: np.ndarray) -> Rounds:
-    """One round a fold, which is held out. folds: int [N], 0 .. K-1; -1 = in no round.
-
-    Raises:
-      UserError: fewer than two folds, or an empty one.
-    """
+    """One round a fold, which is held out. folds: int [N], 0 .. K-1; -1 = in no round. UserError: an empty fold, or only one."""
     return _rounds(folds, [(fold,) for fold in range(_number(folds, 2))])
 
 

@@ -11,50 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.evaluation.probes.kinds import KINDS, Setting
-from beats_jax.evaluation.probes.rotation import standardise
+from beats_jax.evaluation.probes.linear import standardise
 from beats_jax.evaluation.probes.rounds import Rounds
 
-# Numbers of the training examples that are worked on at a time: small problems share the cost of a loop's turn, large ones would
-# only wait for the slowest of their neighbours.
+# Numbers of training examples in one turn: small problems share the cost of a turn, large ones would wait for the slowest.
 _ELEMENTS_AT_A_TIME = 2**20
 
 
 class SweepScores(NamedTuple):
-    """What held-out examples say. J embeddings, R settings, S rounds, P held folds in each."""
+    """Figures of held-out examples. J embeddings, R settings, S rounds, P held folds in each."""
 
     score: np.ndarray  # float32 [J, R, S, P], accuracy, or mAP over the classes with examples if multi-label
     loss: np.ndarray  # float32 [J, R, S, P], mean cross-entropy
-    number: np.ndarray  # int64 [S, P], held-out examples
 
 
 def sweep(
     embeddings: np.ndarray, targets: np.ndarray, rounds: Rounds, kind: str, settings: Sequence[Setting], multi_label: bool
 ) -> SweepScores:
-    """Trains and measures J x R x S probes.
-
-    Each round standardises by its own training examples, so nothing of what is held out reaches the training.
+    """Trains and measures J x R x S probes; each round standardises by its own training examples, so nothing leaks into training.
 
     Args:
       embeddings: float32 [J, N, D], one for each layer and pooling. targets: float32 [N, C], one-hot, or 0/1 if `multi_label`.
       kind: a name of `kinds.KINDS`. settings: R of them.
     """
-    number = np.stack([(rounds.part == part).sum(axis=1) for part in range(rounds.folds.shape[1])], axis=1)
     pairs = np.stack(np.meshgrid(np.arange(len(embeddings)), np.arange(len(rounds.train)), indexing="ij"), -1).reshape(-1, 2)
     at_a_time = int(np.clip(_ELEMENTS_AT_A_TIME // (rounds.train.shape[1] * embeddings.shape[2]), 1, len(pairs)))
     turns = -(-len(pairs) // at_a_time)
     padded = np.concatenate([pairs, np.repeat(pairs[:1], turns * at_a_time - len(pairs), axis=0)]).astype(np.int32)
-    found = _sweep(
-        embeddings,
-        targets,
-        rounds,
-        padded.reshape(turns, at_a_time, 2),
-        kind=kind,
-        settings=tuple(settings),
-        multi_label=multi_label,
-    )
-    shape = (len(embeddings), len(rounds.train), len(settings), number.shape[1])
+    padded = padded.reshape(turns, at_a_time, 2)
+    found = _sweep(embeddings, targets, rounds, padded, kind=kind, settings=tuple(settings), multi_label=multi_label)
+    shape = (len(embeddings), len(rounds.train), len(settings), rounds.folds.shape[1])
     score, loss = (np.asarray(part).reshape(-1, *shape[2:])[: len(pairs)].reshape(shape).swapaxes(1, 2) for part in found)
-    return SweepScores(score, loss, number)
+    return SweepScores(score, loss)
 
 
 @partial(jax.jit, static_argnames=("kind", "settings", "multi_label"))
@@ -94,12 +82,11 @@ def probe_logits(
     settings: tuple[Setting, ...],
     multi_label: bool,
 ) -> jax.Array:
-    """Standardises by the training examples, trains, and answers for others: logits float32 [R, m, C].
+    """Standardises by the training examples, trains and predicts: logits float32 [R, m, C] for a softmax, or sigmoid if
+    `multi_label`.
 
     Args:
       train: float32 [n, D]. targets: float32 [n, C]. weights: float32 [n], 1 = an example, 0 = padding. test: float32 [m, D].
-    Returns:
-      Logits: their softmax, or sigmoid if `multi_label`, are the probe's probabilities.
     """
     train, test = standardise(train, weights, test)
     return KINDS[kind].logits(train, targets, weights, test, settings, multi_label)
@@ -118,12 +105,9 @@ def measure(logits: jax.Array, targets: jax.Array, mask: jax.Array, multi_label:
 
 
 def mean_average_precision(scores: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the classes with examples of the mean precision at their examples; float32 [], 0 without any.
+    """Mean average precision over the classes with examples, float32 [], 0 without any; mask: bool [m], rows that count.
 
-    Equal scores count in the order of the rows, so that this is for choosing; `evaluation.metrics` measures.
-
-    Args:
-      scores: float32 [m, C]. targets: 0/1 [m, C]. mask: bool [m], rows that count.
+    Equal scores count in the order of the rows, so this serves the choice only; `evaluation.metrics` measures.
     """
     order = jnp.argsort(jnp.where(mask[:, None], -scores, jnp.inf), axis=0)
     hits = jnp.take_along_axis(targets * mask[:, None], order, axis=0)

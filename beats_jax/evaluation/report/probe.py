@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from beats_jax.evaluation.metrics.result import EvaluationResult, format_estimate, metric_title
-from beats_jax.evaluation.probes.choice import Choice
 from beats_jax.evaluation.probes.kinds import Setting
+from beats_jax.evaluation.probes.nested import Choice
 from beats_jax.evaluation.report.figures.metrics import score_map
 from beats_jax.evaluation.report.page import Cell, Figure, Page, Paragraph, Section, Table, pairs_table
 from beats_jax.evaluation.report.result import HEADLINES, classes_section, confusions_section, result_page

@@ -82,11 +82,11 @@ def with_parameters(state: S, loaded: Mapping[str, Any]) -> S:
     return state.replace(params=params, ema=None if state.ema is None else with_leaves(state.ema, loaded))
 
 
-def with_leaves(tree: Any, loaded: Mapping[str, Any]) -> Any:
+def with_leaves(tree: Any, loaded: Any) -> Any:
     """`tree` with the leaves of `loaded` in place of its own, in the same dtype and on the same devices.
 
     Args:
-      loaded: nested dict of arrays; a part of the tree (a new head may be missing from it).
+      loaded: nested arrays; a part of the tree (a new head may be missing from it).
     Raises:
       UserError: a loaded leaf that the tree does not have, or that has another shape.
     """

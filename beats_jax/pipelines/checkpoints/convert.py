@@ -1,4 +1,4 @@
-"""Checkpoints from one layout to another, and what a file holds."""
+"""Converts checkpoints between layouts, exports them as programs, and writes recordings as TFDS data sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from beats_jax.config import Experiment
+from beats_jax.datasets.sources import load_manifest, source_at
+from beats_jax.datasets.tfds.writer import write_tfds
+from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of, write_bytes, write_text
 from beats_jax.inference.export import export_model
@@ -20,20 +24,18 @@ from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_writer import write_torch_file
 
 TORCH_SUFFIXES = (".pt", ".pth")
-SAME_PROGRAM = 1e-3  # of the largest value: on accelerators factors are rounded and summed in another order; measured on CPU: 0
+SAME_PROGRAM = 1e-3  # of the largest value; accelerators round factors and sum in another order. Measured on CPU: 0
 
 
 def convert(source: str, output: Path, *, published_keys: bool = False, force: bool = False) -> list[str]:
-    """Reads a checkpoint of any known kind and writes it in the layout that the name of `output` asks for.
+    """Reads a checkpoint of any known kind, writes it in the layout that the name of `output` chooses, and returns a report.
 
     Args:
-      source: whatever `beats_jax.load` takes.
+      source: as for `beats_jax.load`.
       output: `NAME.pt` or `NAME.pth` = the family's published layout; `NAME.safetensors` = our format (with NAME.json beside);
         any other name = a folder of our format.
-      published_keys: a `.safetensors` output gets the published key names instead, with the family's JSON files beside it.
-      force: replace what is there.
-    Returns:
-      lines that say what was found and written.
+      published_keys: a `.safetensors` output gets the published key names, with the family's JSON files beside it.
+      force: replace an existing output.
     Raises:
       UserError: the checkpoint cannot be read, the place cannot be written or is taken, or the family has no published layout.
     """
@@ -49,13 +51,11 @@ def convert(source: str, output: Path, *, published_keys: bool = False, force: b
 
 
 def export(source: str, output: Path, *, seconds: float | None = None, force: bool = False) -> list[str]:
-    """Writes a model as one program file (`inference.export`), opens it again and runs it beside the model.
+    """Writes a model as one program file (`inference.export`), compares it with the model, and returns a report.
 
     Args:
       source, force: as for `convert`.
-      seconds: length of the clips it takes; None = the model's own, else ten.
-    Returns:
-      lines that say what was found and written, and by how much the program's results differ from the model's.
+      seconds: length of the program's clips; None = the model's own, else ten.
     Raises:
       UserError: as `convert`; flatbuffers is absent; the clips are too short.
     """
@@ -80,7 +80,7 @@ def export(source: str, output: Path, *, seconds: float | None = None, force: bo
 
 
 def _difference_from_model(output: Path, bundle: Bundle) -> float:
-    """Of embeddings and logits of two clips, one of them half padded; relative to the largest value."""
+    """Largest difference in embeddings and logits of two clips, one half padded, relative to the largest value."""
     facts, run = load_exported(output)
     samples = facts["samples"]
     waveforms = (0.1 * np.random.default_rng(0).standard_normal((2, samples))).astype(np.float32)
@@ -108,20 +108,16 @@ def _read(source: str) -> Bundle:
     return bundle
 
 
-def _upstream(bundle: Bundle):
+def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
+    """`output` in the family's published layout, and the JSON files that belong beside it; each whole or not at all."""
+    from safetensors.numpy import save
+
     writer = WRITERS.get(bundle.model.family)
     if writer is None:
         raise UserError(f"the family {bundle.model.family!r} has no published layout; known: {', '.join(sorted(WRITERS))}")
     if bundle.model.head != "own":
         raise UserError(f"the published layouts have no {bundle.model.head} head; keep the model as .safetensors or a folder")
-    return writer(bundle)
-
-
-def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
-    """`output` in the family's published layout, and the JSON files that belong beside it; each whole or not at all."""
-    from safetensors.numpy import save
-
-    upstream = _upstream(bundle)
+    upstream = writer(bundle)
     torch = output.suffix.lower() in TORCH_SUFFIXES
     beside = {output.with_name(name): value for name, value in (upstream.beside_torch if torch else upstream.beside).items()}
     taken = [str(place) for place in beside if place.exists()]
@@ -135,3 +131,22 @@ def _write_published(output: Path, bundle: Bundle, force: bool) -> list[str]:
         write_bytes(output, save(upstream.state_dict, metadata={"format": "pt"}))
     layout = "the published layout, for torch.load(weights_only=True)" if torch else "published keys"
     return [f"wrote {', '.join(map(str, [output, *beside]))}: {layout}"]
+
+
+def write_dataset(source: Path, output: Path, experiment: Experiment) -> list[str]:
+    """Writes the usable recordings of a table or folder as the TFDS data set `output`/1.0.0, and returns a report.
+
+    Args:
+      source: as for `sources.source_at`.
+      experiment: its `data` and `audio` apply; source, root and table are set from `source`.
+    Raises:
+      UserError: no usable recording, or as `write_tfds`.
+    """
+    kind = source_at(source)
+    place = {"metadata_file": str(source)} if kind == "csv" else {"root": str(source)}
+    data = replace(experiment.data, source=kind, **place)
+    report = validate(load_manifest(data, workdir=output), data, experiment.audio, min_classes=1)
+    folder = write_tfds(report.manifest, data, experiment.audio, output.parent, output.name)
+    splits = [f"{split} {number}" for split, number in report.split_rows.items() if number]
+    rows = ", ".join(splits) or f"train {len(report.manifest)}"
+    return [report.summary(), f"wrote {folder} (records: {rows}); read it with tfds.builder_from_directory or data.source=tfds"]

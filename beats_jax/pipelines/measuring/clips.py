@@ -11,30 +11,19 @@ import numpy as np
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.audio.io import AudioError, read
 from beats_jax.config import Experiment
-from beats_jax.datasets.manifest import Manifest
-from beats_jax.evaluation.metrics.result import EvaluationResult
-from beats_jax.evaluation.report.examples import ConfusedPair, Example
+from beats_jax.evaluation.report.examples import ConfusedPair
+from beats_jax.evaluation.report.page import Example
+from beats_jax.pipelines.measuring.measure import Measured
 
 PAIRS, CLIPS_OF_A_PAIR = 5, 2
 
 
 class Clips:
-    """What can be shown of measured rows.
+    """Clips of measured rows; the experiment says how recordings are read."""
 
-    Attributes:
-      rows: the rows, [N]. result: the metrics. probabilities: float64 [N, C]. experiment: how recordings are read.
-      peaks: float64 [N, C], where the window with the largest logit of each class starts; None = rows are one window long.
-    """
-
-    def __init__(
-        self,
-        rows: Manifest,
-        result: EvaluationResult,
-        probabilities: np.ndarray,
-        experiment: Experiment,
-        peaks: np.ndarray | None = None,
-    ) -> None:
-        self.rows, self.result, self.probabilities, self.experiment, self.peaks = rows, result, probabilities, experiment, peaks
+    def __init__(self, measured: Measured, experiment: Experiment) -> None:
+        self.rows, self.result, self.peaks = measured.rows, measured.result, measured.peaks
+        self.probabilities, self.experiment = measured.probabilities, experiment
 
     def worst_errors(self) -> list[Example]:
         """The most confident mistakes, as many as `evaluation.worst_errors`."""
@@ -52,8 +41,8 @@ class Clips:
         for true, given in zip(*np.unravel_index(largest, wrong.shape), strict=True):
             if wrong[true, given] > 0:
                 names = result.class_names[int(true)], result.class_names[int(given)]
-                taken = [error for error in result.worst_errors if error.wrong_class == names[1]]
-                found = [error for error in taken if self._is(error.index, names[0])][:CLIPS_OF_A_PAIR]
+                errors = (error for error in result.worst_errors if error.wrong_class == names[1])
+                found = [error for error in errors if self._is(error.index, names[0])][:CLIPS_OF_A_PAIR]
                 examples = [self._example(error.index, names[1], error.probability) for error in found]
                 pairs.append(ConfusedPair(*names, int(wrong[true, given]), int(result.confusion[true].sum()), tuple(examples)))
         return pairs
@@ -75,7 +64,7 @@ class Clips:
         return name in self.rows.labels[row]
 
     def _example(self, i: int, prediction: str, probability: float) -> Example:
-        """The window in which the model is surest of the prediction: the one by which a long row was judged most."""
+        """The window with the largest logit of the prediction."""
         rows, audio, seconds = self.rows, self.experiment.audio, self.experiment.data.heard_seconds
         start = float(np.nan_to_num(rows.starts[i]))
         if self.peaks is not None and prediction in self.result.class_names:
@@ -85,7 +74,7 @@ class Clips:
         try:
             sound = read(file, sample_rate=audio.sample_rate, start_seconds=start, seconds=length, channel=audio.channel)
         except AudioError:
-            sound = None  # the report shows the clip without it
+            sound = None  # the report lists the clip without it
         return Example(file, start, label, prediction, probability, sound, audio.sample_rate)
 
     def _model_input(self) -> Callable[[np.ndarray], np.ndarray]:

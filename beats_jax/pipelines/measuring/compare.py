@@ -1,8 +1,7 @@
-"""Two runs on the same examples: which is better, and how sure is that."""
+"""Compares two runs on the same examples: which is better, and how sure that is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from beats_jax.evaluation.predictions import SEPARATOR, PredictionTable, read_pr
 from beats_jax.evaluation.report.comparison import comparison_page
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.files import read_text
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.measuring.evaluate import new_folder
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, RECORDINGS_FILE, versions
-from beats_jax.pipelines.training.environment import provenance
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, differing_settings, read_experiment, write_json
 
 PAGE_FILE, MARKDOWN_FILE, NUMBERS_FILE = "comparison.html", "COMPARISON.md", "comparison.json"
@@ -35,19 +34,18 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     one, two = (_predictions(run) for run in (first, second))
     two = _in_the_order_of(one, two, second)
     try:
-        require_same_examples(_identity(one), _identity(two))
+        require_same_examples(*({"classes": t.class_names, "files": t.files, "labels": t.labels} for t in (one, two)))
     except ValueError as error:
         raise UserError(f"{first} and {second} cannot be compared: {error}") from error
     settings = [_settings(run) for run in (first, second)]
     multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
     how = Experiment().evaluation if not settings[0] else read_experiment(first).evaluation
+    labels, recordings = _labels(first, one, multi_label), _recordings(first, one)
     try:
         found = compare_predictions(
-            _labels(first, one, multi_label), one.probabilities, two.probabilities, _recordings(first, one),
+            labels, one.probabilities, two.probabilities, recordings,
             multi_label=multi_label, threshold=how.threshold, resamples=how.bootstrap_resamples,
         )  # fmt: skip
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f"{first} and {second} cannot be compared: {error}; measure them again") from error
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
@@ -100,10 +98,6 @@ def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path)
     )
 
 
-def _identity(table: PredictionTable) -> Mapping[str, Any]:
-    return {"classes": table.class_names, "files": table.files, "labels": table.labels}
-
-
 def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
     place = {name: number for number, name in enumerate(table.class_names)}
     names = [[name for name in label.split(SEPARATOR) if name] if multi_label else [label] for label in table.labels]
@@ -118,7 +112,7 @@ def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
 
 
 def _recordings(run: Path, table: PredictionTable) -> list[str]:
-    """What the bootstrap draws whole: the run's own list, else the files."""
+    """The units that the bootstrap draws whole: the run's own list, otherwise the files."""
     path = run / RECORDINGS_FILE
     if not path.is_file():
         return list(table.files)
@@ -129,7 +123,7 @@ def _recordings(run: Path, table: PredictionTable) -> list[str]:
 
 
 def _settings(run: Path) -> dict[str, Any]:
-    """Settings of the run; of an output of `evaluate`, which has none, nothing."""
+    """Settings of the run; empty for an output of `evaluate`, which has none."""
     return to_mapping(read_experiment(run)) if (run / EXPERIMENT_FILE).is_file() else {}
 
 

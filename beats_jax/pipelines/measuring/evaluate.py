@@ -21,13 +21,13 @@ from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import evaluation_grid
-from beats_jax.inference.model import Model, load
+from beats_jax.inference.model import load
 from beats_jax.inference.program import Outputs
 from beats_jax.json_files import read_json
 from beats_jax.parallel.exchange import call_on_main, main_first
 from beats_jax.pipelines.job import end_errors, open_errors, require_same_rows
 from beats_jax.pipelines.measuring.measure import Measured, measure, read_operating_point
-from beats_jax.pipelines.measuring.prediction import RowPredictions, predict_rows
+from beats_jax.pipelines.measuring.prediction import predict_rows
 from beats_jax.pipelines.measuring.seen_rows import seen_notes, with_hashes
 from beats_jax.pipelines.measuring.write import write_results
 from beats_jax.pipelines.training.preparation import LABELS_FILE, UNRECORDED, PreparedData
@@ -65,7 +65,9 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
             print(f"warning: {note}", flush=True)
         data = PreparedData(report, vocabulary, errors, seen=read_memory(run))
         rows = report.manifest
-        predictions = _predict(model, rows, vocabulary, experiment.data)
+        grid, reading = evaluation_grid(experiment.data, model.audio), {"batch_size": experiment.data.batch_size}
+        reading["threads"] = max(1, experiment.data.num_workers)
+        predictions = predict_rows(model.program(Outputs(logits=True)), rows, grid, len(vocabulary), **reading)
         for error in predictions.errors:
             errors.add(error.path, error.reason)
         probabilities = predictions.probabilities(experiment.data.multi_label)
@@ -78,11 +80,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
 
 
 def own_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationReport:
-    """The rows that a run measures, as it recorded them; notes name what has gone or changed since.
-
-    Raises:
-      UserError: none of them can be used.
-    """
+    """The rows that a run measures, as it recorded them; notes name files that are gone or changed. UserError if none is left."""
     recorded = read_manifest(run)
     if recorded is None:
         return _rows_dealt_anew(run, experiment, errors)
@@ -96,39 +94,30 @@ def own_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationR
     kept = wanted.take(np.array([file not in changes.lost for file in wanted.files.tolist()], bool))
     if not len(kept):
         raise UserError(f"all {len(wanted)} rows that {run} measures have changed since it began; give --data to measure others")
-    return _with_rows(report.with_splits(recorded), kept.with_notes(*changes.notes))
+    return replace(report.with_splits(recorded), manifest=kept.with_notes(*changes.notes))
 
 
 def _rows_dealt_anew(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationReport:
-    """Of a run that recorded none."""
+    """The rows of a run that recorded none."""
     report = validate(
         load_manifest(experiment.data, workdir=run), experiment.data, experiment.audio, error_log=errors, min_classes=1
     )
     report = report.with_splits(assign_splits(with_folds(report.manifest, experiment.data), experiment.data))
-    return _with_rows(report, _measured_rows(report.manifest).with_notes(UNRECORDED))
+    return replace(report, manifest=_measured_rows(report.manifest).with_notes(UNRECORDED))
 
 
 def _other_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationReport:
-    """Other recordings; a note names those that the run was trained on."""
+    """Other recordings, with a note on those that the run was trained on."""
     found = load_manifest(experiment.data, workdir=run)
     report = validate(found, experiment.data, experiment.audio, error_log=errors, min_classes=1)
     rows = with_hashes(report.manifest) if experiment.data.check == "header" else report.manifest
-    return _with_rows(report, rows.with_notes(*seen_notes(run, read_memory(run), rows, "rows")))
-
-
-def _with_rows(report: ValidationReport, rows: Manifest) -> ValidationReport:
-    return replace(report, manifest=rows)
+    return replace(report, manifest=rows.with_notes(*seen_notes(run, read_memory(run), rows, "rows")))
 
 
 def _measured_rows(manifest: Manifest) -> Manifest:
     """The test rows, or the validation rows where there is no test."""
     test = manifest.split("test")
     return test if len(test) else manifest.split("val")
-
-
-def _predict(model: Model, rows: Manifest, vocabulary: LabelVocabulary, data: DataConfig) -> RowPredictions:
-    reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers)}
-    return predict_rows(model.program(Outputs(logits=True)), rows, evaluation_grid(data, model.audio), len(vocabulary), **reading)
 
 
 def read_labels(run: Path) -> LabelVocabulary:
@@ -143,7 +132,7 @@ def read_labels(run: Path) -> LabelVocabulary:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[None]:
-    """Makes the folder of the results and holds it while the block runs; of a job of many processes the first one does.
+    """Makes the folder of the results and holds it while the block runs; in a job of many processes the first one does.
 
     Raises:
       UserError: it exists and is not empty, it cannot be made, or another process holds it.
@@ -171,7 +160,7 @@ def _require_empty(output: Path) -> None:
 
 
 def data_of(path: Path, data: DataConfig) -> DataConfig:
-    """Where to read other recordings: a CSV with the run's column names, one folder per class, ESC-50, UrbanSound8K or TFDS.
+    """Settings for other recordings: a CSV with the run's column names, one folder per class, ESC-50, UrbanSound8K or TFDS.
 
     Raises:
       UserError: the path does not exist.

@@ -1,4 +1,4 @@
-"""Predictions and what they are worth: metrics, calibration, thresholds, groups of classes."""
+"""Measures predictions: metrics, calibration, thresholds, groups of classes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 
 from beats_jax.config import Experiment
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources.table import require_columns
 from beats_jax.datasets.sources.text_table import read_table
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.analysis import Analysis, analyse
-from beats_jax.evaluation.metrics.class_groups import group_members, mapping_of
-from beats_jax.evaluation.metrics.esc50_groups import NATURE_GROUPS, SUPER_CATEGORIES
+from beats_jax.evaluation.metrics.class_groups import NATURE_GROUPS, SUPER_CATEGORIES, group_members, mapping_of
 from beats_jax.evaluation.metrics.operating_point import OperatingPoint, choose_operating_point
 from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
 from beats_jax.pipelines.measuring.prediction import encode_labels
@@ -29,27 +27,16 @@ KNOWN_GROUPINGS = {"esc50": SUPER_CATEGORIES, "nature": NATURE_GROUPS}
 
 @dataclass(frozen=True)
 class Measured:
-    """Predictions and what they are worth.
+    """Predictions and their figures."""
 
-    Attributes:
-      rows: the rows that were predicted.
-      probabilities: float64 [N, C].
-      result: metrics with intervals.
-      analysis: calibration, thresholds, groups of classes.
-      metrics: what metrics.json will hold.
-      title: heading of the report.
-      folds: metrics of each fold of a cross-validation.
-      peaks: float64 [N, C], where the window with the largest logit of each class starts, in seconds; None = not known.
-    """
-
-    rows: Manifest
-    probabilities: np.ndarray
+    rows: Manifest  # the N predicted rows
+    probabilities: np.ndarray  # float64 [N, C]
     result: EvaluationResult
     analysis: Analysis
-    metrics: dict[str, Any]
-    title: str
-    folds: tuple[Mapping[str, Any], ...] = ()
-    peaks: np.ndarray | None = None
+    metrics: dict[str, Any]  # for metrics.json
+    title: str  # heading of the report
+    folds: tuple[Mapping[str, Any], ...] = ()  # metrics of each fold of a cross-validation
+    peaks: np.ndarray | None = None  # as in `RowPredictions`; None = not known
 
 
 def measure(
@@ -61,12 +48,10 @@ def measure(
     point: OperatingPoint | None = None,
     peaks: np.ndarray | None = None,
 ) -> Measured:
-    """Measures the predictions for `rows`; intervals draw whole groups (rows of one recording or group name).
+    """Measures the predictions for `rows`, float64 [N, C]; intervals draw whole groups (rows of one recording or group name).
 
     Args:
-      probabilities: float64 [N, C], one row for each of `rows`.
-      point: temperature and thresholds, chosen on other rows.
-      peaks: see `Measured`.
+      point: temperature and thresholds, chosen on other rows. peaks: see `Measured`.
     Raises:
       UserError: there is nothing to measure; see `groupings`.
     """
@@ -96,19 +81,18 @@ def operating_point(
 
 
 def write_operating_point(workdir: Path, point: OperatingPoint | None) -> None:
-    """Keeps it with the run; nothing where there is none."""
+    """Writes it into the run's folder, if there is one."""
     if point is not None:
         write_json(workdir / OPERATING_POINT_FILE, point.to_mapping())
 
 
 def read_operating_point(run: Path, vocabulary: LabelVocabulary) -> OperatingPoint | None:
-    """What the run has kept; None where it had no validation rows. Raises `UserError` where the file is damaged."""
+    """The run's own; None where it had no validation rows. Raises `UserError` where the file is damaged."""
     path = run / OPERATING_POINT_FILE
     if not path.is_file():
         return None
-    settings = read_json(path)
     try:
-        return OperatingPoint.from_mapping(settings, vocabulary.names)
+        return OperatingPoint.from_mapping(read_json(path), vocabulary.names)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -117,21 +101,21 @@ def groupings(names: tuple[str, ...], class_names: tuple[str, ...]) -> dict[str,
     """Name → (class → group) for `evaluation.class_groups`: esc50, nature, or a table with the columns class and group.
 
     Raises:
-      UserError: neither a known grouping nor a table, or it speaks of none of the classes.
+      UserError: neither a known grouping nor a table, or it names none of the classes.
     """
     found = {}
     for name in names:
-        if name in KNOWN_GROUPINGS:
-            grouping = KNOWN_GROUPINGS[name]
-        else:
+        grouping = KNOWN_GROUPINGS.get(name)
+        if grouping is None:
             path = Path(name).expanduser()
             if not path.is_file():
-                known = ", ".join(KNOWN_GROUPINGS)
-                raise UserError(f"evaluation.class_groups names {name!r}, which is neither a table nor one of {known}")
+                raise UserError(
+                    f"evaluation.class_groups names {name!r}, which is neither a table nor one of {', '.join(KNOWN_GROUPINGS)}"
+                )
             table = read_table(path)
-            require_columns(table, ("class", "group"), path)
+            table.require_columns(("class", "group"))
             grouping = dict(zip(table["class"], table["group"], strict=True))
         kept = mapping_of(class_names, grouping)
-        group_members(class_names, kept)  # refuses a group that would be mixed up with the rest
+        group_members(class_names, kept)  # refuses a group called like the rest
         found[Path(name).stem] = kept
     return found

@@ -1,36 +1,40 @@
-"""What a model predicts for the rows of a manifest, and the loss of that."""
+"""Predictions of a model for the rows of a manifest, their loss, and predictions for files without labels."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from beats_jax.audio.io import AudioError
+from beats_jax.config import DataConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.inference.files import probabilities
-from beats_jax.inference.grid import Grid
+from beats_jax.evaluation.metrics.calibration import negative_log_likelihood
+from beats_jax.evaluation.metrics.classification import truth_of
+from beats_jax.evaluation.predictions import PROBABILITY_PREFIX, predicted_names
+from beats_jax.inference.files import file_scores, probabilities
+from beats_jax.inference.grid import Grid, evaluation_grid
 from beats_jax.inference.job import answer_rows
+from beats_jax.inference.model import Model
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import MeanLogits
+from beats_jax.inference.tables import recordings_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class RowPredictions:
-    """What the model predicts for the rows that could be read.
+    """Predictions for the rows that could be read."""
 
-    Attributes:
-      rows: int64 [N], indices into the manifest, ascending.
-      logits: float64 [N, C], mean over the row's windows.
-      peaks: float64 [N, C], where the window with the largest logit of each class starts, in seconds of the file.
-      errors: files that could not be read.
-    """
-
-    rows: np.ndarray
-    logits: np.ndarray
-    peaks: np.ndarray
-    errors: tuple[AudioError, ...]
+    rows: np.ndarray  # int64 [N], indices into the manifest, ascending
+    logits: np.ndarray  # float64 [N, C], mean over the row's windows
+    peaks: np.ndarray  # float64 [N, C], start of the window with the largest logit of each class, in seconds of the file
+    errors: tuple[AudioError, ...]  # files that could not be read
 
     def probabilities(self, multi_label: bool) -> np.ndarray:
         """float64 [N, C]: sigmoid for several labels a row, softmax for one."""
@@ -61,11 +65,37 @@ def encode_labels(manifest: Manifest, vocabulary: LabelVocabulary, rows: np.ndar
 
 
 def cross_entropy(labels: np.ndarray, logits: np.ndarray, multi_label: bool) -> float:
-    """Mean over rows of -log softmax at the label, or of the binary cross-entropy over classes too; NaN without rows."""
+    """Mean over rows of -log softmax at the label, or over rows and classes of the binary cross-entropy; NaN without rows."""
     if not len(logits):
         return float("nan")
-    if multi_label:
-        return float(np.mean(np.logaddexp(0, logits) - labels * logits))
-    highest = logits.max(axis=1)
-    log_sum = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    return float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
+    return negative_log_likelihood(logits, truth_of(labels, logits, multi_label), multi_label)
+
+
+def predict_files(
+    model: Model, files: Sequence[str | os.PathLike[str]], data: DataConfig, *, threshold: float = 0.5
+) -> pd.DataFrame:
+    """A row for every file, in their order: file, prediction, `p:<class>` for each class, error.
+
+    Args:
+      data: windows, quiet ends, batches and threads, as in evaluation.
+      threshold: of several labels a file: probability from which a class counts as predicted.
+    Returns:
+      `error` is empty, or says why the file could not be read; then prediction is empty and the probabilities are NaN.
+    Raises:
+      UserError: no files, or a model without a head.
+    """
+    import pandas as pd
+
+    names, _ = recordings_of(files)
+    reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "trim_below_dbfs": data.trim_below_dbfs}
+    found = file_scores(model, names, grid=evaluation_grid(data, model.audio), **reading)
+    probabilities = np.full((len(names), len(model.labels)), np.nan)
+    good = np.array([row.row for row in found if row.value is not None], np.int64)
+    if len(good):
+        probabilities[good] = np.stack([row.value for row in found if row.value is not None])
+    predictions = np.full(len(names), "", object)
+    predictions[good] = predicted_names(probabilities[good], model.labels, multi_label=model.multi_label, threshold=threshold)
+    table = {"file": names, "prediction": predictions}
+    table |= {PROBABILITY_PREFIX + label: probabilities[:, i] for i, label in enumerate(model.labels)}
+    reasons = {row.row: row.error.reason for row in found if row.error is not None}
+    return pd.DataFrame({**table, "error": [reasons.get(row, "") for row in range(len(names))]})

@@ -1,4 +1,4 @@
-"""Rows and the memory of models: what a run will remember of its own, and which rows a model knows already."""
+"""The rows that a model was trained on: what a run records of its own, and which rows a model knows already."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TRAINED_KEY = "rows_seen_in_training"  # of metrics.json
 
 
 def remember_run(manifest: Manifest, before: Seen | None) -> Seen:
-    """What a model knows that was trained on the `train` rows, chosen by the `val` rows, and began with the memory `before`.
+    """The memory of a model that is trained on the `train` rows, chosen by the `val` rows, and began with the memory `before`.
 
-    A recording is remembered by its bytes and by the sound that it is a copy of. Rows of `data.check` "header" have no hashes.
+    It holds a code of a recording's bytes and of the sound that it is a copy of. With `data.check` "header" rows have no hashes.
     """
     found = row_codes(manifest)
     return seen_from_codes(found[:, manifest.splits == "train"], found[:, manifest.splits == "val"]) | before
@@ -33,7 +33,7 @@ def row_codes(manifest: Manifest) -> np.ndarray:
 
 
 def with_hashes(manifest: Manifest) -> Manifest:
-    """The rows with their `file_hash`, for which the bytes of every file are read; "" where that cannot be done."""
+    """The rows with their `file_hash`, "" where a file cannot be read; reads the bytes of every file."""
     files, place = np.unique(manifest.files, return_inverse=True)
     return manifest.with_metadata(file_hash=text_column([_hash(str(file)) for file in files])[place])
 
@@ -46,7 +46,7 @@ def _hash(file: str) -> str:
 
 
 def trained_on(seen: Seen, manifest: Manifest) -> np.ndarray:
-    """bool [N]: rows that weights of the model were fitted to."""
+    """bool [N]: rows that the weights were fitted to."""
     return np.asarray(np.isin(row_codes(manifest), seen.trained).any(axis=0))
 
 
@@ -56,26 +56,22 @@ def known_to(seen: Seen, manifest: Manifest) -> np.ndarray:
 
 
 def seen_figures(seen: Seen | None, manifest: Manifest) -> dict[str, int]:
-    """`rows_seen_in_training` of the measured rows; nothing where it is not known."""
+    """`rows_seen_in_training` of the measured rows, for metrics.json; empty where it is not known."""
     if seen is None or not row_codes(manifest).any(axis=0).all():
         return {}
     return {TRAINED_KEY: int(trained_on(seen, manifest).sum())}
 
 
 def seen_notes(model: str | Path, seen: Seen | None, rows: Manifest, what: str) -> list[str]:
-    """A sentence on the rows to be measured that a model was trained on, or on a run of which it is not known; else nothing.
-
-    Args:
-      model: its name for the sentence. what: "test rows".
-    """
+    """A sentence on the rows that a model was trained on, or on a run without a record of them. what: such as "test rows"."""
     if seen is None:
         is_run = (Path(model) / EXPERIMENT_FILE).is_file()
-        return [f"{model} has no record of what it was trained on, so that {what} among it are not counted"] if is_run else []
+        return [f"{model} has no record of what it was trained on, so {what} among it are not counted"] if is_run else []
     found = np.flatnonzero(trained_on(seen, rows))
     if not len(found):
         return []
     files = list(dict.fromkeys(rows.files[found].tolist()))
     return [
-        f"{model} was trained on {len(found)} of the {len(rows)} {what}, so that figures are better than they would be on new "
+        f"{model} was trained on {len(found)} of the {len(rows)} {what}, so figures are better than they would be on new "
         f"recordings: {some(files)}"
     ]

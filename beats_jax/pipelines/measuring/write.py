@@ -1,4 +1,4 @@
-"""From predictions to the files that a run leaves: predictions.csv, recordings.csv, metrics.json, and the report."""
+"""The files of an evaluation: predictions.csv, recordings.csv, metrics.json, and the report."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from beats_jax.evaluation.predictions import build_predictions, write_metrics, w
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.run import run_page
 from beats_jax.parallel.exchange import call_on_main
+from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.clips import Clips
 from beats_jax.pipelines.measuring.measure import Measured
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
-from beats_jax.pipelines.training.environment import provenance
 from beats_jax.pipelines.training.preparation import PreparedData
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.writers import read_rows
@@ -45,10 +45,7 @@ def write_results(
 ) -> None:
     """Writes predictions.csv, recordings.csv, the report and, last, metrics.json into `output`, and prints the figures.
 
-    Of a job of several processes the first one does, and the others wait for it.
-
-    Args:
-      page: html (report.html) | md (RESULTS.md).
+    In a job of several processes the first one writes, and the others wait for it. page: html (report.html) | md (RESULTS.md).
     """
     merge_errors(data.errors)
     call_on_main(lambda: _write_results(output, experiment, data, measured, command, history, page))
@@ -69,7 +66,7 @@ def _write_results(
     report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
     clips: dict[str, Any] = {}
     if page == "html":  # Markdown holds no clips: their files are not read again
-        found = Clips(measured.rows, measured.result, measured.probabilities, experiment, measured.peaks)
+        found = Clips(measured, experiment)
         clips = {"worst_examples": found.worst_errors(), "confused": found.confused_pairs(), "gallery": found.gallery()}
     content = run_page(
         title=measured.title,
@@ -96,7 +93,7 @@ def _write_results(
 
 
 def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabulary, measured: Measured) -> None:
-    """predictions.csv, and recordings.csv: which rows of it belong to one recording or group, so that runs can be compared."""
+    """Writes predictions.csv, and recordings.csv: the recording or group of each of its rows, which a comparison needs."""
     rows = measured.rows
     table = build_predictions(
         rows.files.tolist(),
@@ -112,17 +109,15 @@ def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabula
 
 
 def data_facts(data: PreparedData) -> dict[str, str]:
-    """What the report says of the recordings."""
+    """The recordings in the report's words."""
     report = data.report
-    rates = ", ".join(f"{number} at {rate} Hz" for rate, number in report.sample_rates.items())
-    channels = ", ".join(f"{number} with {count}" for count, number in report.channels.items())
     facts = {
         "usable rows": f"{len(report.manifest)} of {report.rows_given}",
         "usable files": f"{sum(report.sample_rates.values())} of {report.files_given}",
         "duration": f"{report.total_seconds / 3600:.2f} h in all; files last {report.shortest_seconds:.2f} to "
         f"{report.longest_seconds:.2f} s, median {report.median_seconds:.2f} s",
-        "sample rates": rates,
-        "channels": channels,
+        "sample rates": ", ".join(f"{number} at {rate} Hz" for rate, number in report.sample_rates.items()),
+        "channels": ", ".join(f"{number} with {count}" for count, number in report.channels.items()),
         "encodings": ", ".join(f"{number} {kind}" for kind, number in report.encodings.items()),
     }
     return {**facts, **{f"note {i}": warning for i, warning in enumerate(report.warnings, start=1)}}
@@ -133,17 +128,12 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
     short = {"train": "train", "validation": "val"}
     rows = []
     for row in read_rows(workdir / "history.jsonl"):
-        values = {
-            f"{short[row['split']]}/{name}": value for name, value in row.items() if name not in ("step", "split", "timing")
-        }
-        rows.append({"step": row["step"], **values})
+        split, names = short[row["split"]], [name for name in row if name not in ("step", "split", "timing")]
+        rows.append({"step": row["step"], **{f"{split}/{name}": row[name] for name in names}})
     return rows
 
 
 def versions() -> dict[str, str]:
-    """What the figures were made with."""
-    return {
-        "beats_jax": beats_jax.__version__,
-        "python": python_version(),
-        **{package: version(package) for package in REPORTED_PACKAGES},
-    }
+    """Package -> version, for the report."""
+    packages = {package: version(package) for package in REPORTED_PACKAGES}
+    return {"beats_jax": beats_jax.__version__, "python": python_version(), **packages}

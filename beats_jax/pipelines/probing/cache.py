@@ -1,4 +1,4 @@
-"""One pass over the recordings for all layers and poolings, kept on disk, so that the next probe of the same files is instant."""
+"""Embeddings of all layers and poolings in one pass, kept on disk, so the next probe of the same files reads them."""
 
 from __future__ import annotations
 
@@ -25,41 +25,32 @@ from beats_jax.pipelines.probing.encoders import Encoder
 from beats_jax.weights.download import cache_folder
 from beats_jax.weights.hashed import read_arrays, write_arrays
 
-FORMAT = 2  # of the cached files; raise it when what is computed changes
-# Settings that decide which sound of a file is embedded, and which files can be used; others do not touch the embeddings.
+FORMAT = 2  # of the cached files; raise it when the computation changes
+# Settings that decide which sound of a file is embedded and which files can be used; others do not change the embeddings.
 _READ = ("window_seconds", "evaluation_window_seconds", "hop_seconds", "trim_below_dbfs", "check", "multi_label")
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of the rows that could be read.
+    """Embeddings of the N rows that could be read."""
 
-    Attributes:
-      manifest: those rows, N, with metadata `seconds` and `content`.
-      values: float32 [L, P, N, D]; over all tokens of all windows of a row.
-      layers, poolings: L and P names.
-      cached: the file that holds them. seconds: time they took to compute, 0 where they were at hand.
-    """
-
-    manifest: Manifest
-    values: np.ndarray
-    layers: tuple[str, ...]
-    poolings: tuple[str, ...]
-    cached: Path
-    seconds: float
+    manifest: Manifest  # with metadata `seconds` and `content`
+    values: np.ndarray  # float32 [L, P, N, D]; over all tokens of all windows of a row
+    layers: tuple[str, ...]  # L names
+    poolings: tuple[str, ...]  # P names
+    cached: Path  # the file that holds them
+    seconds: float  # time to compute them, 0 where they were read
 
 
 def embed_manifest(
     encoder: Encoder, manifest: Manifest, data: DataConfig, errors: ErrorLog, cache: str | Path | None = None
 ) -> Embeddings:
-    """Embeds every row, or takes what an earlier call left.
+    """Embeds every row, or reads the embeddings that an earlier call kept.
 
     Args:
       manifest: rows from a source, not validated yet. data: window, batch size, workers.
-      errors: gets the files that cannot be used, known ones too.
-      cache: folder of the cached embeddings; None = `embeddings` in the folder of downloaded checkpoints
-        (`weights.download.cache_folder`). The key is made of the weights, the front-end, each file's path, size and time of
-        change, the rows and the windows.
+      errors: gets the files that cannot be used, also those that the kept embeddings name.
+      cache: folder of the kept embeddings; None = `embeddings` in the folder of downloaded checkpoints.
     Raises:
       UserError: nothing usable, fewer than two classes, a cache that cannot be written; with strict `errors` the first bad file.
     """
@@ -83,7 +74,7 @@ def embed_manifest(
 
 
 def _facts(encoder: Encoder, manifest: Manifest, data: DataConfig) -> dict[str, Any]:
-    """All that the embeddings depend on."""
+    """The key: all that the embeddings depend on, with each file's path, size and time of change."""
     names, place = np.unique(manifest.files, return_inverse=True)
     rows = hashlib.sha256()
     for column in (place.astype(np.int64), manifest.starts, manifest.ends):
@@ -99,7 +90,7 @@ def _facts(encoder: Encoder, manifest: Manifest, data: DataConfig) -> dict[str, 
 
 
 def _stamp(file: str) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds; (-1, -1) for a file that is not there, which validation lists."""
+    """Size in bytes and time of change in nanoseconds; (-1, -1) for a missing file, which validation lists."""
     try:
         status = os.stat(file)
     except OSError:
@@ -108,7 +99,7 @@ def _stamp(file: str) -> tuple[int, int]:
 
 
 def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: ErrorLog) -> dict[str, Any]:
-    """What is kept: rows, their durations and contents, values, errors."""
+    """The content of a cached file: rows, their durations and contents, values, errors."""
     numbered = manifest.with_metadata(row=np.arange(len(manifest)))
     report = validate(numbered, data, encoder.program.audio, error_log=errors)
     usable = report.manifest
@@ -132,7 +123,7 @@ def _compute(encoder: Encoder, manifest: Manifest, data: DataConfig, errors: Err
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What `_write` wrote; None where there is nothing. A file that is damaged is computed again, and named."""
+    """A file of `_write`; None where there is none, or a damaged one, which is named and computed again."""
     if not path.is_file():
         return None
     try:

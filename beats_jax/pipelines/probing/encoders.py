@@ -1,4 +1,4 @@
-"""What turns sound into embeddings for probes: a model's layers, the same model before any training, the filterbank alone."""
+"""Encoders that a probe compares: a model's layers, the same model before any training, the filterbank alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,12 @@ FBANK = "mean and std"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A program that gives one vector a recording for each layer and pooling.
-
-    Attributes:
-      layers: L names; of a model "0" is the input of the first block, "1" the output of the first, and so on.
-      poolings: P names. pooled: what `inference.reduce.Pooled` computes for them; several for one name stand side by side.
-    """
+    """A program that gives one vector a recording for each layer and pooling."""
 
     program: Program
-    layers: tuple[str, ...]
+    layers: tuple[str, ...]  # of a model "0" is the input of the first block, "1" the output of the first, and so on
     poolings: tuple[str, ...]
-    pooled: tuple[str, ...]
+    pooled: tuple[str, ...]  # poolings of `inference.reduce.Pooled`; several for one name stand side by side
 
 
 def model_encoder(model: Model, poolings: tuple[str, ...]) -> Encoder:
@@ -39,12 +34,12 @@ def model_encoder(model: Model, poolings: tuple[str, ...]) -> Encoder:
 
 
 def filterbank_encoder(audio: AudioConfig) -> Encoder:
-    """Mean and standard deviation of each mel band over the frames with sound: what needs no model. One layer, D = 2 M."""
+    """Mean and standard deviation of each mel band over the frames with sound, without any model. One layer, D = 2 M."""
     return Encoder(FilterbankProgram(audio), ("filterbank",), (FBANK,), ("mean", "std"))
 
 
 def randomise(model: Model, seed: int = 0) -> Model:
-    """The same architecture and front-end with the random weights that training would start from, without a head."""
+    """The same architecture and front-end with the random weights from which training would start, without a head."""
     config = replace(model.config, predictor_class=0)
     frames = registry.fixed_frames(config) or registry.min_frames(config)
     fbank = jnp.zeros((1, frames, model.audio.filterbank.num_mel_bins))

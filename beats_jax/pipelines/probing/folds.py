@@ -1,4 +1,4 @@
-"""What a probe reads: the recordings of an encoder's future user, their folds, and which of them the encoder knows already."""
+"""The data of a probe: how recordings are read, their folds and targets, and which of them the encoder knows already."""
 
 from __future__ import annotations
 
@@ -21,34 +21,27 @@ LEAST_FOLDS = 3
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """Folds of N rows.
+    """K folds of N rows."""
 
-    Attributes:
-      codes: int64 [N], 0 .. K-1, or -1 (`nested.TEST`) for the data's own test rows.
-      names: K names.
-      drawn: whether they were drawn here, so that they can be drawn anew.
-      crossing: recordings or groups in more than one fold, which only folds and splits of the data itself can have.
-    """
-
-    codes: np.ndarray
+    codes: np.ndarray  # int64 [N], 0 .. K-1, or -1 (`nested.TEST`) for the data's own test rows
     names: tuple[str, ...]
-    drawn: bool
-    crossing: int = 0
+    drawn: bool  # whether they were drawn here, and can be drawn again
+    crossing: int = 0  # recordings or groups in more than one fold, which only the data's own folds can have
 
     @property
     def sentence(self) -> str:
-        """What the report says of them."""
+        """The folds in the report's words."""
         if (self.codes == TEST).any():
             how = f"The data's own test split is measured; {len(self.names)} folds of the other rows choose."
         else:
-            how = f"{len(self.names)} folds; each is measured once by a probe that the others have chosen."
+            how = f"{len(self.names)} folds; each is measured once by a probe that the other folds choose."
         return f"{how} {'They were drawn by group, classes spread evenly.' if self.drawn else 'They are the folds of the data.'}"
 
 
 def base_data(model: str) -> DataConfig:
-    """How recordings are read: as the run does where the model is a run, else by the defaults.
+    """How recordings are read: as the run does where the model is a run, otherwise by the defaults.
 
-    Whether a clip may have several labels is a matter of the run's own labels; a run without labels says nothing of it.
+    Only a run with labels decides whether a clip may have several.
     """
     run = Path(model).expanduser()
     if not (run / EXPERIMENT_FILE).is_file():
@@ -59,7 +52,7 @@ def base_data(model: str) -> DataConfig:
 
 
 def plan_folds(manifest: Manifest, count: int, seed: int) -> FoldPlan:
-    """The data's own test split, else its own folds where they are three at least, else `count` drawn ones by groups.
+    """The data's own test split, or its own folds (three at least), or `count` folds drawn by groups.
 
     Raises:
       UserError: fewer groups than folds, fewer than three folds, some rows with a split and others without.
@@ -91,7 +84,7 @@ def _crossing(manifest: Manifest, codes: np.ndarray) -> int:
 def enough_folds(count: int) -> None:
     """Raises `UserError` below three."""
     if count < LEAST_FOLDS:
-        raise UserError(f"{count} folds; one tests, one chooses and one trains, so that --folds is at least {LEAST_FOLDS}")
+        raise UserError(f"{count} folds; one tests, one chooses and one trains, so --folds is at least {LEAST_FOLDS}")
 
 
 def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: bool) -> np.ndarray:
@@ -104,7 +97,7 @@ def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: boo
     for row in range(len(manifest)):
         labels = manifest.labels[row]
         if not multi_label and len(labels) != 1:
-            raise UserError(f"{manifest.files[row]} has {len(labels)} labels {list(labels)}; say --multi-label or give it one")
+            raise UserError(f"{manifest.files[row]} has {len(labels)} labels {list(labels)}; give --multi-label or one label")
         targets[row, [vocabulary.index(label) for label in labels]] = 1
     return targets
 
@@ -112,7 +105,7 @@ def targets_of(manifest: Manifest, vocabulary: LabelVocabulary, multi_label: boo
 def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
     """bool [N]: rows that a model was trained on or chosen by, by the content of their files.
 
-    False for every row where the model is no run of ours. None where it is one that has no record of its rows.
+    False for every row where the model is no run of ours; None for a run that has no record of its rows.
     """
     seen = read_memory(model)
     if seen is not None:
@@ -121,13 +114,13 @@ def known_to_the_run(model: str, manifest: Manifest) -> np.ndarray | None:
 
 
 def fold_notes(targets: np.ndarray, plan: FoldPlan, names: tuple[str, ...]) -> list[str]:
-    """Sentences on classes that some fold cannot learn."""
+    """Sentences on groups in several folds, and on classes that cannot be learnt in some fold."""
     members = targets.sum(axis=0)
     single = [name for name, number in zip(names, members.tolist(), strict=True) if number == 1]
     notes = []
     if plan.crossing:
         notes.append(
-            f"{plan.crossing} recordings or groups are in more than one fold of the data: new ones would be told apart less well."
+            f"{plan.crossing} recordings or groups are in more than one fold of the data: figures on new ones would be lower."
         )
     if single:
         notes.append(f"{_some(single)}: a single example, which is either learnt or measured, never both.")

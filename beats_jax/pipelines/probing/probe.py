@@ -1,8 +1,8 @@
-"""Probes on a frozen encoder: what its embeddings tell of a handful of labels, honestly measured."""
+"""Probes of a frozen encoder: embeds, sweeps, chooses and measures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
 from beats_jax.evaluation.probes.attentive import AttentiveProbe
-from beats_jax.evaluation.probes.choice import Averages, best, best_of
-from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
-from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, Probe, Study, probabilities, study
+from beats_jax.evaluation.probes.kinds import KINDS, usable_settings
+from beats_jax.evaluation.probes.nested import TEST, Averages, EmbeddingProbe, Probe, Study, best, best_of, study
 from beats_jax.evaluation.report.probe import EncoderFindings, KindFindings, headline
-from beats_jax.inference.files import rate_notes
+from beats_jax.inference.files import probabilities, rate_notes
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
@@ -37,8 +36,8 @@ from beats_jax.pipelines.probing.folds import (
     plan_folds,
     targets_of,
 )
-from beats_jax.pipelines.probing.write import Probed, write_probe
-from beats_jax.pipelines.training.tokens import read_tokens, without_facts
+from beats_jax.pipelines.probing.tokens import read_tokens, without_facts
+from beats_jax.pipelines.probing.write import write_probe
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
 from beats_jax.weights.pretrained import read_memory
 
@@ -50,7 +49,7 @@ DEFAULT_KINDS = ("logistic", "ridge", "knn", "prototype")
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What is probed, and how."""
+    """The model and data of a probe, and its choices."""
 
     model: str  # a name of the registry, a file, a model folder or a run
     data: Path  # a folder of class folders, a folder in the ESC-50 layout, or a CSV table
@@ -62,7 +61,7 @@ class ProbeSettings:
     repeats: int = 1  # drawings of the folds
     seed: int = 0  # of folds, bootstrap and random weights
     token_layer: int = -1  # of the attentive probe
-    unseen: bool = False  # leave out what a run has been trained on
+    unseen: bool = False  # leave out rows that the run was trained on
     cache: Path | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)  # fields of DataConfig, such as label_column
 
@@ -71,20 +70,21 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
     """Embeds, sweeps, chooses, measures; writes metrics.json, probe.json, predictions.csv, report.html and errors.csv.
 
     Returns:
-      what metrics.json holds.
+      the contents of metrics.json.
     Raises:
-      UserError: unknown names (the nearest known one is told), data without rows or with one class, too few groups for the folds,
-        an `output` in use; with `strict` the first file that cannot be used.
+      UserError: unknown names, data without rows or with one class, too few groups for the folds, an `output` in use; with
+        `strict` the first file that cannot be used.
     """
     if settings.repeats < 1:
         raise UserError(f"--repeats is {settings.repeats}; it must be at least 1")
     enough_folds(settings.folds)
-    data = _data_config(settings)
+    data = replace(data_of(settings.data, base_data(settings.model)), **settings.reading)
     kinds = _kinds(settings.kinds, data.multi_label)
     model = load(settings.model)
     encoders = _encoders(settings, model)
     with new_folder(output):
-        return _probe(settings, data, kinds, model, encoders, output, strict=strict, command=command)
+        errors = ErrorLog(output / ERRORS_FILE, strict)
+        return _probe(settings, data, kinds, model, encoders, output, errors, command)
 
 
 def _probe(
@@ -94,11 +94,9 @@ def _probe(
     model: Model,
     encoders: Mapping[str, Encoder],
     output: Path,
-    *,
-    strict: bool,
+    errors: ErrorLog,
     command: str,
 ) -> dict[str, Any]:
-    errors = ErrorLog(output / ERRORS_FILE, strict)
     manifest = _manifest(settings, data, output)
     manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
     print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
@@ -108,7 +106,7 @@ def _probe(
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
     print(f"{len(rows)} rows, {len(vocabulary)} classes. {plans[0].sentence}", flush=True)
-    probed = []
+    findings, best_logits = [], None
     for name, embeddings in found.items():
         probes = _probes(embeddings, targets, plans, kinds, data.multi_label)
         if ATTENTIVE in kinds and name == MODEL:
@@ -116,39 +114,35 @@ def _probe(
             print(f"tokens: {tokens.shape}, {tokens.nbytes / 2**30:.2f} GiB", flush=True)
             probes[ATTENTIVE] = AttentiveProbe(tokens[None], mask, targets, data.multi_label, settings.seed)
         studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
-        findings = _findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed)
-        probed.append(Probed(name, findings, studies[0].logits))
+        findings.append(_findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed))
+        best_logits = studies[0].logits if best_logits is None else best_logits  # of the probed model, which comes first
+    assert best_logits is not None
     notes = [
         *manifest.notes,
         *_known_note(known_to_the_run(settings.model, rows)),
         *fold_notes(targets, plans[0], vocabulary.names),
     ]
-    return write_probe(output, settings, data, probed, rows, vocabulary, plans[0], notes, errors, command)
+    return write_probe(output, settings, data, findings, best_logits, rows, vocabulary, plans[0], notes, errors, command)
 
 
 def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:
     """The kinds asked for, or all that fit."""
     for name in names:
-        if name == ATTENTIVE:
-            continue
-        if name not in KINDS:
-            raise UserError(f"probe kind {name!r} is not known; {nearest(name, [*KINDS, ATTENTIVE])}")
-        if multi_label and not find_kind(name).multi_label:
-            raise UserError(f"the probe {name!r} tells one label an example; leave it out, or --multi-label")
+        _require_known("probe kind", name, (*KINDS, ATTENTIVE))
+        if multi_label and name in KINDS and not KINDS[name].multi_label:
+            raise UserError(f"the probe {name!r} gives one label an example; leave it out, or --multi-label")
     return tuple(dict.fromkeys(names)) or tuple(name for name in DEFAULT_KINDS if not multi_label or KINDS[name].multi_label)
 
 
-def _data_config(settings: ProbeSettings) -> DataConfig:
-    """Read as the run reads, changed by what the user says; the table's columns need a table."""
-    data = data_of(settings.data, base_data(settings.model))
-    return replace(data, **settings.reading)
+def _require_known(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise UserError(f"{what} {name!r} is not known; {nearest(name, list(known))}")
 
 
 def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
-    """The model and its baselines, after a look at every name."""
+    """The model and its baselines; every name is checked first."""
     for name in settings.poolings:
-        if name not in model.poolings:
-            raise UserError(f"pooling {name!r} is not known; {nearest(name, list(model.poolings))}")
+        _require_known("pooling", name, model.poolings)
     count = model.num_layers + 1
     for layer in (*settings.layers, settings.token_layer):
         if not -count <= layer < count:
@@ -156,8 +150,7 @@ def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
     poolings = settings.poolings or model.poolings
     encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings)}
     for name in settings.baselines:
-        if name not in BASELINES:
-            raise UserError(f"baseline {name!r} is not known; {nearest(name, list(BASELINES))}")
+        _require_known("baseline", name, BASELINES)
         random = name == RANDOM
         encoders[name] = model_encoder(randomise(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
     return encoders
@@ -206,7 +199,7 @@ def _plans(rows: Manifest, settings: ProbeSettings) -> list[FoldPlan]:
     """One plan for each repeat."""
     first = plan_folds(rows, settings.folds, settings.seed)
     if settings.repeats > 1 and not first.drawn:
-        raise UserError("the data has folds of its own, which are not drawn anew; leave --repeats at 1")
+        raise UserError("the data has folds of its own, which are not drawn again; leave --repeats at 1")
     return [first, *(plan_folds(rows, settings.folds, settings.seed + k) for k in range(1, settings.repeats))]
 
 
@@ -216,12 +209,8 @@ def _probes(
     """The kinds that read pooled embeddings, with settings that the smallest training set allows."""
     values = embeddings.values.reshape(-1, *embeddings.values.shape[2:])
     smallest = min(_smallest_training_set(plan.codes) for plan in plans)
-    probes: dict[str, Probe] = {
-        kind: EmbeddingProbe(kind, usable_settings(kind, smallest), values, targets, multi_label)
-        for kind in kinds
-        if kind != ATTENTIVE
-    }
-    return probes
+    pooled = [kind for kind in kinds if kind != ATTENTIVE]
+    return {kind: EmbeddingProbe(kind, usable_settings(kind, smallest), values, targets, multi_label) for kind in pooled}
 
 
 def _smallest_training_set(codes: np.ndarray) -> int:
@@ -240,16 +229,14 @@ def _findings(
     multi_label: bool,
     seed: int,
 ) -> EncoderFindings:
-    """Figures of the first repeat, validation means over all of them."""
+    """Test figures of the first repeat, and validation means over all of them."""
     groups = group_codes(embeddings.manifest)
     labels = targets if multi_label else targets.argmax(axis=1)
 
-    def worth(logits: np.ndarray) -> EvaluationResult:
+    def evaluate(logits: np.ndarray) -> EvaluationResult:
         tested = np.isfinite(logits).all(axis=1)
-        answers = probabilities(logits[tested], multi_label)
-        return evaluate_predictions(
-            labels[tested], answers, vocabulary.names, groups[tested], multi_label, EvaluationConfig(), seed
-        )
+        scores, config = probabilities(logits[tested], multi_label), EvaluationConfig()
+        return evaluate_predictions(labels[tested], scores, vocabulary.names, groups[tested], multi_label, config, seed)
 
     kinds = {}
     for kind, one in probes.items():
@@ -259,10 +246,10 @@ def _findings(
         setting = KINDS[kind].setting if kind != ATTENTIVE else "weight decay"
         first = studies[0].kinds[kind]
         kinds[kind] = KindFindings(
-            setting, one.settings, means.score.reshape(shape), best(kind, means), first.choices, worth(first.logits)
+            setting, one.settings, means.score.reshape(shape), best(kind, means), first.choices, evaluate(first.logits)
         )
-    result = worth(studies[0].logits)
-    later = [worth(each.logits).metrics[headline(result)].value for each in studies[1:]]
+    result = evaluate(studies[0].logits)
+    later = [evaluate(each.logits).metrics[headline(result)].value for each in studies[1:]]
     repeats = tuple(float(value or 0.0) for value in (result.metrics[headline(result)].value, *later))
     final = best_of({kind: one.final for kind, one in kinds.items()})
     return EncoderFindings(name, embeddings.layers, embeddings.poolings, kinds, final, studies[0].choices, result, repeats)
@@ -270,7 +257,7 @@ def _findings(
 
 def _known_note(known: np.ndarray | None) -> list[str]:
     if known is None:
-        return ["The run has no record of what it was trained on; where these examples are among it, the figures are too good."]
+        return ["The run has no record of what it was trained on; if it was trained on these examples, the figures are too good."]
     if not known.any():
         return []
     return [

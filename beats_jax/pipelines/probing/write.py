@@ -1,9 +1,9 @@
-"""The files that a probe leaves: metrics.json, probe.json, predictions.csv, report.html."""
+"""The files of a probe: metrics.json, probe.json, predictions.csv, report.html."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.evaluation.metrics.result import summary_lines
 from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
-from beats_jax.evaluation.probes.choice import Choice
-from beats_jax.evaluation.probes.nested import probabilities
+from beats_jax.evaluation.probes.nested import Choice
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.probe import EncoderFindings, headline, probe_page
+from beats_jax.inference.files import probabilities
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
 from beats_jax.pipelines.probing.folds import FoldPlan
@@ -27,20 +27,12 @@ from beats_jax.weights.pretrained import read_memory
 PROBE_FILE = "probe.json"
 
 
-@dataclass(frozen=True)
-class Probed:
-    """One encoder: what was found, and logits float32 [N, C] of the best probe, NaN outside of the test folds."""
-
-    name: str
-    findings: EncoderFindings
-    logits: np.ndarray
-
-
 def write_probe(
     output: Path,
     settings: Any,
     data: DataConfig,
-    probed: Sequence[Probed],
+    found: Sequence[EncoderFindings],
+    logits: np.ndarray,
     rows: Manifest,
     vocabulary: LabelVocabulary,
     plan: FoldPlan,
@@ -48,11 +40,14 @@ def write_probe(
     errors: ErrorLog,
     command: str,
 ) -> dict[str, Any]:
-    """Writes all files, metrics.json last, prints the figures and returns the metrics."""
-    found = [one.findings for one in probed]
+    """Writes all files, metrics.json last, prints the figures and returns the metrics.
+
+    Args:
+      found: the probed encoder first, then baselines. logits: of its best probe, float32 [N, C], NaN outside the test folds.
+    """
     metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(read_memory(settings.model), rows)}
-    _write_predictions(output, probed[0].logits, rows, vocabulary, data.multi_label)
-    write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_plain(one) for one in found]})
+    _write_predictions(output, logits, rows, vocabulary, data.multi_label)
+    write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_full_table(one) for one in found]})
     facts = {
         "rows": len(rows),
         "files": len(np.unique(rows.files)),
@@ -66,7 +61,7 @@ def write_probe(
         folds_sentence=plan.sentence,
         notes=notes,
         data_summary=facts,
-        settings={"probe": _texts(settings), "data": to_mapping(data)},
+        settings={"probe": asdict(settings), "data": to_mapping(data)},
         errors=errors.rows(),
         versions=versions(),
         command=command,
@@ -78,20 +73,17 @@ def write_probe(
 
 
 def flat_metrics(found: Sequence[EncoderFindings], folds: int) -> dict[str, Any]:
-    """Flat keys: those of the probed model's best probe as they are, `logistic_accuracy` of its kinds, `random_accuracy` and
-    `random_logistic_accuracy` of baselines; each with `_low` and `_high`."""
+    """Flat keys: all metrics of the probed model's best probe; the headline metric of its kinds (`logistic_accuracy`) and of
+    baselines (`random_accuracy`, `random_logistic_accuracy`), each with `_low` and `_high`."""
+    key = headline(found[0].result)
     metrics: dict[str, Any] = {**found[0].result.flat(), "folds": folds, "repeats": len(found[0].repeats)}
     for place, encoder in enumerate(found):
-        prefix = "" if place == 0 else f"{encoder.name}_"
+        prefix = f"{encoder.name}_" if place else ""
         results = {prefix + kind: one.result for kind, one in encoder.kinds.items()}
-        if prefix:
-            results[encoder.name] = encoder.result
-        for name, result in results.items():
-            key = headline(result)
+        for name, result in (results | ({encoder.name: encoder.result} if place else {})).items():
             estimate = result.metrics[key]
             metrics |= {f"{name}_{key}": estimate.value, f"{name}_{key}_low": estimate.low, f"{name}_{key}_high": estimate.high}
     if len(found[0].repeats) > 1:
-        key = headline(found[0].result)
         metrics[f"{key}_repeats_mean"] = float(np.mean(found[0].repeats))
         metrics[f"{key}_repeats_std"] = float(np.std(found[0].repeats, ddof=1))
     return metrics
@@ -112,8 +104,8 @@ def _write_predictions(output: Path, logits: np.ndarray, rows: Manifest, vocabul
     write_predictions(output / PREDICTIONS_FILE, table)
 
 
-def _plain(found: EncoderFindings) -> dict[str, Any]:
-    """The whole table: every layer, pooling and setting with its validation score."""
+def _full_table(found: EncoderFindings) -> dict[str, Any]:
+    """An encoder in probe.json: every layer, pooling and setting with its validation score."""
     table = []
     for kind, one in found.kinds.items():
         poolings = one.scores.shape[1]
@@ -141,10 +133,6 @@ def _choice(found: EncoderFindings, choice: Choice) -> dict[str, Any]:
         kind.setting: kind.settings[choice.setting],
         "score": round(choice.score, 6),
     }
-
-
-def _texts(settings: Any) -> dict[str, str]:
-    return {name: str(value) for name, value in asdict(settings).items()}
 
 
 def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path) -> None:

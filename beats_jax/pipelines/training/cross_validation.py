@@ -1,4 +1,4 @@
-"""One experiment per fold, then the figures over all of them. Folds that are finished are not run again."""
+"""Cross-validation: one run per fold, then the figures over all folds. Finished folds are not run again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.pipelines.measuring.measure import Measured, measure
 from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, write_results
 from beats_jax.pipelines.training.preparation import PreparedData, record_rows
-from beats_jax.pipelines.training.supervised import WAYS, train_and_measure
+from beats_jax.pipelines.training.supervised import PREFIXES, train_and_measure
 from beats_jax.pipelines.training.workdir import METRICS_FILE, hold_workdir, is_finished, open_workdir, read_json
 
 AVERAGED = ("accuracy", "balanced_accuracy", "f1_macro", "mAP", "auroc")
@@ -83,14 +83,14 @@ def _pool_folds(manifest: Manifest, parts: list[Path]) -> tuple[Manifest, np.nda
 
 
 def _bounds(starts: np.ndarray, ends: np.ndarray) -> tuple[list[float], list[float]]:
-    """Starts and ends as values that can be compared (NaN, an end that is not known, as -1)."""
+    """Starts and ends as keys of a dict: NaN, an unknown end, becomes -1."""
     return np.nan_to_num(starts, nan=-1.0).tolist(), np.nan_to_num(ends, nan=-1.0).tolist()
 
 
 def _fold_figures(fold_metrics: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     figures: dict[str, Any] = {"folds": len(fold_metrics)}
-    chosen = [f"{way}_{name}" for way in WAYS for name in AVERAGED if f"{way}_{name}" in fold_metrics[0]]
-    for name in (*AVERAGED, *chosen):
+    both = [f"{prefix}_{name}" for prefix in PREFIXES.values() for name in AVERAGED if f"{prefix}_{name}" in fold_metrics[0]]
+    for name in (*AVERAGED, *both):
         values = [fold[name] for fold in fold_metrics if fold.get(name) is not None]
         if values:
             figures[f"{name}_fold_mean"] = float(np.mean(values))

@@ -13,7 +13,7 @@ from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.cross_validation import cross_validate
 from beats_jax.pipelines.training.preparation import prepare_data
 from beats_jax.pipelines.training.pretraining import pretrain
-from beats_jax.pipelines.training.random_start import require_start
+from beats_jax.pipelines.training.starting_point import require_start
 from beats_jax.pipelines.training.supervised import train_and_measure
 from beats_jax.pipelines.training.workdir import hold_workdir, is_finished, open_workdir, require_same_run
 from beats_jax.training.preemption import Preempted
@@ -21,15 +21,14 @@ from beats_jax.weights.pretrained import require_checkpoint
 
 
 def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
-    """Runs an experiment in `workdir`, or goes on with it; returns the exit status (0, or 128 + signal when stopped).
+    """Runs an experiment in `workdir`, or resumes it; returns the exit status (0, or 128 + signal when stopped).
 
     Leaves metrics.json, predictions.csv, report.html, model/, errors.csv, data_report.json, labels.json, history.jsonl,
     tensorboard/ and checkpoints/; with `data.fold` "all" one such folder per fold, and the figures over all folds above them.
     An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
 
     Raises:
-      UserError: another process holds `workdir`; see `random_start.require_start`, `workdir.require_same_run`,
-        `preparation.prepare_data`, `starting_point`.
+      UserError: another process holds `workdir`; see `starting_point`, `workdir.require_same_run`, `preparation.prepare_data`.
     """
     if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
@@ -46,7 +45,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
 
 
 def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str) -> int:
-    if not experiment.model.starts_at_random:  # a missing checkpoint is an error before the recordings are gone through
+    if not experiment.model.starts_at_random:  # a missing checkpoint ends the run before the recordings are read
         main_first(lambda: require_checkpoint(experiment.model.checkpoint))
     data = main_first(lambda: prepare_data(experiment, workdir, strict=strict))
     require_same_rows(data.manifest)

@@ -1,4 +1,4 @@
-"""Recordings and labels, ready to train on: found, checked, split."""
+"""Finds, checks and splits the recordings and labels of a run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from beats_jax.weights.seen import Seen
 DATA_REPORT_FILE = "data_report.json"
 LABELS_FILE = "labels.json"
 UNRECORDED = (
-    "this run began with a version that did not record its rows: they were found and split anew, so that recordings that came or "
-    "went since may have moved others between the splits"
+    "this run began with a version that did not record its rows: they were found and split anew, so that recordings that were "
+    "added or removed since may have moved others between the splits"
 )
 
 
@@ -39,11 +39,11 @@ class PreparedData:
     """What training and evaluation read.
 
     Attributes:
-      report: what validation found, the run's rows and their splits among it.
+      report: of validation, with the run's rows and their splits.
       vocabulary: the classes, in the order of the logits; none where nothing has a label.
       errors: the run's list of unusable files.
-      changed: files whose content is not the one that the run recorded; no training row of theirs is used.
-      before: what the model that the run starts from remembers. seen: what the run's own model will remember.
+      changed: files whose content differs from the one that the run recorded; their training rows are not used.
+      before: recordings that the starting model was trained on. seen: those that the run's own model will remember.
     """
 
     report: ValidationReport
@@ -63,9 +63,9 @@ class PreparedData:
         return np.array([file in self.changed for file in manifest.files.tolist()], bool)
 
     def with_splits(self, manifest: Manifest, *, labelled: bool = True) -> PreparedData:
-        """The same recordings, dealt to splits or folds; rows whose recording has changed are not measured.
+        """The same recordings in other splits or folds; rows whose recording has changed are not measured.
 
-        Without labels they stay where they are: held-out clips are compared with how they were embedded at the start, in order.
+        Without labels they stay: the watch compares held-out clips with their embeddings at the start, in order.
         """
         dropped = self.has_changed(manifest) & (manifest.splits != "train") & labelled
         report = self.report.with_splits(manifest.take(~dropped))
@@ -75,8 +75,8 @@ class PreparedData:
 def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> PreparedData:
     """Finds, checks and splits the recordings of a new run, or those of the run in `workdir`, which keeps its rows.
 
-    A new run records its rows in `workdir`; with `data.fold` "all" they have folds and no splits yet. On resumption recordings
-    that have gone, changed or come are warned of. Rows of lost ones stay where they are, so that no other row moves.
+    A new run records its rows in `workdir`; with `data.fold` "all" they have folds and no splits yet. A resumed run warns of
+    recordings that have gone, changed or been added. Rows of lost ones keep their places, so that no other row moves.
 
     Raises:
       UserError: nothing usable, fewer than two classes for an objective with labels, more than `recorded_rows.MOST_LOST` of a
@@ -89,7 +89,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     report = validate(found, data, experiment.audio, error_log=errors, min_classes=2 if labelled and recorded is None else 0)
     changed: frozenset[str] = frozenset()
     if recorded is None:
-        manifest = _dealt(report.manifest, data)
+        manifest = _with_splits(report.manifest, data)
         record_rows(workdir, manifest)
         notes = [UNRECORDED] if has_started(workdir) else []
     else:
@@ -108,20 +108,20 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
 
 
 def record_rows(workdir: Path, manifest: Manifest) -> None:
-    """Makes the rows part of the run, unless it has some; of a job of many processes the first one does."""
+    """Records the rows in the run's folder, unless it has some; in a job of many processes the first one does."""
     if jax.process_index() == 0 and not (workdir / FACTS_FILE).is_file():
         write_manifest(workdir, manifest)
 
 
-def _dealt(manifest: Manifest, data: DataConfig) -> Manifest:
-    """The rows with folds, and with splits unless every fold is to be the test set in its turn."""
+def _with_splits(manifest: Manifest, data: DataConfig) -> Manifest:
+    """The rows with folds, and with splits unless every fold becomes the test set in turn."""
     require_apart(manifest)
     manifest = with_folds(manifest, data)
     return manifest if data.fold == "all" else with_roles_in_training(assign_splits(manifest, data))
 
 
 def _to_measure(manifest: Manifest, *, every: bool) -> tuple[Manifest, str]:
-    """The rows that will be measured in the end, and what they are called."""
+    """The rows that will be measured in the end, and their name."""
     if every:
         return manifest, "rows"
     test = manifest.split("test")
@@ -129,7 +129,7 @@ def _to_measure(manifest: Manifest, *, every: bool) -> tuple[Manifest, str]:
 
 
 def require_splits(manifest: Manifest, training: TrainingConfig) -> None:
-    """Raises `UserError` before anything is trained where a split that will be needed has no row."""
+    """Raises `UserError` where a split that the run needs has no row."""
     rows = {name: len(manifest.split(name)) for name in SPLITS}
     if not rows["train"]:
         raise UserError("there are no rows to train on; check data.train_split and the split column")

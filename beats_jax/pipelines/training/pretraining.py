@@ -1,4 +1,4 @@
-"""One run without labels on prepared recordings: train (or go on training), export the encoder, write the report."""
+"""A run without labels on prepared recordings: train or resume, export the encoder, write the report."""
 
 from __future__ import annotations
 
@@ -19,28 +19,24 @@ from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.roles import LABELED
 from beats_jax.errors import UserError
-from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.pretraining import last_figures, pretraining_page
 from beats_jax.inference.job import window_values
 from beats_jax.inference.program import ObjectiveProgram
-from beats_jax.parallel.exchange import call_on_main, fetch, gather_values, main_first
+from beats_jax.parallel.exchange import call_on_main, gather_values, main_first
 from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.job import merge_errors
-from beats_jax.pipelines.measuring.prediction import encode_labels
 from beats_jax.pipelines.measuring.write import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, PreparedData
-from beats_jax.pipelines.training.run import Run, reported_step
+from beats_jax.pipelines.training.run import Run
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
-from beats_jax.pipelines.training.supervised import VALIDATION_METRICS
 from beats_jax.pipelines.training.watch import read_points, start_row, watch_of
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.loop import Evaluate, FitResult
 from beats_jax.training.writers import read_rows
-from beats_jax.weights.bundle import Bundle, Reading, save_bundle
 
-SILENT_BATCHES = 20  # in a row without a single usable window: there is nothing to learn from
+SILENT_BATCHES = 20  # in a row without a usable window: there is nothing to learn from
 
 
 def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> dict[str, Any]:
@@ -52,21 +48,15 @@ def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     call_on_main(lambda: write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n"))
     labels = data.vocabulary.names if LABELED in experiment.objective.roles else ()
     start = main_first(lambda: starting_point(experiment.model, experiment.audio, labels))
-    run = _Run(replace(experiment, model=start.model), workdir, data)
+    run = EncoderRun(replace(experiment, model=start.model), workdir, data)
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) or run.watches else None)
-    source = f"beats_jax experiment {experiment.name}, step {reported_step(experiment, fitted)}"
-    model = fetch(weights[experiment.training.select]["model"])
-    multi_label = bool(labels) and experiment.data.multi_label
-    reading = Reading(experiment.data.heard_seconds, experiment.data.hop_seconds, experiment.data.trim_below_dbfs)
-    about = {"licence": start.licence, "reading": reading, "seen": data.seen}
-    bundle = Bundle(model, start.model, experiment.audio, labels, multi_label, source, **about)
-    call_on_main(lambda: save_bundle(workdir / "model", bundle))
+    run.save_model(weights[experiment.training.select]["model"], labels, start, fitted)
     merge_errors(data.errors)
     return call_on_main(lambda: _write_results(workdir, experiment, data, fitted, command=command))
 
 
-class _Run(Run):
+class EncoderRun(Run):
     """A run that ends in an encoder."""
 
     group = "model"
@@ -80,18 +70,18 @@ class _Run(Run):
 
     @property
     def watches(self) -> bool:
-        """Whether evaluations have something to look at besides held-out recordings."""
+        """Whether evaluations have clips to embed besides held-out recordings."""
         return self._watch is not None
 
     def constants(self) -> tuple[str, ...]:
-        """A codebook is not among the parameters here: the objective's state keeps it."""
+        """Without the codebook, which the objective's state keeps instead of the parameters."""
         return tuple(pattern for pattern in super().constants() if not pattern.startswith("quantizer"))
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
         """As the objective begins, from a checkpoint and the first batches.
 
         Raises:
-          UserError: `training.monitor` is not among the figures of an evaluation; said before the first step.
+          UserError: `training.monitor` is not among the figures of an evaluation; before the first step.
         """
         with closing(self._device_batches()) as stream, jax.set_mesh(self.mesh):
             first = next(stream)
@@ -139,16 +129,12 @@ class _Run(Run):
         return evaluate
 
     def _label_figures(self, weights: Any, rows: Manifest) -> dict[str, float]:
-        """`VALIDATION_METRICS` on the rows with labels; nothing where the objective does not learn any, or none is held out."""
+        """`VALIDATION_METRICS` on the rows with labels; none where the objective learns no labels, or none is held out."""
         labelled = rows.take(np.flatnonzero(rows.labels.per_row > 0))
         if self.vocabulary is None or not len(labelled):
             return {}
-        experiment, vocabulary = self.experiment, self.vocabulary
-        predictions = self.predict_rows(self._predict, weights, labelled, len(vocabulary))
-        multi_label, threshold = experiment.data.multi_label, experiment.evaluation.threshold
-        labels = encode_labels(labelled, vocabulary, predictions.rows, multi_label)
-        found = compute_metrics(labels, predictions.probabilities(multi_label), multi_label=multi_label, threshold=threshold)
-        return {name: found[name] for name in VALIDATION_METRICS if math.isfinite(found[name])}
+        _, found = self.score(self.predict_rows(self._predict, weights, labelled), labelled)
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def _device_batches(self) -> Generator[Any, None, None]:
         with closing(self.batches(0)) as stream:

@@ -1,4 +1,4 @@
-"""A run goes on with the rows it began with: what has happened to their recordings since is found and named."""
+"""A resumed run keeps the rows it began with; this finds and names what has happened to their recordings since."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.report import some
 from beats_jax.errors import UserError
 
-MOST_LOST = 0.2  # share of a run's recordings that may have gone or changed when it is resumed
-CHANGED = "has changed since the run began, so that the run does not use it any more"
+# Share of a run's recordings that may have gone or changed when it is resumed. A constant: a setting could not be changed for the
+# run that meets it.
+MOST_LOST = 0.2
+CHANGED = "has changed since the run began, so that the run no longer uses it"
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Changes:
 
     Attributes:
       recordings: number of the run's files.
-      gone: not found. unreadable: found, but no longer of use. changed: with another content, or another duration where contents
-        are not known. described: with other times, labels, splits or folds than the run recorded. new: not the run's.
+      gone: not found. unreadable: found but unusable. changed: with another content, or another duration where contents are not
+        known. described: with other times, labels, splits or folds than the run recorded. new: not in the run.
     """
 
     recordings: int
@@ -35,7 +37,7 @@ class Changes:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Recordings that the run cannot use any more."""
+        """Recordings that the run can no longer use."""
         return self.gone + self.unreadable + self.changed
 
     @property
@@ -44,12 +46,13 @@ class Changes:
         kinds = {
             "gone since the run began": self.gone,
             "no longer readable": self.unreadable,
-            "changed since the run began and not used any more": self.changed,
+            "changed since the run began and no longer used": self.changed,
             "with other times, labels, splits or folds in the data now, while the run keeps its own": self.described,
         }
         notes = [f"{len(files)} of {self.recordings} recordings {what}: {some(files)}" for what, files in kinds.items() if files]
-        new = [f"recordings that have come since the run began, and are not used: {len(self.new)} ({some(self.new)})"]
-        return (*notes, *(new if self.new else ()))
+        if self.new:
+            notes.append(f"recordings that were added since the run began, and are not used: {len(self.new)} ({some(self.new)})")
+        return tuple(notes)
 
 
 def compare_rows(recorded: Manifest, found: Manifest, usable: Manifest, data: DataConfig) -> Changes:
@@ -70,7 +73,7 @@ def compare_rows(recorded: Manifest, found: Manifest, usable: Manifest, data: Da
 
 
 def require_enough(changes: Changes) -> None:
-    """Raises `UserError` where more than `MOST_LOST` of the recordings cannot be used any more."""
+    """Raises `UserError` where more than `MOST_LOST` of the recordings can no longer be used."""
     lost = len(changes.lost)
     if lost > MOST_LOST * changes.recordings:
         raise UserError(
@@ -80,7 +83,7 @@ def require_enough(changes: Changes) -> None:
 
 
 def list_lost(changes: Changes, errors: ErrorLog) -> None:
-    """Puts what is not used any more on the list of errors; validation has listed what cannot be read."""
+    """Lists the gone and changed files in errors.csv; validation has listed the unreadable ones."""
     for file in changes.gone:
         errors.add(file, "has gone since the run began")
     for file in changes.changed:
@@ -105,7 +108,7 @@ def _describe_differences(recorded: Manifest, usable: Manifest, data: DataConfig
 
 
 def _given_placement(manifest: Manifest, usable: Manifest, data: DataConfig) -> np.ndarray:
-    """What the data itself says of where a row belongs: its fold or its split, or nothing."""
+    """The fold or split that the data itself gives a row, or nothing."""
     if data.fold:
         return manifest.metadata["fold"] if not data.num_folds and "fold" in usable.metadata else np.zeros(len(manifest))
     given = bool((usable.splits != "").any()) and "role" not in usable.metadata

@@ -1,7 +1,8 @@
-"""What every training run does, whatever is learnt: mesh, optimizer, objective, batches, and the one loop."""
+"""What all training runs share: mesh, optimizer, objective, batches, the loop, and the exported model."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
@@ -17,14 +18,16 @@ from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes, join_batches, rows_by_role
 from beats_jax.errors import UserError
+from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.inference.grid import Grid, evaluation_grid
 from beats_jax.inference.job import batch_samples
 from beats_jax.inference.program import Architecture, ObjectiveProgram
 from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
+from beats_jax.parallel.exchange import call_on_main, fetch
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
-from beats_jax.pipelines.measuring.prediction import RowPredictions, predict_rows
+from beats_jax.pipelines.measuring.prediction import RowPredictions, encode_labels, predict_rows
 from beats_jax.pipelines.training.preparation import PreparedData
 from beats_jax.pipelines.training.start_report import start_report
 from beats_jax.pipelines.training.starting_point import StartingPoint
@@ -32,10 +35,13 @@ from beats_jax.training import optimizer as optimizers
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import Evaluate, FitResult, Hooks, fit, fit_settings
 from beats_jax.training.writers import for_run
+from beats_jax.weights.bundle import Bundle, Reading, save_bundle
+
+VALIDATION_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")  # what the loop evaluates; training.monitor may name any, or loss
 
 
-class Run:
-    """The parts of one run, put together once.
+class Run(ABC):
+    """The parts of one run, built once.
 
     Attributes:
       group: name of the parameters' group that is the model; "" = all of them.
@@ -58,13 +64,13 @@ class Run:
         self.objective = self._objective()
 
     def _main_rows(self) -> np.ndarray:
-        """Training rows that an epoch goes through: without those of roles that have batches of their own."""
+        """Training rows that make up an epoch: without those of roles with batches of their own."""
         if not self.roles:
             return np.arange(len(self.train_rows))
         return rows_by_role(self.train_rows, self.roles).get(UNLABELED, np.arange(0))
 
     def _check_batch_sizes(self) -> None:
-        """Raises `UserError` for a batch, of any role, that does not divide over devices and parts."""
+        """Raises `UserError` for a batch of any role that does not divide over devices and parts."""
         data, parts = self.experiment.data, self.experiment.training.accumulation_steps
         found = tuple(rows_by_role(self.train_rows, self.roles)) if self.roles else (UNLABELED,)
         for role, size in batch_sizes(data, found).items():
@@ -73,15 +79,15 @@ class Run:
 
     def _objective(self) -> Any:
         experiment, prefix = self.experiment, self.group and f"{self.group}/"
-        never_learnt = tuple(f"{prefix}{pattern}" for pattern in self.constants())
-        learnt = replace(experiment.training, freeze=frozen_patterns(experiment.training, never_learnt))
+        constant = tuple(f"{prefix}{pattern}" for pattern in self.constants())
+        training = replace(experiment.training, freeze=frozen_patterns(experiment.training, constant))
         own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
 
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
 
-        self.frozen = learnt.freeze
-        optimizer = optimizers.build(learnt, self.settings.total_steps, depth_with_lora(depth), self.epoch)
+        self.frozen = training.freeze
+        optimizer = optimizers.build(training, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
             found = self.train_rows.labels.counts()
@@ -92,12 +98,16 @@ class Run:
         """Patterns of the model's parameters that no optimizer may change."""
         return constants(self.experiment.model)
 
+    @abstractmethod
     def begin(self, state: Any, start: StartingPoint) -> Any:
         """The state of a new run from a fresh random one."""
-        raise NotImplementedError
 
     def train(self, start: StartingPoint, evaluate: Evaluate | None) -> tuple[dict[str, Any], FitResult]:
-        """Trains to the end, or goes on; returns the weights, `last` and `best` (on validation), and how it went."""
+        """Trains to the end, from the start or the newest checkpoint.
+
+        Returns:
+          the weights by the values of `training.select`: `last` and `best` (on validation); and how the training went.
+        """
         training = self.experiment.training
         if training.select == "best" and evaluate is None:
             raise UserError(
@@ -105,7 +115,7 @@ class Run:
             )
 
         def begin(state: Any) -> Any:
-            print(start.note, flush=True)  # not of a resumed run, which starts from its checkpoint
+            print(start.note, flush=True)  # the loop calls this for new runs only: a resumed one starts from its checkpoint
             return self.begin(state, start)
 
         hooks = Hooks(
@@ -119,7 +129,16 @@ class Run:
             Checkpoints(self.workdir / "checkpoints") as checkpoints,
             for_run(self.workdir, self.settings.total_steps) as writers,
         ):
-            fitted = fit(self.objective, self.mesh, self.batches, evaluate, checkpoints, writers, self.settings, hooks)
+            fitted = fit(
+                self.objective,
+                self.batches,
+                mesh=self.mesh,
+                checkpoints=checkpoints,
+                writers=writers,
+                settings=self.settings,
+                evaluate=evaluate,
+                hooks=hooks,
+            )
             if training.select == "best":
                 require_best(fitted, training.monitor)
             last = best = fitted.state.weights
@@ -128,7 +147,7 @@ class Run:
             return {"last": last, "best": best}, fitted
 
     def describe_start(self, state: Any) -> list[str]:
-        """What is about to be trained, for whoever watches."""
+        """Size, memory, windows and length of the run, printed before its first step."""
         return start_report(self.experiment, state, self.frozen, self.train_rows, self.settings.total_steps, self.epoch)
 
     def batches(self, start_step: int) -> Generator[Batch, None, None]:
@@ -145,10 +164,34 @@ class Run:
         changed = self.data.has_changed(self.train_rows)
         return without_rows(stream, changed) if changed.any() else stream
 
-    def predict_rows(self, predict: Any, weights: Any, rows: Manifest, num_classes: int) -> RowPredictions:
-        """What `predict`, the objective's compiled function, gives for every row with these weights."""
-        program = ObjectiveProgram(predict, weights, self.experiment.audio, self._patch_samples)
-        return predict_rows(program, rows, self.grid, num_classes, samples=self.samples, **self.reading)
+    def predict_rows(self, predict: Any, weights: Any, rows: Manifest) -> RowPredictions:
+        """The predictions of `predict`, the objective's compiled function, for every row with these weights."""
+        least = Architecture(self.experiment.model, self.experiment.audio).min_samples
+        program = ObjectiveProgram(predict, weights, self.experiment.audio, least)
+        return predict_rows(program, rows, self.grid, len(self.data.vocabulary), samples=self.samples, **self.reading)
+
+    def score(self, predictions: RowPredictions, rows: Manifest) -> tuple[np.ndarray, dict[str, float]]:
+        """The labels of the predicted rows, and `VALIDATION_METRICS` without intervals."""
+        multi_label, threshold = self.experiment.data.multi_label, self.experiment.evaluation.threshold
+        labels = encode_labels(rows, self.data.vocabulary, predictions.rows, multi_label)
+        found = compute_metrics(labels, predictions.probabilities(multi_label), multi_label=multi_label, threshold=threshold)
+        return labels, {name: found[name] for name in VALIDATION_METRICS}
+
+    def save_model(self, params: Any, labels: tuple[str, ...], start: StartingPoint, fitted: FitResult) -> None:
+        """Exports the selected parameters as WORKDIR/model, which `beats_jax.load` reads without orbax."""
+        experiment, data = self.experiment, self.experiment.data
+        bundle = Bundle(
+            fetch(params),
+            start.model,
+            experiment.audio,
+            labels,
+            bool(labels) and data.multi_label,
+            f"beats_jax experiment {experiment.name}, step {selected_step(experiment, fitted)}",
+            licence=start.licence,
+            reading=Reading(data.heard_seconds, data.hop_seconds, data.trim_below_dbfs),
+            seen=self.data.seen,
+        )
+        call_on_main(lambda: save_bundle(self.workdir / "model", bundle))
 
     @property
     def grid(self) -> Grid:
@@ -157,7 +200,7 @@ class Run:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How windows are read and computed: options of `inference.job.answer_rows`."""
+        """Options of `inference.job.answer_rows`."""
         data = self.experiment.data
         return {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "mesh": self.mesh}
 
@@ -165,10 +208,6 @@ class Run:
     def samples(self) -> int:
         """Length of the batches of every evaluation of the run, so that they share one compiled program."""
         return batch_samples(self.data.manifest, self.grid, self.experiment.audio.sample_rate)
-
-    @property
-    def _patch_samples(self) -> int:
-        return Architecture(self.experiment.model, self.experiment.audio).min_samples
 
     def note_errors(self, errors: tuple[Any, ...]) -> None:
         """Lists unusable files in the run's errors.csv (or stops, when the run is strict)."""
@@ -182,7 +221,10 @@ class Run:
 
 
 def without_rows(batches: Generator[Batch, None, None], left_out: np.ndarray) -> Generator[Batch, None, None]:
-    """The batches with the examples of some rows (bool [N]) masked like those of unreadable files; all others stay in place."""
+    """The batches with the examples of some rows (bool [N]) masked like unreadable files; all others keep their places.
+
+    A recording that changed since the run began could hold a test sound now, and dropping it would move all other rows.
+    """
     with closing(batches):
         for batch in batches:
             arrays = dict(batch.arrays)
@@ -206,7 +248,7 @@ def require_a_patch(experiment: Experiment) -> None:
 
 
 def require_best(fitted: FitResult, monitor: str) -> None:
-    """Raises `UserError` where no evaluation gave a figure to choose the weights by."""
+    """Raises `UserError` where no evaluation gave a finite figure by which weights could be chosen."""
     if fitted.best_step is None:
         raise UserError(
             f"training.select is 'best', but training.monitor {monitor!r} was not a finite number in any evaluation (the last: "
@@ -215,6 +257,6 @@ def require_best(fitted: FitResult, monitor: str) -> None:
         )
 
 
-def reported_step(experiment: Experiment, fitted: FitResult) -> int | None:
-    """The step whose weights `training.select` asks for."""
+def selected_step(experiment: Experiment, fitted: FitResult) -> int | None:
+    """The step of the weights that `training.select` names."""
     return fitted.steps if experiment.training.select == "last" else fitted.best_step

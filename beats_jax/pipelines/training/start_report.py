@@ -1,4 +1,4 @@
-"""What a run is about to do, in a few lines before its first step: how large, in how much memory, on which stretches of sound."""
+"""A few lines before the first step of a run: model size, memory, windows beside the durations of the rows, and length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beats_jax.datasets.windows import row_bounds
 from beats_jax.objectives.state.state import path_name
 from beats_jax.training.compilation import megabytes
 
-PADDED_SHARE = 0.4  # of what the model reads: from here on a shorter window saves that much time and memory
+PADDED_SHARE = 0.4  # of the input; from here on a shorter window saves that share of time and memory
 
 
 def start_report(experiment: Experiment, state: Any, frozen: Sequence[str], rows: Manifest, steps: int, epoch: int) -> list[str]:
@@ -46,7 +46,7 @@ def parameter_line(params: Any, frozen: Sequence[str]) -> str:
 
 
 def memory_line(state: Any, frozen: Sequence[str]) -> str:
-    """Bytes that the state needs, and gradients beside it; how much the step works in is known when it is compiled."""
+    """Bytes of the state and its gradients; the work memory of a step is known when it is compiled."""
     weights, optimizer, whole = (_bytes(jax.tree.leaves(part)) for part in (state.params, state.opt_state, state))
     gradients, others = _bytes(_split_params(state.params, frozen)[0]), whole - weights - optimizer
     parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, "averages, teachers and banks": others}
@@ -55,7 +55,7 @@ def memory_line(state: Any, frozen: Sequence[str]) -> str:
 
 
 def window_line(data: DataConfig, rows: Manifest) -> str:
-    """The window beside what recordings last."""
+    """The window beside the durations of the rows."""
     seconds = _seconds(rows)
     return (
         f"{data.window_seconds:g} s; {len(rows)} training rows of {_round(seconds.min())} to {_round(seconds.max())} s, "
@@ -88,7 +88,7 @@ def _seconds(rows: Manifest) -> np.ndarray:
 
 
 def _split_params(params: Any, frozen: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """Leaves that learn, and those that do not."""
+    """Leaves that are trained, and frozen ones."""
     found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
     still = [any(re.fullmatch(pattern, name) for pattern in frozen) for name, _ in found]
     named = list(zip(still, (leaf for _, leaf in found), strict=True))

@@ -1,19 +1,23 @@
-"""What a run starts from: random weights, or an encoder that somebody has trained."""
+"""What a run starts from: random weights or a trained encoder. A start that cannot succeed is refused."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from beats_jax.config import AudioConfig, ModelConfig
+from beats_jax.config import AudioConfig, Experiment, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.weights.architecture import front_end_changes, require_same_front_end
+from beats_jax.weights.architecture import front_end_changes, param_shapes, require_same_front_end
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
 
 HEAD = "predictor"
+# Larger encoders are trained from scratch on days of sound; a folder of labelled clips leaves them near chance. Base models have
+# 90 million parameters, those of the recipes for a user's own folder 1 million.
+MOST_RANDOM_PARAMETERS = 20_000_000
 RESIZABLE = ("target_frames", "num_mel_bins", "mean", "std")  # of the front-end: may differ for a family that can be resized
 
 
@@ -34,13 +38,51 @@ class StartingPoint:
     licence: str = ""
 
 
+def require_start(experiment: Experiment) -> None:
+    """Raises `UserError` for a start that is probably an oversight, before anything is read.
+
+    These are random weights for more than `MOST_RANDOM_PARAMETERS` without `model.checkpoint` "none", and random weights in a
+    training mode that freezes the encoder.
+    """
+    model, mode = experiment.model, experiment.training.mode
+    if not model.starts_at_random:
+        return
+    if mode != "full":
+        raise UserError(
+            f"config.training.mode is {mode!r}, which leaves the encoder frozen, and there is no checkpoint: name one with "
+            f"{_example(model)}, or set config.training.mode=full"
+        )
+    if model.checkpoint:
+        return
+    number = num_parameters(model)
+    if number > MOST_RANDOM_PARAMETERS:
+        raise UserError(
+            f"{number / 1e6:.0f} million parameters would start from random weights: name a checkpoint, such as "
+            f"{_example(model)}, or say that it is meant with --config.model.checkpoint=none"
+        )
+
+
+def num_parameters(model: ModelConfig) -> int:
+    """Parameters of the encoder that `model` describes, and of its head where `predictor_class` is set. Computes nothing."""
+    return sum(math.prod(shape) for shape in param_shapes(model).values())
+
+
+def _example(model: ModelConfig) -> str:
+    names = {
+        "ast": "ast-finetuned-audioset-10-10-0.4593",
+        "eat": "EAT-base_epoch30_pretrain",
+        "beats_tokenizer": "Tokenizer_iter3",
+    }
+    return f"--config.model.checkpoint={names.get(model.family, 'BEATs_iter3_plus_AS2M')}"
+
+
 def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ...]) -> StartingPoint:
     """Reads `model.checkpoint` if there is one.
 
     The architecture is the checkpoint's, the dropouts and the kind of head are the experiment's. The head is kept when the
     checkpoint has one of that kind for the same labels in the same order, else it starts at random. A family that can be
     resized (AST) takes length, mel bins and statistics of the experiment's front-end, as its published recipes do, and strides
-    that the experiment sets; the note says what changed.
+    that the experiment sets; all others demand the front-end they were trained on. The note names what changed.
 
     Raises:
       UserError: the checkpoint cannot be read, or it was trained on another front-end than `audio` describes.
@@ -65,7 +107,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
     same_head = tuple(loaded.labels) == labels and loaded.model.head == model.head
     params = {name: value for name, value in tensors.items() if name != HEAD or same_head}
     head = "with its head" if same_head else "with a new head"
-    read = loaded.source.removeprefix(Path(model.checkpoint).name)  # how a file was read: what was left out or taken by rule
+    read = loaded.source.removeprefix(Path(model.checkpoint).name)  # " (...)": what was left out of a file or decided by rule
     notes = read if read.startswith(" (") else ""
     return StartingPoint(config, params, f"starting from {model.checkpoint}{notes} {head}{resized}", loaded.licence)
 
@@ -90,7 +132,7 @@ def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:
 
 
 def _resize(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[ModelConfig, dict[str, Any], str]:
-    """The loaded model for the experiment's front-end, and what to say of it."""
+    """The loaded model for the experiment's front-end, and the changes as the end of a sentence."""
     trained, wanted = loaded.audio.filterbank, audio.filterbank
     if not wanted.target_frames:
         raise UserError(
@@ -99,8 +141,7 @@ def _resize(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[Mod
         )
     config, params = registry.resize_params(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
     changes = {name: pair for name, pair in front_end_changes(loaded.audio, audio).items() if name in RESIZABLE}
-    lengths = ("max_length", "num_mel_bins")  # the front-end's, told already
-    names = [field.name for field in fields(config) if field.name not in lengths]
+    names = [field.name for field in fields(config) if field.name not in ("max_length", "num_mel_bins")]  # the front-end's
     changes |= {name: (getattr(loaded.model, name), getattr(config, name)) for name in names}
     said = [f"; {name} {after!r} instead of {before!r}" for name, (before, after) in changes.items() if before != after]
     return config, params, "".join(said)

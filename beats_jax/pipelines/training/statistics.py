@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training recordings' filterbanks, for front-ends that are normalised by their own data."""
+"""Mean and standard deviation of the training recordings' filterbanks, for `data.statistics` "training"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATISTICS_FILE = "statistics.json"
 
 
 def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -> Experiment:
-    """The experiment with the mean and std of its training rows, where `data.statistics` is "training"; else as it is.
+    """The experiment, with the mean and std of its training rows where `data.statistics` is "training".
 
     They are kept in statistics.json, so that a resumed run has the same.
     """
@@ -40,7 +40,7 @@ def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -
 def training_statistics(experiment: Experiment, prepared: PreparedData) -> dict[str, float | int]:
     """`mean` and `std` of all values of the raw filterbank in real frames of the training rows, and their `frames`.
 
-    AST's own script averages the means and deviations of single clips, padding included; here every value counts alike.
+    Every value counts alike. AST's own script averages the statistics of padded clips, which depend on the padding.
 
     Raises:
       UserError: there is no frame, or all values are the same.

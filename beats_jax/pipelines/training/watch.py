@@ -1,7 +1,7 @@
-"""A run without labels under watch: at every evaluation, the embeddings of the same clips and what a linear probe reads in them.
+"""Monitors a run without labels: every evaluation embeds the same clips and, where they have labels, fits a linear probe.
 
-Watched are some of the recordings that are held out; with `evaluation.probe_data` labelled ones, which also tell when an
-encoder that was good at something forgets it. WORKDIR/watch/ keeps the embeddings of the start and every evaluation's picture.
+The clips are held-out recordings, or the labelled ones of `evaluation.probe_data`, which also show when an encoder forgets what
+it could do. WORKDIR/watch/ keeps the embeddings before the first step and a two-dimensional picture of every evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from beats_jax.config import DataConfig, Experiment, TokenizerConfig
+from beats_jax.config import Experiment, TokenizerConfig
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.validation import validate
@@ -22,8 +22,9 @@ from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.health import Points, drift, effective_rank, principal_points, spread
 from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.evaluation.probes.kinds import usable_settings
-from beats_jax.evaluation.probes.nested import EmbeddingProbe, probabilities, study
+from beats_jax.evaluation.probes.nested import EmbeddingProbe, study
 from beats_jax.files import whole_file
+from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs
@@ -38,62 +39,51 @@ from beats_jax.pipelines.training.workdir import read_json, write_json
 FOLDER = "watch"
 START_FIGURES, START_EMBEDDINGS = "start.json", "start.npy"
 SHOWN = 4  # pictures in the report
-LEAST_CLIPS = 8  # below, figures say nothing
+LEAST_CLIPS = 8  # rank and drift of fewer are noise
 KIND = "logistic"
 
 
 class EncoderWatch:
-    """Figures of an encoder on clips that stay the same.
-
-    Attributes:
-      folder: where it keeps what it has seen.
-      probe: the labelled clips, or None.
-    """
+    """Figures of an encoder on fixed clips; `folder` keeps its embeddings, `probe` holds the labelled clips, if any."""
 
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh, data: PreparedData, workdir: Path) -> None:
         self.folder = workdir / FOLDER
         self._experiment, self._mesh = experiment, mesh
         self._errors = data.errors
         self.probe = _Probe(experiment, data) if experiment.evaluation.probe_data else None
-        self._clips = _some(data.manifest.split("val"), experiment.evaluation.watch_clips)
+        held_out = _some(data.manifest.split("val"), experiment.evaluation.watch_clips)
+        self._rows, self._data = (self.probe.rows, self.probe.data) if self.probe else (held_out, experiment.data)
         model = replace(experiment.model, predictor_class=0, checkpoint="")
         self._architecture = Architecture(model, experiment.audio, experiment.training.precision)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the figures."""
+        """Names of the figures."""
         return ("feature_rank", "feature_spread", "drift", *((self.probe.figure,) if self.probe else ()))
 
     def begin(self, weights: Any) -> None:
-        """Looks at the encoder before the first step."""
+        """Measures the encoder before the first step; later figures are compared with it."""
         embeddings = self._embed(weights)
-        call_on_main(lambda: self._keep_start(embeddings))
+
+        def keep_start() -> None:
+            self.folder.mkdir(exist_ok=True)
+            with whole_file(self.folder / START_EMBEDDINGS) as file:
+                np.save(file, embeddings)
+
+        call_on_main(keep_start)
         figures = {name: value for name, value in self._figures(embeddings, 0).items() if name != "drift"}
         call_on_main(lambda: write_json(self.folder / START_FIGURES, figures))
-
-    def _keep_start(self, embeddings: np.ndarray) -> None:
-        self.folder.mkdir(exist_ok=True)
-        with whole_file(self.folder / START_EMBEDDINGS) as file:
-            np.save(file, embeddings)
 
     def __call__(self, weights: Any, step: int) -> dict[str, float]:
         """`feature_rank`, `feature_spread`, `drift` (see `embedding_health`) and `probe_accuracy` or `probe_mAP`."""
         return self._figures(self._embed(weights), step)
-
-    @property
-    def _rows(self) -> Manifest:
-        return self.probe.rows if self.probe else self._clips
-
-    @property
-    def _data(self) -> DataConfig:
-        return self.probe.data if self.probe else self._experiment.data
 
     def _figures(self, embeddings: np.ndarray, step: int) -> dict[str, float]:
         start = np.load(self.folder / START_EMBEDDINGS)
         if start.shape != embeddings.shape:
             raise UserError(
                 f"{self.folder / START_EMBEDDINGS} holds {len(start)} clips, {len(embeddings)} can be read now: the recordings "
-                "have changed since the run began; start it anew in another --workdir"
+                "have changed since the run began; start anew in another --workdir"
             )
         points = principal_points(embeddings)
         call_on_main(lambda: self._keep_points(points, step))
@@ -109,14 +99,14 @@ class EncoderWatch:
             np.savez(file, **points._asdict(), groups=self._groups())
 
     def _groups(self) -> np.ndarray:
-        """What colours the picture: the label, else the folder."""
+        """The colours of the picture: the label of a clip, else its folder."""
         rows = self._rows
         if self.probe:
             return np.array([" ".join(rows.labels[row]) for row in range(len(rows))], dtype=np.str_)
         return np.array([Path(str(file)).parent.name for file in rows.files.tolist()], dtype=np.str_)
 
     def _embed(self, weights: Any) -> np.ndarray:
-        """float32 [N, D]; a row that cannot be read is zeros, and noted."""
+        """float32 [N, D]; a row that cannot be read is zeros and listed in errors.csv."""
         program = ModelProgram(self._architecture, weights["model"], Outputs(("mean",)))
         data, audio = self._data, self._experiment.audio
         reading = {"batch_size": self._experiment.data.batch_size, "threads": max(1, data.num_workers), "mesh": self._mesh}
@@ -131,7 +121,7 @@ class EncoderWatch:
 
 
 def watch_of(experiment: Experiment, mesh: jax.sharding.Mesh, data: PreparedData, workdir: Path) -> EncoderWatch | None:
-    """The watch of a run; None for a tokenizer, and where there is next to nothing to look at.
+    """The watch of a run; None for a tokenizer, and where fewer than `LEAST_CLIPS` are held out.
 
     Raises:
       UserError: `evaluation.probe_data` cannot be used.
@@ -146,14 +136,14 @@ def watch_of(experiment: Experiment, mesh: jax.sharding.Mesh, data: PreparedData
 
 
 def start_row(workdir: Path) -> list[dict[str, Any]]:
-    """What the watch saw before the first step, as a row of `results.read_history`; none where nothing was watched."""
+    """The figures before the first step, as a row of `measuring.write.read_history`; none where nothing was watched."""
     path = workdir / FOLDER / START_FIGURES
     found: Mapping[str, float] = read_json(path) if path.is_file() else {}
     return [{"step": 0, **{f"val/{name}": value for name, value in found.items()}}] if found else []
 
 
 def read_points(workdir: Path) -> list[tuple[int, Points, np.ndarray]]:
-    """(step, places, groups) of at most `SHOWN` evaluations, the first and the last among them."""
+    """(step, places, groups) of at most `SHOWN` evaluations, with the first and the last."""
     files = sorted((workdir / FOLDER).glob("*.npz"))
     chosen = sorted({round(i * (len(files) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if files else []
     found = []
@@ -164,7 +154,7 @@ def read_points(workdir: Path) -> list[tuple[int, Points, np.ndarray]]:
 
 
 class _Probe:
-    """Labelled clips and their folds."""
+    """Labelled clips, their folds, and a linear probe of their embeddings."""
 
     def __init__(self, experiment: Experiment, data: PreparedData) -> None:
         place = Path(experiment.evaluation.probe_data).expanduser()
@@ -181,7 +171,7 @@ class _Probe:
         self.figure = "probe_mAP" if self.multi_label else "probe_accuracy"
 
     def measure(self, embeddings: np.ndarray) -> float:
-        """Of a logistic probe whose strength the other folds choose, over all rows that are tested."""
+        """Accuracy or mAP of a logistic probe over all tested rows; the other folds choose its regularisation."""
         settings = usable_settings(KIND, len(embeddings))
         probe = EmbeddingProbe(KIND, settings, embeddings[None], self._targets, self.multi_label)
         logits = study({KIND: probe}, self._plan.codes, len(self._names)).logits
@@ -192,7 +182,7 @@ class _Probe:
 
 
 def _some(rows: Manifest, count: int) -> Manifest:
-    """`count` rows, evenly among all."""
+    """`count` rows, evenly spaced."""
     if len(rows) <= count:
         return rows
     return rows.take(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))

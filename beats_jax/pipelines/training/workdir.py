@@ -1,4 +1,4 @@
-"""The folder of a run: which experiment it holds, and whether it is finished. Writes are to a temporary name, then renamed."""
+"""The folder of a run: which experiment it holds, and whether the run has started or finished."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beats_jax.pipelines.training.workdir_lock import hold, others
 EXPERIMENT_FILE = "experiment.json"
 METRICS_FILE = "metrics.json"
 ERRORS_FILE = "errors.csv"
-# Settings that may change between the start of a run and its resumption: they alter how fast it goes, not what comes out.
+# Settings that may change when a run is resumed: they alter its speed, not its results.
 MAY_CHANGE = (
     "training.mesh_data",
     "training.mesh_fsdp",
@@ -33,7 +33,7 @@ MAY_CHANGE = (
 
 @contextmanager
 def hold_workdir(workdir: Path) -> Iterator[None]:
-    """Makes the folder of a run and holds it while the block runs; of a job of many processes the first one does.
+    """Makes the folder of a run and holds it while the block runs; in a job of many processes the first one holds it.
 
     Raises:
       UserError: another process holds it, or it cannot be made.
@@ -45,7 +45,7 @@ def hold_workdir(workdir: Path) -> Iterator[None]:
 
 
 def open_workdir(workdir: Path, experiment: Experiment) -> None:
-    """Records the experiment in its folder, which is new or holds this same experiment; call it within `hold_workdir`.
+    """Records the experiment in its folder, which is new or holds this experiment; call it within `hold_workdir`.
 
     Raises:
       UserError: see `require_same_run`.
@@ -57,7 +57,7 @@ def _open(workdir: Path, experiment: Experiment) -> None:
     _require_same_run(workdir, experiment)
     _make_folder(workdir)
     remove_leftovers(workdir)
-    if not has_started(workdir):  # it failed before the first step: its settings and rows bind nobody
+    if not has_started(workdir):  # the first mistake is mostly a wrong path; the next try with another one is the same run
         for name in (EXPERIMENT_FILE, ERRORS_FILE, *MANIFEST_FILES):
             (workdir / name).unlink(missing_ok=True)
     if not (workdir / EXPERIMENT_FILE).exists():
@@ -92,7 +92,7 @@ def _require_same_run(workdir: Path, experiment: Experiment) -> None:
 
 
 def read_experiment(workdir: Path) -> Experiment:
-    """The experiment of a run; settings that its version did not know yet have their defaults.
+    """The experiment of a run; settings that are newer than the run have their defaults.
 
     Raises:
       UserError: experiment.json is missing or damaged, or names a setting that this version does not know.
@@ -106,7 +106,7 @@ def read_experiment(workdir: Path) -> Experiment:
 
 
 def has_started(workdir: Path) -> bool:
-    """True when there is something to go on with: checkpoints, a written step, a finished run or folds."""
+    """True when there is something to resume: checkpoints, a written step, a finished run or folds."""
     names = ("checkpoints", "history.jsonl", METRICS_FILE)
     return any((workdir / name).exists() for name in names) or any(workdir.glob("fold_*"))
 

@@ -1,7 +1,8 @@
 """One process at a time holds a folder: a lock of the system, and beside it a note of who holds it.
 
-The system lets go of its lock when a process dies, so on one machine none is ever stale. Some network disks keep such locks for
-each machine alone. Therefore the note is renewed while its process lives, and one of another machine counts for `SILENT_SECONDS`.
+The system frees its lock when a process dies, so on one machine no lock is stale and no process numbers are guessed from. Some
+network disks keep such locks on each machine alone. Therefore a process renews its note while it lives, and a note from another
+machine counts for `SILENT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from beats_jax.files import write_text
 
 LOCK_FILE, HOLDER_FILE = ".lock", ".holder.json"
 LOCK_FILES = (LOCK_FILE, HOLDER_FILE)
-RENEWED_SECONDS = 30.0  # a holder shows that often that it lives
-SILENT_SECONDS = 300.0  # the holder on another machine that was silent for so long has died
+RENEWED_SECONDS = 30.0  # how often a holder renews its note
+SILENT_SECONDS = 300.0  # after this, a holder on another machine counts as dead
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Holds an existing folder for this process while the block runs; the holder before it may have died at any moment.
+    """Holds an existing folder for this process while the block runs. An earlier holder may have died at any moment.
 
     Raises:
       UserError: another process holds it (its number and machine are named), or the folder cannot be written.
@@ -50,14 +51,14 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def others(folder: Path) -> list[str]:
-    """Names in a folder without those of its lock, and without what killed writes have left."""
+    """Names in a folder without its lock and the temporary files of killed writes."""
     return [
         name for name in sorted(os.listdir(folder)) if name not in LOCK_FILES and not (name[0] == "." and name.endswith(".part"))
     ]
 
 
 def _take_over(folder: Path) -> None:
-    """Raises `UserError` where a process on another machine holds the folder, though its lock did not reach us."""
+    """Raises `UserError` where a live process on another machine holds the folder by a lock that this machine cannot see."""
     before = _holder(folder)
     if before is None:
         return
@@ -75,7 +76,7 @@ def _renewing(note: Path) -> Iterator[None]:
 
     def renew() -> None:
         while not ended.wait(RENEWED_SECONDS):
-            with suppress(OSError):  # the folder is gone; whoever writes to it says so
+            with suppress(OSError):  # the folder is gone; the next write to it raises
                 os.utime(note)
 
     mine = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -87,12 +88,12 @@ def _renewing(note: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        for name in LOCK_FILES:  # while the lock is held, so that nobody's note is removed but ours
+        for name in LOCK_FILES:  # while we hold the lock, so that no other process loses its note
             (note.parent / name).unlink(missing_ok=True)
 
 
 def _holder(folder: Path) -> dict[str, Any] | None:
-    """Who holds the folder, or did when it died; {} where the note is damaged."""
+    """The note of the holder, living or dead; {} where it is damaged."""
     try:
         found = json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""AST weights: published keys to our parameter tree and back, and the sizes that tensors show.
+"""AST weights: published keys to our parameter tree and back, and the sizes of a state dict.
 
 Layouts: Hugging Face with or without a head, the original, and DeiT, from which AST is trained (sources: YuanGongND/ast
 src/models/ast_models.py, timm 0.4.5 vision_transformer.py, the conversion script of transformers).
@@ -16,12 +16,11 @@ from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
 from beats_jax.weights.families.key_map import PATCH, SAME, TABLE, VECTOR, Rule, linear, norm, shape_of
 
-HEAD_WIDTH = 64  # of one attention head in every published AST: gives the number of heads where a file does not
 PARTS = ("query", "key", "value")  # rows of a fused projection, in this order
 
 
 class Layout(NamedTuple):
-    """Names of a layout; `{i}` stands for the number of a block, `{part}` for query, key or value."""
+    """Names of a layout's tensors; `{i}` stands for the number of a block, `{part}` for query, key or value."""
 
     class_token: str
     distillation_token: str
@@ -61,15 +60,15 @@ HUGGING_FACE_BARE = _hugging_face("")
 ORIGINAL = _timm("v.")
 DEIT = _timm("")
 
-PARALLEL = "module."  # begins every key of a model that was trained on several GPUs
-DEAD = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")  # of images, used by no model of sound
+PARALLEL = "module."  # prefix of all keys of a model that was trained on several GPUs
+DEAD = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")  # heads for images, which AST never uses
 IMAGE_CLASSES = 1000
 
 
 def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
     """Published key → (our path joined by "/", rule), for every tensor of a model with this configuration.
 
-    The fused projections of timm are looked for in parts, as `split_qkv` gives them.
+    Fused projections of timm have one entry for each part, as `split_qkv` names them.
     """
     table: dict[str, tuple[str, Rule]] = {
         layout.class_token: ("class_token", VECTOR),
@@ -97,11 +96,7 @@ def key_table(config: ASTConfig, layout: Layout) -> dict[str, tuple[str, Rule]]:
 
 
 def without_parallel(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors without the prefix of `DataParallel`, which all keys have or none.
-
-    Raises:
-      UserError: only some have it.
-    """
+    """The tensors without the prefix of `DataParallel`. Raises `UserError` if only some keys have it."""
     bare = [str(key) for key in state_dict if not str(key).startswith(PARALLEL)]
     if bare and len(bare) < len(state_dict):
         raise UserError(f"some keys begin with {PARALLEL!r} and others do not, such as {', '.join(bare[:4])}")
@@ -109,7 +104,7 @@ def without_parallel(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_qkv(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Fused projections `….attn.qkv.weight` [3 D, D] as `….attn.qkv.weight[query]` and so on; what is no third stays whole."""
+    """Splits fused projections `….attn.qkv.weight` [3 D, D] into `….attn.qkv.weight[query]` and so on; keeps indivisible ones."""
     result: dict[str, Any] = {}
     for key, value in state_dict.items():
         if ".attn.qkv." in str(key) and isinstance(value, np.ndarray) and value.ndim and len(value) % 3 == 0:
@@ -132,11 +127,7 @@ def join_qkv(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def sizes(state_dict: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Fields of `ASTConfig` that the tensors show: widths, depth, patch size, classes.
-
-    Raises:
-      UserError: a tensor that gives a size is missing or of the wrong rank.
-    """
+    """Fields of `ASTConfig` that the tensors show: widths, depth, patch size, classes. Raises `UserError` as `shape_of`."""
     width = shape_of(state_dict, layout.class_token, 3)[2]
     blocks = re.escape(layout.block).replace(re.escape("{i}"), r"(\d+)")
     found = [re.match(blocks, key) for key in state_dict]
@@ -150,17 +141,3 @@ def sizes(state_dict: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         "qkv_bias": query in state_dict,
         "predictor_class": shape_of(state_dict, head, 2)[0] if head in state_dict else 0,
     }
-
-
-def heads_of(width: int) -> int:
-    """Attention heads of a published AST of this width.
-
-    Raises:
-      UserError: no published AST has such a width.
-    """
-    if width % HEAD_WIDTH:
-        raise UserError(
-            f"the number of attention heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would "
-            "give it; put a config.json with num_attention_heads beside the file"
-        )
-    return width // HEAD_WIDTH

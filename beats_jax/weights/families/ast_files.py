@@ -1,8 +1,8 @@
-"""The layouts in which AST is published, each as two functions: does a file have it, and what model is in it; and their writer.
+"""The layouts in which AST is published: recognition and reader of each, and the writer.
 
-Files of the original code say neither their front-end nor their strides: those of published sizes are known, others need the
-`config.json` and `preprocessor_config.json` of Hugging Face beside them, which our writer adds. What those have no place for
-stands in an entry `beats_jax`, which others do not read.
+Files of the original code state neither front-end nor strides. Those of published sizes are known, others need `config.json` and
+`preprocessor_config.json` of Hugging Face beside them, which our writer adds. Settings that these lack stand in an entry
+`beats_jax`, which other readers ignore.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from beats_jax.errors import UserError
 from beats_jax.models.ast_positions import patch_kernel_from_rgb
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import ast
-from beats_jax.weights.families.beats_files import labels_of
-from beats_jax.weights.families.eat import require_settings
-from beats_jax.weights.families.key_map import shape_of, to_params, to_state_dict
-from beats_jax.weights.raw import RawCheckpoint, Upstream, group
+from beats_jax.weights.families.beats_files import labels_by_id
+from beats_jax.weights.families.key_map import heads_of, require_settings, shape_of, to_params, to_state_dict
+from beats_jax.weights.raw import OURS, RawCheckpoint, Upstream, group, own_entry, pick_stated
 
-OURS = "beats_jax"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 HUGGING_FACE_SETTINGS = {"model_type": "audio-spectrogram-transformer", "hidden_act": "gelu"}
 EXTRACTOR_SETTINGS = {"feature_extractor_type": "ASTFeatureExtractor", "feature_size": 1, "padding_value": 0.0}
@@ -38,7 +36,7 @@ SIGMOID_CLASSES = (527, 35)  # AudioSet and Speech Commands: their recipes use b
 
 
 class _Grid(NamedTuple):
-    """What the number of patches of a published file of the original code says."""
+    """Stride and front-end of a published file of the original code, known by its number of patches."""
 
     stride: int
     front_end: FilterbankConfig
@@ -66,30 +64,26 @@ def is_deit(raw: RawCheckpoint) -> bool:
 
 
 def read_hugging_face(raw: RawCheckpoint) -> Bundle:
-    """Tensors with `config.json` and `preprocessor_config.json` beside them.
-
-    Raises:
-      UserError: one of these is missing or asks for another model, or the tensors do not fit.
-    """
+    """Reads tensors with `config.json` and `preprocessor_config.json` beside them. Raises `UserError` if one does not fit."""
     facts, extractor = raw.beside(CONFIG), raw.beside(PREPROCESSOR)
     if not isinstance(facts, Mapping) or not isinstance(extractor, Mapping):
         raise UserError(f"{CONFIG} and {PREPROCESSOR} must lie beside the tensors; get them from the same repository")
     require_settings(facts, HUGGING_FACE_SETTINGS, CONFIG)
     headed = raw.has("audio_spectrogram_transformer.embeddings.cls_token")
     layout = ast.HUGGING_FACE if headed else ast.HUGGING_FACE_BARE
-    settings = {**_parse_facts(facts), **ast.sizes(raw.state_dict, layout)}
+    settings = {**pick_stated(facts, STATED), **ast.sizes(raw.state_dict, layout)}
     settings.setdefault("layer_norm_eps", 1e-12)
-    settings["head_layer_norm_eps"] = _own(facts).get("head_layer_norm_eps", settings["layer_norm_eps"])
+    settings["head_layer_norm_eps"] = own_entry(facts).get("head_layer_norm_eps", settings["layer_norm_eps"])
     config = from_mapping(ASTConfig, settings, CONFIG)
     params = to_params(raw.state_dict, ast.key_table(config, layout), config)
     return _bundle(raw, params, config, facts, _front_end(extractor, config))
 
 
 def read_original(raw: RawCheckpoint) -> Bundle:
-    """A file of the original code, of a published size or with the JSON files of Hugging Face beside it.
+    """Reads a file of the original code, of a published size or with the JSON files of Hugging Face beside it.
 
     Raises:
-      UserError: nothing says its strides, length, heads or front-end, or the tensors do not fit.
+      UserError: its strides, length, heads or front-end are stated nowhere, or the tensors do not fit.
     """
     tensors = ast.split_qkv(ast.without_parallel(raw.state_dict))
     facts, extractor = group(raw.beside(CONFIG), CONFIG), raw.beside(PREPROCESSOR)
@@ -98,7 +92,8 @@ def read_original(raw: RawCheckpoint) -> Bundle:
     patches = shape_of(tensors, ast.ORIGINAL.positions, 3)[1] - 2
     grid = PUBLISHED_GRIDS.get(patches)
     if facts:
-        settings = {**ORIGINAL_EPSILONS, **_parse_facts(facts), **known} | _own(facts).get("epsilons", ORIGINAL_EPSILONS)
+        epsilons = own_entry(facts).get("epsilons", ORIGINAL_EPSILONS)
+        settings = {**ORIGINAL_EPSILONS, **pick_stated(facts, STATED), **known} | epsilons
     elif grid:
         settings |= {"frequency_stride": grid.stride, "time_stride": grid.stride, "max_length": grid.front_end.target_frames}
     if extractor is None and (facts or not grid):
@@ -107,7 +102,7 @@ def read_original(raw: RawCheckpoint) -> Bundle:
             f"(max_length, frequency_stride, time_stride, num_attention_heads) and a {PREPROCESSOR} (mean, std) beside the file"
         )
     if "num_attention_heads" not in settings:
-        settings["num_attention_heads"] = ast.heads_of(settings["hidden_size"])
+        settings["num_attention_heads"] = heads_of(settings["hidden_size"])
     config = from_mapping(ASTConfig, settings, CONFIG)
     params = to_params(_without_image_heads(tensors, "v."), ast.key_table(config, ast.ORIGINAL), config)
     front_end = grid.front_end if extractor is None and grid else _front_end(group(extractor, PREPROCESSOR), config)
@@ -118,13 +113,10 @@ def read_original(raw: RawCheckpoint) -> Bundle:
 
 
 def read_deit(raw: RawCheckpoint) -> Bundle:
-    """A distilled DeiT as AST takes it: colours summed, no head, positions on the grid of the images.
+    """Reads a distilled DeiT as a start for training AST: colours summed, no head, positions on the grid of the images.
 
-    It is a start for training, not a model of sound: its grid is that of a sound with as many mel bins as frames, until
-    `pipelines.starting_point` brings it to the length that is trained.
-
-    Raises:
-      UserError: the grid is no square, or the tensors do not fit.
+    This grid has as many mel bins as frames, until `pipelines.training.starting_point` resizes it to the trained length.
+    Raises `UserError` if the grid is no square or the tensors do not fit.
     """
     tensors = ast.split_qkv(raw.state_dict)
     weight = f"{ast.DEIT.patch}.weight"
@@ -136,7 +128,7 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
     if side * side != patches or not side:
         raise UserError(f"{ast.DEIT.positions} has {patches} patches, which are no square")
     frames = known["patch_size"] + 10 * (side - 1)
-    settings = {**ORIGINAL_EPSILONS, **known, "num_attention_heads": ast.heads_of(known["hidden_size"])}
+    settings = {**ORIGINAL_EPSILONS, **known, "num_attention_heads": heads_of(known["hidden_size"])}
     config = from_mapping(ASTConfig, {**settings, "max_length": frames, "num_mel_bins": frames, "predictor_class": 0}, "DeiT")
     params = to_params(_without_image_heads(tensors, ""), ast.key_table(config, ast.DEIT), config)
     front_end = replace(AST, target_frames=frames, num_mel_bins=frames)
@@ -146,9 +138,9 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
 
 
 def write_ast(bundle: Bundle) -> Upstream:
-    """The model in the original layout (content), in Hugging Face's (tensors), and the JSON files that belong beside either.
+    """The model in the original layout (content) and in Hugging Face's (tensors), and the JSON files beside either.
 
-    The original code loads strictly, so its file gets the two image heads that it never uses, as zeros.
+    The original code loads strictly, so its file gets the two unused image heads as zeros.
     """
     config = cast(ASTConfig, bundle.model)
     headed = config.predictor_class > 0
@@ -164,15 +156,13 @@ def write_ast(bundle: Bundle) -> Upstream:
 
 
 def _without_image_heads(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """All but the one thing that is dropped."""
-    return {key: value for key, value in tensors.items() if key not in {prefix + name for name in ast.DEAD}}
+    dead = {prefix + name for name in ast.DEAD}
+    return {key: value for key, value in tensors.items() if key not in dead}
 
 
 def _bundle(raw: RawCheckpoint, params: Any, config: ASTConfig, facts: Mapping[str, Any], front_end: FilterbankConfig) -> Bundle:
-    names = facts.get("id2label")  # transformers writes two of its own where a model names none
-    named = isinstance(names, Mapping) and len(names) == config.predictor_class
-    labels = labels_of(names if named else None, config.predictor_class)
-    audio = from_mapping(AudioConfig, _own(facts)["audio"], f"{OURS}.audio") if "audio" in _own(facts) else None
+    labels, own = labels_by_id(facts, config.predictor_class), own_entry(facts)
+    audio = from_mapping(AudioConfig, own["audio"], f"{OURS}.audio") if "audio" in own else None
     return Bundle(params, config, audio or AudioConfig(filterbank=front_end), labels, _multi_label(facts, config), raw.path.name)
 
 
@@ -184,27 +174,16 @@ def _multi_label(facts: Mapping[str, Any], config: ASTConfig) -> bool:
     if kind not in (None, *PROBLEMS):
         raise UserError(f"{CONFIG}: problem_type is {kind!r}; known: {', '.join(PROBLEMS)}")
     by_problem = PROBLEMS[kind] if kind else config.predictor_class in SIGMOID_CLASSES
-    return _own(facts).get("multi_label", by_problem)
-
-
-def _parse_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: facts[name] for name in STATED if facts.get(name) is not None}
-
-
-def _own(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = facts.get(OURS, {})
-    if not isinstance(found, Mapping) or not isinstance(found.get("multi_label", True), bool):
-        raise UserError(f"its entry {OURS!r} is damaged: {str(found)[:80]}")
-    return found
+    return own_entry(facts).get("multi_label", by_problem)
 
 
 def _front_end(extractor: Mapping[str, Any], config: ASTConfig) -> FilterbankConfig:
-    """The front-end that `preprocessor_config.json` states."""
+    """The front-end of `preprocessor_config.json`."""
     expected = {**EXTRACTOR_SETTINGS, "max_length": config.max_length, "num_mel_bins": config.num_mel_bins}
     require_settings(extractor, expected, PREPROCESSOR)
     missing = [name for name in ("mean", "std") if not isinstance(extractor.get(name), int | float)]
     if missing:
-        raise UserError(f"{PREPROCESSOR} does not state {' and '.join(missing)}, with which the model was trained")
+        raise UserError(f"{PREPROCESSOR} does not state {' and '.join(missing)} of the model's training data")
     normalised = extractor.get("do_normalize", True)
     settings = {
         "sample_rate": extractor.get("sampling_rate", AST.sample_rate),
@@ -217,10 +196,9 @@ def _front_end(extractor: Mapping[str, Any], config: ASTConfig) -> FilterbankCon
 
 
 def _config_json(bundle: Bundle, config: ASTConfig) -> dict[str, Any]:
-    left_out = ("family", "checkpoint", "predictor_class", "head")
+    left_out = ("family", "checkpoint", "predictor_class", "head", "head_layer_norm_eps")
     ours = {field: value for field, value in to_mapping(config).items() if field not in left_out}
-    epsilons = {name: ours[name] for name in ORIGINAL_EPSILONS}
-    ours.pop("head_layer_norm_eps")
+    epsilons = {name: getattr(config, name) for name in ORIGINAL_EPSILONS}
     architecture = "ASTForAudioClassification" if bundle.labels else "ASTModel"
     head: dict[str, Any] = {}
     if bundle.labels:

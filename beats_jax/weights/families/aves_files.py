@@ -1,7 +1,8 @@
-"""BEATs of the Earth Species Project: NatureLM-audio and AVES2, as earthspecies/avex and its users keep them.
+"""BEATs of the Earth Species Project: NatureLM-audio and AVES2, in the layout of earthspecies/avex.
 
-The encoder is under `backbone.` or bare, the head `classifier.`; there is no cfg. AVEX builds the released architecture for such
-a file (avex/models/beats_model.py) and reads the rest from a YAML of its own, which belongs beside the file as config.yaml.
+The encoder is under `backbone.` or without prefix, the head under `classifier.`; there is no cfg. AVEX builds the released
+architecture for such a file (avex/models/beats_model.py) and reads the rest from its YAML, which belongs beside the file as
+config.yaml.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from beats_jax.weights.families.key_map import require_known, shape_of, to_param
 from beats_jax.weights.raw import RawCheckpoint, group
 
 BACKBONE, HEAD = "backbone.", "classifier."
-# AudioSet head of the checkpoint that training started from: AVEX keeps it in the file and never calls it.
+# AudioSet head of the checkpoint that training started from; AVEX keeps it in the file and never calls it.
 DEAD_KEYS = ("predictor.weight", "predictor.bias")
 WINDOW, MEL = "fbank.window", "fbank.mel_fb"  # the front-end as buffers, in files of newer versions
-# What no tensor shows, by the cfg of the fine-tuned AudioSet-2M models from which all of these descend.
+# Settings that no tensor shows, from the cfg of the fine-tuned AudioSet-2M models from which all of these descend.
 RULE = {"activation_fn": "gelu", "layer_norm_first": False, "deep_norm": True, "max_distance": 800}
 REMEDY = "put AVEX's YAML of this model beside the file as config.yaml"
 RATE = "model_spec.audio_config.sample_rate"
 
 
 def is_aves(raw: RawCheckpoint) -> bool:
-    """An encoder under `backbone.`, or a bare one that is not of the released layout; neither has a cfg."""
+    """An encoder under `backbone.`, or without prefix and not of the released layout; neither has a cfg."""
     if raw.has(f"{BACKBONE}patch_embedding.weight"):
         alone = all(str(key).startswith(BACKBONE) for key in raw.state_dict)
         return not (alone and raw.has_cfg and raw.beside("config.yaml") is None)
@@ -39,7 +40,7 @@ def is_aves(raw: RawCheckpoint) -> bool:
 
 
 def read_aves(raw: RawCheckpoint) -> Bundle:
-    """The encoder, and the head where the file has one, trained with binary cross-entropy: sigmoid.
+    """Reads the encoder, and the head if there is one (trained with binary cross-entropy: sigmoid).
 
     Raises:
       UserError: tensors that belong to neither, an architecture or a sample rate that is stated wrongly or not at all, a
@@ -68,7 +69,7 @@ def read_aves(raw: RawCheckpoint) -> Bundle:
 
 
 def _audio(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> AudioConfig:
-    """The front-end at the rate that the YAML or the registry states; 16 and 32 kHz are both published without a trace of it."""
+    """The front-end at the rate of the YAML or the registry; files of 16 and 32 kHz look alike."""
     rate = settings.get("sample_rate", stated.get("sample_rate"))
     if rate is None:
         raise UserError(
@@ -78,14 +79,14 @@ def _audio(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> AudioConfi
     filterbank = front_end(stated)
     if rate != filterbank.sample_rate:
         raise UserError(
-            f"it hears sound of {rate} Hz through a filterbank for {filterbank.sample_rate} Hz (sample_frequency in "
-            "model_spec.init_config), as if it were slower; beats_jax has no such front-end"
+            f"it reads sound of {rate} Hz through a filterbank for {filterbank.sample_rate} Hz (sample_frequency in "
+            "model_spec.init_config); beats_jax has no such front-end"
         )
     return AudioConfig(filterbank=filterbank)
 
 
 def _check_buffers(buffers: Mapping[str, Any], config: FilterbankConfig) -> None:
-    """Raises `UserError` where the front-end in the file is not the one that is stated; ours is computed."""
+    """Raises `UserError` if the front-end in the file differs from the stated one, which we compute."""
     mel = np.zeros((fft_samples(config) // 2 + 1, config.num_mel_bins))
     mel[:-1] = mel_matrix(config)
     for key, ours in ((WINDOW, np.hanning(config.frame_samples) ** 0.85), (MEL, mel)):
@@ -97,7 +98,7 @@ def _check_buffers(buffers: Mapping[str, Any], config: FilterbankConfig) -> None
 
 
 def _labels(raw: RawCheckpoint, classes: int) -> tuple[str, ...]:
-    """Class names of `label_map.json`, which maps them to their numbers; the numbers where there is none."""
+    """Class names of `label_map.json` (name → number); the numbers if there is none."""
     given = raw.beside("label_map.json") if classes else None
     if given is None:
         return labels_of(None, classes)

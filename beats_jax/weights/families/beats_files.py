@@ -1,10 +1,9 @@
-"""The layout in which BEATs encoders and tokenizers are released: does a file have it, what model is in it, and its writers."""
+"""The layout in which BEATs encoders and tokenizers are released: its recognition, readers and writers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -18,19 +17,16 @@ from beats_jax.weights.pickle_machine import shorten
 from beats_jax.weights.raw import RawCheckpoint, Upstream
 
 _STATISTICS = {"fbank_mean": "mean", "fbank_std": "std"}  # names in an OpenBEATs cfg → FilterbankConfig
-_FRONT_END = {  # and in a cfg of AVEX, which trains at other rates too
+_FRONT_END = {  # and in a cfg of AVEX, which also trains at other rates
     **_STATISTICS, "sample_frequency": "sample_rate", "num_mel_bins": "num_mel_bins", "frame_length": "frame_length_ms",
     "frame_shift": "frame_shift_ms",
 }  # fmt: skip
-
-
-MOST_NAMED = 50  # of the entries that are not used
-
-SOFTMAX = "beats_jax_softmax"  # entry in a cfg that we write: the head was trained on one label a clip; others do not read it
+MOST_NAMED = 50  # unused entries of a cfg
+SOFTMAX = "beats_jax_softmax"  # entry of a cfg that we write for a head trained on one label a clip; other readers ignore it
 
 
 def is_official(raw: RawCheckpoint) -> bool:
-    """The encoder's keys bare: {'cfg', 'model'[, 'label_dict']}, or these tensors alone with cfg.json beside."""
+    """{'cfg', 'model'[, 'label_dict']} with keys without prefix, or these tensors alone with cfg.json beside them."""
     return raw.has("patch_embedding.weight") and not raw.has_prefix("quantize") and _is_released(raw)
 
 
@@ -40,48 +36,48 @@ def is_tokenizer(raw: RawCheckpoint) -> bool:
 
 
 def _is_released(raw: RawCheckpoint) -> bool:
-    """A cfg goes with it, or the wrapper of the released files, so that the message can say that the cfg is missing."""
+    # The wrapper of the released files counts too, so that the error can name a missing cfg.
     return raw.has_cfg or raw.wrapper not in ("", "model_state_dict")
 
 
 def read_official(raw: RawCheckpoint) -> Bundle:
-    """The 15 released files, and what other code saves in their layout (OpenBEATs, bioacoustics-dl with epoch and optimizer).
+    """Reads the 15 released files, and files of OpenBEATs and bioacoustics-dl in the same layout.
 
-    Tensors alone have their `cfg.json` (and `label_dict.json`) beside them.
+    Tensors alone need `cfg.json` (and `label_dict.json`) beside them.
     """
     cfg = raw.cfg()
     config, params = beats.from_torch(raw.state_dict, cfg)
     labels = labels_of(raw.content.get("label_dict", raw.beside("label_dict.json")), config.predictor_class)
-    source = _source(raw, beats.config_from_cfg(cfg, raw.state_dict)[1])
+    source = _source(raw, {*beats.PUBLISHED_DEFAULTS, "finetuned_model"})
     # Published heads were trained on several labels a clip: probabilities are sigmoids.
     multi_label = config.predictor_class > 0 and not cfg.get(SOFTMAX, False)
     return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), labels, multi_label, source)
 
 
 def read_tokenizer(raw: RawCheckpoint) -> Bundle:
-    """The released tokenizers, in the same layout."""
+    """Reads the released tokenizers, in the same layout."""
     cfg = raw.cfg()
     config, params = tokenizer.from_torch(raw.state_dict, cfg)
-    source = _source(raw, tokenizer.config_from_cfg(cfg, raw.state_dict)[1])
+    source = _source(raw, {*tokenizer.PUBLISHED_DEFAULTS})
     return Bundle(params, config, AudioConfig(filterbank=front_end(cfg)), (), False, source)
 
 
-def _source(raw: RawCheckpoint, unused: Sequence[str]) -> str:
-    ignored = [name for name in unused if name not in _FRONT_END and name != SOFTMAX]
+def _source(raw: RawCheckpoint, used: set[str]) -> str:
+    ignored = sorted({str(name) for name in raw.cfg()} - used - _FRONT_END.keys() - {SOFTMAX})
     return raw.path.name + (f" (cfg entries not used: {', '.join(map(shorten, ignored[:MOST_NAMED]))})" if ignored else "")
 
 
 def write_tokenizer(bundle: Bundle) -> Upstream:
-    """The released layout of a tokenizer: {'cfg', 'model'}; all else as `write_official`."""
+    """Converts a tokenizer to the released layout {'cfg', 'model'}."""
     config = cast(TokenizerConfig, bundle.model)
     return _write(bundle, to_state_dict(bundle.params, tokenizer.key_table(config), config), tokenizer.to_cfg(config))
 
 
 def write_official(bundle: Bundle) -> Upstream:
-    """The released layout: {'cfg', 'model'} and, for a model with a head, 'label_dict'.
+    """Converts an encoder to the released layout: {'cfg', 'model'} and, with a head, 'label_dict'.
 
-    Statistics of the front-end that are not BEATs' own stand in `cfg` under OpenBEATs' names; the released code has no place for
-    them.
+    The released code has no place for statistics of the front-end. Those that are not BEATs' own go into `cfg` under OpenBEATs'
+    names.
     """
     config = cast(BEATsConfig, bundle.model)
     return _write(bundle, beats.to_torch(bundle.params, config), beats.to_cfg(config))
@@ -89,7 +85,9 @@ def write_official(bundle: Bundle) -> Upstream:
 
 def _write(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any]) -> Upstream:
     ours, plain = bundle.audio.filterbank, FilterbankConfig()
-    require_published_front_end(replace(ours, mean=plain.mean, std=plain.std))
+    other = [name for name, value in vars(plain).items() if getattr(ours, name) != value and name not in _STATISTICS.values()]
+    if other:
+        raise UserError(f"the published BEATs code has one filterbank; this model was trained with another {', '.join(other)}")
     if bundle.labels and not bundle.multi_label:
         cfg[SOFTMAX] = True
     cfg |= {theirs: getattr(ours, name) for theirs, name in _STATISTICS.items() if getattr(ours, name) != getattr(plain, name)}
@@ -100,20 +98,8 @@ def _write(bundle: Bundle, state_dict: dict[str, np.ndarray], cfg: dict[str, Any
     return Upstream(content, state_dict, beside)
 
 
-def require_published_front_end(config: FilterbankConfig) -> None:
-    """Raises `UserError` for a filterbank that the published code cannot be told of."""
-    plain = FilterbankConfig()
-    other = [f.name for f in fields(plain) if getattr(config, f.name) != getattr(plain, f.name)]
-    if other:
-        raise UserError(f"the published BEATs code has one filterbank; this model was trained with another {', '.join(other)}")
-
-
 def front_end(cfg: Mapping[str, Any]) -> FilterbankConfig:
-    """BEATs' front-end, with what OpenBEATs and AVEX note of it in a cfg.
-
-    Raises:
-      UserError: something there is no number, or no front-end has it.
-    """
+    """BEATs' front-end with the settings of an OpenBEATs or AVEX cfg. Raises `UserError` if one is invalid."""
     given = {ours: cfg[theirs] for theirs, ours in _FRONT_END.items() if cfg.get(theirs) is not None}
     for ours, value in given.items():
         if isinstance(value, float) and isinstance(getattr(FilterbankConfig(), ours), int) and value.is_integer():
@@ -121,8 +107,14 @@ def front_end(cfg: Mapping[str, Any]) -> FilterbankConfig:
     return from_mapping(FilterbankConfig, given, "cfg")
 
 
+def labels_by_id(facts: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Class names of `id2label` in a config.json; transformers writes two names of its own for a model without names."""
+    names = facts.get("id2label")
+    return labels_of(names if isinstance(names, Mapping) and len(names) == num_classes else None, num_classes)
+
+
 def labels_of(label_dict: Any, num_classes: int) -> tuple[str, ...]:
-    """Class names by index; the index itself where the file names none."""
+    """Class names by index; the index itself if the file names none. Raises `UserError` if some class has no name."""
     if num_classes == 0 or label_dict is None:
         return tuple(str(i) for i in range(num_classes))
     if not isinstance(label_dict, Mapping) or not all(re.fullmatch(r"\d{1,9}", str(key)) for key in label_dict):

@@ -1,8 +1,8 @@
-"""BEATs as ESPnet keeps it: training checkpoints (DeepSpeed's too) and fine-tuned models, with `config.yaml` beside.
+"""BEATs of ESPnet: training checkpoints (also DeepSpeed's) and fine-tuned models, with `config.yaml` beside.
 
-The encoder is under `encoder.`, the rest under `decoder.`: the predictor of pre-training, which nothing uses afterwards, or the
-linear head of a fine-tuned model (espnet2/beats/encoder.py, espnet2/cls). A released file has keys that begin with `encoder.`
-too; only a patch embedding below that prefix tells the two apart.
+The encoder is under `encoder.`, the rest under `decoder.`: the predictor of pre-training, which is dropped, or the linear head of
+a fine-tuned model (espnet2/beats/encoder.py, espnet2/cls). A released file also has keys that begin with `encoder.`; only a patch
+embedding below that prefix distinguishes the two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import beats
 from beats_jax.weights.families.beats_files import front_end
 from beats_jax.weights.families.key_map import require_known, shape_of, to_params, without_prefix
-from beats_jax.weights.raw import RawCheckpoint, group
+from beats_jax.weights.raw import RawCheckpoint, group, pick_stated
 
 ENCODER, HEAD = "encoder.", "decoder.linear_out."
 PREDICTOR = re.compile(r"decoder\.(mask_token|decoder_(embed|norm|pred)\.(weight|bias)|decoder_blocks\.\d+\..+)")
@@ -38,13 +38,13 @@ REMEDY = (
 
 
 def is_espnet(raw: RawCheckpoint) -> bool:
-    """An encoder under `encoder.`, whatever wraps it; with a `cfg` in the file it is a released one, kept under this name."""
+    """An encoder under `encoder.`. Without other keys and with a `cfg` in the file it is a wrapped released one."""
     alone = all(str(key).startswith(ENCODER) for key in raw.state_dict)
     return raw.has(f"{ENCODER}patch_embedding.weight") and not (alone and "cfg" in raw.content)
 
 
 def read_espnet(raw: RawCheckpoint) -> Bundle:
-    """The encoder, and the head of a fine-tuned model.
+    """Reads the encoder, and the head of a fine-tuned model.
 
     Raises:
       UserError: a tensor that belongs to neither, settings of another model, a setting that neither tensors nor files show, a
@@ -55,8 +55,7 @@ def read_espnet(raw: RawCheckpoint) -> Bundle:
     _require_settings(conf, ENCODER_SETTINGS, "encoder_conf")
     predictor = [key for key in map(str, raw.state_dict) if PREDICTOR.fullmatch(key)]
     head = without_prefix(raw.state_dict, HEAD)
-    others = [key for key in map(str, raw.state_dict) if not key.startswith((ENCODER, HEAD)) and key not in predictor]
-    require_known(others)
+    require_known([key for key in map(str, raw.state_dict) if not key.startswith((ENCODER, HEAD)) and key not in predictor])
     tensors = beats.release_names(without_prefix(raw.state_dict, ENCODER))
     require_known([f"{ENCODER}{key}" for key in tensors if key.startswith("predictor.")])
     labels, multi_label = _classes(run, head)
@@ -72,25 +71,25 @@ def read_espnet(raw: RawCheckpoint) -> Bundle:
 
 
 def _parse_encoder(raw: RawCheckpoint, run: Mapping[str, Any], conf: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said about the encoder, by the names of a released cfg; the later has the last word.
+    """The stated settings of the encoder, by the names of a released cfg; later sources override earlier ones.
 
-    A run that starts from a checkpoint takes that one's cfg and notes only what differs, so for it class defaults say nothing.
+    Class defaults hold for a run from random weights only: one that starts from a checkpoint takes that one's cfg.
     """
     fresh = "encoder_conf" in run and not conf.get("beats_ckpt_path")
     stated = {**(beats.PUBLISHED_DEFAULTS if fresh else {}), **raw.stated}
     stated |= group(raw.beside("cfg.json"), "cfg.json")
-    stated |= {name: conf[name] for name in STATISTICS if conf.get(name) is not None}
+    stated |= pick_stated(conf, STATISTICS)
     stated |= group(conf.get("beats_config"), "config.yaml: encoder_conf.beats_config")
     decoder_conf = group(run.get("decoder_conf"), "config.yaml: decoder_conf")
     return stated | {"predictor_dropout": decoder_conf.get("dropout", 0.0)}
 
 
 def _classes(run: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
-    """Class names, and whether a clip can have several; nothing for an encoder without a head."""
+    """Class names, and whether a clip can have several; no names for an encoder without a head."""
     if not head:
         return (), False
     if not run:
-        raise UserError("config.yaml is not beside the file; the classes of the head stand in it: get it from the same place")
+        raise UserError("config.yaml is not beside the file; it names the classes of the head: get it from the same place")
     _require_settings(group(run.get("decoder_conf"), "config.yaml: decoder_conf"), DECODER_SETTINGS, "decoder_conf")
     kind = group(run.get("model_conf"), "config.yaml: model_conf").get("classification_type", "multi-class")
     if kind not in CLASSIFICATION_TYPES:

@@ -1,4 +1,4 @@
-"""Published tensors to our parameters and back, strictly: what all key maps share.
+"""Converts published tensors to our parameters and back by tables of keys, strictly.
 
 A key map is a table: published key → (our path, rule). Every published key is used exactly once, every parameter of ours comes
 from at least one key (from several where the published files repeat a shared tensor).
@@ -20,12 +20,15 @@ from beats_jax.weights.architecture import Params, check_params, list_problems, 
 
 
 class Rule(NamedTuple):
-    """How one tensor changes between the two layouts; both directions are views where they can be."""
+    """How one tensor changes between the two layouts; both directions are views if possible."""
 
     to_ours: Callable[[np.ndarray], np.ndarray]
     to_torch: Callable[[np.ndarray], np.ndarray]
+    dtype: type[np.number] = np.float32  # of our parameter; the file may have any type of the same kind
 
 
+MISFIT = "the weights do not fit their configuration"
+HEAD_WIDTH = 64  # of one attention head in every published AST and EAT: gives the number of heads if a file does not
 MANY = 500  # missing keys: more than any published model has
 KeyTable = Mapping[str, tuple[str, Rule]]
 
@@ -56,17 +59,23 @@ def norm(table: dict[str, tuple[str, Rule]], key: str, path: str) -> None:
 
 
 def shape_of(state_dict: Mapping[str, Any], key: str, rank: int) -> tuple[int, ...]:
-    """The shape of a tensor that gives sizes of a model.
-
-    Raises:
-      UserError: it is missing, or has another number of dimensions or none of some size.
-    """
+    """The shape of a tensor. Raises `UserError` if it is missing, of another rank, or empty."""
     if key not in state_dict:
-        raise UserError(f"the weights do not fit their configuration: missing {key}")
+        raise UserError(f"{MISFIT}: missing {key}")
     shape = np.shape(state_dict[key])
     if len(shape) != rank or 0 in shape:
-        raise UserError(f"the weights do not fit their configuration: {key} has shape {list(shape)}, not one of {rank} sizes")
+        raise UserError(f"{MISFIT}: {key} has shape {list(shape)}, not one of {rank} sizes")
     return shape
+
+
+def heads_of(width: int) -> int:
+    """Attention heads of a published AST or EAT of this width. Raises `UserError` if none has such a width."""
+    if width % HEAD_WIDTH:
+        raise UserError(
+            f"the number of attention heads is not stated, and the width {width} is not a multiple of {HEAD_WIDTH}, which would "
+            "give it; put a config.json with the number beside the file"
+        )
+    return width // HEAD_WIDTH
 
 
 def depth_of(state_dict: Mapping[str, Any], prefix: str) -> int:
@@ -81,28 +90,38 @@ def without_prefix(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]
 
 
 def require_known(unknown: Sequence[str]) -> None:
-    """Raises `UserError` naming these keys, which nothing uses."""
+    """Raises `UserError` naming these keys if there are any."""
     if unknown:
-        raise UserError(f"the weights do not fit their configuration: {list_problems([f'unknown {key}' for key in unknown])}")
+        raise UserError(f"{MISFIT}: {list_problems([f'unknown {key}' for key in unknown])}")
+
+
+def require_settings(given: Mapping[str, Any], required: Mapping[str, Any], where: str) -> None:
+    """Raises `UserError` naming every setting in `given` that asks for another model than `required`."""
+    wrong = [f"{name} is {given[name]!r}, not {value!r}" for name, value in required.items() if given.get(name, value) != value]
+    if wrong:
+        raise UserError(f"{where} asks for a model that beats_jax does not have: {'; '.join(wrong)}")
 
 
 def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> Params:
-    """Parameters of a published state dict.
+    """Converts a published state dict to nested float32 numpy parameters, which are views of it if possible.
 
     Args:
       state_dict: float numpy arrays under the published keys.
       table: the key map of `config`.
-    Returns:
-      nested float32 numpy parameters, views of `state_dict` where they can be.
     Raises:
-      UserError: keys missing, unknown, of the wrong shape or type, values that are not finite, or copies of a shared tensor that
-        differ; the first of each kind are named.
+      UserError: keys missing, unknown, of the wrong shape or type, values that are not finite (one NaN weight would make every
+        feature NaN, far from its cause), or copies of a shared tensor that differ; the first of each kind are named.
     """
     given = {str(key): value for key, value in state_dict.items()}
     missing = [f"missing {key}" for key in table if key not in given]
-    if len(missing) > max(len(given), MANY):  # of another size altogether, whose shapes could take minutes to trace
-        raise UserError(f"the weights do not fit their configuration: {list_problems(missing)}")
-    shapes = param_shapes(config)
+    if len(missing) > max(len(given), MANY):  # another size altogether; tracing its shapes could take minutes
+        raise UserError(f"{MISFIT}: {list_problems(missing)}")
+    return convert_tensors(given, table, param_shapes(config))
+
+
+def convert_tensors(given: Mapping[str, Any], table: KeyTable, shapes: Mapping[str, tuple[int, ...]]) -> Params:
+    """`to_params` for any mapping of our paths to shapes."""
+    missing = [f"missing {key}" for key in table if key not in given]
     unknown = [f"unknown {key}" for key in given if key not in table]
     problems: list[str] = []
     flat: dict[str, np.ndarray] = {}
@@ -110,19 +129,20 @@ def to_params(state_dict: Mapping[str, Any], table: KeyTable, config: ModelConfi
         if key in given:
             problems += _place(flat, key, given[key], path, rule, shapes[path])
     if missing or unknown or problems:
-        raise UserError(f"the weights do not fit their configuration: {list_problems(missing, unknown, problems)}")
+        raise UserError(f"{MISFIT}: {list_problems(missing, unknown, problems)}")
     return unflatten_dict(flat, sep="/")
 
 
 def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: Rule, shape: tuple[int, ...]) -> list[str]:
-    """Converts one tensor into `flat`; returns what is wrong with it."""
+    """Converts one tensor into `flat`; returns its faults."""
     expected = rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
-    if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
-        return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not a float tensor"]
+    kind, words = (jnp.floating, "a float") if rule.dtype is np.float32 else (jnp.integer, "an integer")
+    if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, kind):
+        return [f"{key} is {getattr(value, 'dtype', type(value).__name__)}, not {words} tensor"]
     if value.shape != expected:
         return [f"{key} has shape {list(value.shape)}, not {list(expected)}"]
-    with np.errstate(over="ignore"):  # a float64 that float32 cannot hold is told below
-        ours = np.asarray(rule.to_ours(value), np.float32)  # a view where it can be: the one copy is the device's
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is reported below
+        ours = np.asarray(rule.to_ours(value), rule.dtype)  # a view if possible: the only copy is the device's
     if not _all_finite(ours):
         return [f"{key} holds {np.count_nonzero(~np.isfinite(ours))} values that are not finite in float32"]
     if path in flat and not np.array_equal(flat[path], ours):
@@ -132,17 +152,16 @@ def _place(flat: dict[str, np.ndarray], key: str, value: Any, path: str, rule: R
 
 
 def _all_finite(values: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite, in one pass: what is not finite makes the sum of squares so."""
+    """Whether no value is NaN or infinite. One pass usually suffices: NaN and infinity make the sum of squares not finite."""
     flat = values.ravel(order="K")  # a view of contiguous and of transposed values
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())  # large values overflow it too
+        return bool(np.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())  # large finite values overflow too
 
 
 def to_state_dict(params: Mapping[str, Any], table: KeyTable, config: ModelConfig) -> dict[str, np.ndarray]:
-    """The published state dict (float32, contiguous) of parameters; shared tensors are repeated under each of their keys.
+    """The published state dict (float32, contiguous) of parameters; a shared tensor appears under each of its keys.
 
-    Raises:
-      UserError: parameters that do not fit the configuration.
+    Raises `UserError` if the parameters do not fit the configuration.
     """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten_dict(params, sep="/").items()}
     check_params(flat, config, "export")

@@ -9,21 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from beats_jax.errors import UserError
 from beats_jax.models.convnets import BLOCKS, ResNet18, ResNetConfig
 from beats_jax.weights.architecture import Params
-from beats_jax.weights.families.key_map import SAME, TRANSPOSED, Rule, shape_of
+from beats_jax.weights.families.key_map import SAME, TRANSPOSED, Rule, convert_tensors, shape_of, without_prefix
 from beats_jax.weights.raw import read_raw
 
-PARALLEL = "module."  # begins every key of a model that was trained on several GPUs
+PARALLEL = "module."  # prefix of all keys of a model that was trained on several GPUs
 CONV = Rule(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # [out, in, h, w] to [h, w, in, out]
-COUNT = Rule(lambda x: x.astype(np.int32), lambda x: x.astype(np.int64))
+COUNT = Rule(lambda x: x, lambda x: x.astype(np.int64), np.int32)
 
 
 def key_table(config: ResNetConfig) -> dict[str, tuple[str, Rule]]:
-    """Published key → (our path below the collection, rule). Paths begin with the collection, `params` or `batch_stats`."""
+    """Published key → (our path, rule). Paths begin with the collection, `params` or `batch_stats`."""
     table: dict[str, tuple[str, Rule]] = {}
 
     def conv_and_norm(conv: str, norm: str, our_conv: str, our_norm: str) -> None:
@@ -49,64 +49,44 @@ def key_table(config: ResNetConfig) -> dict[str, tuple[str, Rule]]:
 
 
 def read_resnet(path: str | Path) -> tuple[ResNetConfig, Params]:
-    """A ResNet-18 from a file of torchvision's layout, `.pt` or `.safetensors`, with or without `module.` before its keys.
+    """Reads a ResNet-18 of torchvision's layout, `.pt` or `.safetensors`, with or without `module.` before all keys.
+
+    It has a reader of its own, not `beats_jax.load`, because it reads images, not sound.
 
     Returns:
       configuration and variables {"params", "batch_stats"} of numpy arrays for `ResNet18(config)`.
     Raises:
-      UserError: the file cannot be read, or its tensors are not those of a ResNet-18; all of them are named.
+      UserError: the file cannot be read, or its tensors are not those of a ResNet-18.
     """
-    raw = read_raw(Path(path))
+    state_dict = {str(key): value for key, value in read_raw(Path(path)).state_dict.items()}
+    if all(key.startswith(PARALLEL) for key in state_dict):
+        state_dict = without_prefix(state_dict, PARALLEL)
     try:
-        return from_torch(_without_parallel({str(key): value for key, value in raw.state_dict.items()}))
+        return from_torch(state_dict)
     except UserError as error:
         raise UserError(f"{path} (ResNet-18 of torchvision): {error}") from error
-
-
-def _without_parallel(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not all(key.startswith(PARALLEL) for key in state_dict):
-        return state_dict
-    return {key.removeprefix(PARALLEL): value for key, value in state_dict.items()}
 
 
 def from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNetConfig, Params]:
     """As `read_resnet`, of a state dict of numpy arrays.
 
-    A file from before PyTorch 0.4.1 counts no batches at all; as PyTorch itself does, its counts are read as 0.
+    As in PyTorch, counts of batches are 0 for a file that has none (from before PyTorch 0.4.1).
     """
     width = shape_of(state_dict, "conv1.weight", 4)[0]
     classes = shape_of(state_dict, "fc.weight", 2)[0] if "fc.weight" in state_dict else 0
     config = ResNetConfig(width=width, num_classes=classes)
-    table, shapes = key_table(config), variable_shapes(config, shape_of(state_dict, "conv1.weight", 4)[1])
+    table = key_table(config)
     counters = [key for key, (_, rule) in table.items() if rule is COUNT]
     if not any(key in state_dict for key in counters):
         state_dict = {**state_dict, **{key: np.zeros((), np.int64) for key in counters}}
-    problems = [f"missing {key}" for key in table if key not in state_dict]
-    problems += [f"unknown {key}" for key in state_dict if key not in table]
-    flat: dict[str, np.ndarray] = {}
-    for key, (path, rule) in table.items():
-        if key not in state_dict:
-            continue
-        value, (shape, dtype) = state_dict[key], shapes[path]
-        expected = rule.to_torch(np.broadcast_to(np.zeros((), dtype), shape))
-        if not isinstance(value, np.ndarray) or value.shape != expected.shape or value.dtype != expected.dtype:
-            found = f"{getattr(value, 'dtype', type(value).__name__)} {list(np.shape(value))}"
-            problems.append(f"{key} is {found}, not {expected.dtype} {list(expected.shape)}")
-        elif not np.isfinite(value).all():
-            problems.append(f"{key} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite")
-        else:
-            flat[path] = np.asarray(rule.to_ours(value), order="C")  # keeps []
-    if problems:
-        raise UserError(f"the weights do not fit their configuration: {'; '.join(problems)}")
-    return config, unflatten_dict(flat, sep="/")
+    channels = shape_of(state_dict, "conv1.weight", 4)[1]
+    return config, convert_tensors(
+        state_dict, table, {path: shape for path, (shape, _) in variable_shapes(config, channels).items()}
+    )
 
 
 def to_torch(variables: Mapping[str, Any], config: ResNetConfig) -> dict[str, np.ndarray]:
-    """The published state dict (contiguous) of variables {"params", "batch_stats"}.
-
-    Raises:
-      UserError: variables are missing.
-    """
+    """The published state dict (contiguous) of variables {"params", "batch_stats"}. Raises `UserError` if some are missing."""
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables, sep="/").items()}
     table = key_table(config)
     missing = sorted({path for path, _ in table.values()} - set(flat))
@@ -116,7 +96,7 @@ def to_torch(variables: Mapping[str, Any], config: ResNetConfig) -> dict[str, np
 
 
 def variable_shapes(config: ResNetConfig, channels: int = 3) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Path → (shape, dtype) of every variable, without allocating any."""
+    """Path → (shape, dtype) of every variable; allocates none."""
     images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     flat: dict[str, Any] = flatten_dict(jax.eval_shape(ResNet18(config).init, jax.random.key(0), images), sep="/")
     return {path: (tuple(leaf.shape), leaf.dtype) for path, leaf in flat.items()}

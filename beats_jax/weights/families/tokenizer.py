@@ -1,6 +1,6 @@
 """Weights of the self-distilled tokenizer: published keys to our parameters and back (unilm/beats/Tokenizers.py, quantizer.py).
 
-All 259 keys become parameters, the quantiser's dead state too, so that a file is written back as it was read.
+All 259 keys become parameters, also the unused state of the quantiser, so that writing is the inverse of reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from beats_jax.weights.architecture import Params
 from beats_jax.weights.families import beats
 from beats_jax.weights.families.key_map import SAME, Rule, linear, to_params
 
-# Values that the published `TokenizersConfig` class gives to what a file's cfg leaves out.
+# Defaults of the published `TokenizersConfig` class, for settings that a file's cfg leaves out.
 NOT_THERE = ("predictor_class", "predictor_dropout", "layer_wise_gradient_decay_ratio")  # settings that only `BEATsConfig` has
 PUBLISHED_DEFAULTS: dict[str, Any] = {
     **{name: value for name, value in beats.PUBLISHED_DEFAULTS.items() if name not in NOT_THERE},
@@ -39,14 +39,9 @@ def key_table(config: TokenizerConfig) -> dict[str, tuple[str, Rule]]:
     return table | {key: (f"quantizer/{name}", SAME) for key, name in QUANTIZER.items()}
 
 
-def config_from_cfg(cfg: Mapping[str, Any], state_dict: Mapping[str, Any]) -> tuple[TokenizerConfig, tuple[str, ...]]:
-    """Configuration of a published `cfg`, and the names in it that are not settings of a tokenizer and are ignored.
-
-    What `cfg` leaves out takes the published class default, the patch size that of the patch weight.
-    """
-    settings = beats.settings_of(cfg, state_dict, PUBLISHED_DEFAULTS)
-    config = from_mapping(TokenizerConfig, settings, "cfg")
-    return config, tuple(sorted(str(name) for name in set(cfg) - set(PUBLISHED_DEFAULTS)))
+def config_from_cfg(cfg: Mapping[str, Any], state_dict: Mapping[str, Any]) -> TokenizerConfig:
+    """Configuration of a published `cfg`, completed as by `beats.settings_of`."""
+    return from_mapping(TokenizerConfig, beats.settings_of(cfg, state_dict, PUBLISHED_DEFAULTS), "cfg")
 
 
 def to_cfg(config: TokenizerConfig) -> dict[str, Any]:
@@ -57,5 +52,5 @@ def to_cfg(config: TokenizerConfig) -> dict[str, Any]:
 
 def from_torch(state_dict: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[TokenizerConfig, Params]:
     """Configuration and parameters for `Tokenizer(config)`; arguments and errors as `beats.from_torch`."""
-    config, _ = config_from_cfg(cfg, state_dict)
+    config = config_from_cfg(cfg, state_dict)
     return config, to_params(beats.publish_keys(state_dict, config), key_table(config), config)

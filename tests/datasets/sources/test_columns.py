@@ -166,7 +166,7 @@ def test_two_columns_of_labels(recordings: Path) -> None:
     frame["category"] = ["bird", "bird"]
     manifest = by_frame(recordings, frame)
     assert manifest.labels.counts() == {"owl": 1, "wren": 1}
-    assert "labels are those of column 'label'; column 'category' differs" in manifest.notes[0]
+    assert "labels come from column 'label'; column 'category' differs" in manifest.notes[0]
     assert "column 'category' differs" in " ".join(validate_dataset(frame, recordings, label_column="label")["warnings"])
     other = manifest_from_frame(frame, DataConfig(root=str(recordings), label_column="category"))
     assert other.labels.counts() == {"bird": 2}

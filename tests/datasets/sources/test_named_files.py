@@ -87,7 +87,7 @@ def test_recordings_that_no_row_names_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "t.csv").write_text("filename,label\na.wav,owl\nx/e.wav,wren\nnowhere/f.wav,owl\n")
     unnamed = f"{tmp_path}/audio/b.wav, {tmp_path}/audio/c.FLAC"
-    note = f"{tmp_path}/t.csv: 2 recordings beside those that it names are in no row: {unnamed}"
+    note = f"{tmp_path}/t.csv: 2 recordings in the same folders are in no row: {unnamed}"
     assert load_table(tmp_path / "t.csv", DataConfig()).notes == (note,)
     (tmp_path / "all.csv").write_text("filename,label\na.wav,owl\nb.wav,owl\nc.FLAC,owl\n")
     assert load_table(tmp_path / "all.csv", DataConfig()).notes == ()
@@ -98,4 +98,4 @@ def test_names_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytes
     for name in ("a.wav", "b.wav"):
         Path(name).touch()
     Path("t.csv").write_text("filename,label\na.wav,owl\n")
-    assert "1 recordings beside those that it names are in no row: b.wav" in load_table(Path("t.csv"), DataConfig()).notes[0]
+    assert "1 recordings in the same folders are in no row: b.wav" in load_table(Path("t.csv"), DataConfig()).notes[0]

@@ -81,6 +81,7 @@ def test_formulas_come_back(tmp_path: Path) -> None:
         ("f,l\na,x\nb\0,y\n", "line 3 holds a NUL"),
         ('f,l\na,x\n"b,y\nc,z\n', "line 3 cannot be read: a quote is not closed"),
         ('f,l\na,"x', "line 2 cannot be read: a quote is not closed"),
+        ('f,l\na,"x\n', "line 2 cannot be read: a quote is not closed"),
         ('f,l\na,x\nb,"' + "y" * 200_000 + '"\n', "line 3 cannot be read: field larger"),
         ("f,l\na,x\n" + ",".join(["b"] * 500_000) + "\nc,y\n", r"line 3 has more cells \(500000\) than the header \(2\)"),
         (",".join(f"c{i}" for i in range(200_000)) + "\n" + ",".join(["1"] * 200_000) + "\n", "200000 columns, at most 16384"),

@@ -16,7 +16,7 @@ from beats_jax.audio.decoding.tfds_records import Address, RecordDecoder, is_rec
 from beats_jax.audio.io import AudioError, audio_info, read, stream, write_wav
 from beats_jax.audio.survey import survey
 from beats_jax.config.schema import AudioConfig, DataConfig
-from beats_jax.datasets.frames import frame_from_manifest, write_frame
+from beats_jax.datasets.frames import csv_text, frame_from_manifest
 from beats_jax.datasets.loader import Examples, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest, source_at
@@ -167,7 +167,8 @@ def test_written_again_and_as_a_table(tmp_path: Path, folder: Path) -> None:
     again = load_folder(write_tfds(back, DATA, AUDIO, tmp_path, "again", version="2.0.1"))
     assert again.metadata["file"].tolist() == back.metadata["file"].tolist()
     np.testing.assert_array_equal(read(again.files[4], sample_rate=16_000), read(back.files[4], sample_rate=16_000))
-    data = write_frame(frame_from_manifest(back), tmp_path / "rows.csv", DATA)
+    (tmp_path / "rows.csv").write_text(csv_text(frame_from_manifest(back)))
+    data = DataConfig(source="csv", metadata_file=str(tmp_path / "rows.csv"))
     assert load_manifest(data, workdir=tmp_path).files.tolist() == back.files.tolist()
 
 
@@ -308,7 +309,7 @@ def test_which_data_set_of_a_folder(tmp_path: Path, folder: Path) -> None:
     for settings, message in (
         ({}, "several data sets; set data.tfds_name to one of calls, other/small"),
         ({"tfds_name": "cals"}, "did you mean 'calls'"),
-        ({"tfds_name": "calls:2.0.0"}, "the versions there are 1.0.0, 1.9.0, 1.10.0"),
+        ({"tfds_name": "calls:2.0.0"}, "the known versions are 1.0.0, 1.9.0, 1.10.0"),
     ):
         with pytest.raises(UserError, match=message):
             load_folder(tmp_path, **settings)
@@ -338,7 +339,7 @@ def test_rows_that_are_refused_leave_nothing(tmp_path: Path, manifest: Manifest)
         (half, "1 of 8 rows have no split"),
         (manifest.take([]), "no rows"),
         (gone, r"gone\.wav: no such file"),
-        (manifest.with_metadata(label=manifest.metadata["fold"]), "metadata label would be taken"),
+        (manifest.with_metadata(label=manifest.metadata["fold"]), "metadata label has the names of features"),
     ):
         with pytest.raises(UserError, match=message):
             write_tfds(rows, DATA, AUDIO, tmp_path, "owls")

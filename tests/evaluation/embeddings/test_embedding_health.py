@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beats_jax.evaluation.embeddings.health import drift, effective_rank, principal_points, spread
-from beats_jax.evaluation.report.figures.curves import block_curves, embedding_pictures
+from beats_jax.evaluation.report.figures.curves import block_curves, embedding_pictures, has_block_curves
 from beats_jax.evaluation.report.pretraining import findings
 
 

@@ -5,8 +5,13 @@ import pytest
 from sklearn import metrics as oracle
 
 from beats_jax.errors import UserError
-from beats_jax.evaluation.metrics.class_groups import evaluate_class_groups, group_members, mapping_of
-from beats_jax.evaluation.metrics.esc50_groups import NATURE_GROUPS, SUPER_CATEGORIES
+from beats_jax.evaluation.metrics.class_groups import (
+    NATURE_GROUPS,
+    SUPER_CATEGORIES,
+    evaluate_class_groups,
+    group_members,
+    mapping_of,
+)
 
 NAMES = ["crow", "dog", "hen", "rain", "siren"]
 GROUPS = {"hen": "birds", "crow": "birds", "dog": "mammals", "rain": "water"}

@@ -7,13 +7,13 @@ import pytest
 from sklearn import metrics as oracle
 
 from beats_jax.evaluation.metrics.classification import (
-    METRIC_NAMES,
     Evaluator,
     compute_metrics,
     confusion_matrix,
     predicted_matrix,
     truth_matrix,
 )
+from beats_jax.evaluation.metrics.result import METRIC_TITLES
 
 TOLERANCE = 1e-9
 
@@ -105,7 +105,7 @@ def test_equals_scikit_learn(name, weighting):
     given = None if weighting == "ones" else weights
     found = compute_metrics(labels, probabilities, multi_label=multi_label, weights=given)
     expected = oracle_metrics(labels, probabilities, multi_label, weights)
-    assert set(found) == set(expected) == set(METRIC_NAMES) - ({"balanced_accuracy"} if multi_label else set())
+    assert set(found) == set(expected) == set(METRIC_TITLES) - ({"balanced_accuracy"} if multi_label else set())
     for metric, value in expected.items():
         assert found[metric] == pytest.approx(value, abs=TOLERANCE, nan_ok=True), metric
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from beats_jax.evaluation.probes.linear import ridge_values, standardise
 from beats_jax.evaluation.probes.logistic import logistic_logits, logistic_path
-from beats_jax.evaluation.probes.ridge import ridge_values
-from beats_jax.evaluation.probes.rotation import standardise
 
 STRENGTHS = (1e-3, 1e-1, 1.0, 10.0)
 

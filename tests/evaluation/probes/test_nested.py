@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beats_jax.errors import UserError
-from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, probabilities, study
+from beats_jax.evaluation.probes.nested import TEST, EmbeddingProbe, study
 
 DRAW = np.random.default_rng(0)
 LABELS = np.arange(48) % 2
@@ -33,7 +33,7 @@ def test_a_layer_that_tells_is_chosen_in_every_fold():
     assert {choice.embedding for choice in (found.final, *found.choices)} == {1}
     assert len(found.choices) == 3
     assert np.mean(found.logits.argmax(1) == LABELS) > 0.95
-    np.testing.assert_allclose(probabilities(found.logits, False).sum(axis=1), 1)
+    assert np.isfinite(found.logits).all()
 
 
 def test_a_test_split_is_used_once():

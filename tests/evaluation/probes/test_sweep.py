@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from beats_jax.errors import UserError
 from beats_jax.evaluation.probes import sweep as sweeps
-from beats_jax.evaluation.probes.choice import averages, best, best_of
 from beats_jax.evaluation.probes.kinds import KINDS, find_kind, usable_settings
+from beats_jax.evaluation.probes.nested import averages, best, best_of
 from beats_jax.evaluation.probes.rounds import pair_rounds, single_rounds
 
 CLASSES, FOLDS = 3, np.array([0] * 8 + [1] * 7 + [2] * 9 + [3] * 6 + [-1] * 2)
@@ -69,7 +69,7 @@ def test_a_sweep_is_the_loop(monkeypatch, elements):
                     accuracy, loss, ties = by_hand(j, setting, training, fold == FOLDS)
                     assert scores.score[j, r, s, p] == pytest.approx(accuracy, abs=ties + 1e-6)
                     assert scores.loss[j, r, s, p] == pytest.approx(loss, abs=5e-3)
-                    assert scores.number[s, p] == (fold == FOLDS).sum()
+                    assert rounds.number[s, p] == (fold == FOLDS).sum()
 
 
 def test_the_choice_for_a_test_fold_never_looks_at_it():

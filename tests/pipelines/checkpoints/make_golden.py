@@ -5,7 +5,7 @@
 GOLDEN_FOLDER holds what the published implementations computed on seeded random weights (its README says how). Of each model
 one clip is kept: its filterbank and the published code's states, logits and so on. Weights are the published files as they
 are; only tensors that no model reads (a pre-training decoder, unused heads) are left out, because they would double the size.
-A recipe is run where `parity.CASES` or `parity.FRONT_END_CASES` has a case of its name.
+A recipe is run where `parity.CASES` or `parity.FRONT_ENDS` has a case of its name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from beats_jax.files import sha256_of
 from beats_jax.pipelines.checkpoints import parity
 from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file
@@ -132,9 +133,15 @@ def make(golden: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for case in parity.CASES:
         _save(output / f"{case.name}.npz", RECIPES[case.name](golden, output / case.weights))
-    for case in parity.FRONT_END_CASES:
-        _save(output / f"{case.name}.npz", FRONT_END_RECIPES[case.name](golden))
-    (output / parity.MANIFEST).write_text(json.dumps(parity.hashes(output), indent=2) + "\n", encoding="utf-8")
+    for name in parity.FRONT_ENDS:
+        _save(output / f"{name}.npz", FRONT_END_RECIPES[name](golden))
+    (output / parity.MANIFEST).write_text(json.dumps(hashes(output), indent=2) + "\n", encoding="utf-8")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Path in the folder → sha256 of every golden file."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (parity.MANIFEST, "README.md"))
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 def _save(place: Path, arrays: Mapping[str, Any]) -> None:

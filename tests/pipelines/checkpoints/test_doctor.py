@@ -11,8 +11,8 @@ import pytest
 
 from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.doctor import main
-from beats_jax.pipelines.checkpoints import model_check, parity
-from beats_jax.pipelines.training import environment
+from beats_jax.pipelines import environment
+from beats_jax.pipelines.checkpoints import doctor, parity
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
 from beats_jax.weights.torch_file import read_torch_file
@@ -21,7 +21,7 @@ from beats_jax.weights.torch_writer import write_torch_file
 
 def test_the_files_of_the_package_are_what_the_script_makes(golden_files, tmp_path):
     make_golden.make(golden_files, tmp_path)
-    found, made = parity.hashes(parity.BUILT_IN), parity.hashes(tmp_path)
+    found, made = make_golden.hashes(parity.BUILT_IN), make_golden.hashes(tmp_path)
     assert set(found) == set(made)
     for name in made:
         if name.endswith(".npz"):  # their bytes depend on the version of zlib
@@ -34,7 +34,7 @@ def test_the_files_of_the_package_are_what_the_script_makes(golden_files, tmp_pa
 
 
 def test_the_manifest_knows_every_file_and_all_are_small():
-    assert parity._manifest(parity.BUILT_IN) == parity.hashes(parity.BUILT_IN)
+    assert parity._manifest(parity.BUILT_IN) == make_golden.hashes(parity.BUILT_IN)
     assert sum(file.stat().st_size for file in parity.BUILT_IN.rglob("*") if file.is_file()) < 5e6
 
 
@@ -42,9 +42,9 @@ def test_the_manifest_knows_every_file_and_all_are_small():
 def only(monkeypatch):
     """Leaves one case, in float32, so that a run takes a second."""
 
-    def leave(name, front_ends=()):
+    def leave(name):
         monkeypatch.setattr(parity, "CASES", tuple(case for case in parity.CASES if case.name == name))
-        monkeypatch.setattr(parity, "FRONT_END_CASES", tuple(front_ends))
+        monkeypatch.setattr(parity, "FRONT_ENDS", {})
         monkeypatch.setattr(parity, "precisions", lambda device: (parity.FLOAT32,))
 
     return leave
@@ -85,7 +85,7 @@ def test_an_altered_weight_that_no_number_shows_is_found_by_its_hash(only, tmp_p
 
 def test_a_file_that_the_manifest_does_not_know_counts_as_altered(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a")
-    known = parity.hashes(tmp_path)
+    known = make_golden.hashes(tmp_path)
     assert parity._find_altered(tmp_path, known, ("a.pt",)) == ()
     assert parity._find_altered(tmp_path, known, ("a.pt", "b.npz")) == ("b.npz",)
     (tmp_path / "a.pt").unlink()
@@ -112,8 +112,8 @@ def test_accelerators_are_also_shown_with_rounded_products():
 
 def test_a_model_is_checked(only, monkeypatch, capsys):
     only("")
-    monkeypatch.setattr(model_check, "SECONDS", 0.6)
-    monkeypatch.setattr(model_check, "SHORT_SECONDS", 0.4)
+    monkeypatch.setattr(doctor, "SECONDS", 0.6)
+    monkeypatch.setattr(doctor, "SHORT_SECONDS", 0.4)
     assert main([str(parity.BUILT_IN / "beats_fine_tuned.pt")]) == 0
     out = capsys.readouterr().out
     for part in ("94,767", "povey window", "a padded clip = without padding", "time of a clip of 10 s, bfloat16", "all 4 checks"):
@@ -138,9 +138,9 @@ def test_what_is_wrong_with_a_model_is_seen(monkeypatch, embed, failing):
             with np.errstate(divide="ignore", invalid="ignore"):
                 return embed(waveforms, lengths, self.dtype)
 
-    monkeypatch.setattr(model_check, "Model", Model)
+    monkeypatch.setattr(doctor, "Model", Model)
     bundle = Bundle({}, BEATsConfig(), AudioConfig(), (), False, "")
-    failed = [check.name for check in model_check.check_model(bundle).checks if not check.ok]
+    failed = [check.name for check in doctor.check_model(bundle)[0] if not check.ok]
     for part in failing:
         assert any(name.startswith(part) for name in failed)
     assert len(failed) == len(failing) or failing == ["all values are finite"]
@@ -175,7 +175,7 @@ def test_each_device_is_proved_in_the_forms_that_it_runs(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "device_count", lambda platform: 1)
     monkeypatch.setattr(parity, "CASES", kept)
-    monkeypatch.setattr(parity, "FRONT_END_CASES", ())
+    monkeypatch.setattr(parity, "FRONT_ENDS", {})
     monkeypatch.setattr(parity, "precisions", lambda device: (parity.BFLOAT16,))
     traced = set()
 

@@ -16,7 +16,7 @@ from beats_jax.datasets.validation import validate
 from beats_jax.evaluation.predictions import read_predictions
 from beats_jax.inference.files import file_vectors
 from beats_jax.pipelines.measuring.evaluate import evaluate_run
-from beats_jax.pipelines.measuring.file_predictions import predict_files
+from beats_jax.pipelines.measuring.prediction import predict_files
 from beats_jax.pipelines.probing.cache import embed_manifest
 from beats_jax.pipelines.probing.encoders import model_encoder
 from beats_jax.pipelines.training.experiment import run_experiment

@@ -25,7 +25,7 @@ from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import embed_manifest
 from beats_jax.pipelines.probing.encoders import filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import fold_notes, known_to_the_run, plan_folds
-from beats_jax.pipelines.training.tokens import read_tokens
+from beats_jax.pipelines.probing.tokens import read_tokens
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
 from beats_jax.weights.seen import codes, seen_from_codes
@@ -169,7 +169,7 @@ def test_an_untrained_model_has_the_shape_and_nothing_else(place):
         (["--folds", "2"], "at least 3"),
         (["--folds", "99"], "take fewer folds"),
         (["--repeats", "0"], "at least 1"),
-        (["--probe-kinds", "prototype", "--multi-label"], "tells one label an example"),
+        (["--probe-kinds", "prototype", "--multi-label"], "gives one label an example"),
         (["--window-seconds", "-1"], "must be positive"),
         (["--data", "nowhere"], "nowhere does not exist"),
         (["--probe", "BEATs_iter9"], "no published checkpoint has this name"),

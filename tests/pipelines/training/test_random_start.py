@@ -10,7 +10,7 @@ from beats_jax.config import ASTConfig, BEATsConfig, DataConfig, EATConfig, Expe
 from beats_jax.config.validation import experiment_from_mapping
 from beats_jax.errors import UserError
 from beats_jax.pipelines.training.experiment import run_experiment
-from beats_jax.pipelines.training.random_start import MOST_RANDOM_PARAMETERS, num_parameters, require_start
+from beats_jax.pipelines.training.starting_point import MOST_RANDOM_PARAMETERS, num_parameters, require_start
 
 
 def by_hand(model):

@@ -112,7 +112,7 @@ def test_evaluate_measures_the_rows_of_the_run(story, resumed, tmp_path, capsys)
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert [line.split(":")[1] for line in warnings] == [
         f" 2 of {len(own) + 2} recordings gone since the run began",
-        f" 1 of {len(own) + 2} recordings changed since the run began and not used any more",
+        f" 1 of {len(own) + 2} recordings changed since the run began and no longer used",
     ]
     assert named["gone"] in warnings[0]
     assert own[0] in warnings[0]

@@ -1,4 +1,4 @@
-"""What this machine and its Python environment offer: versions, devices, parts that may be absent. Imports none of the parts."""
+"""This machine and its Python environment: versions, devices, optional parts. Imports none of the parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax
 
 import beats_jax
 
-# Distributions whose versions decide what is computed and how runs are stored.
+# Their versions decide what is computed and how runs are stored.
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "safetensors")
 
 # Module → (distribution, what it is for): absent, that one thing fails with a message and all else works.
@@ -30,7 +30,7 @@ PARTS = {
 
 
 def versions() -> list[tuple[str, str]]:
-    """Name and version of Python, this package and the libraries that it stands on."""
+    """Name and version of Python, this package and its main libraries."""
     system = f"on {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     python = ("python", f"{platform.python_version()} {system}")
     return [("beats_jax", beats_jax.__version__), python, *((name, _version(name)) for name in CORE)]
@@ -51,7 +51,7 @@ def devices() -> list[tuple[str, str]]:
 
 
 def provenance() -> dict[str, str]:
-    """What a page says of how it was made beside versions: the devices, and the commit of a checkout of this package."""
+    """Facts for a report beside versions: the devices, and the commit of a checkout of this package."""
     facts = {"devices": ", ".join(sorted({kind for _, kind in devices()})) + f" x {len(devices())}"}
     commit = git_commit()
     return {**facts, "code": commit} if commit else facts

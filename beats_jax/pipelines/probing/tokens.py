@@ -1,4 +1,4 @@
-"""All tokens of one layer in memory: what the attentive probe looks over."""
+"""All tokens of one layer in memory: the input of the attentive probe."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_BYTES = 8 * 2**30
 
 
 def read_tokens(model: Model, manifest: Manifest, data: DataConfig, layer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of every row, float32 [N, T, D], and which are real, bool [N, T]; windows of a row stand one after the other.
+    """Tokens of every row, float32 [N, T, D], and which are real, bool [N, T]; windows of a row follow one another.
 
     They take 4 N T D bytes (BEATs-base: 1.5 MB for a clip of 10 s), twice that while a probe trains, and are not kept on disk.
 
     Args:
       manifest: rows that `embeddings.embed_manifest` could read. layer: as in `Model.embed`.
     Raises:
-      UserError: more than 8 GiB; a row that cannot be read any more.
+      UserError: more than 8 GiB; a row that can no longer be read.
     """
     clips: dict[int, np.ndarray] = {}
     total = 0
@@ -48,6 +48,6 @@ def read_tokens(model: Model, manifest: Manifest, data: DataConfig, layer: int) 
 
 
 def without_facts(manifest: Manifest) -> Manifest:
-    """The rows as a source gives them: what validation found of the files left out, so that it can look again."""
+    """The rows as a source gives them, without the columns that validation adds, so that they can be validated again."""
     kept = {name: column for name, column in manifest.metadata.items() if name not in ("seconds", "content", "row")}
     return replace(manifest, metadata=kept)
