@@ -68,9 +68,9 @@ def among_views(compared: Float[Array, "A P"], part: Mapping[str, Any]) -> Candi
 class MemoryBank(flax.struct.PyTreeNode):
     """Past embeddings, the recording of each, and the next place to fill."""
 
-    features: Float[Array, "K P"]
-    rows: Int[Array, " K"]
-    pointer: Int[Array, ""]
+    features: Any  # float32 [K, P]; Any, because shapes or shardings stand here when a state is only described
+    rows: Any  # int32 [K]
+    pointer: Any  # int32 []
 
     @property
     def filled(self) -> Bool[Array, " K"]:

@@ -29,11 +29,12 @@ class State(flax.struct.PyTreeNode):
       key: a `jax.random.key`; it never changes, every step folds its own number into it.
     """
 
-    step: jax.Array
+    # Any: shapes or shardings stand where arrays do when a state is described and not held (`jax.eval_shape`).
+    step: Any
     params: Params
     opt_state: Any
     ema: Params | None
-    key: jax.Array
+    key: Any
 
     @property
     def weights(self) -> Params:
