@@ -170,7 +170,7 @@ def test_an_untrained_model_has_the_shape_and_nothing_else(place):
         (["--folds", "99"], "take fewer folds"),
         (["--repeats", "0"], "at least 1"),
         (["--probe-kinds", "prototype", "--multi-label"], "gives one label an example"),
-        (["--window-seconds", "-1"], "must be positive"),
+        (["--window-seconds", "-1"], "must be above 0"),
         (["--data", "nowhere"], "nowhere does not exist"),
         (["--probe", "BEATs_iter9"], "no published checkpoint has this name"),
     ],
