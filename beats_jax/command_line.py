@@ -27,6 +27,11 @@ KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", Object
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with errors of one line and exit status 2, like all other errors of the user."""
 
+    def __init__(self, verb: str, description: str, examples: str) -> None:
+        # Abbreviations would take a mistyped --config.key for another argument.
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"beats_jax.{verb}", None, description, examples, formatter_class=layout, allow_abbrev=False)
+
     def error(self, message: str) -> Any:
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
 

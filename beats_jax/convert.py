@@ -30,13 +30,8 @@ say how to read them; OUTPUT/1.0.0 is then a folder of array_record files for tf
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    result = ArgumentParser(
-        prog="beats_jax.convert",
-        description="Convert a checkpoint between published layouts and ours, without PyTorch, or to one portable program.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Convert a checkpoint between published layouts and ours, without PyTorch, or to one portable program."
+    result = ArgumentParser("convert", description, EXAMPLES)
     result.add_argument("input", nargs="?", metavar="INPUT", help="registered name, file, model folder or run")
     result.add_argument(
         "output", nargs="?", type=Path, metavar="OUTPUT", help=".pt = published layout; .safetensors or a folder = our format"

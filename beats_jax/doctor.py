@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +22,8 @@ name the family and the first layer that departs; 2: a mistake in the arguments.
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    result = ArgumentParser(
-        prog="beats_jax.doctor",
-        description="Check the installation: devices, versions, parity with the published code, and a model where named.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Check the installation: devices, versions, parity with the published code, and a model where named."
+    result = ArgumentParser("doctor", description, EXAMPLES)
     result.add_argument("model", nargs="?", metavar="MODEL", help="registered name, file, model folder or run to check as well")
     result.add_argument("--data", type=Path, metavar="DIR", help="golden files to use in place of the built-in ones")
     return result

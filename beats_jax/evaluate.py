@@ -30,7 +30,7 @@ choice. Embeddings are kept on disk, so that a second probe of the same files ta
 COLUMNS = {
     "label": "the label (default: label)",
     "audio": "the file (default: filename)",
-    "group": "what must stay together, such as a recorder or a day",
+    "group": "rows that must stay together, such as a recorder or a day",
     "split": "train or test; without it every row is tested in its turn",
     "start": "the start of a row in its file, in seconds",
     "end": "its end",
@@ -39,13 +39,8 @@ COLUMNS = {
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    result = ArgumentParser(
-        prog="beats_jax.evaluate",
-        description="Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html."
+    result = ArgumentParser("evaluate", description, EXAMPLES)
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run")
     what.add_argument(
@@ -77,14 +72,12 @@ def _add_probe_arguments(group: Any) -> None:
     group.add_argument(
         "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"
     )
-    group.add_argument("--folds", type=int, metavar="K", help="folds, where the data has none (default: 5)")
+    group.add_argument("--folds", type=int, metavar="K", help="number of folds, if the data has none (default: 5)")
     group.add_argument("--repeats", type=int, metavar="N", help="drawings of the folds (default: 1)")
     group.add_argument("--seed", type=int, help="of folds, intervals and random weights (default: 0)")
-    group.add_argument(
-        "--token-layer", type=int, metavar="I", help="layer that the attentive probe reads (default: -1, the last)"
-    )
+    group.add_argument("--token-layer", type=int, metavar="I", help="layer of the attentive probe (default: -1, the last)")
     group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="where embeddings are kept (default: with downloaded models)")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder of kept embeddings (default: with downloaded models)")
     for name, purpose in COLUMNS.items():
         group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
     group.add_argument(
@@ -113,15 +106,15 @@ def verb(argv: Sequence[str]) -> int:
     command = "python -m beats_jax.evaluate " + shlex.join(argv)
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if (arguments.compare or arguments.probe) and place != (None, None, None):
-        raise UserError("--coordinator, --num-processes and --process-id are for --run; the others run as one process")
+        raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
     if arguments.probe is not None:
         return _probe(arguments, command)
     given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
     if given:
-        raise UserError(f"--{given[0].replace('_', '-')} is for --probe; a run is measured as it was trained")
+        raise UserError(f"--{given[0].replace('_', '-')} belongs to --probe; a run is measured with the settings of its training")
     if arguments.compare:
         if arguments.data or arguments.strict:
-            raise UserError("--compare reads what two runs predicted; --data and --strict belong to --run")
+            raise UserError("--compare reads the predictions of two runs; --data and --strict belong to --run")
         from beats_jax.pipelines.measuring.compare import compare_runs
 
         first, second = arguments.compare
@@ -153,8 +146,6 @@ _PROBE_ONLY = (*_SETTINGS, *_READING)
 def _probe(arguments: argparse.Namespace, command: str) -> int:
     if arguments.data is None:
         raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
-    if arguments.format != "html":
-        raise UserError("--probe writes a page only; --format belongs to --run and --compare")
 
     # LAPACK's threads spin beside those of XLA: with both a sweep took three times the CPU time (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -163,7 +154,7 @@ def _probe(arguments: argparse.Namespace, command: str) -> int:
     given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
     reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}
     settings = ProbeSettings(arguments.probe, arguments.data, reading=reading, **given)
-    probe(settings, arguments.output, strict=arguments.strict, command=command)
+    probe(settings, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
     return 0
 
 

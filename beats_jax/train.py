@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -30,13 +29,8 @@ resumed; one that holds another experiment is refused.
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    result = ArgumentParser(
-        prog="beats_jax.train",
-        description="Train a model on labelled audio, or pre-train one without labels; writes metrics, report and the model.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Train a model on labelled audio, or pre-train one without labels; writes metrics, report and the model."
+    result = ArgumentParser("train", description, EXAMPLES)
     result.add_argument(
         "--config",
         required=True,

@@ -1,6 +1,7 @@
-"""What every test stands on: eight CPU devices, no silent broadcasting, and the shared golden data where it is present."""
+"""What every test stands on: eight CPU devices, no silent broadcasting, golden files and recordings."""
 
 import os
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,10 +14,15 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 
 import jax
 import pytest
+from golden.make import IN_PACKAGE
 from jaxtyping import install_import_hook
 
 # The shapes and types that signatures of these rooms state are checked at every call, in tests only: users pay nothing.
 install_import_hook(["beats_jax.models", "beats_jax.objectives"], "beartype.beartype")
+
+GOLDEN = Path(__file__).parent / "golden"
+BUILT_IN = Path(__file__).parents[1] / "beats_jax" / "pipelines" / "checkpoints" / "golden"
+FULL = os.environ.get("BEATS_JAX_TEST_DATA")  # a folder with all of `golden/` and `data/`, for the larger comparison
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Nearly all of the suite's time is compilation; without XLA's expensive passes it takes a third of it.
@@ -28,10 +34,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=2000)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: a file of minutes that one process begins last would keep the other one waiting."""
+    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "pipelines"))  # stable: files stay together
+
+
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder with `golden/` and `data/` (environment variable BEATS_JAX_TEST_DATA); the test is skipped where it is unset."""
-    place = os.environ.get("BEATS_JAX_TEST_DATA")
-    if not place:
-        pytest.skip("BEATS_JAX_TEST_DATA is unset: golden files and real audio are not at hand")
-    return Path(place).resolve()
+def golden_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of arrays and weights of the published code: `golden/` of BEATS_JAX_TEST_DATA, else what the repository holds."""
+    if FULL:
+        return Path(FULL).resolve() / "golden"
+    folder = tmp_path_factory.mktemp("golden")
+    for file in (*GOLDEN.glob("*.npz"), *GOLDEN.glob("*.pt"), *GOLDEN.glob("*.json")):
+        shutil.copyfile(file, folder / file.name)
+    for name, packaged in IN_PACKAGE.items():
+        shutil.copyfile(BUILT_IN / packaged, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_recordings() -> Path:
+    """Folder of real recordings: `data/` of BEATS_JAX_TEST_DATA, else the few of the repository."""
+    return Path(FULL).resolve() / "data" if FULL else GOLDEN / "recordings"

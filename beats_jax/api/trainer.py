@@ -75,11 +75,14 @@ class BEATsTrainer:
         Raises:
           UserError: settings that do not fit together, or no such model.
         """
-        data = _with_source(data_config or DataConfig())
+        data = data_config or DataConfig()
+        if data.metadata_file:
+            data = replace(data, source="csv", metadata_file=str(_table_path(data.metadata_file, data.root)))
         model, audio = _start(model_path, model_config)
         settings = {"name": "trainer", "data": to_mapping(data), "training": to_mapping(training_config or TrainingConfig())}
         self.experiment: Experiment = experiment_from_mapping({**settings, "model": model, "audio": audio})
-        self.workdir = Path(workdir) if workdir else RUNS / f"trainer-{_hash(to_mapping(self.experiment))}"
+        text = json.dumps(to_mapping(self.experiment), sort_keys=True)
+        self.workdir = Path(workdir) if workdir else RUNS / f"trainer-{_short_hash(text)}"
         self.strict = strict
 
     @classmethod
@@ -90,7 +93,7 @@ class BEATsTrainer:
 
         Args:
           options: further arguments of the constructor. Without a `data_config` the training window is as long as the longest
-            file, at most 10 s; this holds for tables and data frames too.
+            file, at most 10 s, here and for tables and data frames.
         """
         return cls(_data(options, source="folder", root=str(data_dir)), config, **options)
 
@@ -106,9 +109,8 @@ class BEATsTrainer:
     ) -> BEATsTrainer:
         """From a table; file names are relative to `data_dir`, by default the table's folder.
 
-        Without names the columns are those of `data_config`: by default `filename`, and `label` or `category`. Columns of times,
-        splits and groups are found as `beats_jax.datasets.sources.columns` says, and named in the run; a `data_config` names
-        others, or none.
+        Columns that are not named here are those of `data_config`: by default `filename`, and `label` or `category`. Columns of
+        times, splits and groups are found by their usual names (`beats_jax.datasets.sources.columns`) and listed by the run.
         """
         path = _table_path(csv_path, data_dir)
         columns = _columns(options, audio_column, label_column, list(read_table(path)))
@@ -127,13 +129,13 @@ class BEATsTrainer:
     ) -> BEATsTrainer:
         """From a data frame, which is kept as a table beside the runs so that a run can be resumed and repeated.
 
-        File names are relative to `data_dir`, by default the current folder. Columns are found as in a table (`from_csv`).
+        File names are relative to `data_dir`, by default the current folder. Columns are found as in `from_csv`.
         """
         require_frame(df)
         columns = _columns(options, audio_column, label_column, [str(name) for name in df.columns])
         _require_rows(df, **columns)
         text = csv_text(df)
-        table = RUNS / f"table-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv"
+        table = RUNS / f"table-{_short_hash(text)}.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
         write_text(table, text)
         data = _data(options, source="csv", metadata_file=str(table), root=str(Path(data_dir).resolve()), **columns)
@@ -185,7 +187,7 @@ class BEATsTrainer:
 
 
 def list_of_files(paths: Any) -> list[AnyPath]:
-    """One file or several as a list. Raises `UserError` naming what is no path; waveforms among it."""
+    """One file or several as a list. Raises `UserError` for anything else, such as waveforms or an empty list."""
     remedy = "give file names: a text, a pathlib.Path, or a list of them"
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -205,7 +207,7 @@ def list_of_files(paths: Any) -> list[AnyPath]:
 
 
 def _columns(options: Mapping[str, Any], audio_column: str | None, label_column: str | None, names: list[str]) -> dict[str, str]:
-    """Names of the columns with files and labels in a table with the columns `names`: those given, else as `data_config` says."""
+    """Names of the columns with files and labels among `names`: those given, else those of `data_config`."""
     data = options.get("data_config") or DataConfig()
     labels = find_label_column(names, label_column or data.label_column)
     return {"audio_column": audio_column or data.audio_column, "label_column": labels}
@@ -225,7 +227,7 @@ def _require_rows(df: Any, audio_column: str, label_column: str) -> None:
 
 
 def _data(options: dict[str, Any], **changes: str) -> DataConfig:
-    """`data_config`, taken out of `options`, with changes; without one, defaults and a window that fits the recordings."""
+    """The `data_config` taken out of `options`, with changes; else defaults and a window that fits the recordings."""
     given = options.pop("data_config", None)
     data = replace(given or DataConfig(), **changes)
     return data if given else replace(data, window_seconds=_fitting_window(data))
@@ -244,15 +246,8 @@ def _fitting_window(data: DataConfig) -> float:
     return min(data.window_seconds, longest) or data.window_seconds
 
 
-def _with_source(data: DataConfig) -> DataConfig:
-    """The data with its table found (in `root` where it is not in the current folder), and read as a table."""
-    if not data.metadata_file:
-        return data
-    return replace(data, source="csv", metadata_file=str(_table_path(data.metadata_file, data.root)))
-
-
 def _table_path(name: AnyPath, folder: AnyPath) -> Path:
-    """The table, in `folder` where it is there and not in the current folder."""
+    """The table: in the current folder, else in `folder`."""
     path = Path(name).expanduser()
     inside = Path(folder) / path
     return inside if os.fspath(folder) and not path.is_file() and inside.is_file() else path
@@ -268,5 +263,5 @@ def _start(model_path: str | os.PathLike[str] | None, model_config: ModelConfig 
     return {**to_mapping(model), "checkpoint": checkpoint}, to_mapping(bundle.audio)
 
 
-def _hash(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

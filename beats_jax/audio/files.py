@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beats_jax.audio.decoding import file_kinds
-from beats_jax.audio.recording import AnyPath, AudioError
+from beats_jax.audio.recording import AnyPath, AudioError, name_surprises
 from beats_jax.errors import UserError
 
 DEEPEST = 100  # folders within folders; no data set is deeper, but a broken disk or a loop of mounts can be
@@ -24,19 +24,12 @@ SHOWN = 10  # names in a note
 
 @dataclass(frozen=True)
 class Listing:
-    """The contents of a folder.
+    """The contents of a folder."""
 
-    Attributes:
-      paths: recordings, sorted, starting with the folder's path; every file once.
-      errors: files that look like recordings and cannot be used, sorted.
-      repeats: (link, path) of links to recordings that are among `paths`.
-      notes: a sentence each on hidden files, other kinds of files, and folders reached twice.
-    """
-
-    paths: list[Path]
-    errors: list[AudioError]
-    repeats: list[tuple[Path, Path]]
-    notes: list[str]
+    paths: list[Path]  # recordings, sorted, starting with the folder's path; every file once
+    errors: list[AudioError]  # files that look like recordings and cannot be used, sorted
+    repeats: list[tuple[Path, Path]]  # (link, path) of links to recordings that are among `paths`
+    notes: list[str]  # sentences on hidden files, other kinds of files, and folders reached twice
 
 
 def find_audio(root: AnyPath) -> tuple[list[Path], list[AudioError]]:
@@ -187,8 +180,8 @@ class _Search:
         """A sentence on each kind of file that is not used."""
         notes = []
         if self._hidden_files or self._hidden_folders:
-            folders = some(self._names(self._hidden_folders))
-            folders = f" and {len(self._hidden_folders)} hidden folders ({folders})" if self._hidden_folders else ""
+            names = some(self._names(self._hidden_folders))
+            folders = f" and {len(self._hidden_folders)} hidden folders ({names})" if names else ""
             notes.append(f"{self.root}: {self._hidden_files} hidden files{folders} are left out")
         if self._others:
             kinds = [f"{number} {suffix or 'without a suffix'}" for suffix, number in sorted(self._others.items())]
@@ -207,12 +200,10 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def repeated_links_note(listing: Listing, root: AnyPath) -> list[str]:
+def repeated_links_note(repeats: Sequence[tuple[Path, Path]], root: AnyPath) -> list[str]:
     """A sentence on links to recordings that are used already, where there are any."""
-    if not listing.repeats:
-        return []
-    pairs = [f"{link} → {path}" for link, path in listing.repeats]
-    return [f"{root}: {len(pairs)} links lead to recordings that are used already: {some(pairs)}"]
+    pairs = [f"{link} → {path}" for link, path in repeats]
+    return [f"{root}: {len(pairs)} links lead to recordings that are used already: {some(pairs)}"] if pairs else []
 
 
 def _suffix(path: str) -> str:
@@ -226,9 +217,8 @@ def _fault(path: str, suffix: str) -> AudioError | None:
     if suffix in file_kinds.UNFINISHED_SUFFIXES:
         return AudioError(path, f"its suffix {suffix} marks an unfinished file; rename it to use it")
     try:
-        audio_info(path)
+        with name_surprises(path, "opened"):
+            audio_info(path)
     except AudioError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - a decoder's surprise at one file, whatever its type, must not end the search
-        return AudioError(path, f"cannot be opened: {type(error).__name__}: {error}")
     return None

@@ -171,7 +171,7 @@ def _mono_blocks(path: Path, decoder: Decoder, start: int, stop: int, channel: s
     """Yields float32 [n] of native frames start..stop, or to the end. Raises `AudioError` for samples that no sound can have."""
     info = decoder.info
     if channel != "mean" and int(channel) >= info.channels:
-        raise AudioError(path, f"channel {channel} asked for, the file has {info.channels} (counted from 0)")
+        raise AudioError(path, f"has no channel {channel}: it has {info.channels}, counted from 0")
     position = start
     decoded = decoder.blocks(start, stop)
     while True:

@@ -44,21 +44,13 @@ def name_surprises(path: AnyPath, doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Facts of a recording.
+    """Facts of a recording."""
 
-    Attributes:
-      frames: samples per channel at the file's own rate.
-      sample_rate: the file's own rate in Hz.
-      channels: at least 1.
-      encoding: container and codec, such as "WAV PCM_16" or "MOV AAC".
-      exact_length: False where `frames` is only a header's hint; never from `io.audio_info`.
-    """
-
-    frames: int
-    sample_rate: int
-    channels: int
-    encoding: str
-    exact_length: bool = True
+    frames: int  # samples per channel at the file's own rate
+    sample_rate: int  # the file's own rate in Hz
+    channels: int  # at least 1
+    encoding: str  # container and codec, such as "WAV PCM_16" or "MOV AAC"
+    exact_length: bool = True  # False where `frames` is only a header's hint; never from `io.audio_info`
 
     @property
     def seconds(self) -> float:

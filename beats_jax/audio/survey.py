@@ -16,24 +16,17 @@ from beats_jax.audio.recording import AnyPath, AudioError, AudioInfo
 
 SHORTEST_SECONDS = 0.025  # one frame of every filterbank here
 LEVELS = 128
-SAMPLES_A_LEVEL = 16  # a shorter recording has no levels
+SAMPLES_A_LEVEL = 16  # a recording of fewer samples a level has no levels
 OVERLOAD = 16.0  # times full scale (24 dB): a mean level, or whole numbers, beyond it mean another scale, not an overload
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Facts of one recording.
+    """Facts of one recording."""
 
-    Attributes:
-      info: rate, channels, encoding, and the decoded length.
-      sound: (start, end) in seconds of the samples that reach `below_dbfs`, end exclusive; None without `below_dbfs`.
-      levels: float32 [LEVELS], power in dB around the mean in equal parts of the recording; NaN for fewer than
-        LEVELS * SAMPLES_A_LEVEL samples.
-    """
-
-    info: AudioInfo
-    sound: tuple[float, float] | None
-    levels: np.ndarray
+    info: AudioInfo  # with the decoded length
+    sound: tuple[float, float] | None  # (start, end) in seconds of the samples that reach `below_dbfs`; None without it
+    levels: np.ndarray  # float32 [LEVELS], power in dB around the mean in equal parts of the recording; NaN for a short one
 
 
 def survey(path: AnyPath, *, channel: str = "mean", below_dbfs: float | None = None) -> Survey:

@@ -1,8 +1,9 @@
-"""Loose settings (nested mappings from a config file, JSON or a checkpoint) into frozen dataclasses, and back."""
+"""Nested mappings (from a config file, JSON or a checkpoint) into frozen dataclasses of settings, and back."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from beats_jax.errors import UserError
 
 T = TypeVar("T")
 
-# Groups of settings that come in several kinds: their base → the key that chooses, its default, the dataclass of each value.
+# Groups of settings with several kinds: base class → the key that chooses the kind, its default, the dataclass of each value.
 KINDS: dict[type, tuple[str, str, Mapping[str, Any]]] = {
     ModelConfig: ("family", "beats", MODEL_FAMILIES),
     ObjectiveConfig: ("name", "supervised", OBJECTIVE_CONFIGS),
@@ -24,7 +25,7 @@ KINDS: dict[type, tuple[str, str, Mapping[str, Any]]] = {
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """' Did you mean X?' when one of `known` resembles `name`, else the list of what is known."""
+    """`did you mean 'X'?` when one of `known` resembles `name`, else the list of all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
@@ -33,7 +34,7 @@ def experiment_from_mapping(settings: Mapping[str, Any]) -> Experiment:
     """Checks nested settings and returns them as an `Experiment`.
 
     Args:
-      settings: nested mapping such as `{"data": {"root": "..."}, "training": {...}}`; what is left out has its default.
+      settings: nested mapping such as `{"data": {"root": "..."}, "training": {...}}`; absent settings have their defaults.
     Raises:
       UserError: an unknown key (the nearest known one is named) or a value of the wrong type.
     """
@@ -58,11 +59,11 @@ def from_mapping(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
 
 def to_mapping(settings: Any) -> dict[str, Any]:
     """A dataclass as nested plain dicts and lists, fit for JSON."""
-    return {key: _plain(value) for key, value in asdict(settings).items()}
+    return json.loads(json.dumps(asdict(settings)))  # tuples become lists
 
 
 def _kind(cls: type[T], settings: Mapping[str, Any], where: str) -> type[T]:
-    """The dataclass that the settings choose for the group whose base is `cls`."""
+    """The kind that the settings choose for the group with the base class `cls`."""
     key, default, kinds = KINDS[cls]
     chosen = settings.get(key, default)
     if not isinstance(chosen, str) or chosen not in kinds:
@@ -84,12 +85,4 @@ def _require_type(value: Any, hint: Any, where: str) -> Any:
     kind: Any = hint
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
     return value

@@ -33,14 +33,6 @@ class ErrorLog:
         self._lock = threading.Lock()
         self._files = self._begin()
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    @property
-    def files(self) -> frozenset[str]:
-        """The files listed so far."""
-        return frozenset(self._files)
-
     def rows(self) -> list[tuple[str, str]]:
         """(file, reason) of every file listed so far, in the order found."""
         with self._lock:

@@ -32,7 +32,7 @@ def copies(files: np.ndarray, levels: np.ndarray, seconds: np.ndarray, channel: 
       seconds: float64 [F], durations; NaN rows are left out.
       channel: as in `audio.io.read`.
     Raises:
-      AudioError: a file can no longer be read.
+      AudioError: a file cannot be read.
     """
     shapes = _shapes(levels)
     kept = np.flatnonzero(np.isfinite(seconds) & np.isfinite(shapes).all(axis=1))

@@ -35,11 +35,9 @@ TRIES = 8  # windows drawn for one example before it is masked as silent
 class Batch:
     """One host's part of a batch, b = batch_size / hosts examples.
 
-    Attributes:
-      arrays: waveforms float32 [b, S] (padded with zeros), lengths int32 [b] in samples, labels int32 [b] or float32 [b, C],
-        positions int32 [b] (place in the global batch), rows int32 [b] (row of the manifest),
-        example_mask bool [b] (False = not an example: a bad file or silence). Without a vocabulary no labels.
-      errors: the files that could not be read.
+    `arrays`: waveforms float32 [b, S] (padded with zeros), lengths int32 [b] in samples, labels int32 [b] or float32 [b, C]
+    (none without a vocabulary), positions int32 [b] (place in the global batch), rows int32 [b] (row of the manifest),
+    example_mask bool [b] (False = a bad file or silence). `errors`: the files that could not be read.
     """
 
     arrays: dict[str, np.ndarray]

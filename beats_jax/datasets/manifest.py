@@ -27,17 +27,11 @@ def text_column(values: Sequence[str] | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """The labels of N rows: row i has `names[k]` for k in `ids[offsets[i]:offsets[i + 1]]`.
+    """The labels of N rows: row i has `names[k]` for k in `ids[offsets[i]:offsets[i + 1]]`."""
 
-    Attributes:
-      names: every label that a row may have, sorted.
-      ids: int32 [sum of labels].
-      offsets: int64 [N + 1].
-    """
-
-    names: tuple[str, ...]
-    ids: np.ndarray
-    offsets: np.ndarray
+    names: tuple[str, ...]  # every label that a row may have, sorted
+    ids: np.ndarray  # int32 [sum of labels]
+    offsets: np.ndarray  # int64 [N + 1]
 
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[str]]) -> LabelColumn:
@@ -84,29 +78,17 @@ class LabelColumn:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Rows of recordings; all columns have the same length N.
+    """Rows of recordings; all columns have the same length N."""
 
-    Attributes:
-      files: StringDType [N], paths.
-      labels: the labels of each row.
-      starts: float64 [N], seconds; NaN = start of the file.
-      ends: float64 [N], seconds; NaN = end of the file.
-      splits: StringDType [N]: train, val, test or "" (not decided yet).
-      groups: StringDType [N]: rows of one group stay in one split; "" = the file is its own group.
-      metadata: further columns, [N] each, such as `fold`, or `seconds` and `content` which validation adds.
-      errors: files that the source left out; validation lists them with its own.
-      notes: sentences of the source on its data; validation reports them as warnings.
-    """
-
-    files: np.ndarray
+    files: np.ndarray  # StringDType [N], paths
     labels: LabelColumn
-    starts: np.ndarray
-    ends: np.ndarray
-    splits: np.ndarray
-    groups: np.ndarray
-    metadata: Mapping[str, np.ndarray] = field(default_factory=dict)
-    errors: tuple[AudioError, ...] = ()
-    notes: tuple[str, ...] = ()
+    starts: np.ndarray  # float64 [N], seconds; NaN = start of the file
+    ends: np.ndarray  # float64 [N], seconds; NaN = end of the file
+    splits: np.ndarray  # StringDType [N]: train, val, test or "" (not decided yet)
+    groups: np.ndarray  # StringDType [N]: rows of one group stay in one split; "" = the file is its own group
+    metadata: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] each, such as `fold` or `seconds`
+    errors: tuple[AudioError, ...] = ()  # files that the source left out; validation lists them with its own
+    notes: tuple[str, ...] = ()  # sentences of the source on its data; validation reports them as warnings
 
     def __post_init__(self) -> None:
         columns = {"labels": self.labels, "starts": self.starts, "ends": self.ends, "splits": self.splits, "groups": self.groups}

@@ -1,4 +1,4 @@
-"""Splits rows for training, validation and test: as the data says, by fold, or drawn so that groups stay together.
+"""Splits rows for training, validation and test: as the data gives them, by fold, or drawn so that groups stay together.
 
 A group must not be on both sides: rows of one file, rows that share a group name, (once validation has hashed the files) files
 with the same bytes or the same sound, and (where a column made the folds, see `folds`) rows that agree in it.
@@ -113,7 +113,7 @@ def draw_folds(manifest: Manifest, count: int, seed: int) -> np.ndarray:
     """
     codes, groups = numbered_groups(manifest)
     if groups < count:
-        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; use fewer folds")
+        raise UserError(f"{count} folds need as many recordings or groups, and the data has {groups}; take fewer folds")
     return deal(manifest, codes, np.full(count, 1 / count), seed)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from beats_jax.audio.io import AudioError, audio_info, raw_blocks
+from beats_jax.audio.recording import name_surprises
 from beats_jax.audio.survey import LEVELS, Survey, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
@@ -199,17 +200,12 @@ def _check_all(files: np.ndarray, data: DataConfig, audio: AudioConfig) -> Itera
 def check_file(path: str, how: str, channel: str, trim_below_dbfs: float = 0.0) -> tuple[Survey | AudioError, str]:
     """(facts or error, hash of the bytes) of a file: "decode" reads and hashes it whole, "header" reads its header (hash "")."""
     try:
-        if how == "header":
-            return Survey(audio_info(path), None, np.full(LEVELS, np.nan, np.float32)), ""
-        return survey(path, channel=channel, below_dbfs=trim_below_dbfs or None), content_hash(path)
+        with name_surprises(path, "read"):  # nothing that a decoder raises for one file may end the run
+            if how == "header":
+                return Survey(audio_info(path), None, np.full(LEVELS, np.nan, np.float32)), ""
+            return survey(path, channel=channel, below_dbfs=trim_below_dbfs or None), content_hash(path)
     except AudioError as error:
         return error, ""
-    except UserError:
-        raise
-    except OSError as error:
-        return AudioError(path, f"cannot be read: {error.strerror or error}"), ""
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises for one file must not end the run
-        return AudioError(path, f"cannot be read: {type(error).__name__}: {error}"), ""
 
 
 def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[str, ...]]:

@@ -1,10 +1,9 @@
 """The files that hold numbers: predictions.csv and metrics.json.
 
-predictions.csv has the columns `file,start,end,label,prediction` and one `p:<class>` per class; seconds; an empty `end` is the
-end of the file; several labels are joined by `;`. Texts that a spreadsheet would run have an apostrophe before them, which
-`read_predictions` takes off (`beats_jax.spreadsheets`). Probabilities are written with as many digits as tell their values
-apart, so that metrics computed from the table are those of metrics.json. Neither file holds a time of day: the same run writes
-the same bytes.
+predictions.csv has the columns `file,start,end,label,prediction` and one `p:<class>` per class. Times are seconds; an empty `end`
+is the end of the file; several labels are joined by `;`. Text that a spreadsheet would run has an apostrophe before it, which
+`read_predictions` removes (`beats_jax.spreadsheets`). Probabilities have all their digits, so metrics computed from the table are
+those of metrics.json. Neither file holds a time of day: the same run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def build_predictions(
 
 
 def write_predictions(path: str | Path, table: PredictionTable) -> None:
-    """Writes predictions.csv at once or not at all. UTF-8; bytes of a file name that are not are written as escapes."""
+    """Writes predictions.csv at once or not at all, in UTF-8; other bytes of a file name become escapes."""
     with whole_file(path) as file, io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *(PROBABILITY_PREFIX + name for name in table.class_names)])
@@ -108,11 +107,7 @@ def write_predictions(path: str | Path, table: PredictionTable) -> None:
 
 
 def read_predictions(path: str | Path) -> PredictionTable:
-    """Reads what `write_predictions` wrote; probabilities come back as float64.
-
-    Raises:
-      UserError: no such file, other columns, or a cell that is not a number.
-    """
+    """Reads a file of `write_predictions`, probabilities as float64. UserError: no file, other columns, no number in a cell."""
     path = Path(path)
     try:
         with path.open(encoding="utf-8", newline="") as stream:

@@ -28,7 +28,7 @@ from beats_jax.files import whole_file
 from beats_jax.inference.model import Model
 from beats_jax.inference.program import forward
 from beats_jax.models import registry
-from beats_jax.models.forms import PORTABLE
+from beats_jax.models.cpu import Form
 from beats_jax.models.heads import pool
 from beats_jax.weights.bundle import Bundle
 
@@ -57,7 +57,7 @@ def export_model(path: Path, bundle: Bundle, seconds: float | None = None) -> di
     """
     if find_spec("flatbuffers") is None:
         raise UserError("writing a program needs flatbuffers, which is not installed: pip install 'beats-jax[export]'")
-    model = Model(bundle, forms=PORTABLE)
+    model = Model(bundle, form=Form.PORTABLE)
     seconds = default_seconds(bundle.audio) if seconds is None else seconds
     least = model.min_samples / bundle.audio.sample_rate
     if not least <= seconds <= MOST_SECONDS:
@@ -75,7 +75,7 @@ def export_model(path: Path, bundle: Bundle, seconds: float | None = None) -> di
         "sample_rate": bundle.audio.sample_rate,
         "samples": samples,
         "seconds": samples / bundle.audio.sample_rate,
-        "num_features": registry.num_features(bundle.model),
+        "num_features": registry.family(bundle.model).num_features,
         "labels": list(bundle.labels),
         "probabilities": ("sigmoid" if bundle.multi_label else "softmax") if bundle.labels else "none",
         "source": bundle.source,
@@ -93,7 +93,7 @@ def program_of(model: Model, samples: int) -> jax_export.Exported:
     Its results are those of `embed`, `logits` and `predict` with `lengths`.
     """
     leaves, structure = jax.tree.flatten(model.params)
-    special = registry.num_special(model.config)
+    special = registry.family(model.config).num_special
 
     def program(weights: Sequence[jax.Array], waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
         inputs = {"waveforms": waveforms, "lengths": lengths}

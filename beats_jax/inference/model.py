@@ -19,7 +19,7 @@ from beats_jax.inference.grid import Grid, cap_window
 from beats_jax.inference.inputs import Array, check_lengths, check_mask, check_waveforms, ends_of
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs, compiled_forward
 from beats_jax.models import registry
-from beats_jax.models.forms import AUTO, Forms
+from beats_jax.models.cpu import Form
 from beats_jax.models.heads import POOLINGS
 from beats_jax.parallel.mesh import native_dtype
 from beats_jax.weights.audioset import readable_names
@@ -61,7 +61,7 @@ class Model:
       weights; empty = not known. reading: windows in which a model that was trained here was evaluated.
     """
 
-    def __init__(self, bundle: Bundle, dtype: str = "float32", forms: Forms = AUTO) -> None:
+    def __init__(self, bundle: Bundle, dtype: str = "float32", form: Form = Form.AUTO) -> None:
         require_one_of("dtype", dtype, ("float32", "bfloat16", "auto"))
         self.config, self.audio, self.reading = bundle.model, bundle.audio, bundle.reading
         self.labels, self.multi_label = bundle.labels, bundle.multi_label
@@ -69,7 +69,7 @@ class Model:
         self._bundle = replace(bundle, params={})  # all but the tensors
         self.params = _put_params(bundle.params)
         self.architecture = Architecture(
-            replace(self.config, checkpoint=""), self.audio, native_dtype() if dtype == "auto" else dtype, forms
+            replace(self.config, checkpoint=""), self.audio, native_dtype() if dtype == "auto" else dtype, form
         )
         self.min_samples = self.architecture.min_samples
 
@@ -90,17 +90,17 @@ class Model:
     @property
     def num_features(self) -> int:
         """Width D of features and embeddings."""
-        return registry.num_features(self.config)
+        return registry.family(self.config).num_features
 
     @property
     def num_layers(self) -> int:
         """Number L of blocks; `encode(..., layers=True)` gives L + 1 states."""
-        return registry.num_layers(self.config)
+        return registry.family(self.config).num_layers
 
     @property
     def poolings(self) -> tuple[str, ...]:
         """Names that `embed` takes: `cls` only where there are special tokens."""
-        return POOLINGS if registry.num_special(self.config) else tuple(name for name in POOLINGS if name != "cls")
+        return POOLINGS if registry.family(self.config).num_special else tuple(name for name in POOLINGS if name != "cls")
 
     def encode(self, waveforms: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """Token features.
@@ -116,8 +116,8 @@ class Model:
 
     def encode_fbank(self, fbank: Array, padding_mask: Array | None = None, layers: bool = False) -> Encoding:
         """`encode` from normalised filterbanks, float32 [B, F, M], with a padding mask over frames, bool [B, F]."""
-        bins, least = self.audio.filterbank.num_mel_bins, registry.min_frames(self.config)
-        fixed, shape = registry.fixed_frames(self.config), np.shape(fbank)
+        bins, family = self.audio.filterbank.num_mel_bins, registry.family(self.config)
+        least, fixed, shape = family.min_frames, family.fixed_frames, np.shape(fbank)
         if len(shape) != 3 or shape[2] != bins or shape[1] < least or (fixed and shape[1] != fixed):
             frames = f"exactly {fixed}" if fixed else f"at least {least}"
             raise UserError(f"fbank has shape {shape}; it must be [clips, frames, {bins}] with {frames} frames")
@@ -187,10 +187,7 @@ class Model:
         lengths: Array | None = None,
         sample_rate: int | None = None,
     ) -> jax.Array:
-        """Class probabilities by the model's own rule, float32 [B, C]: sigmoid where `multi_label`, else softmax.
-
-        Arguments and errors as `logits`.
-        """
+        """Class probabilities, float32 [B, C]: sigmoid where `multi_label`, else softmax; arguments and errors as `logits`."""
         logits = self.logits(waveforms, padding_mask, lengths, sample_rate)
         return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits, axis=-1)
 
@@ -242,12 +239,12 @@ class Model:
         return cap_window(Grid(window, hop), self.audio)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the folder that `beats_jax.load` reads; see `weights.bundle.save_bundle`."""
+        """Writes the folder that `beats_jax.load` reads."""
         return save_bundle(path, replace(self._bundle, params=self.params))
 
     def _encode(self, inputs: dict[str, jax.Array], layers: bool) -> Encoding:
         out = compiled_forward(self.architecture, self.params, inputs, layers=layers)
-        return Encoding(out.features, out.token_mask, out.layers, registry.num_special(self.config), out.logits, out.codes)
+        return Encoding(out.features, out.token_mask, out.layers, registry.family(self.config).num_special, out.logits, out.codes)
 
     def _sound(self, waveforms: Waveforms, lengths: Array | None, sample_rate: int | None) -> dict[str, jax.Array]:
         """Checked waveforms, padded to at least one token, and the end of each clip."""

@@ -20,9 +20,8 @@ from flax.traverse_util import flatten_dict
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig, ModelConfig, to_mapping
 from beats_jax.models import registry
-from beats_jax.models.forms import AUTO, Forms
-from beats_jax.models.heads import masked_mean, pool
-from beats_jax.models.output import EncoderOutput
+from beats_jax.models.cpu import Form
+from beats_jax.models.heads import EncoderOutput, masked_mean, pool
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
 Batch = Mapping[str, jax.Array]  # waveforms float32 [B, S], lengths, rows, positions int32 [B], example_mask bool [B]
@@ -53,13 +52,13 @@ class Architecture:
     config: ModelConfig
     audio: AudioConfig
     dtype: str = "float32"
-    forms: Forms = AUTO
+    form: Form = Form.AUTO
 
     @property
     def min_samples(self) -> int:
         """Samples that give one token."""
         settings = self.audio.filterbank
-        return settings.frame_samples + (registry.min_frames(self.config) - 1) * settings.hop_samples
+        return settings.frame_samples + (registry.family(self.config).min_frames - 1) * settings.hop_samples
 
 
 def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Array], layers: bool = False) -> EncoderOutput:
@@ -70,7 +69,7 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
         or `fbank` float32 [B, F, M] and perhaps `padding_mask` bool [B, F]. A padding mask is reduced as the published code does.
       layers: with the state before the first and after every block.
     """
-    config, settings = architecture.config, architecture.audio.filterbank
+    config, settings, family = architecture.config, architecture.audio.filterbank, registry.family(architecture.config)
     real = None  # tokens that count in pooling; None = all
     if "fbank" in inputs:
         fbank = inputs["fbank"]
@@ -82,12 +81,12 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
             sound = _at_least_one_frame(waveforms, lengths, architecture.audio)
             fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=settings))(*shard_batch(sound)))
         if lengths is not None or settings.target_frames:
-            real = registry.token_mask(config, frame_mask, settings.num_mel_bins)
-    attended = registry.attention_mask(config, real)
+            real = family.token_mask(frame_mask, settings.num_mel_bins)
+    attended = family.attention_mask(real)
     if "padding_mask" in inputs:
-        real = registry.reference_token_mask(config, inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
+        real = family.reference_token_mask(inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
         attended = real
-    module = registry.build(config, architecture.dtype, architecture.forms)
+    module = registry.build(config, architecture.dtype, architecture.form)
     out: Any = module.apply({"params": params}, fbank, attended, layers=layers)
     return out if real is None else out._replace(token_mask=real)
 
@@ -115,7 +114,7 @@ def _compute(architecture: Architecture, outputs: Outputs, params: Any, waveform
     """Compiled as a whole, so that XLA frees each layer as soon as its poolings are computed."""
     deep = outputs.layers != (-1,)
     out = forward(architecture, params, {"waveforms": waveforms, "lengths": lengths}, layers=deep)
-    special = registry.num_special(architecture.config)
+    special = registry.family(architecture.config).num_special
     states: Any = out.layers  # None unless `deep`
     features = [out.features if layer == -1 else states[layer] for layer in outputs.layers]
     results: dict[str, jax.Array] = {}

@@ -116,23 +116,14 @@ class Pooled:
         return None if state is None else _pool(state, self.poolings)
 
 
-class Moment(NamedTuple):
-    """Of all real tokens of a row: their number, their mean and the sum of their squared distances from it, float64 [L, D]."""
-
-    count: float
-    mean: np.ndarray
-    m2: np.ndarray
-
-
 class Moments(Pooled):
-    """The first two moments of a row's tokens."""
+    """Of a row's real tokens: `count`, their `mean` and `m2`, the sum of squared distances from it, float64 [L, D]."""
 
     def __init__(self) -> None:
         super().__init__(("mean", "std"))
 
-    def take(self, row: int) -> Moment | None:  # type: ignore[override]
-        state = self._states.pop(row, None)
-        return None if state is None else Moment(float(state["count"]), state["mean"], state["m2"])
+    def take(self, row: int) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+        return self._states.pop(row, None)
 
 
 class Window(NamedTuple):

@@ -1,37 +1,39 @@
 """The Audio Spectrogram Transformer (arXiv 2104.01778; YuanGongND/ast ast_models.py; transformers' model of the same name).
 
 fbank [B, F, M] → CLS, DIST and overlapping patches [B, T, D], T = 2 + f * t, patches frequency-major (1024 frames, stride 10:
-2 + 12 x 101 = 1214) → features [B, T, D] after the final norm. The learnt positions fix the number of frames; `ast_positions`
-changes it.
+2 + 12 x 101 = 1214) → features [B, T, D] after the final norm → logits [B, C]. The learnt positions fix the number of frames;
+`resize` changes it.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
-from beats_jax.models import masks
-from beats_jax.models.attention import attend
-from beats_jax.models.elementwise import LayerNorm, gelu
-from beats_jax.models.forms import Forms
-from beats_jax.models.heads import AttentiveHead
-from beats_jax.models.linear import Linear
-from beats_jax.models.output import EncoderOutput
+from beats_jax.models import Fbank, TokenMask, Tokens
+from beats_jax.models.attention import SelfAttention
+from beats_jax.models.cpu import Form
+from beats_jax.models.heads import AttentiveHead, EncoderOutput, NormHead
+from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu
+from beats_jax.models.masking import reduce_padding_mask
 
 SPECIAL = 2  # CLS and DIST lead the tokens
 
 _small = nn.initializers.truncated_normal(0.02)
 
 
-def patches(fbank: jax.Array, config: ASTConfig) -> jax.Array:
-    """[B, F, M] → [B, f * t, P * P]: overlapping squares, frequency-major; within one, frequency before time."""
+def patches(fbank: Fbank, config: ASTConfig) -> Float[Array, "batch tokens pixels"]:
+    """Overlapping squares, frequency-major; within one, frequency before time."""
     rows, steps = config.grid
     size = config.patch_size
     in_time = config.time_stride * np.arange(steps)[:, None] + np.arange(size)
@@ -40,75 +42,30 @@ def patches(fbank: jax.Array, config: ASTConfig) -> jax.Array:
     return cut.transpose(0, 3, 1, 4, 2).reshape(fbank.shape[0], rows * steps, size * size)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with parameters `{q,k,v,out}_proj`; the keys' bias is never learnt (softmax ignores it)."""
-
-    config: ASTConfig
-    dtype: Any
-    forms: Forms
-
-    def setup(self) -> None:
-        width, biased = self.config.hidden_size, self.config.qkv_bias
-        self.q_proj = Linear(width, self.dtype, _small, use_bias=biased)
-        self.k_proj = Linear(width, self.dtype, _small, use_bias=biased, learn_bias=False)
-        self.v_proj = Linear(width, self.dtype, _small, use_bias=biased)
-        self.out_proj = Linear(width, self.dtype, _small)
-
-    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """`x` [B, T, D], `token_mask` bool [B, T] or None → [B, T, D]."""
-        batch, tokens, _ = x.shape
-        rate = 0.0 if deterministic else self.config.attention_probs_dropout_prob
-
-        def heads(y: jax.Array) -> jax.Array:
-            return y.reshape(batch, tokens, self.config.num_attention_heads, -1).transpose(0, 2, 1, 3)
-
-        attended = attend(
-            heads(self.q_proj(x)),
-            heads(self.k_proj(x)),
-            heads(self.v_proj(x)),
-            token_mask=token_mask,
-            dropout_key=self.make_rng("dropout") if rate > 0 else None,
-            dropout_rate=rate,
-            dtype=self.dtype,
-            form=self.forms.attention_for(batch, 0 if rate > 0 else tokens),
-        )
-        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(x.shape))
-
-
 class Block(nn.Module):
     """One pre-norm block: x + attention(norm1(x)), then x + MLP(norm2(x))."""
 
     config: ASTConfig
-    dtype: Any
-    forms: Forms
+    dtype: DTypeLike
+    form: Form
 
     def setup(self) -> None:
         config = self.config
         self.norm1 = LayerNorm(self.dtype, config.layer_norm_eps)
-        self.attention = Attention(config, self.dtype, self.forms)
+        dropout, heads = config.attention_probs_dropout_prob, config.num_attention_heads
+        self.attention = SelfAttention(
+            config.hidden_size, heads, dropout, self.dtype, self.form, _small, _small, use_bias=config.qkv_bias
+        )
         self.norm2 = LayerNorm(self.dtype, config.layer_norm_eps)
         self.fc1 = Linear(config.intermediate_size, self.dtype, _small)
         self.fc2 = Linear(config.hidden_size, self.dtype, _small)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """`x` [B, T, D], `token_mask` bool [B, T] or None → [B, T, D]."""
+    def __call__(self, x: Tokens, token_mask: TokenMask | None, deterministic: bool) -> Tokens:
         attended = self.attention(self.norm1(x), token_mask, deterministic)
         x = x + self.dropout(attended, deterministic=deterministic)
         feed_forward = self.fc2(gelu(self.fc1(self.norm2(x)), self.dtype))
         return x + self.dropout(feed_forward, deterministic=deterministic)
-
-
-class Predictor(nn.Module):
-    """The head: LayerNorm and Linear, [B, D] → logits [B, C]."""
-
-    config: ASTConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = LayerNorm(self.dtype, self.config.head_layer_norm_eps, name="norm")(x)
-        return Linear(self.config.predictor_class, self.dtype, _small, name="linear")(x)
 
 
 class AST(nn.Module):
@@ -120,8 +77,8 @@ class AST(nn.Module):
     """
 
     config: ASTConfig
-    dtype: Any = jnp.float32
-    forms: Forms = Forms()
+    dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     def setup(self) -> None:
         config = self.config
@@ -132,25 +89,23 @@ class AST(nn.Module):
         self.distillation_token = self.param("distillation_token", _small, (width,))
         self.positions = self.param("positions", _small, (SPECIAL + rows * steps, width))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.blocks = [Block(config, self.dtype, self.forms) for _ in range(config.num_hidden_layers)]
+        self.blocks = [Block(config, self.dtype, self.form) for _ in range(config.num_hidden_layers)]
         self.norm = LayerNorm(self.dtype, config.layer_norm_eps)
         if config.predictor_class > 0:
             if config.head == "attentive":
                 self.predictor: Any = AttentiveHead(config.predictor_class, config.num_attention_heads, self.dtype)
             else:
-                self.predictor = Predictor(config, self.dtype)
+                self.predictor = NormHead(config.predictor_class, config.head_layer_norm_eps, self.dtype, _small)
 
     def __call__(
-        self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+        self, fbank: Fbank, token_mask: TokenMask | None = None, *, deterministic: bool = True, layers: bool = False
     ) -> EncoderOutput:
         """Encodes normalised filterbanks.
 
         Args:
-          fbank: float32 [B, max_length, num_mel_bins].
-          token_mask: bool [B, T], True = real, CLS and DIST first; None = all real, as published. Masked patches are hidden from
-            attention, CLS and DIST never are. What lies under them, NaN included, reaches no real token.
-          deterministic: False = training: dropout.
-          layers: also return the state before the first and after every block, all before the final norm.
+          fbank: [B, max_length, num_mel_bins].
+          token_mask: as of `BEATs`, CLS and DIST first, which are never hidden; None = all real, as published.
+          deterministic, layers: as of `BEATs`; `layers` are states before the final norm.
         Raises:
           UserError: another number of frames or of mel bins.
         """
@@ -172,8 +127,8 @@ class AST(nn.Module):
             logits = self.predictor(features, real) if attentive else self.predictor(jnp.mean(features[:, :SPECIAL], axis=1))
         return EncoderOutput(features, real, jnp.stack(states) if layers else None, logits)
 
-    def embed_patches(self, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
-        """fbank [B, F, M] → patch embeddings [B, T - 2, D], without positions; masked patches are read as zeros.
+    def embed_patches(self, fbank: Fbank, token_mask: TokenMask | None = None) -> Float[Array, "batch patches width"]:
+        """Embeddings of the patches, without CLS, DIST and positions; masked patches are read as zeros.
 
         Raises:
           UserError: as `__call__`.
@@ -191,19 +146,12 @@ class AST(nn.Module):
 
 
 def parameter_depth(path: str, config: ASTConfig) -> int:
-    """Depth of a parameter for layer-wise rates: 0 = embeddings, i + 1 = block i, L + 1 = final norm and head.
-
-    Args:
-      path: names joined by "/", such as `blocks_3/fc1/kernel`.
-    """
-    block = re.match(r"blocks_(\d+)/", path)
-    if block:
-        return int(block[1]) + 1
-    return config.num_hidden_layers + 1 if path.startswith(("predictor/", "norm/")) else 0
+    """`layers.depth_of`; the final norm counts with the head."""
+    return depth_of(path, "blocks_", config.num_hidden_layers, "predictor/", "norm/")
 
 
-def token_mask(config: ASTConfig, frame_mask: jax.Array, num_mel_bins: int) -> jax.Array:
-    """Real frames, bool [B, F], to real tokens, bool [B, T], CLS and DIST True.
+def token_mask(config: ASTConfig, frame_mask: Bool[Array, "batch frames"], num_mel_bins: int) -> TokenMask:
+    """Real frames to real tokens, CLS and DIST True.
 
     A patch is real if all of its frames are; those of the first time step also where the clip has any real frame. The model's own
     number of mel bins counts, not `num_mel_bins`.
@@ -213,19 +161,72 @@ def token_mask(config: ASTConfig, frame_mask: jax.Array, num_mel_bins: int) -> j
     return _with_special_tokens(config, steps)
 
 
-def reference_mask(config: ASTConfig, padding_mask: jax.Array, num_frames: int, num_mel_bins: int) -> jax.Array:
-    """A padding mask (True = padding) over frames, or samples in equal runs, to real tokens, bool [B, T], CLS and DIST True.
+def reference_mask(
+    config: ASTConfig, padding_mask: Bool[Array, "batch entries"], num_frames: int, num_mel_bins: int
+) -> TokenMask:
+    """A padding mask (True = padding) over frames, or samples in equal runs, to real tokens, CLS and DIST True.
 
     A patch is padding if all of its frames are. AST's own code never makes a mask; this is how it would read one.
     """
-    padding = masks.reduce_padding_mask(padding_mask, num_frames)
+    padding = reduce_padding_mask(padding_mask, num_frames)
     return _with_special_tokens(config, ~jnp.all(_frames_of_steps(config, padding), axis=-1))
 
 
-def _frames_of_steps(config: ASTConfig, frames: jax.Array) -> jax.Array:
-    """bool [B, F] → [B, t, P]: the frames that the patches of each time step see."""
+def _frames_of_steps(config: ASTConfig, frames: Bool[Array, "batch frames"]) -> Bool[Array, "batch steps patch"]:
+    """The frames that the patches of each time step cover."""
     return frames[:, config.time_stride * np.arange(config.grid[1])[:, None] + np.arange(config.patch_size)]
 
 
 def _with_special_tokens(config: ASTConfig, steps: jax.Array) -> jax.Array:
     return jnp.pad(jnp.tile(steps, (1, config.grid[0])), ((0, 0), (SPECIAL, 0)), constant_values=True)
+
+
+def resize(
+    config: ASTConfig, params: Mapping[str, Any], frames: int, num_mel_bins: int, wanted: ASTConfig
+) -> tuple[ASTConfig, dict[str, Any]]:
+    """The same model for filterbanks [frames, num_mel_bins]: only its positions change, by `adapt_positions`.
+
+    Args:
+      wanted: strides of it that are not the defaults replace the model's.
+    """
+    asked = {name: getattr(wanted, name) for name in ("frequency_stride", "time_stride")}
+    strides = {name: value for name, value in asked.items() if value != getattr(ASTConfig(), name)}
+    after = replace(config, max_length=frames, num_mel_bins=num_mel_bins, **strides)
+    return after, {**params, "positions": adapt_positions(np.asarray(params["positions"]), config.grid, after.grid)}
+
+
+def adapt_positions(positions: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:
+    """Learnt positions on another grid (YuanGongND/ast src/models/ast_models.py, constructor).
+
+    One rule serves both of its starts, DeiT's 24 x 24 image patches and AudioSet's 12 x 101: an axis that becomes shorter is
+    cropped about its centre, one that becomes longer is interpolated; time first, then frequency.
+
+    Args:
+      positions: float [2 + f * t, D], CLS and DIST first, then the patches, frequency-major.
+      before: (f, t) of the grid they were learnt on.
+      after: (f, t) wanted.
+    Returns:
+      float32 [2 + f' * t', D].
+    Raises:
+      ValueError: the number of positions is not that of `before`.
+    """
+    if len(positions) != SPECIAL + before[0] * before[1]:
+        raise ValueError(f"{len(positions)} positions are not {SPECIAL} + {before[0]} x {before[1]}")
+    table = np.asarray(positions[SPECIAL:], np.float32).reshape(*before, -1)
+    table = _resize_axis(_resize_axis(table, 1, after[1]), 0, after[0])
+    return np.concatenate([np.asarray(positions[:SPECIAL], np.float32), table.reshape(after[0] * after[1], -1)])
+
+
+def _resize_axis(table: np.ndarray, axis: int, length: int) -> np.ndarray:
+    """Crops an axis about its centre, or interpolates it linearly between the centres of its cells, ends held."""
+    have = table.shape[axis]
+    if length <= have:
+        start = have // 2 - length // 2
+        return table.take(range(start, start + length), axis=axis)
+    places = np.clip((np.arange(length) + 0.5) * (have / length) - 0.5, 0, have - 1)  # half-pixel centres, as torch
+    low = np.floor(places).astype(int)
+    high = np.minimum(low + 1, have - 1)
+    shape = [1] * table.ndim
+    shape[axis] = length
+    share = (places - low).astype(np.float32).reshape(shape)
+    return table.take(low, axis=axis) * (1 - share) + table.take(high, axis=axis) * share

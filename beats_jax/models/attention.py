@@ -1,147 +1,133 @@
-"""Multi-head self-attention with a gated relative bias (unilm/beats/backbone.py `MultiheadAttention`).
+"""Multi-head self-attention, [B, T, D] → [B, T, D]; the bias and its gate are BEATs' (unilm/beats/backbone.py).
 
 Scores, bias and softmax are float32. The division and multiplication by 32 of the original only serves float16 and is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Key
 
-from beats_jax.config import BEATsConfig
-from beats_jax.models.contraction import contract
-from beats_jax.models.forms import HEADWISE_FROM_TOKENS, Forms
-from beats_jax.models.linear import Initializer, Linear
-from beats_jax.models.relative_position import relative_gate
+from beats_jax.models import Bias, TokenMask, Tokens
+from beats_jax.models.cpu import Form, over_clips
+from beats_jax.models.layers import Initializer, Linear, contract
+from beats_jax.models.positions import relative_gate
+
+
+def attend_clip(
+    queries: Float[Array, "heads tokens width"],
+    keys: Float[Array, "heads tokens width"],
+    values: Float[Array, "heads tokens width"],
+    token_mask: Bool[Array, " tokens"] | None,
+    bias: Float[Array, "heads tokens tokens"] | None,
+    gate: Float[Array, "heads tokens"] | None,
+    dropout_key: Key[Array, ""] | None,
+    *,
+    dropout_rate: float,
+    dtype: DTypeLike,
+) -> Float[Array, "heads tokens width"]:
+    """softmax(q kᵀ + gate · bias) v over the real keys of one clip; queries are scaled already, by 1 / sqrt(K)."""
+    scores = contract("hqk,hsk->hqs", queries, keys, dtype)
+    if bias is not None:
+        scores = scores + (bias if gate is None else gate[:, :, None] * bias)
+    if token_mask is not None:
+        # The least finite number: a clip without any real token attends evenly to all, where the original gives NaN.
+        scores = jnp.where(token_mask[None, None, :], scores, jnp.finfo(scores.dtype).min)
+    probabilities = jax.nn.softmax(scores, axis=-1)
+    if dropout_key is not None:
+        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, probabilities.shape)
+        probabilities = jnp.where(kept, probabilities / (1.0 - dropout_rate), 0.0)
+    return contract("hqs,hsk->hqk", probabilities, values, dtype)
 
 
 def attend(
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
+    queries: Float[Array, "batch heads tokens width"],
+    keys: Float[Array, "batch heads tokens width"],
+    values: Float[Array, "batch heads tokens width"],
     *,
-    bias: jax.Array | None = None,
-    gate: jax.Array | None = None,
-    token_mask: jax.Array | None = None,
-    dropout_key: jax.Array | None = None,
+    token_mask: TokenMask | None = None,
+    bias: Bias | None = None,
+    gate: Float[Array, "batch heads tokens"] | None = None,
+    dropout_key: Key[Array, ""] | None = None,
     dropout_rate: float = 0.0,
-    dtype: Any = jnp.float32,
-    form: str = "direct",
-) -> jax.Array:
-    """softmax(q kᵀ / sqrt(K) + gate · bias) v over real keys.
+    dtype: DTypeLike = jnp.float32,
+    form: Form = Form.PLAIN,
+) -> Float[Array, "batch heads tokens width"]:
+    """`attend_clip` for every clip of a batch.
 
     Args:
-      queries, keys, values: [B, H, T, K].
-      bias: [H, T, T] (query, key), the same for all clips, or [B, H, T, T]; None = no bias.
-      gate: [B, H, T], factor of each bias row; None = 1.
-      token_mask: bool [B, T], True = real. A clip without any real token attends evenly to all its tokens, so that it stays
-        finite (the original gives NaN).
-      dropout_key, dropout_rate: dropout of the probabilities; no key = none. Each clip has its own key, so that both forms agree.
+      token_mask: True = real; None = all real.
+      bias: (query, key), the same for all clips or one for each. gate: factor of each of its rows; None = 1.
+      dropout_key: of the dropout of the probabilities; None = none. Each clip has its own key, so that all forms agree.
       dtype: precision of the two products.
-      form: `direct` (whole batch at once), `clips` (`lax.map` over clips), `heads` (over the heads of all clips; without bias and
-        dropout only) or `portable` (heads or clips on CPUs, direct elsewhere).
-    Returns:
-      float32 [B, H, T, K].
-    Raises:
-      ValueError: `heads` with a bias or dropout.
     """
-    clip = {"queries": queries * queries.shape[-1] ** -0.5, "keys": keys, "values": values}
-    if gate is not None:
-        clip["gate"] = gate
-    if token_mask is not None:
-        clip["token_mask"] = token_mask
-    if dropout_key is not None and dropout_rate > 0:
-        clip["dropout_key"] = jax.random.split(dropout_key, queries.shape[0])
-    if bias is not None and bias.ndim == 4:
-        clip["bias"], bias = bias, None
-    one = partial(_attend_clip, bias=bias, dropout_rate=dropout_rate, dtype=dtype)
-    direct = jax.vmap(one)
-    # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
-    clips = partial(jax.lax.map, jax.checkpoint(one, prevent_cse=False))
-    plain = bias is None and not clip.keys() & {"bias", "gate", "dropout_key"}
-    if form == "heads" and not plain:
-        raise ValueError("attention by heads takes neither a bias nor dropout")
-    if form == "portable":
-        loop = partial(_by_heads, clips) if plain and queries.shape[2] >= HEADWISE_FROM_TOKENS else clips
-        return jax.lax.platform_dependent(clip, cpu=loop, default=direct)
-    if form == "heads":
-        return _by_heads(clips, clip)
-    return clips(clip) if form == "clips" else direct(clip)
+    dropout_keys = jax.random.split(dropout_key, queries.shape[0]) if dropout_key is not None and dropout_rate > 0 else None
+    one = partial(attend_clip, dropout_rate=dropout_rate, dtype=dtype)
+    shared = bias is not None and bias.ndim == 3
+
+    def attend_one(queries, keys, values, token_mask, own_bias, gate, key):
+        return one(queries, keys, values, token_mask, bias if shared else own_bias, gate, key)
+
+    queries = queries * queries.shape[-1] ** -0.5  # here, because in the loop over clips it changes the last bits of gradients
+    rest = (None if shared else bias, gate, dropout_keys)
+    return over_clips(attend_one, (queries, keys, values), token_mask, rest, form, bias is None and dropout_keys is None)
 
 
-def _by_heads(clips: Callable[[dict[str, jax.Array]], jax.Array], clip: dict[str, jax.Array]) -> jax.Array:
-    """`clips` over B * H clips of one head each: [B, H, T, K]."""
-    batch, heads, tokens, width = clip["queries"].shape
-    alone = {name: x.reshape(-1, 1, tokens, width) for name, x in clip.items() if name != "token_mask"}
-    if "token_mask" in clip:
-        alone["token_mask"] = jnp.repeat(clip["token_mask"], heads, axis=0)
-    return clips(alone).reshape(batch, heads, tokens, width)
+def split_heads(x: Tokens, heads: int) -> Float[Array, "batch {heads} tokens head_width"]:
+    """The channels of each head apart."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
 
-def _attend_clip(clip: dict[str, jax.Array], *, bias: jax.Array | None, dropout_rate: float, dtype: Any) -> jax.Array:
-    scores = contract("hqk,hsk->hqs", clip["queries"], clip["keys"], dtype)
-    bias = clip.get("bias", bias)
-    if bias is not None:
-        scores = scores + (clip["gate"][:, :, None] * bias if "gate" in clip else bias)
-    if "token_mask" in clip:
-        scores = jnp.where(clip["token_mask"][None, None, :], scores, jnp.finfo(scores.dtype).min)
-    probabilities = jax.nn.softmax(scores, axis=-1)
-    if "dropout_key" in clip:
-        kept = jax.random.bernoulli(clip["dropout_key"], 1.0 - dropout_rate, probabilities.shape)
-        probabilities = jnp.where(kept, probabilities / (1.0 - dropout_rate), 0.0)
-    return contract("hqs,hsk->hqk", probabilities, clip["values"], dtype)
+def join_heads(x: Float[Array, "batch heads tokens head_width"]) -> Tokens:
+    """The inverse of `split_heads`."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
 
 
 class SelfAttention(nn.Module):
     """Projections, gate and attention; parameters `{q,k,v,out}_proj`, and of a gated bias `grep_linear` and `grep_a` [H]."""
 
-    config: BEATsConfig
-    dtype: Any
-    forms: Forms
+    width: int
+    heads: int
+    dropout_rate: float
+    dtype: DTypeLike
+    form: Form
     query_key_init: Initializer
     value_init: Initializer
+    use_bias: bool = True  # in the projections of queries, keys and values
+    gated: bool = False
 
     def setup(self) -> None:
-        width, heads = self.config.encoder_embed_dim, self.config.encoder_attention_heads
-        self.q_proj = Linear(width, self.dtype, self.query_key_init)
+        self.q_proj = Linear(self.width, self.dtype, self.query_key_init, use_bias=self.use_bias)
         # The bias of the keys adds the same to all scores of a query, which softmax ignores: its gradient is 0 but for
         # rounding, and Adam would turn that rounding into full steps, other ones on every number of devices.
-        self.k_proj = Linear(width, self.dtype, self.query_key_init, learn_bias=False)
-        self.v_proj = Linear(width, self.dtype, self.value_init)
-        self.out_proj = Linear(width, self.dtype, self.value_init)
-        if self.config.gru_rel_pos and self.config.relative_position_embedding:
-            self.grep_linear = GateProjection(width // heads)
-            self.grep_a = self.param("grep_a", nn.initializers.ones_init(), (heads,))
+        self.k_proj = Linear(self.width, self.dtype, self.query_key_init, use_bias=self.use_bias, learn_bias=False)
+        self.v_proj = Linear(self.width, self.dtype, self.value_init, use_bias=self.use_bias)
+        self.out_proj = Linear(self.width, self.dtype, self.value_init)
+        if self.gated:
+            self.grep_linear = GateProjection(self.width // self.heads)
+            self.grep_a = self.param("grep_a", nn.initializers.ones_init(), (self.heads,))
 
-    def __call__(self, x: jax.Array, bias: jax.Array | None, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """`x` [B, T, D], `bias` [H, T, T], [B, H, T, T] or None, `token_mask` bool [B, T] or None → [B, T, D]."""
-        queries, keys, values = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
-        gate = None
-        if self.config.gru_rel_pos and self.config.relative_position_embedding:
-            gate = relative_gate(queries, *self.grep_linear(), self.grep_a)
-        rate = 0.0 if deterministic else self.config.attention_dropout
+    def __call__(self, x: Tokens, token_mask: TokenMask | None, deterministic: bool, bias: Bias | None = None) -> Tokens:
+        queries, keys, values = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        rate = 0.0 if deterministic else self.dropout_rate
         attended = attend(
             queries,
             keys,
             values,
-            bias=bias,
-            gate=gate,
             token_mask=token_mask,
+            bias=bias,
+            gate=relative_gate(queries, *self.grep_linear(), self.grep_a) if self.gated else None,
             dropout_key=self.make_rng("dropout") if rate > 0 else None,
             dropout_rate=rate,
             dtype=self.dtype,
-            form=self.forms.attention_for(x.shape[0]),
+            form=self.form,
         )
-        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(x.shape))
-
-    def _heads(self, x: jax.Array) -> jax.Array:
-        heads = self.config.encoder_attention_heads
-        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+        return self.out_proj(join_heads(attended))
 
 
 class GateProjection(nn.Module):
@@ -150,6 +136,6 @@ class GateProjection(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
+    def __call__(self) -> tuple[Float[Array, "width 8"], Float[Array, " 8"]]:
         kernel = self.param("kernel", nn.initializers.normal(0.02), (self.width, 8))
         return kernel, self.param("bias", nn.initializers.zeros_init(), (8,))

@@ -1,33 +1,31 @@
 """The BEATs encoder (arXiv 2212.09058; unilm/beats/BEATs.py, backbone.py).
 
-fbank [B, F, M] → tokens [B, T, E], T = F // P * (M // P), time-major (10 s: 62 x 8 = 496) → features [B, T, D], one token per
-160 ms and 16 mel bins.
+fbank [B, F, M] → patches [B, T, P * P], T = F // P * (M // P), time-major (10 s: 62 x 8 = 496) → tokens [B, T, E] → features
+[B, T, D], one token per 160 ms and 16 mel bins → logits [B, C].
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from beats_jax.config import BEATsConfig
+from beats_jax.models import Bias, Fbank, TokenMask, Tokens
 from beats_jax.models.attention import SelfAttention
-from beats_jax.models.conv_position import ConvPosition
-from beats_jax.models.elementwise import LayerNorm, gelu
-from beats_jax.models.forms import Forms
-from beats_jax.models.gradient_scale import scale_gradient
-from beats_jax.models.heads import AttentiveHead, masked_mean
-from beats_jax.models.linear import Linear, torch_bias, torch_kernel, xavier_normal
-from beats_jax.models.output import EncoderOutput
-from beats_jax.models.relative_position import place_position_bias, relative_position_bias
-from beats_jax.models.visible import Places
+from beats_jax.models.cpu import Form
+from beats_jax.models.heads import AttentiveHead, EncoderOutput, masked_mean
+from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu, scale_gradient, torch_bias, torch_kernel, xavier_normal
+from beats_jax.models.masking import Places
+from beats_jax.models.positions import ConvPosition, place_position_bias, relative_position_bias
 
 
-def patches(fbank: jax.Array, size: int) -> jax.Array:
-    """[B, F, M] → [B, T, size * size], time-major; the last F mod size frames are dropped.
+def patches(fbank: Fbank, size: int) -> Float[Array, "batch tokens {size}*{size}"]:
+    """Squares of size x size, time-major; the last F mod size frames are dropped.
 
     Raises:
       ValueError: less than one patch in time or frequency.
@@ -40,7 +38,7 @@ def patches(fbank: jax.Array, size: int) -> jax.Array:
     return cut.transpose(0, 1, 3, 2, 4).reshape(batch, steps * rows, size * size)
 
 
-def activation(name: str, x: jax.Array, dtype: Any) -> jax.Array:
+def activation(name: str, x: Float[Array, "*rows hidden"], dtype: DTypeLike) -> Float[Array, "*rows width"]:
     """The hidden activation; `glu` halves the width: first half times swish of the second."""
     if name == "glu":
         value, gate = jnp.split(x, 2, axis=-1)
@@ -54,15 +52,24 @@ class TransformerLayer(nn.Module):
     """One block: post-norm with residual factor (2L)^(1/4) under `deep_norm` (arXiv 2203.00555), or pre-norm."""
 
     config: BEATsConfig
-    dtype: Any
-    forms: Forms
+    dtype: DTypeLike
+    form: Form
 
     def setup(self) -> None:
         config = self.config
         plain = nn.initializers.normal(0.02)
         small = xavier_normal((8.0 * config.encoder_layers) ** -0.25) if config.deep_norm else plain
         hidden = config.encoder_ffn_embed_dim * (2 if config.activation_fn == "glu" else 1)
-        self.self_attn = SelfAttention(config, self.dtype, self.forms, xavier_normal(1.0) if config.deep_norm else plain, small)
+        self.self_attn = SelfAttention(
+            config.encoder_embed_dim,
+            config.encoder_attention_heads,
+            config.attention_dropout,
+            self.dtype,
+            self.form,
+            xavier_normal(1.0) if config.deep_norm else plain,
+            small,
+            gated=config.gru_rel_pos and config.relative_position_embedding,
+        )
         self.self_attn_layer_norm = LayerNorm(self.dtype)
         self.fc1 = Linear(hidden, self.dtype, small)
         self.fc2 = Linear(config.encoder_embed_dim, self.dtype, small)
@@ -70,11 +77,9 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.activation_dropout = nn.Dropout(config.activation_dropout)
 
-    def __call__(self, x: jax.Array, bias: jax.Array | None, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """`x` [B, T, D] → [B, T, D]."""
-
+    def __call__(self, x: Tokens, bias: Bias | None, token_mask: TokenMask | None, deterministic: bool) -> Tokens:
         def attention(y):
-            return self.dropout(self.self_attn(y, bias, token_mask, deterministic), deterministic=deterministic)
+            return self.dropout(self.self_attn(y, token_mask, deterministic, bias), deterministic=deterministic)
 
         def feed_forward(y):
             hidden = activation(self.config.activation_fn, self.fc1(y), self.dtype)
@@ -96,7 +101,7 @@ class RelativeTable(nn.Module):
     config: BEATsConfig
 
     @nn.compact
-    def __call__(self) -> jax.Array:
+    def __call__(self) -> Float[Array, "buckets heads"]:
         shape = (self.config.num_buckets, self.config.encoder_attention_heads)
         return self.param("embedding", nn.initializers.normal(0.02), shape)
 
@@ -105,21 +110,21 @@ class Encoder(nn.Module):
     """Position convolution and blocks: [B, T, D] → features [B, T, D] and the list of layer states."""
 
     config: BEATsConfig
-    dtype: Any
-    forms: Forms
+    dtype: DTypeLike
+    form: Form
 
     def setup(self) -> None:
         config = self.config
-        self.pos_conv = ConvPosition(config, self.dtype, self.forms)
+        self.pos_conv = ConvPosition(config, self.dtype, self.form)
         self.layer_norm = LayerNorm(self.dtype)
         if config.relative_position_embedding:
             self.relative_attention_bias = RelativeTable(config)
-        self.layers = [TransformerLayer(config, self.dtype, self.forms) for _ in range(config.encoder_layers)]
+        self.layers = [TransformerLayer(config, self.dtype, self.form) for _ in range(config.encoder_layers)]
         self.dropout = nn.Dropout(config.dropout)
 
     def __call__(
-        self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool, places: Places | None = None
-    ) -> tuple[jax.Array, list[jax.Array]]:
+        self, x: Tokens, token_mask: TokenMask | None, deterministic: bool, places: Places | None = None
+    ) -> tuple[Tokens, list[Tokens]]:
         config = self.config
         if token_mask is not None:
             x = jnp.where(token_mask[:, :, None], x, 0.0)  # before the convolution and for the residual alike, as published
@@ -161,8 +166,8 @@ class BEATs(nn.Module):
     """
 
     config: BEATsConfig
-    dtype: Any = jnp.float32
-    forms: Forms = Forms()
+    dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     def setup(self) -> None:
         config = self.config
@@ -172,7 +177,7 @@ class BEATs(nn.Module):
         if config.embed_dim != config.encoder_embed_dim:
             self.post_extract_proj = Linear(config.encoder_embed_dim, self.dtype, torch_kernel(), torch_bias(config.embed_dim))
         self.dropout_input = nn.Dropout(config.dropout_input)
-        self.encoder = Encoder(config, self.dtype, self.forms)
+        self.encoder = Encoder(config, self.dtype, self.form)
         if config.predictor_class > 0:
             self.predictor_dropout = nn.Dropout(config.predictor_dropout)
             width = config.encoder_embed_dim
@@ -182,13 +187,13 @@ class BEATs(nn.Module):
                 self.predictor = Linear(config.predictor_class, self.dtype, torch_kernel(), torch_bias(width))
 
     def __call__(
-        self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+        self, fbank: Fbank, token_mask: TokenMask | None = None, *, deterministic: bool = True, layers: bool = False
     ) -> EncoderOutput:
         """Encodes normalised filterbanks.
 
         Args:
-          fbank: float32 [B, F, M]; F and M at least one patch (16).
-          token_mask: bool [B, T], True = real; None = all real. What lies under masked tokens, NaN included, reaches neither the
+          fbank: F and M at least one patch (16).
+          token_mask: True = real; None = all real. What lies under masked tokens, NaN included, reaches neither the
             real tokens nor any gradient. A clip without a real token gives finite values without meaning.
           deterministic: False = training: dropout and layerdrop.
           layers: also return the state before the first and after every block.
@@ -197,30 +202,30 @@ class BEATs(nn.Module):
         """
         return self.encode_tokens(self.embed_patches(fbank, token_mask), token_mask, deterministic=deterministic, layers=layers)
 
-    def embed_patches(self, fbank: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
-        """fbank [B, F, M] → patch embeddings [B, T, E]; masked patches are read as zeros."""
+    def embed_patches(self, fbank: Fbank, token_mask: TokenMask | None = None) -> Tokens:
+        """Patch embeddings, width E; masked patches are read as zeros."""
         return self.embed_pixels(patches(fbank, self.config.input_patch_size), token_mask)
 
-    def embed_pixels(self, pixels: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
-        """What `patches` gives, or a part of it, [B, T, P * P] → [B, T, E]; masked patches are read as zeros."""
+    def embed_pixels(self, pixels: Float[Array, "batch tokens pixels"], token_mask: TokenMask | None = None) -> Tokens:
+        """`embed_patches` of the squares that `patches` gives, or of some of them."""
         if token_mask is not None:
             pixels = jnp.where(token_mask[:, :, None], pixels, 0.0)
         return self.patch_embedding(pixels)
 
     def encode_tokens(
         self,
-        tokens: jax.Array,
-        token_mask: jax.Array | None = None,
+        tokens: Tokens,
+        token_mask: TokenMask | None = None,
         *,
         deterministic: bool = True,
         layers: bool = False,
         places: Places | None = None,
     ) -> EncoderOutput:
-        """Patch embeddings [B, T, E] → `EncoderOutput`; arguments as in `__call__`.
+        """Encodes patch embeddings; arguments as in `__call__`.
 
         Args:
-          places: where in the clip the tokens lie, when they are not all of it; both position rules go by that. None = one
-            behind the other.
+          places: where in the clip the tokens lie, if they are a part of it; both position rules follow it. None = the tokens
+            are the whole clip.
         """
         x = self.layer_norm(tokens)
         if self.config.embed_dim != self.config.encoder_embed_dim:
@@ -237,15 +242,6 @@ class BEATs(nn.Module):
 
 
 def parameter_depth(path: str, config: BEATsConfig) -> int:
-    """Depth of a parameter for layer-wise rates: 0 = before the blocks, i + 1 = block i, L + 1 = head (and a final norm).
-
-    The table of relative positions serves all blocks and counts as 0.
-
-    Args:
-      path: names joined by "/", such as `encoder/layers_3/fc1/kernel`.
-    """
-    block = re.match(r"encoder/layers_(\d+)/", path)
-    if block:
-        return int(block[1]) + 1
-    after = path.startswith("predictor/") or (config.layer_norm_first and path.startswith("encoder/layer_norm/"))
-    return config.encoder_layers + 1 if after else 0
+    """`layers.depth_of`; the table of relative positions serves all blocks and counts as 0."""
+    final_norm = ("encoder/layer_norm/",) if config.layer_norm_first else ()
+    return depth_of(path, "encoder/layers_", config.encoder_layers, "predictor/", *final_norm)

@@ -12,12 +12,15 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from beats_jax.config.rules import require
 
 BLOCKS = (2, 2, 2, 2)  # residual blocks of each stage: the 18 of ResNet-18 with the first convolution and the classifier
 EPSILON = 1e-5
 MOMENTUM = 0.1  # share of a batch in the running statistics (torch's convention)
+
+Maps = Float[Array, "images height width channels"]
 
 _kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -37,12 +40,12 @@ class ResNetConfig:
 class ResNetOutput(NamedTuple):
     """What few-shot networks read, float32, N images first."""
 
-    stem: jax.Array  # [N, H/4, W/4, width], after the first pooling
-    stages: tuple[jax.Array, ...]  # four: [N, H/4, W/4, width] to [N, H/32, W/32, 8 width]
-    before_residual: jax.Array  # like the last stage: its last block before residual and ReLU (torchvision layer4.1.bn2)
-    before_norm: jax.Array  # like the last stage: its first block's second convolution (torchvision layer4.0.conv2)
-    pooled: jax.Array  # [N, 8 width]
-    logits: jax.Array | None  # [N, C]; None without a head
+    stem: Maps  # [N, H/4, W/4, width], after the first pooling
+    stages: tuple[Maps, ...]  # four: [N, H/4, W/4, width] to [N, H/32, W/32, 8 width]
+    before_residual: Maps  # like the last stage: its last block before residual and ReLU (torchvision layer4.1.bn2)
+    before_norm: Maps  # like the last stage: its first block's second convolution (torchvision layer4.0.conv2)
+    pooled: Float[Array, "images channels"]  # [N, 8 width]
+    logits: Float[Array, "images classes"] | None  # None without a head
 
 
 class BatchNorm(nn.Module):
@@ -52,7 +55,7 @@ class BatchNorm(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Maps, train: bool) -> Maps:
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (width,))
         bias = self.param("bias", nn.initializers.zeros_init(), (width,))
@@ -70,7 +73,7 @@ class BatchNorm(nn.Module):
         return (x - used_mean[row]) * (jax.lax.rsqrt(used_var + EPSILON) * scale)[row] + bias[row]
 
 
-def batch_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def batch_statistics(x: Maps) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean, biased and unbiased variance of each channel of [N, H, W, D].
 
     Raises:
@@ -99,7 +102,7 @@ class BasicBlock(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(self, x: Float[Array, "images _ _ _"], train: bool) -> tuple[Maps, Maps, Maps]:
         y = nn.relu(BatchNorm(name="bn1")(_conv(self.features, 3, self.stride, "conv1")(x), train))
         before_norm = _conv(self.features, 3, 1, "conv2")(y)
         before_residual = BatchNorm(name="bn2")(before_norm, train)
@@ -114,7 +117,7 @@ class ResNet18(nn.Module):
     config: ResNetConfig = ResNetConfig()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> ResNetOutput:
+    def __call__(self, images: Maps, train: bool = False) -> ResNetOutput:
         """Encodes images.
 
         Args:

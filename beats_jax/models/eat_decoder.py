@@ -6,44 +6,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
-from beats_jax.models.contraction import contract
-from beats_jax.models.elementwise import gelu, standardise
-from beats_jax.models.forms import AUTO, Forms
-from beats_jax.models.linear import Linear, torch_bias, torch_kernel
+from beats_jax.models.cpu import Form, convolve_2d_by_groups, pick
+from beats_jax.models.layers import Linear, gelu, standardise, torch_bias, torch_kernel
 
 EPSILON = 1e-5  # of the decoder's norms; the encoder's is 1e-6
 
 
-def grouped_conv(x: jax.Array, kernel: jax.Array, *, groups: int, form: str, dtype: Any) -> jax.Array:
-    """Grouped 2-D convolution of the same size.
-
-    Args:
-      x: [N, H, W, I].
-      kernel: [K, K, I / groups, O], K odd.
-      groups: number of independent channel groups.
-      form: `grouped` = one convolution; `split` = one product of all taps for each group, for CPUs, where the gradient of a
-        grouped convolution is 20 to 30 times slower; `portable` = whichever the platform wants (see `models.forms`).
-      dtype: precision of the inputs.
-    Returns:
-      float32 [N, H, W, O].
-    """
-    if form == "portable":
-        return jax.lax.platform_dependent(
-            x,
-            kernel,
-            cpu=lambda x, kernel: _by_groups(x, kernel, groups, dtype),
-            default=lambda x, kernel: _convolve(x, kernel, groups, dtype),
-        )
-    return (_convolve if form == "grouped" else _by_groups)(x, kernel, groups, dtype)
+def grouped_conv(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "taps taps group_inputs outputs"],
+    *,
+    groups: int,
+    form: Form,
+    dtype: DTypeLike,
+) -> Float[Array, "batch height width outputs"]:
+    """Grouped 2-D convolution of the same size (odd number of taps); `dtype` is the precision of its inputs."""
+    options = {"groups": groups, "dtype": dtype}
+    return pick(form, cpu=partial(convolve_2d_by_groups, **options), plain=partial(_convolve, **options))(x, kernel)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, groups: int, dtype: Any) -> jax.Array:
+def _convolve(x: jax.Array, kernel: jax.Array, groups: int, dtype: DTypeLike) -> jax.Array:
     y = jax.lax.conv_general_dilated(
         x.astype(dtype),
         kernel.astype(dtype),
@@ -55,37 +45,23 @@ def _convolve(x: jax.Array, kernel: jax.Array, groups: int, dtype: Any) -> jax.A
     return y.astype(jnp.float32)
 
 
-def _by_groups(x: jax.Array, kernel: jax.Array, groups: int, dtype: Any) -> jax.Array:
-    size, _, inputs, outputs = kernel.shape
-    batch, height, width, _ = x.shape
-    apart = x.reshape(batch, height, width, groups, inputs).transpose(3, 0, 1, 2, 4)
-    margin = (size // 2, size // 2)
-    padded = jnp.pad(apart, ((0, 0), (0, 0), margin, margin, (0, 0)))
-    taps = [padded[:, :, i : i + height, j : j + width] for i in range(size) for j in range(size)]
-    columns = jnp.concatenate(taps, axis=-1).reshape(groups, -1, size * size * inputs)
-    weights = kernel.reshape(size * size * inputs, groups, -1).transpose(1, 0, 2)
-    y = contract("gni,gio->gno", columns, weights, dtype).reshape(groups, batch, height, width, -1)
-    return y.transpose(1, 2, 3, 0, 4).reshape(batch, height, width, outputs)
-
-
 class ConvLayer(nn.Module):
     """One layer with parameters `kernel` [K, K, I / groups, width] and `bias` [width], started as PyTorch starts them."""
 
     width: int
     kernel_size: int
     groups: int
-    dtype: Any
-    forms: Forms
+    dtype: DTypeLike
+    form: Form
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, I] → [N, H, W, width]."""
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
         fan_in = self.kernel_size**2 * x.shape[-1] // self.groups
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.width)
         kernel = self.param("kernel", torch_kernel(), shape)
         bias = self.param("bias", torch_bias(fan_in), (self.width,))
-        y = grouped_conv(x, kernel, groups=self.groups, form=self.forms.conv_position_here(), dtype=self.dtype)
-        y: jax.Array = gelu(standardise(y + bias[None, None, None], self.dtype, EPSILON), self.dtype)  # type: ignore[assignment]
+        y = grouped_conv(x, kernel, groups=self.groups, form=self.form, dtype=self.dtype)
+        y = gelu(standardise(y + bias[None, None, None], self.dtype, EPSILON), self.dtype)
         return x + y if x.shape == y.shape else y
 
 
@@ -97,15 +73,17 @@ class Decoder(nn.Module):
     layers: int
     kernel_size: int
     groups: int
-    dtype: Any = jnp.float32
-    forms: Forms = AUTO
+    dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, grid: tuple[int, int]) -> jax.Array:
-        """tokens [N, H * W, D], time-major, and (H, W) → float32 [N, H * W, outputs]."""
+    def __call__(
+        self, tokens: Float[Array, "batch patches width"], grid: tuple[int, int]
+    ) -> Float[Array, "batch patches outputs"]:
+        """Estimates the encoder's features from `tokens`, time-major on the grid (H, W)."""
         batch, count, _ = tokens.shape
         x = tokens.reshape(batch, *grid, -1)
         for i in range(self.layers):
-            x = ConvLayer(self.width, self.kernel_size, self.groups, self.dtype, self.forms, name=f"layers_{i}")(x)
+            x = ConvLayer(self.width, self.kernel_size, self.groups, self.dtype, self.form, name=f"layers_{i}")(x)
         start = torch_bias(self.width)
         return Linear(self.outputs, self.dtype, torch_kernel(), start, name="proj")(x.reshape(batch, count, -1))

@@ -1,28 +1,40 @@
-"""Reductions over the real tokens of a clip, by which features become an embedding or logits; and the attentive head."""
+"""What an encoder returns, its reductions over the real tokens of a clip, and the heads: [B, T, D] → [B, D] → [B, C]."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from beats_jax.config.rules import require_one_of
-from beats_jax.models.elementwise import LayerNorm
-from beats_jax.models.linear import Linear
+from beats_jax.models import TokenMask, Tokens
+from beats_jax.models.layers import Initializer, LayerNorm, Linear, gelu, torch_kernel
 
 POOLINGS = ("mean", "max", "first", "last", "std", "cls")
 
 
-def masked_mean(values: jax.Array, token_mask: jax.Array) -> jax.Array:
-    """Mean over real tokens: [B, T, N], bool [B, T] → [B, N]; 0 where a clip has none."""
+class EncoderOutput(NamedTuple):
+    """Features of a batch, special tokens first; values at tokens whose mask is False are finite and without meaning."""
+
+    features: Tokens
+    token_mask: TokenMask  # True = real
+    layers: Float[Array, "states batch tokens width"] | None = None  # input of layer 1, then each output, before any final norm
+    logits: Float[Array, "batch classes"] | None = None  # where the model has a head
+    codes: Int[Array, "batch tokens"] | None = None  # where the model is a tokenizer
+
+
+def masked_mean(values: Tokens, token_mask: TokenMask) -> Float[Array, "batch width"]:
+    """Mean over real tokens; 0 where a clip has none."""
     count = jnp.maximum(jnp.sum(token_mask, axis=1), 1).astype(values.dtype)
     return jnp.sum(jnp.where(token_mask[:, :, None], values, 0.0), axis=1) / count[:, None]
 
 
-def pool(features: jax.Array, token_mask: jax.Array, pooling: str, num_special: int = 0) -> jax.Array:
-    """One vector per clip from its real tokens: [B, T, D], bool [B, T] → [B, D]; 0 where a clip has no real token.
+def pool(features: Tokens, token_mask: TokenMask, pooling: str, num_special: int = 0) -> Float[Array, "batch width"]:
+    """One vector per clip from its real tokens; 0 where a clip has no real token.
 
     Args:
       pooling: `mean`, `max` (per channel), `first` or `last` real token, `std` (standard deviation per channel), all without the
@@ -54,23 +66,51 @@ def pool(features: jax.Array, token_mask: jax.Array, pooling: str, num_special: 
 class AttentiveHead(nn.Module):
     """Learnt attention over the real tokens, special ones included, then a linear layer: features [B, T, D] → logits [B, C].
 
-    Every attention head has one learnt query for all clips. A query times the keys' kernel is a vector of the width of the
-    features, so `scores` [D, H] holds both at once; it starts at zero, which is the mean over the tokens.
     Source: attentive probing as in V-JEPA (Bardes et al. 2024, section 3.2) without its MLP.
     """
 
     num_classes: int
     num_heads: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, features: jax.Array, token_mask: jax.Array) -> jax.Array:
-        """`features` [B, T, D], `token_mask` bool [B, T], True = real → float32 [B, C]."""
+    def __call__(self, features: Tokens, token_mask: TokenMask) -> Float[Array, "batch classes"]:
         batch, tokens, width = features.shape
         x = LayerNorm(self.dtype, name="norm")(jnp.where(token_mask[:, :, None], features, 0.0))  # NaN may lie under the mask
+        # Every attention head has one learnt query for all clips. A query times the keys' kernel is a vector of the width of the
+        # features, so `scores` [D, H] holds both at once; it starts at zero, which is the mean over the tokens.
         scores = Linear(self.num_heads, self.dtype, nn.initializers.zeros_init(), use_bias=False, name="scores")(x)
         scores = jnp.where(token_mask[:, :, None], scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores, axis=1)
         values = Linear(width, self.dtype, name="values")(x).reshape(batch, tokens, self.num_heads, -1)
         read = jnp.einsum("bth,bthk->bhk", weights, values).reshape(batch, width)
         return Linear(self.num_classes, self.dtype, name="linear")(read)
+
+
+class NormHead(nn.Module):
+    """LayerNorm and Linear, [B, D] → logits [B, C]: the heads of AST and EAT."""
+
+    num_classes: int
+    epsilon: float
+    dtype: DTypeLike
+    kernel_init: Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch classes"]:
+        x = LayerNorm(self.dtype, self.epsilon, name="norm")(x)
+        return Linear(self.num_classes, self.dtype, self.kernel_init, name="linear")(x)
+
+
+class Projection(nn.Module):
+    """Linear, GELU, Linear between pooled features and a contrastive loss, in training only (SimCLR, Chen et al. 2020 §4.2).
+
+    [B, D] → [B, outputs]; the hidden width is D.
+    """
+
+    outputs: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch outputs"]:
+        x = gelu(Linear(x.shape[-1], self.dtype, torch_kernel(), name="fc1")(x), self.dtype)
+        return Linear(self.outputs, self.dtype, torch_kernel(), name="fc2")(x)

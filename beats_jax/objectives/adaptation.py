@@ -26,13 +26,13 @@ FROZEN = {"full": (), "probe": (r"(?!predictor/).*",), "lora": (r"(?!predictor/|
 
 
 def frozen_patterns(training: TrainingConfig, constants: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Regular expressions on whole parameter paths that never learn: `freeze`, the mode's, and the model's constants."""
+    """Regular expressions on whole paths of frozen parameters: `freeze`, the mode's, and the model's constants."""
     return (*training.freeze, *FROZEN[training.mode], *constants)
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The way from learnt parameters to those of the model.
+    """Trained parameters, and how they become those of the model.
 
     Attributes:
       frozen: patterns of paths without gradient.
@@ -95,7 +95,7 @@ EVERYTHING = Adaptation()
 
 
 def of(training: TrainingConfig, constants: tuple[str, ...] = ()) -> Adaptation:
-    """The adaptation that `training.mode` asks for."""
+    """The adaptation of `training.mode`."""
     targets = training.lora_targets if training.mode == "lora" else None
     if targets is not None:
         try:

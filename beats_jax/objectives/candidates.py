@@ -7,7 +7,7 @@ place knows its recording, so that no clip is pushed away from its own past. It 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import flax.struct
 import jax
@@ -34,8 +34,8 @@ class Standardisation(NamedTuple):
 
 def standardisation(projected: Float[Array, "N P"], valid: Bool[Array, " N"]) -> Standardisation:
     """That of the valid rows, as SimCLR and MoCo v3 have a batch normalisation at this place."""
-    # What all clips share tells none apart, yet it is most of a fresh encoder's embedding. Left in, training falls into keeping
-    # nothing else, and the loss stays at the logarithm of the number of candidates.
+    # The part that all clips share is most of a fresh encoder's embedding and distinguishes nothing. Left in, training may keep
+    # only that part: the loss then stays at the logarithm of the number of candidates.
     count = jnp.maximum(jnp.sum(valid), 1)
     mean = jnp.sum(jnp.where(valid[:, None], projected, 0.0), axis=0, keepdims=True) / count
     squares = jnp.where(valid[:, None], jnp.square(projected - mean), 0.0)
@@ -64,12 +64,13 @@ def among_views(compared: Float[Array, "A P"], part: Mapping[str, Any]) -> Candi
     return Candidates(compared, positives, allowed)
 
 
+@no_type_check  # as `State`, of which it is a part
 class MemoryBank(flax.struct.PyTreeNode):
     """Past embeddings, the recording of each, and the next place to fill."""
 
-    features: Float[Array, "K P"]
-    rows: Int[Array, " K"]
-    pointer: Int[Array, ""]
+    features: Any  # float32 [K, P]; Any, because shapes or shardings stand here when a state is only described
+    rows: Any  # int32 [K]
+    pointer: Any  # int32 []
 
     @property
     def filled(self) -> Bool[Array, " K"]:

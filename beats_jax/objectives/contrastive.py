@@ -15,14 +15,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from beats_jax.config import ContrastiveConfig, Experiment, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.heads import pool
-from beats_jax.models.projection import Projection
+from beats_jax.models.heads import Projection, pool
 from beats_jax.objectives.candidates import (
     Candidates,
     MemoryBank,
@@ -33,10 +31,11 @@ from beats_jax.objectives.candidates import (
     require_room,
     standardisation,
 )
-from beats_jax.objectives.inputs import Frontend, Stream, masking_frontend, one_view, two_views
+from beats_jax.objectives.inputs import Frontend, masking_frontend, one_view, two_views
 from beats_jax.objectives.losses.contrastive import gathering_losses, similarities
 from beats_jax.objectives.metrics import Metrics, embedding_rank, embedding_spread, masked_sum, once
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients, rows_of_role
+from beats_jax.objectives.random_streams import Stream, model_rngs
 from beats_jax.objectives.state.state import (
     State,
     apply_gradients,
@@ -86,7 +85,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         model_key, projection_key, run_key = jax.random.split(key, 3)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = {"model": self.model.init({"params": model_key}, fbank, self._attend_views(token_mask))["params"]}
-        width = registry.num_features(self.model_config)
+        width = registry.family(self.model_config).num_features
         if self.projection is not None:
             params["projection"] = self.projection.init(projection_key, jnp.zeros((1, width)))["params"]
             width = self.projection.outputs
@@ -96,7 +95,6 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         return extend_state(ContrastiveState, state, keys=keys, bank=bank)
 
     def begin(self, state: ContrastiveState, loaded: Any, batches: Callable[[], Iterator[Any]]) -> ContrastiveState:
-        """See `SelfSupervised`."""
         del batches
         if loaded is None:
             return state
@@ -108,8 +106,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         key = jax.random.fold_in(state.key, state.step)
         prepared = self._prepare(key, batch)
         loss = partial(self._loss, state.keys, state.bank, False)
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, key, self.accumulation_steps)
         embeddings, _ = metrics.pop(OUT)
         if state.bank is None:
             return gradients, metrics, None
@@ -132,13 +129,13 @@ class Contrastive(SelfSupervised[ContrastiveState]):
     def project(self, params: Any, fbank: jax.Array, token_mask: jax.Array, **options: Any) -> jax.Array:
         """Pooled and projected features, float32 [B, P], of fbank [B, F, M] and its real tokens [B, T]."""
         output: Any = self.model.apply({"params": params["model"]}, fbank, self._attend_views(token_mask), **options)
-        pooled = pool(output.features, token_mask, "mean", registry.num_special(self.model_config))
+        pooled = pool(output.features, token_mask, "mean", registry.family(self.model_config).num_special)
         if self.projection is None:
             return pooled
         return self.projection.apply({"params": params["projection"]}, pooled)  # type: ignore[return-value]
 
     def _attend_views(self, token_mask: jax.Array | None) -> jax.Array | None:
-        return registry.attention_mask(self.model_config, token_mask)
+        return registry.family(self.model_config).attention_mask(token_mask)
 
     def _prepare(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
         fbank, token_mask = two_views(key, batch, self.frontend, self.crop_samples)
@@ -165,8 +162,7 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         `loss`, `chance_loss` (that of equal similarities), `retrieval` (how often the other view is nearer than every candidate
         of another recording), `similarity` (cosine of the two views), `embedding_spread` and `embedding_rank` (see `metrics`).
         """
-        dropout, layerdrop = jax.random.split(key)
-        options = {"deterministic": deterministic, "rngs": {"dropout": dropout, "layerdrop": layerdrop}}
+        options = {"deterministic": deterministic, "rngs": model_rngs(key)}
         fbank, token_mask = (part[name].reshape(-1, *part[name].shape[2:]) for name in ("fbank", "token_mask"))
         valid = jnp.repeat(part["example_mask"], 2)
         projected = self.project(params, fbank, token_mask, **options)
@@ -192,8 +188,8 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         loss = masked_sum(gathering_losses(scores, candidates.positives, candidates.allowed), valid)
         anchors, twins = (x.reshape(-1, 2, x.shape[-1]) for x in (embeddings, compared))
         twin = jnp.sum(anchors * twins[:, ::-1], axis=-1).reshape(-1)
-        strangers = candidates.allowed & ~candidates.positives
-        nearest = self.config.temperature * jnp.max(jnp.where(strangers, scores, -jnp.inf), axis=1)
+        negatives = candidates.allowed & ~candidates.positives
+        nearest = self.config.temperature * jnp.max(jnp.where(negatives, scores, -jnp.inf), axis=1)
         # Metrics are summed over the parts of a step: each part writes its embeddings at its own places among zeros.
         size = len(anchors) * (1 if deterministic else self.accumulation_steps)
         leaving = jnp.zeros((size, twins.shape[-1])).at[part["place"]].set(jax.lax.stop_gradient(twins[:, 1]))
@@ -214,15 +210,12 @@ class Contrastive(SelfSupervised[ContrastiveState]):
         return standardisation(projected, valid) if self.config.standardise else Standardisation(jnp.zeros(()), jnp.ones(()))
 
 
-def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
-) -> Contrastive:
+def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> Contrastive:
     """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a batch larger than the bank, or crops that do not fit into the window.
     """
-    del vocabulary, class_counts
     config, training = experiment.objective, experiment.training
     assert isinstance(config, ContrastiveConfig)
     require_room(config.bank_size, experiment.data.batch_size)
@@ -245,7 +238,7 @@ def _crop_samples(experiment: Experiment, config: ContrastiveConfig, model: Mode
     if config.views != "crops":
         return 0
     settings, seconds, window = experiment.audio.filterbank, config.crop_seconds, experiment.data.window_seconds
-    shortest = settings.frame_samples + (registry.min_frames(model) - 1) * settings.hop_samples
+    shortest = settings.frame_samples + (registry.family(model).min_frames - 1) * settings.hop_samples
     if not shortest <= round(seconds * settings.sample_rate) < round(window * settings.sample_rate):
         raise UserError(
             f"objective.crop_seconds is {seconds:g}; a crop must be shorter than data.window_seconds {window:g} and hold one "

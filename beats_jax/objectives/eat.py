@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -24,10 +23,11 @@ from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
 from beats_jax.objectives.eat_masks import block_plan, clone_masks
-from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
+from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
 from beats_jax.objectives.metrics import Metrics, masked_sum, once
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
+from beats_jax.objectives.random_streams import Stream, evaluation_keys, row_keys
 from beats_jax.objectives.state.state import State, apply_gradients, create, ema_update, extend_state, with_parameters
 from beats_jax.parallel.mesh import shard_batch
 
@@ -91,14 +91,12 @@ class EATPretraining(SelfSupervised[EATState]):
         return state.replace(teacher={name: jax.tree.map(jnp.copy, state.params["model"][name]) for name in state.teacher})
 
     def gradients(self, state: EATState, batch: Batch) -> tuple[Any, Metrics, None]:
-        """See `Objective`."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask, _ = self.frontend.training(key, batch, jnp.zeros((batch["positions"].shape[0], 1)))
         keys = row_keys(jax.random.fold_in(key, Stream.MASK), batch["positions"])
         prepared = self._prepare(fbank, token_mask, keys, batch)
         loss = partial(self._loss, state.teacher, False)
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, key, self.accumulation_steps)
         metrics["teacher_decay"] = once(self._decay(state.step + 1))
         return gradients, metrics, None
 
@@ -109,10 +107,9 @@ class EATPretraining(SelfSupervised[EATState]):
         return state.replace(teacher=ema_update(state.teacher, state.params["model"], self._decay(state.step)))
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.evaluation(batch)
-        keys = jax.vmap(jax.random.fold_in)(row_keys(jax.random.key(0), batch["positions"]), batch["rows"] + 1)  # -1 = padding
         params = {"model": weights["student"], "decoder": weights["decoder"]}
+        keys = evaluation_keys(batch["positions"], batch["rows"])
         prepared = self._prepare(fbank, token_mask, keys, batch)
         return self._loss(weights["teacher"], True, params, prepared, jax.random.key(0))[1]
 
@@ -189,7 +186,7 @@ class EATPretraining(SelfSupervised[EATState]):
         fbank: Float[Array, "B F M"],
         token_mask: Bool[Array, "B T"] | None,
         visible: Int[Array, "B C V"],
-        keys: jax.Array,
+        keys: jax.Array | None,
         noise: Float[Array, "B C L D"] | None = None,
         **options: Any,
     ) -> Compared:
@@ -197,7 +194,7 @@ class EATPretraining(SelfSupervised[EATState]):
 
         Args:
           params: `model` and `decoder`; teacher: like `model`.
-          keys: [B], of the noise that stands for hidden patches.
+          keys: [B], of the noise that stands for hidden patches; None where `noise` is given.
           noise: that noise itself instead.
           options: as of `student`.
         """
@@ -206,6 +203,7 @@ class EATPretraining(SelfSupervised[EATState]):
         real = jnp.ones((batch, patches), bool) if token_mask is None else token_mask[:, 1:]
         features = self.student(params["model"], fbank, token_mask, visible, **options)
         if noise is None:
+            assert keys is not None
             noise = self.config.decoder_noise * clip_noise(keys, (visible.shape[1], patches, width))
         seen = fill_hidden(features[:, 1:], visible, noise)
         decoded: Any = self.decoder.apply({"params": params["decoder"]}, seen, self._grid(fbank))
@@ -247,15 +245,12 @@ def clip_noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), shape))(keys)
 
 
-def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
-) -> EATPretraining:
+def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> EATPretraining:
     """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is not EAT, a decoder that does not divide into its groups, or an average besides the teacher.
     """
-    del vocabulary, class_counts
     config, training, model = experiment.objective, experiment.training, experiment.model
     assert isinstance(config, EATObjectiveConfig)
     if not isinstance(model, EATConfig):

@@ -10,43 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from functools import partial
 from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
 from beats_jax.models import registry
 from beats_jax.objectives.objective import Batch
+from beats_jax.objectives.random_streams import Stream, row_keys
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
-
-
-class Stream(IntEnum):
-    """Numbers that are folded into the key of a step, one for each use of randomness that is not of single rows.
-
-    Rows fold in their positions, which are below 2**31. A number must never change: runs would no longer repeat.
-    """
-
-    MODEL = 2**32 - 1  # dropout and layer drop
-    MIXUP = 2**32 - 2
-    MASK = 2**32 - 3  # masked prediction, EAT
-    RESTART = 2**32 - 4  # start and restarts of a codebook
-    CROP = 2**32 - 5
-    FIRST_VIEW = 2**32 - 6
-    SECOND_VIEW = 2**32 - 7
-    NEGATIVE = 2**32 - 8
-    LABELED = 2**32 - 9
-    BACKGROUND = 2**32 - 10
-
-
-def row_keys(key: jax.Array, positions: Int[Array, " B"]) -> jax.Array:
-    """One key for every row of a batch, [B], from the step's key and the row's place in the global batch."""
-    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
 @dataclass(frozen=True)
@@ -120,12 +97,10 @@ class Frontend:
 
 def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
     """The front-end of an experiment, for a model of these settings."""
-    settings = experiment.audio.filterbank
+    settings, family = experiment.audio.filterbank, registry.family(model)
     return Frontend(
         filterbank=partial(filterbank, config=settings),
-        token_mask=lambda frame_mask: registry.attention_mask(
-            model, registry.token_mask(model, frame_mask, settings.num_mel_bins)
-        ),
+        token_mask=lambda frame_mask: family.attention_mask(family.token_mask(frame_mask, settings.num_mel_bins)),
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
     )
@@ -133,8 +108,8 @@ def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
 
 def masking_frontend(experiment: Experiment, model: ModelConfig) -> Frontend:
     """The same with a mask of real tokens for every model, also for one that attends to padding: pooling needs it."""
-    bins = experiment.audio.filterbank.num_mel_bins
-    return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: registry.token_mask(model, frame_mask, bins))
+    bins, family = experiment.audio.filterbank.num_mel_bins, registry.family(model)
+    return replace(frontend_of(experiment, model), token_mask=lambda frame_mask: family.token_mask(frame_mask, bins))
 
 
 def two_views(

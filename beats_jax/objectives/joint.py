@@ -23,11 +23,11 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry as models
 from beats_jax.models.heads import pool
 from beats_jax.objectives import registry, supervised
-from beats_jax.objectives.inputs import Stream
-from beats_jax.objectives.losses.classification import is_right, sigmoid_losses, softmax_losses
+from beats_jax.objectives.losses.classification import is_right
 from beats_jax.objectives.losses.contrastive import gathering_losses, normalise, share_a_label, similarities
 from beats_jax.objectives.metrics import Metric, Metrics, masked_sum, once
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients, rows_of_role
+from beats_jax.objectives.random_streams import Stream, model_rngs
 from beats_jax.objectives.supervised import Supervised
 
 LABELED = "labeled_"  # begins the names of the arrays of labelled clips
@@ -51,7 +51,6 @@ class Joint(SelfSupervised[Any]):
     config: JointConfig
 
     def init(self, key: jax.Array, batch: Batch) -> Any:
-        """See `Objective`."""
         base_key, head_key = jax.random.split(key)
         state = self.base.init(base_key, batch)
         fbank, token_mask = self.classifier.frontend.evaluation(batch)
@@ -61,7 +60,6 @@ class Joint(SelfSupervised[Any]):
         return state.replace(params=params, ema=ema, opt_state=self.optimizer.init(params))
 
     def begin(self, state: Any, loaded: Any, batches: Callable[[], Iterator[Any]]) -> Any:
-        """See `SelfSupervised`."""
         return self.base.begin(state, loaded, batches)
 
     def gradients(self, state: Any, batch: Batch) -> tuple[Any, Metrics, Any]:
@@ -96,32 +94,25 @@ class Joint(SelfSupervised[Any]):
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), Stream.LABELED)
         fbank, token_mask, targets = self.classifier.frontend.training(key, rows, self.classifier.targets(rows["labels"]))
         prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": rows["example_mask"]}
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(self._loss, state.params["model"], prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(self._loss, state.params["model"], prepared, key, self.accumulation_steps)
         metrics["supervised_loss"] = metrics.pop("loss")
         return gradients, metrics
 
     def _loss(self, params: Any, part: Mapping[str, Any], key: jax.Array) -> tuple[jax.Array, Metrics]:
         """Sum of both losses over the valid rows of a part, and metrics."""
-        dropout, layerdrop = jax.random.split(key)
         output: Any = self.classifier.model.apply(
             {"params": params},
             part["fbank"],
             part["token_mask"],
             deterministic=False,
-            rngs={"dropout": dropout, "layerdrop": layerdrop},
+            rngs=model_rngs(key),
         )
         targets, valid = part["targets"], part["example_mask"]
-        multi_label = self.classifier.multi_label
-        losses = (sigmoid_losses if multi_label else softmax_losses)(
-            output.logits,
-            targets,
-            class_weights=jnp.asarray(self.classifier.class_weights),
-            label_smoothing=self.config.label_smoothing,
-        )
-        metrics: Metrics = {} if multi_label else {"label_accuracy": masked_sum(is_right(output.logits, targets), valid)}
+        losses, metrics = self.classifier.losses(output.logits, targets), {}
+        if not self.classifier.multi_label:
+            metrics["label_accuracy"] = masked_sum(is_right(output.logits, targets), valid)
         if self.config.label_contrast:
-            special = models.num_special(self.model_config)
+            special = models.family(self.model_config).num_special
             pooled = normalise(pool(output.features, output.token_mask, "mean", special))
             contrast = label_contrast(pooled, targets, valid, self.config.temperature)
             metrics["label_contrast_loss"] = masked_sum(contrast, valid)

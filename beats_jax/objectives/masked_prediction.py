@@ -16,18 +16,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
+from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
-from beats_jax.models.visible import Selection, select
-from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
+from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, used_codes
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
+from beats_jax.objectives.random_streams import Stream, evaluation_keys, model_rngs, row_keys
 from beats_jax.objectives.state import targets
 from beats_jax.objectives.state.state import State, create, extend_state, with_leaves, with_parameters
 from beats_jax.parallel.mesh import replicate_tree
@@ -59,7 +59,6 @@ class MaskedPrediction(SelfSupervised[MaskedState]):
     config: MaskedPredictionConfig
 
     def init(self, key: jax.Array, batch: Batch) -> MaskedState:
-        """See `Objective`."""
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.without_labels(None, batch)
         selection = select(row_keys(init_key, batch["positions"]), token_mask, self.config.mask_ratio)
@@ -83,15 +82,12 @@ class MaskedPrediction(SelfSupervised[MaskedState]):
         masking = row_keys(jax.random.fold_in(key, Stream.MASK), batch["positions"])
         prepared = self._prepare(fbank, token_mask, masking, batch)
         loss = partial(self._loss, state.tokenizer, False)
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, key, self.accumulation_steps)
         return gradients, with_chance(used_codes(metrics)), None
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.without_labels(None, batch)
-        keys = row_keys(jax.random.key(0), batch["positions"])
-        keys = jax.vmap(jax.random.fold_in)(keys, batch["rows"] + 1)  # -1 = padding
+        keys = evaluation_keys(batch["positions"], batch["rows"])
         prepared = self._prepare(fbank, token_mask, keys, batch)
         params = {name: tree for name, tree in weights.items() if name != "tokenizer"}
         return with_chance(used_codes(self._loss(weights["tokenizer"], True, params, prepared, jax.random.key(0))[1]))
@@ -121,14 +117,13 @@ class MaskedPrediction(SelfSupervised[MaskedState]):
         """
         selection: Selection = part["selection"]
         codes = jax.lax.stop_gradient(self.targets(tokenizer, part["fbank"], part["token_mask"]))
-        dropout, layerdrop = jax.random.split(key)
         flat = self.module.apply(
             {"params": params},
             part["fbank"],
             part["token_mask"],
             selection,
             deterministic=deterministic,
-            rngs={"dropout": dropout, "layerdrop": layerdrop},
+            rngs=model_rngs(key),
         )
         assert isinstance(flat, jax.Array)
         logits = flat.reshape(*codes.shape, self.targets.codes)
@@ -154,16 +149,13 @@ def with_chance(metrics: Metrics) -> Metrics:
     return {**metrics, "chance_loss": (math.log(2) * entropy, count)}
 
 
-def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
-) -> MaskedPrediction:
+def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> MaskedPrediction:
     """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is not BEATs, a window of too few tokens to hide any, or a tokenizer that does not fit
         (`targets.build`).
     """
-    del vocabulary, class_counts
     config, training, model = experiment.objective, experiment.training, experiment.model
     assert isinstance(config, MaskedPredictionConfig)
     if not isinstance(model, BEATsConfig) or isinstance(model, TokenizerConfig):

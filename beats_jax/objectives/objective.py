@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from beats_jax.objectives.metrics import Metrics, gradient_norms
+from beats_jax.objectives.random_streams import Stream
 from beats_jax.objectives.state.state import Params, State, apply_gradients
 from beats_jax.parallel.mesh import shard_batch
 
@@ -96,14 +97,14 @@ def mean_gradients(loss: LossFunction, params: Params, batch: Any, key: jax.Arra
     Args:
       loss: (params, part, key) -> (sum of the losses, metrics); `metrics["loss"]` is (the same sum, its count).
       batch: pytree of arrays [B, ...]; B is a multiple of `parts`.
-      key: part i receives fold_in(key, i) for randomness inside the model.
+      key: the step's, for randomness inside the model.
     Returns:
       gradients like `params`, and the metrics' sums over the whole batch. A batch with a count of 0 has zero gradients.
     """
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    value_and_grad, model_key = jax.value_and_grad(loss, has_aux=True), jax.random.fold_in(key, Stream.MODEL)
 
     def sums(part: Any, index: Any) -> tuple[Params, Metrics]:
-        (_, metrics), gradients = value_and_grad(params, shard_batch(part), jax.random.fold_in(key, index))
+        (_, metrics), gradients = value_and_grad(params, shard_batch(part), jax.random.fold_in(model_key, index))
         return gradients, metrics
 
     if parts == 1:

@@ -42,4 +42,6 @@ def build(
     if name not in OBJECTIVES:
         raise UserError(f"objective.name is {name!r}; {nearest(name, list(OBJECTIVES))}")
     module, function = OBJECTIVES[name].split(":")
-    return getattr(import_module(module), function)(experiment, vocabulary, optimizer, class_counts)
+    return getattr(import_module(module), function)(
+        experiment=experiment, optimizer=optimizer, vocabulary=vocabulary, class_counts=class_counts
+    )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.datasets.manifest import LabelVocabulary
@@ -22,10 +23,11 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
-from beats_jax.objectives.inputs import Frontend, Stream, frontend_of
-from beats_jax.objectives.losses import classification as losses
+from beats_jax.objectives.inputs import Frontend, frontend_of
+from beats_jax.objectives.losses.classification import balanced_weights, is_right, sigmoid_losses, softmax_losses
 from beats_jax.objectives.metrics import Metrics
 from beats_jax.objectives.objective import Batch, Objective, mean_gradients
+from beats_jax.objectives.random_streams import model_rngs
 from beats_jax.objectives.state.state import State, create
 
 LORA_STREAM = 1  # folded into the key of the parameters
@@ -51,7 +53,6 @@ class Supervised(Objective[State]):
     adaptation: Adaptation = EVERYTHING
 
     def init(self, key: jax.Array, batch: Batch) -> State:
-        """See `Objective`."""
         init_key, run_key = jax.random.split(key)
         fbank, token_mask = self.frontend.evaluation(batch)
         params = self.model.init({"params": init_key}, fbank, token_mask, deterministic=True)["params"]
@@ -63,8 +64,7 @@ class Supervised(Objective[State]):
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask, targets = self.frontend.training(key, batch, self.targets(batch["labels"]))
         prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": batch["example_mask"]}
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(self._loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(self._loss, state.params, prepared, key, self.accumulation_steps)
         return gradients, metrics, None
 
     def predict(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -78,7 +78,7 @@ class Supervised(Objective[State]):
         logits = self._logits(params, fbank, token_mask, deterministic=True)
         if "labels" not in batch:
             return {"logits": logits}
-        per_example = losses.sigmoid_losses if self.multi_label else losses.softmax_losses
+        per_example = sigmoid_losses if self.multi_label else softmax_losses
         plain = per_example(logits, self.targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
         return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
 
@@ -90,6 +90,12 @@ class Supervised(Objective[State]):
         """Labels as float32 [B, C]."""
         return labels.astype(jnp.float32) if self.multi_label else jax.nn.one_hot(labels, self.num_classes)
 
+    def losses(self, logits: Float[Array, "B C"], targets: Float[Array, "B C"]) -> Float[Array, " B"]:
+        """The training loss of every row."""
+        per_example = sigmoid_losses if self.multi_label else softmax_losses
+        smoothing, gamma, weights = self.config.label_smoothing, self.config.focal_gamma, jnp.asarray(self.class_weights)
+        return per_example(logits, targets, class_weights=weights, label_smoothing=smoothing, focal_gamma=gamma)
+
     def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
         output = self.model.apply({"params": self.adaptation.merge(params)}, fbank, token_mask, **options)
         return output.logits.astype(jnp.float32)  # type: ignore[union-attr]
@@ -100,23 +106,14 @@ class Supervised(Objective[State]):
         With class weights the count is the weight of the rows' own classes, so the loss is a weighted mean
         (as in PyTorch's `CrossEntropyLoss(weight=...)` and scikit-learn's `log_loss(sample_weight=...)`).
         """
-        dropout, layerdrop = jax.random.split(key)
-        rngs = {"dropout": dropout, "layerdrop": layerdrop}
         params = self.adaptation.learning(params)
-        logits = self._logits(params, part["fbank"], part["token_mask"], deterministic=False, rngs=rngs)
+        logits = self._logits(params, part["fbank"], part["token_mask"], deterministic=False, rngs=model_rngs(key))
         targets, valid = part["targets"], part["example_mask"].astype(jnp.float32)
-        per_example = (losses.sigmoid_losses if self.multi_label else losses.softmax_losses)(
-            logits,
-            targets,
-            class_weights=jnp.asarray(self.class_weights),
-            label_smoothing=self.config.label_smoothing,
-            focal_gamma=self.config.focal_gamma,
-        )
-        total = jnp.sum(jnp.where(valid > 0, per_example, 0.0))
+        total = jnp.sum(jnp.where(valid > 0, self.losses(logits, targets), 0.0))
         if self.multi_label:
             return total, {"loss": (total, jnp.sum(valid))}
         weight = jnp.sum(valid * jnp.sum(targets * self.class_weights[None], axis=-1))
-        accuracy = jnp.sum(valid * losses.is_right(logits, targets)), jnp.sum(valid)
+        accuracy = jnp.sum(valid * is_right(logits, targets)), jnp.sum(valid)
         return total, {"loss": (total, weight), "accuracy": accuracy}
 
 
@@ -134,7 +131,7 @@ def build(
     if config.class_weights == "balanced":
         if class_counts is None:
             raise UserError("objective.class_weights is 'balanced' but the training rows were not counted: use 'none'")
-        weights = losses.balanced_weights(class_counts)
+        weights = balanced_weights(class_counts)
     return Supervised(
         model=registry.build(model_config, jnp.dtype(training.precision)),
         frontend=frontend_of(experiment, model_config),
@@ -143,7 +140,7 @@ def build(
         multi_label=experiment.data.multi_label,
         class_weights=weights,
         config=config,
-        adaptation=adaptation.of(training, registry.constants(model_config)),
+        adaptation=adaptation.of(training, registry.family(model_config).constants),
         ema_decay=training.ema_decay,
         accumulation_steps=training.accumulation_steps,
     )

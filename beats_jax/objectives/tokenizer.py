@@ -27,9 +27,10 @@ from beats_jax.models.pretraining import quantizer
 from beats_jax.models.pretraining.encoder import DistilledTokenizer
 from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.pretraining.quantizer import Codebook, normalise
-from beats_jax.objectives.inputs import Frontend, Stream, frontend_of, row_keys
+from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, once, used_codes
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
+from beats_jax.objectives.random_streams import Stream, model_rngs, row_keys
 from beats_jax.objectives.state.state import State, apply_gradients, create, extend_state, with_leaves, with_parameters
 from beats_jax.objectives.state.targets import dead_codes
 from beats_jax.objectives.state.teacher import Teacher, build_teacher
@@ -108,8 +109,7 @@ class TokenizerTraining(SelfSupervised[TokenizerState]):
             keys = row_keys(jax.random.fold_in(key, Stream.RESTART), batch["positions"])
             prepared["candidates"] = _candidates(keys, token_mask & batch["example_mask"][:, None], self.size[0])
         loss = partial(self._loss, state.codebook.embedding, state.teacher, False)
-        model_key = jax.random.fold_in(key, Stream.MODEL)
-        gradients, metrics = mean_gradients(loss, state.params, prepared, model_key, self.accumulation_steps)
+        gradients, metrics = mean_gradients(loss, state.params, prepared, key, self.accumulation_steps)
         book = quantizer.move_codes(state.codebook, *metrics.pop(ASSIGNED))
         if CANDIDATES in metrics:
             unused = book.usage < self.config.restart_below * jnp.mean(book.usage)
@@ -124,7 +124,6 @@ class TokenizerTraining(SelfSupervised[TokenizerState]):
         return apply_gradients(state, gradients, self.optimizer, self.ema_decay).replace(codebook=found)
 
     def evaluate(self, weights: Any, batch: Batch) -> Metrics:
-        """See `SelfSupervised`."""
         fbank, token_mask = self.frontend.without_labels(None, batch)
         prepared = {"fbank": fbank, "token_mask": token_mask, "example_mask": batch["example_mask"]}
         model = dict(weights["model"])
@@ -142,14 +141,13 @@ class TokenizerTraining(SelfSupervised[TokenizerState]):
         `loss`, `cosine` (with the teacher), `commitment` (mean squared distance from the code, unweighted) and the counts of the
         codes; besides, for `gradients`, the sums of the vectors assigned to every code.
         """
-        dropout, layerdrop = jax.random.split(key)
         output: Any = self.module.apply(
             {"params": params},
             part["fbank"],
             part["token_mask"],
             embedding,
             deterministic=deterministic,
-            rngs={"dropout": dropout, "layerdrop": layerdrop},
+            rngs=model_rngs(key),
         )
         estimate, codes, projected = output
         target = jax.lax.stop_gradient(self.teacher(teacher, part["fbank"], part["token_mask"]))
@@ -198,15 +196,12 @@ def _candidates(keys: jax.Array, real: Bool[Array, "B T"], size: int) -> Int[Arr
     return jnp.where(real & (rank < size), rank, -1)
 
 
-def build(
-    experiment: Experiment, vocabulary: Any, optimizer: optax.GradientTransformation, class_counts: np.ndarray | None
-) -> TokenizerTraining:
+def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> TokenizerTraining:
     """The objective of an experiment, which needs no labels.
 
     Raises:
       UserError: a model that is no tokenizer, or a teacher that does not fit (`teacher.build_teacher`).
     """
-    del vocabulary, class_counts
     config, training, model = experiment.objective, experiment.training, experiment.model
     assert isinstance(config, TokenizerObjectiveConfig)
     if not isinstance(model, TokenizerConfig):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.files import cannot_write
+from beats_jax.files import FULL, cannot_write
 from beats_jax.parallel.exchange import any_process, barrier, call_on_main
 from beats_jax.weights.hashed import HASH, sha256_of_arrays
 
@@ -86,7 +86,7 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """The newest step on disk, whole or not; None where there is none."""
+        """The newest step on disk, whole or not; None without one."""
         return self._manager.latest_step()
 
     def save(
@@ -95,7 +95,7 @@ class Checkpoints:
         """Starts writing; the arrays may be donated as soon as this returns.
 
         Args:
-          position: plain numbers that say where the data go on.
+          position: plain numbers, the position in the data.
           record: the loop's own state, fit for JSON (plain Python numbers).
           best_step: a step that must be kept however old it gets.
         Raises:
@@ -115,11 +115,7 @@ class Checkpoints:
                 raise RuntimeError(f"{self.directory}: step {step} was not saved; it holds {list(self._manager.all_steps())}")
 
     def wait(self) -> None:
-        """Returns when everything is on disk.
-
-        Raises:
-          UserError: the disk is full.
-        """
+        """Returns when everything is on disk. Raises `UserError` when the disk is full."""
         with self._writing():
             self._manager.wait_until_finished()
 
@@ -190,7 +186,9 @@ class Checkpoints:
             found = self._manager.restore(step, args=items)
         except Exception as error:
             any_process(True)
-            cause = _root(error)  # orbax wraps some read errors in a plain Exception
+            cause = error
+            while cause.__cause__ is not None:  # orbax wraps some read errors in a plain Exception
+                cause = cause.__cause__
             reason = " ".join(str(cause).split())
             if any(text in reason for text in OTHER_RUN):
                 raise OtherRun(
@@ -271,7 +269,6 @@ class _Preserve:
         self._checkpoints = checkpoints
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """True for each of `checkpoints` (oldest first) that stays."""
         del context
         newest = {info.step for info in checkpoints[-KEPT_NEWEST:]}
         return [info.step in newest or info.step == self._checkpoints.best_step for info in checkpoints]
@@ -285,8 +282,8 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 def _disk_is_full(error: BaseException) -> bool:
     # Any of the errors that led to this one may name the cause: which of orbax's threads meets the full disk first is chance.
     return any(
-        any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left"))
-        or (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        any(text in str(cause) for text in ("RESOURCE_EXHAUSTED", "No space left", "File too large"))
+        or (isinstance(cause, OSError) and cause.errno in FULL)
         for cause in _chain(error)
     )
 
@@ -295,9 +292,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

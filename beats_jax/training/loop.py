@@ -80,7 +80,7 @@ class Hooks:
       on_errors: receives the errors of every batch that has any.
       describe_rows: row numbers of a batch -> text that names them, for the message of a failed step.
       schedules: name -> function of the update's number, written with every row (the learning rate).
-      describe_start: the state before the first step of this process -> lines that say what is about to be trained.
+      describe_start: the state before the first step of this process -> lines that describe what will be trained.
     """
 
     start: Callable[[Any], Any] = lambda state: state
@@ -134,7 +134,7 @@ def fit(
             events.note_step(metrics, batch.arrays["rows"])
             # Evaluated before it is saved: the checkpoint holds the outcome, so a resumed run does not evaluate twice.
             improved = events.evaluate_if_due(state)
-            # Saved before the next batch is drawn: the step alone then says where the data go on.
+            # Saved before the next batch is drawn: the step alone then gives the position in the data.
             events.save_if_due(state, improved)
             # Last, so that a run that is stopped has done for this step all that an uninterrupted one does.
             if stop.should_stop(progress.step):
@@ -142,15 +142,8 @@ def fit(
                 checkpoints.wait()
                 raise stop.stop_at(progress.step, str(checkpoints.directory))
     checkpoints.wait()
-    return FitResult(
-        state=state,
-        steps=progress.step,
-        best=progress.best,
-        best_step=progress.best_step,
-        stopped_early=progress.stopped_early,
-        last=progress.last,
-        wall_seconds=time.monotonic() - started,
-    )
+    seconds = time.monotonic() - started
+    return FitResult(state, progress.step, progress.best, progress.best_step, progress.stopped_early, progress.last, seconds)
 
 
 def compile_update(objective: Objective[Any], mesh: jax.sharding.Mesh, state: State) -> Update:
@@ -218,7 +211,7 @@ class LoopEvents:
         self.clock, self.clips = time.monotonic(), 0
 
     def compile(self, update: Update, mesh: jax.sharding.Mesh, state: Any, arrays: Any, stop: StopSignals) -> None:
-        """Says what is about to be trained, and compiles it. Raises `Preempted` when asked to stop meanwhile."""
+        """Describes what will be trained, and compiles the step. Raises `Preempted` when asked to stop meanwhile."""
         for line in self.hooks.describe_start(state):
             self.writers.note(line)
         self.writers.note("compiling the training step ...")

@@ -28,8 +28,8 @@ def param_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
 @lru_cache(maxsize=32)
 def _param_shapes(model: ModelConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     # Cached, because a trace takes 0.2 s. The key is traced too, so that no device is used.
-    frames = registry.fixed_frames(model) or registry.min_frames(model)
-    fbank = jax.ShapeDtypeStruct((1, frames, registry.mel_bins(model)), jnp.float32)
+    family = registry.family(model)
+    fbank = jax.ShapeDtypeStruct((1, family.fixed_frames or family.min_frames, family.mel_bins), jnp.float32)
     init = registry.build(model).init
     variables = jax.eval_shape(lambda fbank: init(jax.random.key(0), fbank), fbank)
     flat: dict[str, Any] = flatten_dict(variables["params"], sep="/")

@@ -1,6 +1,7 @@
 """Our own format: a folder with `model.safetensors` (float32 parameters by path) and `model.json` (all else).
 
-The tensors load with plain safetensors; `model.json` holds the hash of the tensors file, which shows a mixed or damaged pair.
+Runs export it beside their orbax checkpoints, because one folder without pickle is enough for inference. The tensors load with
+plain safetensors; `model.json` holds the hash of the tensors file, which shows a mixed or damaged pair.
 """
 
 from __future__ import annotations

@@ -2,16 +2,15 @@
 
 import csv
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from tiny_beats import TINY_BEATS
 
 from beats_jax.audio.io import write_wav
 from beats_jax.audio.synth import synthesize
 from beats_jax.config import AudioConfig
-from beats_jax.models import registry
+from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
 
 KINDS = ("harmonic", "trill")
@@ -20,8 +19,9 @@ KINDS = ("harmonic", "trill")
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Folder of a random BEATs without a head."""
-    params = registry.build(TINY_BEATS).init(jax.random.key(0), jnp.zeros((1, 32, 128)))["params"]
-    bundle = Bundle(jax.tree.map(np.asarray, params), TINY_BEATS, AudioConfig(), (), False, "a test")
+    draw = np.random.default_rng(0)
+    params = {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(TINY_BEATS).items()}
+    bundle = Bundle(unflatten_dict(params, sep="/"), TINY_BEATS, AudioConfig(), (), False, "a test")
     return save_bundle(tmp_path_factory.mktemp("tiny") / "model", bundle)
 
 

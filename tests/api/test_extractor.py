@@ -29,16 +29,34 @@ def model(tiny_model):
     return beats_jax.load(tiny_model)
 
 
-@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "cls"])
-def test_a_file_gives_the_same_vector_alone_and_in_a_batch(model, clips, pooling):
-    together = BEATsFeatureExtractor(model, pooling=pooling, batch_size=3).extract_from_files(clips)
+RULES = {"mean": np.mean, "max": np.max, "std": np.std, "first": lambda x, axis: x[0], "last": lambda x, axis: x[-1]}
+
+
+@pytest.fixture(scope="module")
+def tokens(model, clips):
+    """The features of each clip alone, as arrays [T, D]."""
+    return [np.asarray(model.encode(read(path, sample_rate=RATE)[None]).features[0]) for path in clips]
+
+
+@pytest.fixture(scope="module")
+def window_tokens(model, clips):
+    """Those of the windows of half a second of a clip of 1.3 s: two, and one that ends with the sound."""
+    whole = read(clips[1], sample_rate=RATE)
+    starts = [0, RATE // 2, len(whole) - RATE // 2]
+    return np.concatenate([model.encode(whole[None, start : start + RATE // 2]).features[0] for start in starts])
+
+
+@pytest.mark.parametrize("pooling", RULES)
+def test_a_file_gives_the_same_vector_alone_and_in_a_batch(model, clips, tokens, pooling):
+    extractor = BEATsFeatureExtractor(model, pooling=pooling, batch_size=3)
+    together = extractor.extract_from_files(clips)
     assert (together.shape, together.dtype) == ((4, 32), np.float32)
-    for path, vector in zip(clips, together, strict=True):
-        waveform = read(path, sample_rate=RATE)[None]
-        by_hand = model.embed(waveform, np.array([waveform.shape[1]]), pooling=pooling)[0]
-        np.testing.assert_allclose(vector, by_hand, atol=2e-5)
-    alone = BEATsFeatureExtractor(model, pooling=pooling).extract_from_file(clips[1])
-    np.testing.assert_allclose(alone, together[1], atol=2e-5)
+    np.testing.assert_allclose(together, [RULES[pooling](one, axis=0) for one in tokens], atol=2e-5)
+    np.testing.assert_allclose(extractor.extract_from_file(clips[1]), together[1], atol=2e-5)
+
+
+def test_the_poolings_are_those_of_the_models():
+    assert set(RULES) == set(POOLINGS) - {"cls"}
 
 
 def test_the_layer_is_the_models_own(model, clips):
@@ -47,16 +65,10 @@ def test_the_layer_is_the_models_own(model, clips):
     np.testing.assert_allclose(vector, jnp.mean(layers[1, 0], axis=0), atol=2e-5)
 
 
-@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "cls"])
-def test_a_long_file_is_pooled_over_all_tokens_of_all_windows(model, clips, pooling):
-    """1.3 s in windows of half a second: two, and one that ends with the sound."""
-    whole = read(clips[1], sample_rate=RATE)
+@pytest.mark.parametrize("pooling", RULES)
+def test_a_long_file_is_pooled_over_all_tokens_of_all_windows(model, clips, window_tokens, pooling):
     vector = BEATsFeatureExtractor(model, pooling=pooling, window_seconds=0.5).extract_from_file(clips[1])
-    starts = [0, RATE // 2, len(whole) - RATE // 2]
-    tokens = np.concatenate([model.encode(whole[None, start : start + RATE // 2]).features[0] for start in starts])
-    rules = {"mean": np.mean, "max": np.max, "std": np.std}
-    expected = rules[pooling](tokens, axis=0) if pooling in rules else tokens[0 if pooling == "first" else -1]
-    np.testing.assert_allclose(vector, expected, atol=2e-5)
+    np.testing.assert_allclose(vector, RULES[pooling](window_tokens, axis=0), atol=2e-5)
 
 
 def test_bad_files_are_named_or_become_nan(model, clips, tmp_path):

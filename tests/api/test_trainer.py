@@ -104,7 +104,7 @@ def test_a_mode_leaves_the_encoder_or_changes_it_a_little(class_folders, tiny_mo
             lambda table: BEATsTrainer.from_dataframe(pd.read_csv(table).replace("trill", None)),
             "10 rows .* no label, first row 10",
         ),
-        (lambda table: BEATsTrainer(DataConfig(sample_rate=44_100), model_config=BEATsConfig()), "reads 16000 Hz"),
+        (lambda table: BEATsTrainer(DataConfig(sample_rate=44_100), model_config=BEATsConfig()), "16000 Hz that the model reads"),
         (lambda table: BEATsTrainer(DataConfig(root="a"), model_config=BEATsConfig()).predict(["a.wav"]), "call train"),
         (lambda table: TrainingConfig(mode="lroa"), "allowed: full, probe, lora"),
         (lambda table: DataConfig(root="a", data_dir="b"), "give one of them"),

@@ -36,6 +36,9 @@ def run(keys, waveforms, lengths, config):
 
 # compiled whole: run step by step, every operation would be compiled by itself
 plan = jax.jit(augment.mixup_plan, static_argnums=(2, 3))
+mask_fbank = jax.jit(augment.mask_fbank, static_argnames="config")
+spans = jax.jit(augment.spans, static_argnums=(1, 3, 4))
+mix, mixed_lengths, mixed_frame_mask = (jax.jit(f) for f in (augment.mix, augment.mixed_lengths, augment.mixed_frame_mask))
 
 
 def draws(function, keys):
@@ -243,20 +246,20 @@ def test_mixup_plan(alpha, probability):
 
 def test_mix_of_waveforms_labels_lengths_and_masks():
     waveforms, lengths = clips(4, 10, [3, 10, 6, 8])
-    partners, weights = jnp.array([1, 2, 3, 0]), jnp.array([0.25, 1.0, 0.5, 0.0])
-    mixed = np.asarray(augment.mix(jnp.asarray(waveforms), partners, weights))
+    partners, weights = np.array([1, 2, 3, 0], np.int32), np.array([0.25, 1.0, 0.5, 0.0], np.float32)
+    mixed = np.asarray(mix(waveforms, partners, weights))
     np.testing.assert_allclose(mixed[0], 0.25 * waveforms[0] + 0.75 * waveforms[1], atol=1e-7)
     np.testing.assert_array_equal(mixed[1], waveforms[1])
     np.testing.assert_allclose(mixed[3], waveforms[0], atol=1e-7)
-    targets = np.asarray(augment.mix(jnp.eye(4), partners, weights))
+    targets = np.asarray(mix(np.eye(4, dtype=np.float32), partners, weights))
     np.testing.assert_allclose(targets, [[0.25, 0.75, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, 0.5], [1, 0, 0, 0]])
     np.testing.assert_allclose(targets.sum(1), 1.0)
-    assert augment.mix(jnp.ones((4, 3, 2)), partners, weights).shape == (4, 3, 2)
-    assert augment.mixed_lengths(jnp.asarray(lengths), partners, weights).tolist() == [10, 10, 8, 8]
-    frame_mask = jnp.arange(10)[None, :] < jnp.asarray(lengths)[:, None]
-    assert augment.mixed_frame_mask(frame_mask, partners, weights).sum(1).tolist() == [10, 10, 8, 8]
+    assert mix(np.ones((4, 3, 2), np.float32), partners, weights).shape == (4, 3, 2)
+    assert mixed_lengths(lengths, partners, weights).tolist() == [10, 10, 8, 8]
+    frame_mask = np.arange(10)[None, :] < lengths[:, None]
+    assert mixed_frame_mask(frame_mask, partners, weights).sum(1).tolist() == [10, 10, 8, 8]
     with pytest.raises(TypeError, match="int32"):
-        augment.mix(jnp.arange(4), partners, weights)
+        augment.mix(np.arange(4, dtype=np.int32), partners, weights)
 
 
 def test_time_masks_lie_among_the_real_frames_and_reach_the_widest():
@@ -271,7 +274,7 @@ def test_time_masks_lie_among_the_real_frames_and_reach_the_widest():
 
 
 def test_frequency_masks_edges():
-    none = augment.spans(jax.random.key(0), 128, jnp.asarray(128), 3, 0.0)
+    none = spans(jax.random.key(0), 128, 128, 3, 0.0)
     assert not none.any()
     whole = draws(lambda key: augment.spans(key, 8, jnp.asarray(8), 1, 1.0), keys_of(300))
     assert set(whole.sum(1)) == set(range(9))
@@ -282,7 +285,7 @@ def test_frequency_masks_edges():
 def test_mask_fbank_fills_with_zero_and_spares_padding():
     fbank = np.random.default_rng(0).uniform(1, 2, (64, 30, 16)).astype(np.float32)
     frame_mask = np.arange(30)[None, :] < np.linspace(0, 30, 64).astype(int)[:, None]
-    mask = jax.jit(partial(augment.mask_fbank, config=MASKS))
+    mask = partial(mask_fbank, config=MASKS)
     masked = np.asarray(mask(keys_of(64), fbank, frame_mask))
     changed = masked != fbank
     assert (masked[changed] == 0).all()
@@ -316,9 +319,9 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 def test_masks_are_filled_with_the_value_that_is_set():
     """AST's own code masks before it normalises, with raw zeros."""
-    fbank, keys = jnp.ones((4, 50, 16)), jax.random.split(jax.random.key(0), 4)
+    fbank, real, keys = np.ones((4, 50, 16), np.float32), np.ones((4, 50), bool), keys_of(4)
     config = AugmentConfig(time_masks=1, time_mask_fraction=0.5, frequency_masks=1, frequency_mask_fraction=0.5)
-    plain = np.asarray(augment.mask_fbank(keys, fbank, jnp.ones((4, 50), bool), config))
-    filled = np.asarray(augment.mask_fbank(keys, fbank, jnp.ones((4, 50), bool), replace(config, mask_value=0.6)))
+    plain = np.asarray(mask_fbank(keys, fbank, real, config))
+    filled = np.asarray(mask_fbank(keys, fbank, real, replace(config, mask_value=0.6)))
     assert (plain == 0).any()
     np.testing.assert_array_equal(filled, np.where(plain == 0, np.float32(0.6), plain))

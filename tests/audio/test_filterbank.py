@@ -66,8 +66,8 @@ def normalised(raw, config):
     return (raw - config.mean) / (2 * config.std)
 
 
-def test_golden_beats(shared):
-    golden = np.load(shared / "golden" / "fbank_parity.npz")
+def test_golden_beats(golden_files):
+    golden = np.load(golden_files / "fbank_parity.npz")
     ours = np.asarray(fb.beats_filterbank(golden["waveform"][None]))[0]
     assert ours.dtype == np.float32
     for oracle in ("np64", "knf", "torchaudio"):
@@ -77,14 +77,14 @@ def test_golden_beats(shared):
 
 
 @pytest.mark.parametrize("name", ["tiny_plain", "tiny_finetuned"])
-def test_golden_model_inputs(shared, name):
-    golden = np.load(shared / "golden" / f"{name}.npz")
+def test_golden_model_inputs(golden_files, name):
+    golden = np.load(golden_files / f"{name}.npz")
     ours = fb.beats_filterbank(golden["waveform"])
     np.testing.assert_allclose(ours, golden["fbank_normalised"], atol=5e-4, rtol=0)
 
 
-def test_golden_ast(shared):
-    golden = np.load(shared / "golden" / "ast_tiny_hf.npz")
+def test_golden_ast(golden_files):
+    golden = np.load(golden_files / "ast_tiny_hf.npz")
     ours = fb.ast_filterbank(golden["waveform"], target_frames=128)
     np.testing.assert_allclose(ours, golden["input_values_full"], atol=5e-4, rtol=0)
     config = replace(fb.AST, target_frames=128)
@@ -103,8 +103,8 @@ def test_golden_ast(shared):
         ("audioset_len48", fb.EAT, 48),
     ],
 )
-def test_golden_eat(shared, key, config, target_frames):
-    golden = np.load(shared / "golden" / "eat_tiny.npz")
+def test_golden_eat(golden_files, key, config, target_frames):
+    golden = np.load(golden_files / "eat_tiny.npz")
     waveforms = golden["frontend_waveform"][None]
     ours = fb.eat_filterbank(waveforms, target_frames=target_frames, mean=config.mean, std=config.std)
     np.testing.assert_allclose(ours[0], golden[f"frontend_normalised_{key}"], atol=5e-4, rtol=0)

@@ -128,5 +128,5 @@ def test_silent_windows_are_drawn_anew_and_then_left_out(quiet: Manifest) -> Non
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UserError, match="exclude each other"):
         DataConfig(draw="time", balanced=True)
-    with pytest.raises(UserError, match="give a negative level"):
+    with pytest.raises(UserError, match="it must be at most 0"):
         DataConfig(reject_below_dbfs=60.0)

@@ -55,9 +55,9 @@ def test_moments_and_windows_without_tokens():
     empty = {name: np.zeros_like(value) for name, value in statistics(tokens, tokens).items()}
     windows = [(0, 0.0, empty), (0, 1.0, statistics(tokens, tokens)), (0, 2.0, empty)]
     (row,) = reduce_rows([batch(windows, finished=[0])], Moments())
-    assert row.value.count == 9
-    np.testing.assert_allclose(row.value.mean, tokens.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(row.value.m2, 9 * tokens.var(0), rtol=1e-5)
+    assert row.value["count"] == 9
+    np.testing.assert_allclose(row.value["mean"], tokens.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(row.value["m2"], 9 * tokens.var(0), rtol=1e-5)
 
 
 def test_logits_of_windows():

@@ -13,8 +13,7 @@ from beats_jax.config import ASTConfig
 from beats_jax.convert import main
 from beats_jax.errors import UserError
 from beats_jax.models import ast, registry
-from beats_jax.models.ast import AST, parameter_depth, patches
-from beats_jax.models.ast_positions import adapt_positions, patch_kernel_from_rgb
+from beats_jax.models.ast import AST, adapt_positions, parameter_depth, patches
 from beats_jax.weights import formats
 from beats_jax.weights.families import ast as keys
 from beats_jax.weights.families import ast_files
@@ -29,28 +28,28 @@ TINY = ASTConfig(
 
 
 @pytest.fixture(scope="module")
-def hub_folder(shared, tmp_path_factory):
+def hub_folder(golden_files, tmp_path_factory):
     """The golden Hugging Face model as a folder of the hub."""
     folder = tmp_path_factory.mktemp("hub")
-    shutil.copy(shared / "golden/ast_tiny_hf.safetensors", folder / "model.safetensors")
-    for name, facts in json.loads((shared / "golden/ast_tiny_hf_config.json").read_text()).items():
+    shutil.copy(golden_files / "ast_tiny_hf.safetensors", folder / "model.safetensors")
+    for name, facts in json.loads((golden_files / "ast_tiny_hf_config.json").read_text()).items():
         (folder / f"{name}.json").write_text(json.dumps(facts))
     return folder
 
 
 @pytest.fixture(scope="module")
-def original_file(shared, tmp_path_factory):
+def original_file(golden_files, tmp_path_factory):
     """The golden file of the original code, with what it does not state beside it."""
     folder = tmp_path_factory.mktemp("original")
-    shutil.copy(shared / "golden/ast_tiny_orig.pt", folder / "ast.pt")
+    shutil.copy(golden_files / "ast_tiny_orig.pt", folder / "ast.pt")
     stated = {"num_attention_heads": 4, "frequency_stride": 10, "time_stride": 10, "max_length": 100}
     (folder / "config.json").write_text(json.dumps(stated))
     (folder / "preprocessor_config.json").write_text(json.dumps({"mean": -4.2677393, "std": 4.5689974}))
     return folder / "ast.pt"
 
 
-def test_hugging_face_model_by_layer_and_from_waveforms(shared, hub_folder):
-    golden, model = np.load(shared / "golden/ast_tiny_hf.npz"), beats_jax.load(hub_folder)
+def test_hugging_face_model_by_layer_and_from_waveforms(golden_files, hub_folder):
+    golden, model = np.load(golden_files / "ast_tiny_hf.npz"), beats_jax.load(hub_folder)
     out = model.encode_fbank(golden["input_values"], layers=True)
     for i in range(4):
         np.testing.assert_allclose(out.layers[i], golden[f"hidden_state_{i}"], atol=2e-5)
@@ -69,8 +68,8 @@ def test_hugging_face_model_by_layer_and_from_waveforms(shared, hub_folder):
     np.testing.assert_allclose(pooled, golden["pooled"], atol=1e-3)
 
 
-def test_original_model_by_layer(shared, original_file):
-    golden, model = np.load(shared / "golden/ast_tiny_orig.npz"), beats_jax.load(original_file)
+def test_original_model_by_layer(golden_files, original_file):
+    golden, model = np.load(golden_files / "ast_tiny_orig.npz"), beats_jax.load(original_file)
     out = model.encode_fbank(golden["input"], layers=True)
     np.testing.assert_allclose(out.layers[0], golden["tokens_plus_pos"], atol=2e-5)
     for i in range(3):
@@ -79,8 +78,8 @@ def test_original_model_by_layer(shared, original_file):
     np.testing.assert_allclose(out.logits, golden["logits"], atol=3e-6)
 
 
-def test_positions_follow_the_original_constructor(shared):
-    golden = np.load(shared / "golden/ast_pos_embed.npz")
+def test_positions_follow_the_original_constructor(golden_files):
+    golden = np.load(golden_files / "ast_pos_embed.npz")
     grids = {"deit": (24, 24), "audioset": (12, 101)}
     cases = [name for name in golden.files if "_to_" in name]
     assert len(cases) == 13
@@ -90,7 +89,6 @@ def test_positions_follow_the_original_constructor(shared):
         found = adapt_positions(golden[f"{start}_pos_embed"][0], grids[start], after)
         cropped = after[0] <= grids[start][0] and after[1] <= grids[start][1]
         np.testing.assert_allclose(found, golden[name].reshape(-1, 8), atol=0 if cropped else 3e-5, err_msg=name)
-    np.testing.assert_allclose(patch_kernel_from_rgb(golden["deit_patch_weight"]), golden["deit_patch_weight_out"], atol=1e-6)
 
 
 def test_every_layout_is_written_back_in_the_same_numbers(original_file, tmp_path):
@@ -185,7 +183,7 @@ def test_a_deit_of_images_becomes_a_start(tmp_path):
     assert bundle.model.grid == (6, 6)
     kernel = bundle.params["patch_embedding"]["kernel"]
     np.testing.assert_allclose(kernel, content["patch_embed.proj.weight"].sum(1).reshape(64, -1).T, rtol=1e-5)
-    config, params = registry.resize_params(bundle.model, bundle.params, 128, 128, ASTConfig())
+    config, params = registry.family(bundle.model).resize(bundle.params, 128, 128, ASTConfig())
     assert config.grid == (12, 12)
     out = jax.jit(AST(config).apply)({"params": params}, jnp.zeros((1, 128, 128)))
     assert out.features.shape == (1, 146, 64)
@@ -233,8 +231,8 @@ def test_masks_dropout_and_depths():
         module.apply({"params": params}, fbank[:, :30])
 
 
-def test_bfloat16_is_close(hub_folder, shared):
-    golden = np.load(shared / "golden/ast_tiny_hf.npz")
+def test_bfloat16_is_close(hub_folder, golden_files):
+    golden = np.load(golden_files / "ast_tiny_hf.npz")
     out = beats_jax.load(hub_folder, dtype="bfloat16").encode_fbank(golden["input_values"])
     np.testing.assert_allclose(out.logits, golden["logits"], atol=0.05)
 

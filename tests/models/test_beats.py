@@ -1,5 +1,6 @@
 """Properties of the BEATs encoder: every option, training randomness, padding, gradients, initialisation, precision, forms."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -9,13 +10,12 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beats_jax.config import BEATsConfig
-from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.attention import attend
 from beats_jax.models.beats import BEATs, parameter_depth
-from beats_jax.models.contraction import contract
-from beats_jax.models.conv_position import conv_position, normalised_kernel
-from beats_jax.models.forms import Forms
+from beats_jax.models.cpu import Form, on_cpu, pick
+from beats_jax.models.layers import contract
+from beats_jax.models.positions import conv_position, normalised_kernel
 from beats_jax.weights.architecture import param_shapes
 
 TINY = BEATsConfig(
@@ -255,8 +255,9 @@ def test_attention_forms_agree_with_dropout_and_mask():
     q, k, v, bias, gate = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
     mask = jnp.asarray(draw.random((5, 8)) > 0.3)
     shared = {"bias": bias, "gate": gate, "token_mask": mask, "dropout_key": jax.random.key(3), "dropout_rate": 0.2}
-    direct, clips = (attend(q, k, v, form=form, **shared) for form in ("direct", "clips"))
-    np.testing.assert_allclose(direct, clips, rtol=0, atol=1e-6)
+    plain, looped, portable = (attend(q, k, v, form=form, **shared) for form in (Form.PLAIN, Form.LOOPED, Form.PORTABLE))
+    np.testing.assert_allclose(plain, looped, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(plain, portable, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("tokens", "taps"), [(20, 6), (20, 7), (5, 12), (5, 11)])
@@ -270,7 +271,7 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
         for group in range(2):
             channels = slice(4 * group, 4 * group + 4)
             expected[:, t, channels] = np.einsum("bki,kio->bo", padded[:, t : t + taps, channels], kernel[:, :, channels])
-    for form in ("grouped", "split"):
+    for form in (Form.PLAIN, Form.LOOPED):
         y = conv_position(x, kernel, bias, groups=2, form=form, dtype=jnp.float32)
         np.testing.assert_allclose(y, expected + np.asarray(bias), rtol=0, atol=1e-5)
         gradient = jax.grad(lambda k, form=form: conv_position(x, k, bias, groups=2, form=form, dtype=jnp.bfloat16).sum())(kernel)
@@ -281,28 +282,31 @@ def test_conv_position_forms_agree_with_a_plain_sum(tokens, taps):
             np.testing.assert_allclose(gradient[:, :, channels], np.repeat(ones[:, channels, None], 4, 2), rtol=0, atol=0.2)
 
 
+def looped(shape, **options):
+    """Whether attention of `shape` [B, H, T, K] has a loop, and over how many clips or heads: it is traced, not run."""
+    q = jax.ShapeDtypeStruct(shape, jnp.float32)
+    text = str(jax.make_jaxpr(lambda q: attend(q, q, q, **options))(q))
+    return int(re.search(r"length=(\d+)", text)[1]) if "scan[" in text else 0
+
+
 def test_forms_are_chosen_by_backend_and_shape(monkeypatch):
-    with pytest.raises(UserError, match=r"forms\.attention"):
-        Forms(attention="fast")
-    with pytest.raises(UserError) as error:
-        Forms(attention="portabel")
-    assert str(error.value).endswith("allowed: auto, direct, clips, portable; did you mean 'portable'?")  # the list once
-    assert Forms(attention="clips").attention_for(1) == "clips"
-    assert Forms().attention_for(64) == "direct"  # eight devices in the tests
+    auto, bias = {"form": Form.AUTO}, {"form": Form.AUTO, "bias": jnp.zeros((2, 900, 900))}
+    assert looped((64, 2, 8, 4), **auto) == 0  # eight devices in the tests
     monkeypatch.setattr(jax, "device_count", lambda platform: {"cpu": 1}[platform])
-    assert (Forms().attention_for(3), Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "clips", "split")
-    assert (Forms().attention_for(1, 513), Forms().attention_for(1, 1214)) == ("direct", "heads")
+    assert (looped((3, 2, 8, 4), **auto), looped((4, 2, 8, 4), **auto)) == (0, 4)
+    assert (looped((1, 2, 513, 4), **auto), looped((1, 2, 900, 4), **auto)) == (0, 2)  # by head where nothing is shared
+    assert (looped((1, 2, 900, 4), **bias), looped((4, 2, 900, 4), **bias)) == (0, 4)
+    assert (looped((1, 2, 8, 4), form=Form.LOOPED), looped((64, 2, 900, 4), form=Form.PLAIN)) == (2, 0)
+    choices = {form: pick(form, cpu=jnp.sin, plain=jnp.cos) for form in (Form.AUTO, Form.PLAIN, Form.LOOPED)}
+    assert choices == {Form.AUTO: jnp.sin, Form.PLAIN: jnp.cos, Form.LOOPED: jnp.sin}
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert Forms().attention_for(4, 1214) == "direct"
-    assert (Forms().attention_for(4), Forms().conv_position_here()) == ("direct", "grouped")
+    assert (looped((4, 2, 8, 4), **auto), on_cpu(), pick(Form.AUTO, cpu=jnp.sin, plain=jnp.cos)) == (0, False, jnp.cos)
     with jax.default_device(jax.devices("cpu")[0]):  # on a host with a GPU
-        assert (Forms().attention_for(4), Forms().conv_position_here(), Forms().on_cpu) == ("clips", "split", True)
-        assert (Forms(platform="gpu").attention_for(4), Forms(platform="gpu").conv_position_here()) == ("direct", "grouped")
-    assert Forms(platform="cpu").conv_position_here() == "split"
+        assert (looped((4, 2, 8, 4), **auto), on_cpu()) == (4, True)
 
 
 def test_parameter_depths():
-    depth = registry.depth_of(TINY)
+    depth = registry.family(TINY).depth_of
     paths = set(param_shapes(replace(TINY, predictor_class=2)))
     assert {depth(path) for path in paths} == {0, 1, 2, 3}
     assert depth("encoder/layers_1/fc1/kernel") == 2

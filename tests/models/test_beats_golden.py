@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from beats_jax.models.beats import BEATs
-from beats_jax.models.masks import reduce_padding_mask, reference_token_mask
-from beats_jax.models.relative_position import relative_buckets, relative_position_bias
+from beats_jax.models.masking import reduce_padding_mask, reference_token_mask
+from beats_jax.models.positions import relative_buckets, relative_position_bias
 from beats_jax.weights.families import beats
 from beats_jax.weights.torch_file import read_torch_file
 
@@ -16,9 +16,9 @@ FEATURES = {"rtol": 0, "atol": 2e-5}
 
 
 @pytest.fixture(scope="module", params=["tiny_plain", "tiny_deepnorm", "tiny_finetuned"])
-def case(request, shared):
-    file = read_torch_file(shared / f"golden/{request.param}.pt")
-    golden = dict(np.load(shared / f"golden/{request.param}.npz"))
+def case(request, golden_files):
+    file = read_torch_file(golden_files / f"{request.param}.pt")
+    golden = dict(np.load(golden_files / f"{request.param}.npz"))
     golden["fbank_normalised"] = jnp.asarray(golden["fbank_normalised"])
     config, params = beats.from_torch(file["model"], file["cfg"])
     params = jax.tree.map(jnp.asarray, params)
@@ -68,8 +68,8 @@ def check_output(golden, tag, out):
 
 
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(320, 800), (320, 1280), (32, 24), (32, 128)])
-def test_buckets_are_exact(shared, num_buckets, max_distance):
-    golden = np.load(shared / "golden/rel_pos_buckets.npz")
+def test_buckets_are_exact(golden_files, num_buckets, max_distance):
+    golden = np.load(golden_files / "rel_pos_buckets.npz")
     distances = golden["relative_position_key_minus_query"]
     np.testing.assert_array_equal(
         relative_buckets(distances, num_buckets, max_distance), golden[f"nb{num_buckets}_md{max_distance}"]

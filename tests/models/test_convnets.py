@@ -13,13 +13,13 @@ from beats_jax.weights.torch_writer import write_torch_file
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden/resnet_tiny.npz")
+def golden(golden_files):
+    return np.load(golden_files / "resnet_tiny.npz")
 
 
 @pytest.fixture(scope="module")
-def tiny(shared):
-    return resnet.read_resnet(shared / "golden/resnet_tiny.pt")
+def tiny(golden_files):
+    return resnet.read_resnet(golden_files / "resnet_tiny.pt")
 
 
 def channels_last(x):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from beats_jax.models.attention import attend
-from beats_jax.models.conv_position import conv_position
+from beats_jax.models.cpu import Form
+from beats_jax.models.positions import conv_position
 
 
 @pytest.mark.parametrize(("taps", "tokens"), [(8, 20), (7, 20), (8, 5)])
@@ -21,8 +22,8 @@ def test_split_convolution_has_the_gradients_of_the_grouped_one(taps, tokens):
 
         return jax.grad(total, (0, 1))(x, kernel)
 
-    expected = jax.vmap(lambda x, c: gradients("grouped", x, c))(x, cotangent)
-    in_a_loop = jax.jit(lambda x, c: jax.lax.map(lambda item: gradients("split", *item), (x, c)))(x, cotangent)
+    expected = jax.vmap(lambda x, c: gradients(Form.PLAIN, x, c))(x, cotangent)
+    in_a_loop = jax.jit(lambda x, c: jax.lax.map(lambda item: gradients(Form.LOOPED, *item), (x, c)))(x, cotangent)
     for value, truth in zip(in_a_loop, expected, strict=True):
         np.testing.assert_allclose(value, truth, rtol=0, atol=2e-5)
 
@@ -41,7 +42,7 @@ def test_attention_by_clips_has_the_gradients_of_the_direct_form():
 
         return jax.jit(jax.grad(total, (0, 1, 2, 3, 4)))(q, k, v, bias, gate)
 
-    for clips, direct in zip(gradients("clips"), gradients("direct"), strict=True):
+    for clips, direct in zip(gradients(Form.LOOPED), gradients(Form.PLAIN), strict=True):
         np.testing.assert_allclose(clips, direct, rtol=0, atol=1e-5)
 
 
@@ -54,7 +55,5 @@ def test_attention_by_heads_has_the_values_and_gradients_of_the_direct_form():
         value, back = jax.vjp(lambda q, k, v: attend(q, k, v, token_mask=mask, form=form), q, k, v)
         return value, *back(cotangent)
 
-    for heads, direct in zip(run("heads"), run("direct"), strict=True):
+    for heads, direct in zip(run(Form.LOOPED), run(Form.PLAIN), strict=True):
         np.testing.assert_allclose(heads, direct, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="neither a bias nor dropout"):
-        attend(q, k, v, bias=jnp.zeros((2, 6, 6)), form="heads")

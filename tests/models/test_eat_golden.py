@@ -22,18 +22,18 @@ from beats_jax.weights.torch_writer import write_torch_file
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden/eat_tiny.npz")
+def golden(golden_files):
+    return np.load(golden_files / "eat_tiny.npz")
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(shared):
-    return np.load(shared / "golden/eat_tiny_finetuned.npz")
+def fine_tuned(golden_files):
+    return np.load(golden_files / "eat_tiny_finetuned.npz")
 
 
 @pytest.fixture(scope="module")
-def model(shared):
-    return beats_jax.load(shared / "golden/eat_tiny.pt")
+def model(golden_files):
+    return beats_jax.load(golden_files / "eat_tiny.pt")
 
 
 @pytest.mark.parametrize("tag", ["full", "short", "odd"])
@@ -64,8 +64,8 @@ def test_branches_of_the_blocks_and_masked_patches(model, golden):
     np.testing.assert_allclose(np.asarray(out.features)[real], golden["padmask_output"][real], atol=2e-5)
 
 
-def test_fine_tuned_logits_by_both_poolings(shared, fine_tuned, tmp_path):
-    model = beats_jax.load(shared / "golden/eat_tiny_finetuned.pt")
+def test_fine_tuned_logits_by_both_poolings(golden_files, fine_tuned, tmp_path):
+    model = beats_jax.load(golden_files / "eat_tiny_finetuned.pt")
     for tag in ("full", "short"):
         out = model.encode_fbank(fine_tuned[f"{tag}_fbank"])
         np.testing.assert_allclose(out.logits, fine_tuned[f"{tag}_logits"], atol=1e-5)
@@ -75,8 +75,8 @@ def test_fine_tuned_logits_by_both_poolings(shared, fine_tuned, tmp_path):
     np.testing.assert_allclose(out.logits, fine_tuned["full_logits_mean_pooling"], atol=1e-5)
 
 
-def test_the_teacher_is_another_model(shared):
-    raw = read_raw(shared / "golden/eat_tiny.pt")
+def test_the_teacher_is_another_model(golden_files):
+    raw = read_raw(golden_files / "eat_tiny.pt")
     student, teacher = (
         eat_files.read_pretraining(raw),
         eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),
@@ -87,10 +87,10 @@ def test_the_teacher_is_another_model(shared):
 
 
 @pytest.mark.parametrize("name", ["eat_tiny", "eat_tiny_finetuned"])
-def test_writing_is_the_inverse_of_reading(shared, tmp_path, name):
-    bundle = formats.read(read_raw(shared / f"golden/{name}.pt"))
+def test_writing_is_the_inverse_of_reading(golden_files, tmp_path, name):
+    bundle = formats.read(read_raw(golden_files / f"{name}.pt"))
     upstream = formats.WRITERS["eat"](bundle)
-    original = read_torch_file(shared / f"golden/{name}.pt")["model"]
+    original = read_torch_file(golden_files / f"{name}.pt")["model"]
     kept = {key: value for key, value in original.items() if key in upstream.content["model"]}
     assert set(kept) == set(eat.student(original)) == set(upstream.content["model"])
     for key, tensor in kept.items():
@@ -101,10 +101,10 @@ def test_writing_is_the_inverse_of_reading(shared, tmp_path, name):
     )  # fmt: skip
 
 
-def test_hugging_face_folder(shared, tmp_path, fine_tuned):
+def test_hugging_face_folder(golden_files, tmp_path, fine_tuned):
     folder = tmp_path / "hub"
     folder.mkdir()
-    source = shared / "golden/eat_tiny_finetuned.pt"
+    source = golden_files / "eat_tiny_finetuned.pt"
     assert main([str(source), str(folder / "model.safetensors"), "--published-keys"]) == 0
     expected, found = beats_jax.load(source), beats_jax.load(folder)
     assert found.labels == expected.labels
@@ -117,8 +117,8 @@ def test_hugging_face_folder(shared, tmp_path, fine_tuned):
         beats_jax.load(folder / "model.safetensors")
 
 
-def test_misfits_are_named(shared):
-    file = read_torch_file(shared / "golden/eat_tiny.pt")
+def test_misfits_are_named(golden_files):
+    file = read_torch_file(golden_files / "eat_tiny.pt")
     tensors = eat.student(file["model"])
     del tensors["blocks.1.norm1.bias"]
     tensors["surprise"] = np.zeros(2, np.float32)

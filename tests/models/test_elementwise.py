@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beats_jax.models.elementwise import LayerNorm, gelu
+from beats_jax.models.layers import LayerNorm, gelu
 
 X = jnp.asarray(np.random.default_rng(0).normal(0, 2, (5, 7, 32)), jnp.float32)
 COTANGENT = jnp.asarray(np.random.default_rng(1).normal(0, 1, X.shape), jnp.float32)

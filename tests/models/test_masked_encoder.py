@@ -10,10 +10,10 @@ from tiny_beats import TINY_BEATS
 
 from beats_jax.errors import UserError
 from beats_jax.models.beats import BEATs
-from beats_jax.models.forms import Forms
+from beats_jax.models.cpu import Form
+from beats_jax.models.masking import select, visible_counts
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
-from beats_jax.models.visible import select, visible_counts
 
 REAL = np.array([32, 24, 8, 32])  # of 32 tokens: 4 x 8 patches
 TINY = dataclasses.replace(TINY_BEATS, encoder_layers=1)
@@ -76,9 +76,9 @@ def test_visible_tokens_alone_equal_the_whole_clip_with_the_others_hidden(select
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), params)
     shown, visible = mask & ~selection.masked, np.asarray(selection.visible)
 
-    def few(model, forms):
+    def few(model, form):
         variables = {"params": {**params, "model": model}}
-        return masked_beats(forms=forms).apply(variables, fbank, selection, method=MaskedBEATs.features)
+        return masked_beats(form=form).apply(variables, fbank, selection, method=MaskedBEATs.features)
 
     def whole(model):
         tokens = BEATs(TINY).apply({"params": model}, fbank, method=BEATs.embed_patches)
@@ -93,11 +93,11 @@ def test_visible_tokens_alone_equal_the_whole_clip_with_the_others_hidden(select
         return jax.jit(jax.grad(loss, has_aux=True))(params["model"])
 
     expected_gradients, expected = with_gradient(whole)
-    gradients, values = with_gradient(lambda model: few(model, Forms("direct", "split")))
+    gradients, values = with_gradient(lambda model: few(model, Form.AUTO))
     np.testing.assert_allclose(values, expected, rtol=0, atol=2e-5)
     for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4 * max(1.0, float(jnp.max(jnp.abs(theirs)))))
-    clipwise = jax.jit(lambda: few(params["model"], Forms("clips", "grouped")))()
+    clipwise = jax.jit(lambda: few(params["model"], Form.LOOPED))()
     np.testing.assert_allclose(np.asarray(clipwise)[visible], np.asarray(expected)[visible], rtol=0, atol=2e-5)
 
 

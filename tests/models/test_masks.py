@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beats_jax.models.masks import reduce_padding_mask, reference_token_mask, token_mask_from_frames
+from beats_jax.models.masking import reduce_padding_mask, reference_token_mask, token_mask_from_frames
 
 
 def test_one_second_half_padded_as_measured_in_the_published_code():

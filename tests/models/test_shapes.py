@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 from jaxtyping import TypeCheckError
 
-from beats_jax.models.masks import token_mask_from_frames
+from beats_jax.models.masking import token_mask_from_frames
 
 
 @pytest.mark.parametrize("mask", [jnp.ones((2, 50, 1), bool), jnp.ones((2, 50)), [[True] * 50]], ids=["rank", "type", "list"])

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 import beats_jax
 from beats_jax.config import TokenizerConfig
 from beats_jax.models import registry
-from beats_jax.models.masks import reduce_padding_mask
+from beats_jax.models.masking import reduce_padding_mask
 from beats_jax.models.pretraining import quantizer, random_projection
 from beats_jax.models.pretraining.quantizer import Codebook
 from beats_jax.models.pretraining.tokenizer import Tokenizer, parameter_depth
@@ -24,13 +24,13 @@ TINY = TokenizerConfig(
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return beats_jax.load(shared / "golden/tiny_tokenizer.pt"), np.load(shared / "golden/tiny_tokenizer.npz")
+def golden(golden_files):
+    return beats_jax.load(golden_files / "tiny_tokenizer.pt"), np.load(golden_files / "tiny_tokenizer.npz")
 
 
 @pytest.fixture(scope="module")
-def steps(shared):
-    return np.load(shared / "golden/quantizer_train.npz")
+def steps(golden_files):
+    return np.load(golden_files / "quantizer_train.npz")
 
 
 def codebook(embedding):
@@ -142,7 +142,7 @@ def test_ties_take_the_first_code_and_beta_scales_the_loss():
 
 def test_the_family_is_registered_with_its_constants():
     shapes = param_shapes(TINY)
-    patterns = registry.constants(TINY)
+    patterns = registry.family(TINY).constants
     held = {path for path in shapes if any(re.fullmatch(pattern, path) for pattern in patterns)}
     assert held == {f"quantizer/{name}" for name in Codebook._fields}
     assert shapes["quantizer/embedding"] == (6, 4)

@@ -54,7 +54,7 @@ def test_a_probe_learns_its_head_only():
 
 
 def prepared(made):
-    arrays = make_arrays(0)
+    arrays = jax.tree.map(jnp.asarray, make_arrays(0))
     fbank, token_mask = made.frontend.evaluation(arrays)
     return {
         "fbank": fbank, "token_mask": token_mask, "targets": jax.nn.one_hot(arrays["labels"], 4),
@@ -75,7 +75,7 @@ def test_lora_starts_at_the_model_and_changes_kernels_by_low_rank_only():
         pair = state.params["lora"][f"{layer}.kernel"]
         np.testing.assert_allclose(change, 2.0 * np.asarray(pair["down"] @ pair["up"]), atol=1e-6)
         assert np.linalg.matrix_rank(change, tol=1e-5) == 3
-    arrays = make_arrays(1)
+    arrays = jax.tree.map(jnp.asarray, make_arrays(1))
     whole = dataclasses.replace(made, adaptation=adaptation.Adaptation())
     np.testing.assert_allclose(made.predict(state.params, arrays)["logits"], whole.predict(exported, arrays)["logits"], rtol=1e-6)
 

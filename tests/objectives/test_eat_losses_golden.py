@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from beats_jax.config import AugmentConfig, EATObjectiveConfig
+from beats_jax.models.cpu import Form
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder, grouped_conv
 from beats_jax.objectives.eat import EATPretraining, fill_hidden, is_visible
@@ -26,14 +27,14 @@ DECODER = eat.DECODER
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden/eat_tiny_pretrain.npz")
+def golden(golden_files):
+    return np.load(golden_files / "eat_tiny_pretrain.npz")
 
 
 @pytest.fixture(scope="module")
-def published(shared):
+def published(golden_files):
     """Student, teacher and decoder of the golden file, and an objective of its sizes."""
-    raw = read_raw(shared / "golden/eat_tiny_pretrain.pt")
+    raw = read_raw(golden_files / "eat_tiny_pretrain.pt")
     student, teacher = (
         eat_files.read_pretraining(raw),
         eat_files.read_pretraining(replace(raw, state_dict=raw.state_dict["_ema"])),
@@ -174,7 +175,7 @@ def test_forms_of_the_grouped_convolution_agree(size):
     x, kernel = random.normal(size=(2, 6, 4, 8)), random.normal(size=(size, size, 2, 12))
     forms = {
         form: grouped_conv(jnp.asarray(x), jnp.asarray(kernel), groups=4, form=form, dtype=jnp.float32)
-        for form in ("grouped", "split", "portable")
+        for form in (Form.PLAIN, Form.LOOPED, Form.PORTABLE)
     }
-    np.testing.assert_allclose(forms["split"], forms["grouped"], atol=1e-5)
-    np.testing.assert_allclose(forms["portable"], forms["grouped"], atol=1e-5)
+    np.testing.assert_allclose(forms[Form.LOOPED], forms[Form.PLAIN], atol=1e-5)
+    np.testing.assert_allclose(forms[Form.PORTABLE], forms[Form.PLAIN], atol=1e-5)

@@ -35,17 +35,14 @@ TINY = BEATsConfig(
 MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives that train other models than BEATs
 
 
-QUICK = ("supervised",)
-
-
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES])
-def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
+def objective_and_batch(name, folder):
+    """An objective of the real rooms, with the defaults of its settings, and a batch of two clips."""
     model = MODELS.get(name, TINY)
     experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=OBJECTIVE_CONFIGS[name]())
     if name == "tokenizer":
         halves = unflatten_dict({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()}, sep="/")
-        save_bundle(tmp_path / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
-        teacher = dataclasses.replace(experiment.objective, teacher=str(tmp_path / "teacher"))
+        save_bundle(folder / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
+        teacher = dataclasses.replace(experiment.objective, teacher=str(folder / "teacher"))
         model = TokenizerConfig(**{**to_mapping(TINY), "family": "beats_tokenizer", "quant_n": 8, "quant_dim": 4})
         experiment = dataclasses.replace(experiment, objective=teacher, model=model)
     objective = build(experiment, VOCABULARY, optax.sgd(0.1), None)
@@ -59,8 +56,33 @@ def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
     }
     if name == "joint":
         batch |= {f"labeled_{key}": array for key, array in batch.items()}
+    return objective, batch
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_traces_a_step_that_keeps_its_state_s_shape(name, tmp_path):
+    """Nothing is compiled, which would take ten seconds for each; the slow test below takes the steps."""
+    objective, batch = objective_and_batch(name, tmp_path)
+
+    def step(key, batch):
+        state = objective.init(key, batch)
+        after, metrics = objective.update(state, batch)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        return jax.tree.leaves(state), jax.tree.leaves(after), metrics
+
+    before, after, metrics = jax.eval_shape(step, jax.random.key(0), batch)
+    assert [(x.shape, x.dtype) for x in after] == [(x.shape, x.dtype) for x in before]
+    assert "loss" in metrics
+    assert {x.shape for x in jax.tree.leaves(metrics)} == {()}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "supervised" else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES]
+)
+def test_every_objective_takes_a_step_with_the_real_rooms(name, tmp_path):
+    objective, batch = objective_and_batch(name, tmp_path)
     state = jax.jit(objective.init)(jax.random.key(0), batch)
-    if not experiment.objective.NEEDS_LABELS:
+    if not OBJECTIVE_CONFIGS[name].NEEDS_LABELS:
         state = objective.begin(state, None, lambda: itertools.repeat(batch))
     after, metrics = jax.jit(objective.update)(state, batch)
     assert int(after.step) == 1

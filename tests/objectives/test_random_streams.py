@@ -1,6 +1,6 @@
 """Random streams: a change of any number would change every run."""
 
-from beats_jax.objectives.inputs import Stream
+from beats_jax.objectives.random_streams import Stream
 
 
 def test_streams_keep_their_numbers_and_never_meet_a_row():

@@ -11,7 +11,7 @@ from tiny_problem import AUGMENT, CLASSES, SAMPLES, make_arrays, make_objective
 
 from beats_jax.config import AugmentConfig, SupervisedConfig, TrainingConfig, experiment_from_mapping
 from beats_jax.datasets.manifest import LabelVocabulary
-from beats_jax.models.registry import depth_of
+from beats_jax.models.registry import family
 from beats_jax.objectives import supervised
 from beats_jax.objectives.losses.classification import balanced_weights
 from beats_jax.training import optimizer
@@ -61,7 +61,7 @@ def test_an_ast_overfits_and_learns_all_but_the_keys_bias():
         "training": {"learning_rate": 0.01, "weight_decay": 0.0, "warmup_fraction": 0.0},
     }  # fmt: skip
     experiment = experiment_from_mapping(settings)
-    steps = optimizer.build(experiment.training, 60, depth_of(experiment.model))
+    steps = optimizer.build(experiment.training, 60, family(experiment.model).depth_of)
     objective = supervised.build(experiment, LabelVocabulary(("low", "high")), steps, None)
     tones = np.sin(2 * np.pi * np.array([[400.0], [3000.0]]) * np.arange(4400) / 16_000).astype(np.float32)
     arrays = {

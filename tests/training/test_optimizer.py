@@ -136,8 +136,8 @@ def _paths(tree):
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def test_cautious_adamw_follows_the_published_trajectory(shared):
-    golden = np.load(shared / "golden/bdl_losses.npz")
+def test_cautious_adamw_follows_the_published_trajectory(golden_files):
+    golden = np.load(golden_files / "bdl_losses.npz")
     settings = {"optimizer": "cautious_adamw", "learning_rate": 0.01, "min_learning_rate": 0.01, "weight_decay": 0.05}
     optimizer = build(TrainingConfig(**{**CONSTANT, **settings, "beta2": 0.999, "epsilon": 1e-6}), 10)
     params = {"kernel": jnp.asarray(golden["opt_p0"])}

@@ -216,8 +216,8 @@ def test_the_token_of_the_user_is_sent(server, tmp_path, monkeypatch):
     assert {token for *_, token in server.requests} == {"Bearer secret"}
 
 
-def test_a_name_is_loaded_with_its_source_and_licence(server, tmp_path, monkeypatch, shared):
-    content = (shared / "golden/tiny_finetuned.pt").read_bytes()
+def test_a_name_is_loaded_with_its_source_and_licence(server, tmp_path, monkeypatch, golden_files):
+    content = (golden_files / "tiny_finetuned.pt").read_bytes()
     tiny = {"encoder_layers": 2, "encoder_embed_dim": 64}
     entry = replace(
         MODEL, bytes=None, sha256=None, companions=(), classes=7, licence="CC-BY-NC-SA-4.0", fields=tiny,

@@ -41,9 +41,9 @@ def noise():
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
+def golden(golden_files):
     return {
-        name: (beats_jax.load(shared / f"golden/{name}.pt"), np.load(shared / f"golden/{name}.npz"))
+        name: (beats_jax.load(golden_files / f"{name}.pt"), np.load(golden_files / f"{name}.npz"))
         for name in ("tiny_plain", "tiny_finetuned")
     }
 
@@ -85,9 +85,9 @@ def test_fbank_door_matches_to_rounding(golden):
     np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(logits))), file["mask_output"], rtol=0, atol=1e-6)
 
 
-def test_labels_come_in_class_order(golden, shared):
+def test_labels_come_in_class_order(golden, golden_files):
     model, _ = golden["tiny_finetuned"]
-    label_dict = read_torch_file(shared / "golden/tiny_finetuned.pt")["label_dict"]
+    label_dict = read_torch_file(golden_files / "tiny_finetuned.pt")["label_dict"]
     assert model.labels == tuple(label_dict[i] for i in range(7))
     assert model.multi_label
     assert model.source.startswith("tiny_finetuned.pt")
@@ -175,7 +175,7 @@ def test_folder_file_and_run_load_alike(model, noise, tmp_path):
     np.testing.assert_array_equal(beats_jax.load(run).predict(noise), model.predict(noise))
 
 
-def test_what_is_not_a_model_is_told(tmp_path, shared):
+def test_what_is_not_a_model_is_told(tmp_path):
     (tmp_path / "note.json").write_text(json.dumps({"a": 1}))
     cases = {
         "BEATs_iter3_plus_AS2M.pt": "did you mean 'BEATs_iter3_plus_AS2M'\\?.*give the path of a published file",

@@ -228,8 +228,8 @@ def test_cut_and_flipped_bytes_never_surface_as_other_errors(tmp_path, write):
             assert "\n" not in str(error), error  # noqa: PT017 (either outcome is right, any other error is not)
 
 
-def test_golden_files_are_mapped_not_copied(shared):
-    file = shared / "golden/tiny_finetuned.pt"
+def test_golden_files_are_mapped_not_copied(golden_files):
+    file = golden_files / "tiny_finetuned.pt"
     read = read_torch_file(file)
     weight = read["model"]["encoder.layers.0.fc1.weight"]
     assert (weight.shape, weight.dtype, weight.flags.owndata, weight.flags.writeable) == ((128, 64), np.float32, False, False)

@@ -14,7 +14,7 @@ from beats_jax.audio.decoding.byte_ranges import ByteRanges, SoundStream
 from beats_jax.audio.decoding.containers import inspect
 from beats_jax.audio.decoding.pyav_decoder import PyAVDecoder
 from beats_jax.audio.decoding.soundfile_decoder import open_soundfile
-from beats_jax.audio.decoding.tfds_records import is_record, open_record
+from beats_jax.audio.decoding.tfds_records import is_record, read_record
 from beats_jax.audio.recording import END, AnyPath, AudioError, AudioInfo, Decoder, name_surprises
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def open_decoder(path: AnyPath) -> Iterator[Decoder]:
 
 def _decoder(path: Path, stack: ExitStack) -> Decoder:
     if is_record(path):
-        return stack.enter_context(open_record(path))
+        return read_record(path)
     uncompressed, streams = inspect(path)
     if len(streams) > 1:
         return ChainDecoder(path, streams)

@@ -38,16 +38,12 @@ def _starts(file: BinaryIO, size: int) -> list[int]:
         place = 0
         while 0 <= place < size:
             segments = content[place + 27 : place + 27 + content[place + 26]] if place + 27 <= size else b""
-            if place != page_end and _begins(content, place):
+            position, number = content[place + 6 : place + 14], content[place + 18 : place + 22]
+            if place != page_end and position + number == bytes(12):  # a real first page has position and page number 0
                 starts.append(place)
             page_end = place + 27 + len(segments) + sum(segments)
             place = content.find(FIRST_PAGE, place + 1)
     return starts
-
-
-def _begins(content: mmap.mmap, place: int) -> bool:
-    """Whether the bytes are really a first page: position 0 and page number 0."""
-    return content[place + 6 : place + 14] == bytes(8) and content[place + 18 : place + 22] == bytes(4)
 
 
 def _last_granule(path: Path, file: BinaryIO, start: int, stop: int) -> int | None:

@@ -52,7 +52,7 @@ class PyAVDecoder:
     """One stream that FFmpeg decodes (a `recording.Decoder`)."""
 
     def __init__(self, path: Path, reopen: Callable[[], InputContainer], promise: int | None) -> None:
-        """`reopen` opens the file anew: each pass needs a fresh container, because a seek back to 0 would skip the priming."""
+        """`reopen` opens a fresh container for each pass, because a seek back to 0 would skip the priming."""
         self._path = path
         self._reopen = reopen
         self._unused: InputContainer | None = reopen()
@@ -269,7 +269,7 @@ class PyAVDecoder:
         channels = len(frame.layout.channels)
         if frame.sample_rate != self._rate or channels != self.info.channels:
             found = f"{frame.sample_rate} Hz and {channels} channels"
-            raise AudioError(self._path, f"header says {self._rate} Hz and {self.info.channels} channels, the sound has {found}")
+            raise AudioError(self._path, f"header: {self._rate} Hz and {self.info.channels} channels; sound: {found}")
         values = frame.to_ndarray()
         return values.T if frame.format.is_planar else values.reshape(-1, channels)
 

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -115,9 +114,8 @@ def open_folder(folder: str) -> RecordFolder:
     return RecordFolder(builder, rates)
 
 
-@contextmanager
-def open_record(path: Path) -> Iterator[RecordDecoder]:
-    """Opens the record with this address.
+def read_record(path: Path) -> RecordDecoder:
+    """Reads the record with this address.
 
     Raises:
       AudioError: there is no such record, it cannot be read, its rate is unknown, or its feature holds no sound.
@@ -132,13 +130,12 @@ def open_record(path: Path) -> Iterator[RecordDecoder]:
     rate = address.sample_rate or int(example.get(RATE_FEATURE, 0))
     if rate < 1:
         raise AudioError(path, "its sample rate is unknown; set data.tfds_sample_rate")
-    yield RecordDecoder(path, np.asarray(example[address.feature]), rate)
+    return RecordDecoder(path, np.asarray(example[address.feature]), rate)
 
 
 def record_bytes(path: AnyPath) -> bytes:
-    """The samples of a record as they are stored, for comparing records. Raises as `open_record`."""
-    with open_record(Path(path)) as decoder:
-        return decoder.samples.tobytes()
+    """The stored samples of a record, for comparisons. Raises as `read_record`."""
+    return read_record(Path(path)).samples.tobytes()
 
 
 class RecordDecoder:

@@ -100,7 +100,7 @@ def find_recordings(folder: Path, setting: str) -> tuple[list[str], list[AudioEr
     files = [file for file, error in named if error is None]
     if not files:
         raise no_audio_error(f"{setting} {folder} holds", listing, errors)
-    return files, errors, [*listing.notes, *repeated_links_note(listing, folder)]
+    return files, errors, [*listing.notes, *repeated_links_note(listing.repeats, folder)]
 
 
 def name_error(path: Path) -> AudioError | None:

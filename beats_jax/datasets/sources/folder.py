@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from beats_jax.audio.decoding.file_kinds import is_hidden
-from beats_jax.audio.files import search_folder, some
+from beats_jax.audio.files import repeated_links_note, search_folder, some
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
@@ -18,7 +19,7 @@ from beats_jax.datasets.sources import data_folder, find_recordings, name_error,
 from beats_jax.datasets.splits import SYNONYMS, normalise_split
 from beats_jax.errors import UserError
 
-BESIDE = "lies beside the class folders, so that it has no label"
+BESIDE = "lies beside the class folders and so has no label"
 
 
 def load(data: DataConfig, *, workdir: Path) -> Manifest:
@@ -70,7 +71,10 @@ def load_recordings(data: DataConfig, *, workdir: Path) -> Manifest:
     return Manifest.from_columns(files, [[]] * len(files), errors=errors, notes=notes)
 
 
-Place = tuple[str, str, str]  # split or "", class, folders between the class and the file
+class _Place(NamedTuple):
+    split: str  # or ""
+    label: str
+    below: str  # folders between the class and the file
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,13 @@ class _Layout:
     root: Path
     splits: dict[str, str]
 
-    def place(self, path: Path) -> Place | None:
+    def place(self, path: Path) -> _Place | None:
         """Split, class and folders of a file; None where it lies in no class folder."""
         parts = _parts(self.root, path)
         above = 1 if self.splits else 0
         if len(parts) < above + 2 or (self.splits and parts[0] not in self.splits):
             return None
-        return self.splits.get(parts[0], "") if self.splits else "", parts[above], "/".join(parts[above + 1 : -1])
+        return _Place(self.splits.get(parts[0], ""), parts[above], "/".join(parts[above + 1 : -1]))
 
     def is_stray(self, path: Path) -> bool:
         """Whether a file lies in a folder beside the splits."""
@@ -112,19 +116,18 @@ class _Layout:
 def _linked_rows(
     repeats: list[tuple[Path, Path]], layout: _Layout, multi_label: bool
 ) -> tuple[list[tuple[str, str, str, str]], list[AudioError], list[str]]:
-    """Links to recordings that are rows already: further rows of several labels, errors, or sentences."""
+    """(rows, errors, notes) for links to recordings that are rows already."""
     rows, errors, alike = [], [], []
     for link, path in repeats:
         place, own = layout.place(link), layout.place(path)
-        if place is None or own is None or place[1] == own[1]:
-            alike.append(f"{link} → {path}")
+        if place is None or own is None or place.label == own.label:
+            alike.append((link, path))
         elif multi_label:
-            rows.append((str(path), own[0], place[1], own[2]))
+            rows.append((str(path), own.split, place.label, own.below))
         else:
-            what = f"is a link to {path}, which is of class {own[1]!r}: one recording, two labels"
+            what = f"is a link to {path}, which is of class {own.label!r}: one recording, two labels"
             errors.append(AudioError(link, f"{what}; remove it or set data.multi_label=True"))
-    notes = [f"{layout.root}: {len(alike)} links lead to recordings that are used already: {some(alike)}"] if alike else []
-    return rows, errors, notes
+    return rows, errors, repeated_links_note(alike, layout.root)
 
 
 def _parts(root: Path, path: Path) -> tuple[str, ...]:
@@ -132,7 +135,6 @@ def _parts(root: Path, path: Path) -> tuple[str, ...]:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders in the root that are not hidden."""
     if all(is_hidden(path.name) for path in root.iterdir()):
         raise UserError(f"data.root {root} is empty; it should hold one folder of audio per class")
     folders = _visible_folders(root)
@@ -148,7 +150,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _split_folders(root: Path, folders: list[Path], paths: list[Path]) -> dict[str, str]:
-    """Name of a folder → split; empty where the folders in the root are classes, whatever they are called."""
+    """Name of a folder → split; empty where the folders in the root are classes."""
     named = {folder.name: normalise_split(folder.name) for folder in folders if folder.name.lower() in SYNONYMS}
     depths = {(parts[0], len(parts) > 2) for parts in (_parts(root, path) for path in paths) if len(parts) > 1}
     if not any((name, True) in depths for name in named):  # they hold recordings, not class folders

@@ -59,7 +59,7 @@ def load_urbansound8k(data: DataConfig, *, workdir: Path) -> Manifest:
     require_some_exist(files, [root / "audio"], table.name)
     warning = {
         "all": [],
-        "": [f"UrbanSound8K has ten folds, and its authors warn against dealing it out anew: {ADVICE}"],
+        "": [f"UrbanSound8K has ten folds, and its authors warn against any other split: {ADVICE}"],
     }.get(data.fold, [f"one fold of UrbanSound8K is not comparable with published figures: {ADVICE}"])
     # `start` and `end` of the table are places in the original recording, not in the slice: every row is a whole file
     return Manifest.from_columns(

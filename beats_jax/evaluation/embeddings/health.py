@@ -1,4 +1,4 @@
-"""Whether embeddings of the same clips are healthy, and how far they have moved: numbers and their picture's points."""
+"""How well embeddings use their space, and how far they have moved: numbers, and points for a picture."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import numpy as np
 
 
 class Points(NamedTuple):
-    """Clips on the two directions in which they differ most.
+    """Clips on the two directions in which they differ most."""
 
-    Attributes:
-      places: float32 [N, 2].
-      explained: the share of all variance along each, float32 [2].
-    """
-
-    places: np.ndarray
-    explained: np.ndarray
+    places: np.ndarray  # float32 [N, 2]
+    explained: np.ndarray  # float32 [2], share of all variance along each
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
-    """In how many directions clips [N, D] differ: exp of the entropy of their singular values' shares.
+    """Number of directions in which clips [N, D] differ: exp of the entropy of their singular values' shares.
 
-    RankMe (Garrido et al. 2023, eq. 2) of centred embeddings, so that what all clips share does not count; 0 where all are alike,
-    at most min(N - 1, D).
+    RankMe (Garrido et al. 2023, eq. 2) of centred embeddings, so a part common to all clips does not count; 0 to min(N - 1, D).
     """
     values = np.linalg.svd(_centre(embeddings), compute_uv=False)
     total = values.sum()
@@ -41,11 +35,7 @@ def spread(embeddings: np.ndarray) -> float:
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float:
-    """1 - linear CKA (Kornblith et al. 2019, eq. 5) of the same N clips: 0 = the same up to rotation and scale, 1 = unrelated.
-
-    Args:
-      before, after: [N, D] and [N, E].
-    """
+    """1 - linear CKA (Kornblith et al. 2019, eq. 5) of N clips, [N, D] and [N, E]: 0 = equal up to rotation and scale."""
     one, two = _centre(before), _centre(after)
     # ||Y'X||² is the sum over XX' * YY', which is smaller where clips are fewer than channels.
     left, right = one @ one.T, two @ two.T

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Temperature scaling, reliability, expected calibration error, Brier score, NLL.
+"""Calibration of probabilities: temperature scaling, reliability, expected calibration error, Brier score, NLL.
 
 Guo et al. 2017 (On Calibration of Modern Neural Networks): one temperature T divides all logits; it is fitted on validation data
 and changes no ranking of classes. Multi-label data is calibrated as its pairs of example and class, each a yes or no.

@@ -75,7 +75,7 @@ class GroupEvaluation:
     """Predictions by groups of classes."""
 
     groups: tuple[GroupResult, ...]  # in the order of the mapping, `OTHER` last
-    metrics: dict[str, Estimate]  # those of `metrics.METRIC_NAMES`, over groups in place of classes
+    metrics: dict[str, Estimate]  # as in `EvaluationResult`, over groups in place of classes
     confusion: np.ndarray  # int64: [K, K] (true, predicted), or [K, 2, 2] if multi-label
 
 

@@ -243,7 +243,7 @@ def compute_metrics(
     threshold: float = 0.5,
     weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Every overall metric by name, without intervals: what validation during training needs. NaN where undefined.
+    """Every overall metric by name, without intervals, for validation during training. NaN where undefined.
 
     `accuracy` of multi-label data is the exact match of the whole set of classes; `balanced_accuracy` is single-label only.
     """

@@ -101,7 +101,7 @@ def bootstrap(evaluator: Evaluator, groups: np.ndarray, *, resamples: int, seed:
 
 
 def percentile_interval(values: np.ndarray) -> np.ndarray:
-    """[..., 2] from values [..., R]: the 2.5 % and 97.5 % points of what is defined; NaN where nothing is."""
+    """[..., 2] from values [..., R]: the 2.5 % and 97.5 % points of the defined values; NaN without any."""
     tail = 100 * (1 - CONFIDENCE) / 2
     rows = values.reshape(-1, values.shape[-1])
     bounds = np.full((len(rows), 2), np.nan)

@@ -169,7 +169,7 @@ METRIC_TITLES = {
 
 
 def metric_title(name: str, multi_label: bool) -> str:
-    """The name for readers; multi-label accuracy says that it is the exact match."""
+    """The name for readers; multi-label accuracy is called exact match."""
     return "exact match" if name == "accuracy" and multi_label else METRIC_TITLES[name]
 
 
@@ -192,7 +192,7 @@ def format_estimate(estimate: Estimate, digits: int = 3) -> tuple[str, str]:
 
 
 def interval_note(result: EvaluationResult) -> str:
-    """One sentence on what the intervals are, or why there are none."""
+    """One sentence on the intervals, or on why there are none."""
     if result.num_groups < 2:
         return f"No intervals: they need at least two recordings, and the data has {result.num_groups}."
     if all(estimate.low is None for estimate in result.metrics.values()):

@@ -72,7 +72,7 @@ def _choose(truth: np.ndarray, scores: np.ndarray, goal: str, wanted: float) -> 
         "recall": (recall >= wanted - _ROUNDING, precision),
         "f1": (np.ones(len(hits), bool), f1),
     }[goal]
-    if not reached.any():
+    if not reached.any():  # the best threshold there is would look like the wanted one: the class gets none, and the reason
         why = f"the highest {goal} is {precision.max():.3f}"
         return ThresholdResult(None, None, 0.0, 0.0, positives, 0, why)
     place = int(np.argmax(np.where(reached, best, -1.0)))  # the first of equals has the highest threshold

@@ -187,7 +187,7 @@ def _gradient(problem: Problem, penalty: jax.Array, solution: jax.Array, predict
 
 
 def _lbfgs(at: Search, scaling: jax.Array) -> jax.Array:
-    """The two loops: inverse Hessian times gradient, from the diagonal `scaling` and what is remembered."""
+    """The two loops: inverse Hessian times gradient, from the diagonal `scaling` and the remembered steps."""
     newest_first = (at.count - 1 - jnp.arange(MEMORY)) % MEMORY
 
     def down(vector: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:

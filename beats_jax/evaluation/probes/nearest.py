@@ -1,4 +1,4 @@
-"""Classes by what lies near: the k nearest training examples, or the nearest class mean."""
+"""Probes by nearness: the k nearest training examples, or the nearest class mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beats_jax.config.rules import require_one_of
 from beats_jax.errors import UserError
 
 DISTANCES = ("cosine", "euclid")
-TIE = 1e-3  # weight of the similarities beside a vote: parts equal votes, never reverses unequal ones
+TIE = 1e-3  # weight of the similarities beside a vote: it decides between equal votes and never reverses unequal ones
 COSINE_TEMPERATURE = 0.1
 SMALLEST = 1e-9
 

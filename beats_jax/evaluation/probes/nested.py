@@ -1,8 +1,9 @@
 """Nested cross-validation of probes: the training folds choose, and the fold left out gives the figure.
 
-Stone 1974; Varma & Simon 2006. For every test fold, the other folds choose layer, pooling and setting among themselves; the
-chosen probe is trained on all of them and predicts the test fold. Data with a test split of its own has one test fold, and the
-folds of the other rows choose.
+The best of hundreds of validation scores is optimistic, so the rows that measure a choice have no part in it (Stone 1974; Varma &
+Simon 2006). For every test fold, the other folds choose layer, pooling and setting among themselves; the chosen probe is trained
+on all of them and predicts the test fold. Data with a test split of its own has one test fold, and the folds of the other rows
+choose.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class ProbeStudy(NamedTuple):
     table: Averages  # [J, R], validation on all folds
     final: Choice  # by that table: the probe to use
     choices: tuple[Choice, ...]  # [T], each made without its test fold
-    logits: np.ndarray  # float32 [N, C] of the rows in a test fold, else NaN
+    logits: np.ndarray  # float32 [N, C] of the rows in a test fold, otherwise NaN
 
 
 class Study(NamedTuple):

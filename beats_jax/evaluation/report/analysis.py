@@ -12,8 +12,7 @@ from beats_jax.evaluation.metrics.operating_point import OperatingPoint
 from beats_jax.evaluation.metrics.result import METRIC_TITLES, Estimate
 from beats_jax.evaluation.report.figures.metrics import reliability
 from beats_jax.evaluation.report.page import Cell, Figure, Paragraph, Section, Table
-
-WEIGHTS_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")
+from beats_jax.evaluation.report.result import SHORT_METRICS
 
 
 def analysis_sections(analysis: Analysis) -> list[Section | None]:
@@ -27,10 +26,10 @@ def chosen_weights(metrics: Mapping[str, Any]) -> Section | None:
         return None
 
     def row(title: str, way: str) -> tuple[Cell, ...]:
-        found = (Estimate(*(metrics.get(f"{way}_{name}{end}") for end in ("", "_low", "_high"))) for name in WEIGHTS_METRICS)
+        found = (Estimate(*(metrics.get(f"{way}_{name}{end}") for end in ("", "_low", "_high"))) for name in SHORT_METRICS)
         return title, metrics[f"{way}_step"], *found
 
-    header = ("weights", "step", *(METRIC_TITLES[name] for name in WEIGHTS_METRICS))
+    header = ("weights", "step", *(METRIC_TITLES[name] for name in SHORT_METRICS))
     table = Table(header, [row("last epoch", "last_epoch"), row("best on validation", "selected")])
     return Section("Which weights", [table, Paragraph("Both on the test rows, which chose neither.", "note")])
 

@@ -15,7 +15,7 @@ SURE = 0.05  # a corrected p below this counts as a difference
 
 
 def comparison_findings(found: Comparison, names: tuple[str, str], class_names: Sequence[str], *, multi_label: bool) -> list[str]:
-    """What the numbers say, in sentences."""
+    """The numbers in sentences."""
     headline = "mAP" if multi_label else "accuracy"
     change = found.metrics[headline]
     sentences = []
@@ -51,7 +51,7 @@ def comparison_page(
     versions: Mapping[str, str],
     provenance: Mapping[str, str],
 ) -> Page:
-    """The page. names: what the two runs are called. differing: lines on the settings in which they differ."""
+    """The page. names: of the two runs. differing: lines on the settings in which they differ."""
     shown = {name: change for name, change in found.metrics.items() if multi_label or not name.endswith("_micro")}
     metrics = {metric_title(name, multi_label): change for name, change in shown.items()}
     classes = dict(zip(class_names, found.classes[CLASS_METRIC], strict=True))

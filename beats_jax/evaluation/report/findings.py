@@ -1,4 +1,4 @@
-"""Plain sentences that say what the numbers mean, each built from the result and left out where it does not apply."""
+"""Plain sentences on what the numbers mean; a sentence that does not apply is left out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from beats_jax.evaluation.metrics.result import ClassResult, Estimate, EvaluationResult, format_estimate
 from beats_jax.evaluation.report.figures.curves import History, history_series
 
-NAMED = 3  # best classes, weakest classes and confusions that are named
-FEW_EXAMPLES = 10  # below this a class's numbers say little
+NAMED = 3  # best classes, weakest classes and confusions in a sentence
+FEW_EXAMPLES = 10  # with fewer, a class's numbers are weak evidence
 
 
 def findings(
@@ -40,7 +40,7 @@ def _count(number: int, thing: str) -> str:
 
 
 def _overall(result: EvaluationResult) -> str:
-    """The headline against what guessing would give."""
+    """The headline metric beside that of guessing."""
     source = f" from {_count(result.num_groups, 'recording')}" if result.num_groups < result.n else ""
     actual = np.array([found.n for found in result.classes])
     value, interval = format_estimate(result.metrics["mAP" if result.multi_label else "accuracy"])
@@ -73,7 +73,7 @@ def _class_text(pair: tuple[float, ClassResult]) -> str:
 
 
 def _apart(best: Estimate, weakest: Estimate) -> str:
-    """Whether the data can tell the best from the weakest class."""
+    """Whether the intervals of the best and the weakest class lie apart."""
     if best.low is None or weakest.high is None:
         return ""
     if weakest.high < best.low:
@@ -125,7 +125,7 @@ def _training(history: History) -> list[str]:
 
 
 def _cautions(result: EvaluationResult) -> list[str]:
-    """What the numbers cannot say."""
+    """Limits of the numbers."""
     sentences = []
     few = [found.name for found in result.classes if 0 < found.n < FEW_EXAMPLES]
     if few:

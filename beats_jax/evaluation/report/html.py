@@ -36,6 +36,7 @@ from beats_jax.evaluation.report.page import (
 
 AUDIO_BYTES = 3_500_000  # all players together: with the pictures the file stays under 5 MB, small enough for a mail
 PICTURE_BYTES = 6_000_000  # of the clips of a section: further clips have no pictures
+# MP3 has an eighth of the bytes of WAV and every browser plays it: a player for every class fits into a file for a mail.
 MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 # No script may run and nothing may be fetched, whatever a file is called.
 PAGE = Template("""<!doctype html>
@@ -201,9 +202,8 @@ def _pictures(waveform: np.ndarray, example: Example) -> str:
 
 
 def audio_uri(waveform: np.ndarray, sample_rate: int) -> str:
-    """Mono sound as `data:audio/...;base64,...`: MP3 (an eighth of the size) where it has the rate, else 16-bit WAV.
-
-    waveform: float [samples], clipped at +-1.
+    """Mono sound, float [samples] clipped at +-1, as `data:audio/...;base64,...`: MP3 where it has the rate, otherwise 16-bit
+    WAV.
     """
     if sample_rate in MP3_RATES:
         import soundfile

@@ -27,10 +27,10 @@ POINTS_CAPTION = (
 )
 BLOCKS_CAPTION = "Where in the encoder the gradient is; a block that stays apart does not learn."
 SPLITS = (("train", "training"), ("val", "validation"))
-COLLAPSED = 0.05  # of the codes that occur: fewer predicted ones, and the model says nearly always the same
+COLLAPSED = 0.05  # least share of the occurring codes that a model must predict
 LEAST_SPREAD, LEAST_RANK = 0.1, 2.0  # of embeddings: below, nearly all clips are one point, or lie on a line
-FORGETTING = 0.02  # loss of a probe's figure since the start that is told as an alarm
-TAIL = 0.1  # share of the training rows at the end whose mean is shown
+FORGETTING = 0.02  # a larger loss of a probe's figure since the start is an alarm
+TAIL = 0.1  # share of the training rows, at the end, whose mean is shown
 
 
 def pretraining_page(
@@ -44,7 +44,7 @@ def pretraining_page(
     """The page.
 
     Args:
-      facts: what came out, name and value.
+      facts: the outcome, name and value.
       points: (step, places, group of each clip) of watched embeddings; empty = no picture.
       fields: title, settings, errors, command and versions of `Page`.
     """
@@ -75,7 +75,7 @@ def last_figures(history: History) -> dict[str, float]:
 
 
 def findings(history: History) -> list[str]:
-    """What a reader should know first, in sentences; alarms are marked."""
+    """The most important facts in sentences; alarms are marked."""
     steps, losses = history_series(history, "train/loss")
     if not len(losses):
         return ["Nothing was logged: the run is shorter than training.log_every_steps."]
@@ -121,7 +121,7 @@ def _embedding_findings(last: Mapping[str, float]) -> list[str]:
 
 
 def _watch_findings(history: History) -> list[str]:
-    """What became of the watched clips since the start: directions, geometry, and what a linear probe reads in them."""
+    """The watched clips since the start: directions, geometry, and the figures of a linear probe."""
     found = []
     ranks = history_series(history, "val/feature_rank")[1]
     if len(ranks) > 1:

@@ -1,4 +1,4 @@
-"""The page of a probe: which layer and pooling tell the classes apart, how well, and how the choice was made."""
+"""The page of a probe: the best layers and poolings, their figures, and how they were chosen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from beats_jax.evaluation.report.result import HEADLINES, classes_section, confu
 class KindFindings:
     """One kind of probe. T test folds."""
 
-    setting: str  # what its settings are called
+    setting: str  # the name of its settings
     settings: tuple[Setting, ...]  # R
     scores: np.ndarray  # float64 [L, P, R], mean over validation folds (and repeats)
     final: Choice
@@ -73,7 +73,7 @@ def probe_page(
 
     Args:
       encoders: the probed one first, then baselines.
-      folds: names of the test folds. notes: sentences that a reader must know.
+      folds: names of the test folds. notes: further findings, which come first.
       fields: title, settings, errors, command and versions of `Page`.
     """
     first = encoders[0]
@@ -95,11 +95,13 @@ def headline(result: EvaluationResult) -> str:
 
 
 def findings(encoders: Sequence[EncoderFindings]) -> list[str]:
-    """What the figures say, in sentences."""
+    """The figures in sentences."""
     first = encoders[0]
     name = headline(first.result)
     value, interval = format_estimate(first.result.metrics[name])
-    lines = [f"{name.capitalize() if name == 'accuracy' else name} {value} {interval} on examples that no choice has seen."]
+    lines = [
+        f"{name.capitalize() if name == 'accuracy' else name} {value} {interval} on examples that had no part in the choice."
+    ]
     lines.append(f"To use: {first.words(first.final)} (validation {first.final.score:.3f}).")
     places = Counter(first.place(choice) for choice in first.choices)
     (layer, pooling), often = places.most_common(1)[0]
@@ -116,7 +118,7 @@ def findings(encoders: Sequence[EncoderFindings]) -> list[str]:
 
 
 def _last_layer(found: EncoderFindings) -> list[str]:
-    """What a user loses who takes the usual embedding, the mean of the last layer."""
+    """The usual embedding, the mean of the last layer, beside the choice."""
     kind = found.kinds[found.final.kind]
     if "mean" not in found.poolings or kind.scores.shape[0] != len(found.layers) or len(found.layers) < 2:
         return []

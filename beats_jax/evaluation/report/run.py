@@ -16,9 +16,7 @@ from beats_jax.evaluation.report.figures.curves import History, curve_panels, le
 from beats_jax.evaluation.report.figures.metrics import class_balance
 from beats_jax.evaluation.report.findings import findings
 from beats_jax.evaluation.report.page import Bullets, Cell, Example, Figure, Page, Paragraph, Section, Table, pairs_table
-from beats_jax.evaluation.report.result import classes_section, confusions_section, result_page
-
-FOLD_METRICS = ("accuracy", "f1_macro", "mAP", "auroc")
+from beats_jax.evaluation.report.result import SHORT_METRICS, classes_section, confusions_section, result_page
 
 
 def run_page(
@@ -85,16 +83,16 @@ def _folds(folds: Sequence[Mapping[str, float | int | None]]) -> Section | None:
     if not folds:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (fold.get("fold", number), fold.get("n", ""), *(fold.get(name) for name in FOLD_METRICS))
+        (fold.get("fold", number), fold.get("n", ""), *(fold.get(name) for name in SHORT_METRICS))
         for number, fold in enumerate(folds, start=1)
     ]
     spread = []
-    for name in FOLD_METRICS:
+    for name in SHORT_METRICS:
         values = np.array([fold[name] for fold in folds if fold.get(name) is not None], float)
         deviation = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
         spread.append(f"{values.mean():.3f}{deviation}" if len(values) else None)
     rows.append(("mean ± standard deviation", "", *spread))
-    header = ("fold", "n", *(METRIC_TITLES[name] for name in FOLD_METRICS))
+    header = ("fold", "n", *(METRIC_TITLES[name] for name in SHORT_METRICS))
     return Section("Cross-validation", [Table(header, rows, last_is_total=True)])
 
 

@@ -1,25 +1,25 @@
-"""What stands behind an encoder during pre-training only: a few deep-norm blocks that predict codes or a teacher's features.
+"""Stacks behind an encoder, [B, T, W] → [B, T, outputs], in pre-training only: they predict codes or a teacher's features.
 
-The blocks are those of BEATs with a table of relative positions of their own; residual factor and start go by the depth of this
-stack, not the encoder's (ESPnet's `espnet2/beats`; arXiv 2212.09058 §3.1 says only that the predictor is a Transformer).
+A stack is a few deep-norm blocks of BEATs with its own table of relative positions; residual factor and initialisation follow
+the depth of this stack, not the encoder's (ESPnet's `espnet2/beats`; arXiv 2212.09058 §3.1 states no more than "a Transformer").
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from beats_jax.config import BEATsConfig
+from beats_jax.models import TokenMask, Tokens
 from beats_jax.models.beats import RelativeTable, TransformerLayer
-from beats_jax.models.elementwise import LayerNorm
-from beats_jax.models.forms import AUTO, Forms
-from beats_jax.models.linear import Linear
-from beats_jax.models.relative_position import relative_position_bias
-from beats_jax.models.visible import Places
+from beats_jax.models.cpu import Form
+from beats_jax.models.layers import LayerNorm, Linear
+from beats_jax.models.masking import Places
+from beats_jax.models.positions import relative_position_bias
 
 
 def stack_config(encoder: BEATsConfig, layers: int, width: int = 0, heads: int = 0) -> BEATsConfig:
@@ -50,15 +50,15 @@ class DeepNormStack(nn.Module):
     """Blocks with relative positions, and a LayerNorm: [B, T, W] → [B, T, W]."""
 
     config: BEATsConfig
-    dtype: Any
-    forms: Forms
+    dtype: DTypeLike
+    form: Form
 
     def setup(self) -> None:
         self.relative_attention_bias = RelativeTable(self.config)
-        self.layers = [TransformerLayer(self.config, self.dtype, self.forms) for _ in range(self.config.encoder_layers)]
+        self.layers = [TransformerLayer(self.config, self.dtype, self.form) for _ in range(self.config.encoder_layers)]
         self.layer_norm = LayerNorm(self.dtype)
 
-    def __call__(self, x: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+    def __call__(self, x: Tokens, token_mask: TokenMask | None, deterministic: bool) -> Tokens:
         bias = relative_position_bias(self.relative_attention_bias(), x.shape[1], self.config.max_distance)
         for layer in self.layers:
             x = layer(x, bias, token_mask, deterministic)
@@ -74,35 +74,39 @@ class Predictor(nn.Module):
     config: BEATsConfig
     codes: int
     learnt_mask: bool = True
-    dtype: Any = jnp.float32
-    forms: Forms = AUTO
+    dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     def setup(self) -> None:
         width = self.config.encoder_embed_dim
         self.input = Linear(width, self.dtype)
         if self.learnt_mask:
             self.mask_token = self.param("mask_token", nn.initializers.normal(0.02), (width,))
-        self.stack = DeepNormStack(self.config, self.dtype, self.forms)
+        self.stack = DeepNormStack(self.config, self.dtype, self.form)
         self.output = Linear(self.codes, self.dtype)
 
-    def __call__(self, features: jax.Array, places: Places, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """features [B, V, D], token_mask [B, T] (True = real, visible or not) → logits float32 [B, T, codes]."""
+    def __call__(
+        self, features: Float[Array, "batch visible width"], places: Places, token_mask: TokenMask | None, deterministic: bool
+    ) -> Float[Array, "batch tokens codes"]:
+        """Logits; `token_mask` is True at real tokens, visible or not."""
         x = places.restore(self.input(features), self.mask_token if self.learnt_mask else None)
         return self.output(self.stack(x, token_mask, deterministic))
 
 
 class Estimator(nn.Module):
-    """From codes, as vectors [B, T, Q], to an estimate of what a teacher says of every token, float32 [B, T, outputs]."""
+    """From codes, as vectors [B, T, Q], to an estimate of a teacher's features of every token, [B, T, outputs]."""
 
     config: BEATsConfig
     outputs: int
-    dtype: Any = jnp.float32
-    forms: Forms = AUTO
+    dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     def setup(self) -> None:
         self.input = Linear(self.config.encoder_embed_dim, self.dtype)
-        self.stack = DeepNormStack(self.config, self.dtype, self.forms)
+        self.stack = DeepNormStack(self.config, self.dtype, self.form)
         self.output = Linear(self.outputs, self.dtype)
 
-    def __call__(self, vectors: jax.Array, token_mask: jax.Array | None, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, vectors: Float[Array, "batch tokens code_width"], token_mask: TokenMask | None, deterministic: bool
+    ) -> Float[Array, "batch tokens outputs"]:
         return self.output(self.stack(self.input(vectors), token_mask, deterministic))

@@ -1,4 +1,4 @@
-"""The quantiser of the self-distilled tokenizer as functions: nothing is changed in place (unilm/beats/quantizer.py).
+"""The quantiser of the self-distilled tokenizer as functions, vectors [..., Q] → codes [...] (unilm/beats/quantizer.py).
 
 Codes are unit vectors. In training they follow a running average of the vectors assigned to them; no gradient reaches them.
 """
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 
 SMALLEST_NORM = 1e-12
 DECAY = 0.99  # of both running averages
@@ -23,41 +24,47 @@ class Codebook(NamedTuple):
     file is written back as it was read.
     """
 
-    embedding: jax.Array  # [K, Q]: the codes
-    usage: jax.Array  # [K]: running average of how many vectors of a batch had each code
-    cluster_size: jax.Array  # [K]: how many vectors each code had at the end of the k-means
-    embed_avg: jax.Array  # [K, Q]
-    initted: jax.Array  # [1]: 1 = the codes have been started from data
+    embedding: Float[Array, "codes code_width"]  # the codes
+    usage: Float[Array, " codes"]  # running average of how many vectors of a batch had each code
+    cluster_size: Float[Array, " codes"]  # how many vectors each code had at the end of the k-means
+    embed_avg: Float[Array, "codes code_width"]
+    initted: Float[Array, " 1"]  # 1 = the codes have been started from data
 
 
 class Quantized(NamedTuple):
     """Vectors replaced by their codes."""
 
-    codes: jax.Array  # int32 [...]: index of the nearest code, the lowest where several are as near
-    vectors: jax.Array  # float32 [..., Q]: the codes themselves, with the gradient going straight to the input
-    loss: jax.Array  # float32 []: commitment, beta * mean squared distance of the normalised input from its code
+    codes: Int[Array, "*rows"]  # index of the nearest code, the lowest where several are as near
+    vectors: Float[Array, "*rows code_width"]  # the codes themselves, with the gradient going straight to the input
+    loss: Float[Array, ""]  # commitment, beta * mean squared distance of the normalised input from its code
 
 
-def normalise(x: jax.Array) -> jax.Array:
+def normalise(x: Float[Array, "*rows code_width"]) -> Float[Array, "*rows code_width"]:
     """x / max(|x|, 1e-12) over the last axis; the gradient at 0 is finite."""
     return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), SMALLEST_NORM**2))
 
 
-def nearest(vectors: jax.Array, embedding: jax.Array) -> jax.Array:
-    """Index of the nearest row of `embedding` [K, Q], used as it is, for each of `vectors` [..., Q]; int32 [...]."""
+def nearest(vectors: Float[Array, "*rows code_width"], embedding: Float[Array, "codes code_width"]) -> Int[Array, "*rows"]:
+    """Index of the nearest row of `embedding` for each vector; neither is normalised here."""
     products = jnp.einsum("...q,kq->...k", vectors, embedding, precision=PRECISION)
     lengths = jnp.sum(embedding * embedding, axis=1).reshape((1,) * (vectors.ndim - 1) + (-1,))
     distances = jnp.sum(vectors * vectors, axis=-1, keepdims=True) + lengths - 2.0 * products
     return jnp.argmin(distances, axis=-1).astype(jnp.int32)
 
 
-def quantize(projected: jax.Array, embedding: jax.Array, token_mask: jax.Array | None = None, *, beta: float = 1.0) -> Quantized:
+def quantize(
+    projected: Float[Array, "*rows code_width"],
+    embedding: Float[Array, "codes code_width"],
+    token_mask: Bool[Array, "*rows"] | None = None,
+    *,
+    beta: float = 1.0,
+) -> Quantized:
     """Nearest codes of projected features.
 
     Args:
-      projected: float32 [..., Q], of any length: normalised here.
-      embedding: float32 [K, Q]; gets no gradient.
-      token_mask: bool [...], True = real; the loss is the mean over real ones. None = all, as published.
+      projected: of any length: normalised here.
+      embedding: gets no gradient.
+      token_mask: True = real; the loss is the mean over real ones. None = all, as published.
       beta: weight of the commitment loss.
     """
     vectors, fixed = normalise(projected), jax.lax.stop_gradient(embedding)
@@ -69,27 +76,36 @@ def quantize(projected: jax.Array, embedding: jax.Array, token_mask: jax.Array |
     return Quantized(codes, vectors + jax.lax.stop_gradient(chosen - vectors), loss)
 
 
-def update_usage(usage: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> jax.Array:
-    """The usage [K] after a batch with these codes; masked ones (False) are not counted."""
+def update_usage(
+    usage: Float[Array, " codes"], codes: Int[Array, "*rows"], token_mask: Bool[Array, "*rows"] | None = None
+) -> Float[Array, " codes"]:
+    """The usage after a batch with these codes; masked ones (False) are not counted."""
     return DECAY * usage + (1.0 - DECAY) * jnp.sum(_assignments(codes, token_mask, usage.shape[0]), axis=0)
 
 
-def update_codebook(codebook: Codebook, projected: jax.Array, codes: jax.Array, token_mask: jax.Array | None = None) -> Codebook:
+def update_codebook(
+    codebook: Codebook,
+    projected: Float[Array, "*rows code_width"],
+    codes: Int[Array, "*rows"],
+    token_mask: Bool[Array, "*rows"] | None = None,
+) -> Codebook:
     """The codebook after a training batch: `move_codes` by `sum_by_code`."""
     return move_codes(codebook, *sum_by_code(projected, codes, codebook.usage.shape[0], token_mask))
 
 
 def sum_by_code(
-    projected: jax.Array, codes: jax.Array, size: int, token_mask: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Sum of the normalised vectors of each code, [K, Q], and how many there are, [K]; these add up over parts of a batch.
+    projected: Float[Array, "*rows code_width"],
+    codes: Int[Array, "*rows"],
+    size: int,
+    token_mask: Bool[Array, "*rows"] | None = None,
+) -> tuple[Float[Array, "{size} code_width"], Float[Array, " {size}"]]:
+    """Sum of the normalised vectors of each code, and how many there are; these add up over parts of a batch.
 
     Under jit with a sharded batch the sums run over all devices.
 
     Args:
-      projected: float32 [..., Q], as `quantize` got them. codes: int32 [...], as it gave them; -1 = none.
-      size: K.
-      token_mask: bool [...], True = real, the only ones that count; None = all.
+      projected: as `quantize` got them. codes: as it gave them; -1 = none. size: K.
+      token_mask: True = real, the only ones that count; None = all.
     """
     vectors = jax.lax.stop_gradient(normalise(projected)).reshape(-1, projected.shape[-1])
     rows = _assignments(codes, token_mask, size)
@@ -97,30 +113,30 @@ def sum_by_code(
     return jnp.einsum("nk,nq->kq", rows, jnp.where(flat, vectors, 0.0), precision=PRECISION), jnp.sum(rows, axis=0)
 
 
-def move_codes(codebook: Codebook, sums: jax.Array, counts: jax.Array) -> Codebook:
+def move_codes(codebook: Codebook, sums: Float[Array, "codes code_width"], counts: Float[Array, " codes"]) -> Codebook:
     """Every code moved towards the normalised mean of its vectors, and normalised; arguments from `sum_by_code`, whole batch."""
     means = jnp.where(counts[:, None] > 0, normalise(sums), codebook.embedding)
     usage = DECAY * codebook.usage + (1.0 - DECAY) * counts
     return codebook._replace(embedding=normalise(DECAY * codebook.embedding + (1.0 - DECAY) * means), usage=usage)
 
 
-def restart_codes(codebook: Codebook, dead: jax.Array, vectors: jax.Array) -> Codebook:
-    """`dead` codes, bool [K], start again as these vectors [K, Q] with the mean usage, so that they have time to find theirs.
+def restart_codes(codebook: Codebook, dead: Bool[Array, " codes"], vectors: Float[Array, "codes code_width"]) -> Codebook:
+    """`dead` codes start again as these vectors with the mean usage, so that they have time to find theirs.
 
-    Nothing of this is in the published code. A vector of zeros leaves its code as it is.
+    Nothing of this is in the published code. A vector of zeros leaves its code unchanged.
     """
     chosen = dead & (jnp.sum(vectors * vectors, axis=1) > 0)
     embedding = jnp.where(chosen[:, None], normalise(vectors), codebook.embedding)
     return codebook._replace(embedding=embedding, usage=jnp.where(chosen, jnp.mean(codebook.usage), codebook.usage))
 
 
-def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITERATIONS) -> tuple[jax.Array, jax.Array]:
-    """K-means by largest dot product.
+def spherical_kmeans(
+    samples: Float[Array, "samples code_width"], means: Float[Array, "codes code_width"], iterations: int = ITERATIONS
+) -> tuple[Float[Array, "codes code_width"], Float[Array, " codes"]]:
+    """K-means of unit vectors by largest dot product, from `means` on.
 
-    Args:
-      samples: float32 [N, Q], unit vectors. means: float32 [K, Q], the start.
     Returns:
-      means [K, Q], unit vectors (one without samples stays where it is), and how many samples the last assignment gave each [K].
+      means, unit vectors (one without samples does not move), and how many samples the last assignment gave each.
     """
 
     def step(_: Any, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -130,8 +146,8 @@ def spherical_kmeans(samples: jax.Array, means: jax.Array, iterations: int = ITE
     return jax.lax.fori_loop(0, iterations, step, (means, jnp.zeros(means.shape[0])))
 
 
-def start_codebook(codebook: Codebook, key: jax.Array, projected: jax.Array) -> Codebook:
-    """The codebook started by k-means on projected features, float32 [N, Q], real tokens only.
+def start_codebook(codebook: Codebook, key: Key[Array, ""], projected: Float[Array, "samples code_width"]) -> Codebook:
+    """The codebook started by k-means on projected features of real tokens.
 
     The start is K of them at random, without repetition where there are enough: give several batches rather than fewer vectors
     than codes, because repeated starts are codes that nothing is ever assigned to.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from beats_jax.config import TokenizerConfig
-from beats_jax.models import beats
+from beats_jax.models import Fbank, TokenMask, Tokens, beats
 from beats_jax.models.beats import BEATs
-from beats_jax.models.linear import Linear, torch_bias, torch_kernel
-from beats_jax.models.output import EncoderOutput
+from beats_jax.models.heads import EncoderOutput
+from beats_jax.models.layers import Linear, torch_bias, torch_kernel
 from beats_jax.models.pretraining.quantizer import Codebook, quantize
 
 CONSTANTS = ("quantizer/.*",)  # paths of parameters that no optimizer changes: training sets them by `quantizer.update_codebook`
@@ -45,14 +45,14 @@ class Tokenizer(BEATs):
         self.quantizer = CodebookTable(self.config)
 
     def __call__(
-        self, fbank: jax.Array, token_mask: jax.Array | None = None, *, deterministic: bool = True, layers: bool = False
+        self, fbank: Fbank, token_mask: TokenMask | None = None, *, deterministic: bool = True, layers: bool = False
     ) -> EncoderOutput:
-        """As `BEATs`, with `codes` int32 [B, T]; `features` are the encoder's. Codes of masked tokens have no meaning."""
+        """As `BEATs`, with `codes`; `features` are the encoder's. Codes of masked tokens have no meaning."""
         out = super().__call__(fbank, token_mask, deterministic=deterministic, layers=layers)
         return out._replace(codes=quantize(self.project(out.features), self.quantizer().embedding).codes)
 
-    def project(self, features: jax.Array) -> jax.Array:
-        """Features [B, T, D] → what the quantiser reads, float32 [B, T, quant_dim], before its normalisation."""
+    def project(self, features: Tokens) -> Float[Array, "batch tokens code_width"]:
+        """The input of the quantiser, before its normalisation."""
         return self.quantize_layer_2(jnp.tanh(self.quantize_layer_0(features)))
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from beats_jax.models.elementwise import standardise
+from beats_jax.models.layers import standardise
 
 EPSILON = 1e-5  # of both norms
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, no_type_check
 
 import flax.struct
 import jax
@@ -17,22 +17,24 @@ from beats_jax.errors import UserError
 Params = Any  # nested dict of float32 arrays
 
 
+@no_type_check  # JAX also makes states of shapes and of shardings
 class State(flax.struct.PyTreeNode):
     """Everything that decides the next step besides the batch, so that saving it makes a resumed run the same run.
 
     Attributes:
       step: int32 [], updates done so far.
-      params: the parameters that are being learnt.
+      params: the parameters in training.
       opt_state: the optimizer's own state.
       ema: exponential average of `params`, or None where it is not kept.
       key: a `jax.random.key`; it never changes, every step folds its own number into it.
     """
 
-    step: jax.Array
+    # Any: shapes or shardings stand where arrays do when a state is described and not held (`jax.eval_shape`).
+    step: Any
     params: Params
     opt_state: Any
     ema: Params | None
-    key: jax.Array
+    key: Any
 
     @property
     def weights(self) -> Params:

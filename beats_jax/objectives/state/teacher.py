@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from beats_jax.config import AudioConfig, BEATsConfig, TokenizerConfig, TokenizerObjectiveConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.linear import linear
+from beats_jax.models.layers import linear
 from beats_jax.objectives.state.targets import require_same_tokens
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint

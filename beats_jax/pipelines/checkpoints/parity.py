@@ -21,7 +21,7 @@ from beats_jax.config import FilterbankConfig
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of
 from beats_jax.inference.model import Model
-from beats_jax.models.forms import Forms
+from beats_jax.models.cpu import Form
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
 
@@ -111,10 +111,10 @@ def precisions(device: Device) -> tuple[Precision, ...]:
     return (FLOAT32, BFLOAT16) if device.platform == "cpu" else (FLOAT32, AS_COMPILED, BFLOAT16)
 
 
-def forms_of(device: Device) -> tuple[Forms, ...]:
+def forms_of(device: Device) -> tuple[Form, ...]:
     """The formulations for batches of one clip and of many on a device; on one CPU these differ."""
-    one, many = Forms(platform=device.platform), Forms(platform=device.platform, clips_from=1, heads_from=1)
-    return (one,) if one.attention_for(1) == many.attention_for(1) else (one, many)
+    one_cpu = device.platform == "cpu" and jax.device_count("cpu") == 1
+    return (Form.AUTO, Form.LOOPED) if one_cpu else (Form.AUTO,)
 
 
 def prove(folder: Path | None = None) -> list[Outcome]:
@@ -155,9 +155,9 @@ def _prove_case(
     case: Case, bundle: Bundle, numbers: Mapping[str, np.ndarray], device: Device, precision: Precision, altered: tuple[str, ...]
 ) -> Outcome:
     states, head, head_difference, departs = None, "", 0.0, ""
-    for forms in forms_of(device):
+    for form in forms_of(device):
         with jax.default_device(device), jax.default_matmul_precision(precision.products):
-            found = _compute(Model(bundle, precision.dtype, forms), numbers["fbank"], set(numbers))
+            found = _compute(Model(bundle, precision.dtype, form), numbers["fbank"], set(numbers))
         for place, kind, ours, golden in _places(found, numbers):
             difference = float(np.mean(ours != golden)) if kind == "codes" else _largest_difference(ours, golden)
             if kind in ("layers", "features"):

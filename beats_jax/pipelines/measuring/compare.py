@@ -31,6 +31,7 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     Raises:
       UserError: a folder without predictions.csv, other examples, labels or classes, an `output` in use.
     """
+    # Tables only: neither audio nor a model is needed, and outputs of `evaluate` can be compared too.
     one, two = (_predictions(run) for run in (first, second))
     two = _in_the_order_of(one, two, second)
     try:

@@ -123,7 +123,7 @@ def _measured_rows(manifest: Manifest) -> Manifest:
 def read_labels(run: Path) -> LabelVocabulary:
     """The classes of a run. Raises `UserError` where labels.json is missing or damaged."""
     path = run / LABELS_FILE
-    remedy = "restore it from a copy, or train the run anew"
+    remedy = "restore it from a copy, or train the run again"
     names = read_json(path, {"names": [str]}, remedy=remedy)["names"]
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path} is damaged ({'a name stands there twice' if names else 'it holds no names'}); {remedy}")

@@ -80,7 +80,7 @@ def predict_files(
       data: windows, quiet ends, batches and threads, as in evaluation.
       threshold: of several labels a file: probability from which a class counts as predicted.
     Returns:
-      `error` is empty, or says why the file could not be read; then prediction is empty and the probabilities are NaN.
+      `error` is empty, or the reason why the file could not be read; then prediction is empty and the probabilities are NaN.
     Raises:
       UserError: no files, or a model without a head.
     """

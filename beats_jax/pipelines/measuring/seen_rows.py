@@ -1,4 +1,4 @@
-"""The rows that a model was trained on: what a run records of its own, and which rows a model knows already."""
+"""The rows that a model was trained on: the record of a run's own rows, and the rows that a model knows already."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import numpy as np
+
 import beats_jax
 from beats_jax.config import Experiment, to_mapping
-from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.splits import group_codes
 from beats_jax.evaluation.metrics.result import summary_lines
-from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
+from beats_jax.evaluation.predictions import PredictionTable, build_predictions, write_metrics, write_predictions
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.run import run_page
 from beats_jax.parallel.exchange import call_on_main
@@ -27,7 +29,7 @@ from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
 from beats_jax.training.writers import read_rows
 
 REPORT_FILE = "report.html"
-MARKDOWN_FILE = "RESULTS.md"
+REPORT_FILES = {"html": REPORT_FILE, "md": "RESULTS.md"}
 PREDICTIONS_FILE = "predictions.csv"
 RECORDINGS_FILE = "recordings.csv"
 REPORTED_PACKAGES = ("jax", "flax", "optax", "grain", "orbax-checkpoint", "numpy")
@@ -48,30 +50,24 @@ def write_results(
     In a job of several processes the first one writes, and the others wait for it. page: html (report.html) | md (RESULTS.md).
     """
     merge_errors(data.errors)
-    call_on_main(lambda: _write_results(output, experiment, data, measured, command, history, page))
+    call_on_main(lambda: _write(output, experiment, data, measured, command=command, history=history, page=page))
 
 
-def _write_results(
-    output: Path,
-    experiment: Experiment,
-    data: PreparedData,
-    measured: Measured,
-    command: str,
-    history: Sequence[Mapping[str, Any]],
-    page: str,
-) -> None:
+def _write(output: Path, experiment: Experiment, data: PreparedData, measured: Measured, *, page: str, **fields: Any) -> None:
     metrics = {**measured.metrics, **seen_figures(data.seen, measured.rows)}
-    write_tables(output, experiment, data.vocabulary, measured)
-    errors = data.errors.rows()
-    report = output / {"html": REPORT_FILE, "md": MARKDOWN_FILE}[page]
-    clips: dict[str, Any] = {}
+    evaluation, multi_label = experiment.evaluation, experiment.data.multi_label
+    table = predictions_of(measured.rows, measured.probabilities, data.vocabulary.names, multi_label, evaluation.threshold)
+    write_predictions(output / PREDICTIONS_FILE, table)
+    # The recording or group of each row, by which a comparison resamples.
+    codes = group_codes(measured.rows).tolist()
+    write_text(output / RECORDINGS_FILE, "recording\n" + "".join(f"{code}\n" for code in codes))
     if page == "html":  # Markdown holds no clips: their files are not read again
         found = Clips(measured, experiment)
-        clips = {"worst_examples": found.worst_errors(), "confused": found.confused_pairs(), "gallery": found.gallery()}
+        fields |= {"worst_examples": found.worst_errors(), "confused": found.confused_pairs(), "gallery": found.gallery()}
+    errors, report = data.errors.rows(), output / REPORT_FILES[page]
     content = run_page(
         title=measured.title,
         result=measured.result,
-        history=history,
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
@@ -79,10 +75,9 @@ def _write_results(
         analysis=measured.analysis,
         metrics=metrics,
         versions=versions(),
-        command=command,
         folds=measured.folds,
         class_counts=data.report.splits,
-        **clips,
+        **fields,
     )
     write_page(report, content)
     write_metrics(output / METRICS_FILE, metrics)
@@ -92,20 +87,13 @@ def _write_results(
     print(f"report: {report}", flush=True)
 
 
-def write_tables(output: Path, experiment: Experiment, vocabulary: LabelVocabulary, measured: Measured) -> None:
-    """Writes predictions.csv, and recordings.csv: the recording or group of each of its rows, which a comparison needs."""
-    rows = measured.rows
-    table = build_predictions(
-        rows.files.tolist(),
-        *rows.bounds(),
-        [rows.labels[i] for i in range(len(rows))],
-        measured.probabilities,
-        vocabulary.names,
-        multi_label=experiment.data.multi_label,
-        threshold=experiment.evaluation.threshold,
-    )
-    write_predictions(output / PREDICTIONS_FILE, table)
-    write_text(output / RECORDINGS_FILE, "recording\n" + "".join(f"{code}\n" for code in group_codes(rows).tolist()))
+def predictions_of(
+    rows: Manifest, probabilities: np.ndarray, class_names: Sequence[str], multi_label: bool, threshold: float
+) -> PredictionTable:
+    """The table of predictions for the rows of a manifest; probabilities: float [N, C]."""
+    labels = [rows.labels[i] for i in range(len(rows))]
+    files, marks = rows.files.tolist(), {"multi_label": multi_label, "threshold": threshold}
+    return build_predictions(files, *rows.bounds(), labels, probabilities, class_names, **marks)
 
 
 def data_facts(data: PreparedData) -> dict[str, str]:

@@ -41,7 +41,7 @@ def filterbank_encoder(audio: AudioConfig) -> Encoder:
 def randomise(model: Model, seed: int = 0) -> Model:
     """The same architecture and front-end with the random weights from which training would start, without a head."""
     config = replace(model.config, predictor_class=0)
-    frames = registry.fixed_frames(config) or registry.min_frames(config)
-    fbank = jnp.zeros((1, frames, model.audio.filterbank.num_mel_bins))
+    family = registry.family(config)
+    fbank = jnp.zeros((1, family.fixed_frames or family.min_frames, model.audio.filterbank.num_mel_bins))
     params = jax.jit(registry.build(config).init)(jax.random.key(seed), fbank)["params"]
     return Model(Bundle(jax.tree.map(np.asarray, params), config, model.audio, (), False, f"random weights, seed {seed}"))

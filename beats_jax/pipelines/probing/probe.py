@@ -25,6 +25,7 @@ from beats_jax.inference.files import probabilities, rate_notes
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
+from beats_jax.pipelines.measuring.write import REPORT_FILES
 from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
 from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import (
@@ -43,7 +44,7 @@ from beats_jax.weights.pretrained import read_memory
 
 ATTENTIVE = "attentive"
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
-BASELINES = (FBANK, RANDOM)
+BASELINES = (FBANK, RANDOM)  # on the same folds as the model, so that one page compares like with like
 DEFAULT_KINDS = ("logistic", "ridge", "knn", "prototype")
 
 
@@ -66,9 +67,11 @@ class ProbeSettings:
     reading: Mapping[str, Any] = field(default_factory=dict)  # fields of DataConfig, such as label_column
 
 
-def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) -> dict[str, Any]:
-    """Embeds, sweeps, chooses, measures; writes metrics.json, probe.json, predictions.csv, report.html and errors.csv.
+def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str, page: str = "html") -> dict[str, Any]:
+    """Embeds, sweeps, chooses, measures; writes metrics.json, probe.json, predictions.csv, the report and errors.csv.
 
+    Args:
+      page: html (report.html) | md (RESULTS.md).
     Returns:
       the contents of metrics.json.
     Raises:
@@ -84,7 +87,7 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str) 
     encoders = _encoders(settings, model)
     with new_folder(output):
         errors = ErrorLog(output / ERRORS_FILE, strict)
-        return _probe(settings, data, kinds, model, encoders, output, errors, command)
+        return _probe(settings, data, kinds, model, encoders, output, errors, command, page)
 
 
 def _probe(
@@ -96,6 +99,7 @@ def _probe(
     output: Path,
     errors: ErrorLog,
     command: str,
+    page: str,
 ) -> dict[str, Any]:
     manifest = _manifest(settings, data, output)
     manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
@@ -106,7 +110,7 @@ def _probe(
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
     print(f"{len(rows)} rows, {len(vocabulary)} classes. {plans[0].sentence}", flush=True)
-    findings, best_logits = [], None
+    findings, logits = [], {}
     for name, embeddings in found.items():
         probes = _probes(embeddings, targets, plans, kinds, data.multi_label)
         if ATTENTIVE in kinds and name == MODEL:
@@ -115,14 +119,11 @@ def _probe(
             probes[ATTENTIVE] = AttentiveProbe(tokens[None], mask, targets, data.multi_label, settings.seed)
         studies = [study(probes, plan.codes, len(vocabulary)) for plan in plans]
         findings.append(_findings(name, embeddings, probes, studies, targets, vocabulary, data.multi_label, settings.seed))
-        best_logits = studies[0].logits if best_logits is None else best_logits  # of the probed model, which comes first
-    assert best_logits is not None
-    notes = [
-        *manifest.notes,
-        *_known_note(known_to_the_run(settings.model, rows)),
-        *fold_notes(targets, plans[0], vocabulary.names),
-    ]
-    return write_probe(output, settings, data, findings, best_logits, rows, vocabulary, plans[0], notes, errors, command)
+        logits[name] = studies[0].logits
+    known = _known_note(known_to_the_run(settings.model, rows))
+    notes = [*manifest.notes, *known, *fold_notes(targets, plans[0], vocabulary.names)]
+    report = output / REPORT_FILES[page]
+    return write_probe(report, settings, data, findings, logits[MODEL], rows, vocabulary, plans[0], notes, errors, command)
 
 
 def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:

@@ -13,13 +13,13 @@ from beats_jax.config import DataConfig, EvaluationConfig, to_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.evaluation.metrics.result import summary_lines
-from beats_jax.evaluation.predictions import build_predictions, write_metrics, write_predictions
+from beats_jax.evaluation.predictions import write_metrics, write_predictions
 from beats_jax.evaluation.probes.nested import Choice
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.evaluation.report.probe import EncoderFindings, headline, probe_page
 from beats_jax.inference.files import probabilities
 from beats_jax.pipelines.measuring.seen_rows import seen_figures
-from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, REPORT_FILE, versions
+from beats_jax.pipelines.measuring.write import PREDICTIONS_FILE, predictions_of, versions
 from beats_jax.pipelines.probing.folds import FoldPlan
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_json
 from beats_jax.weights.pretrained import read_memory
@@ -28,7 +28,7 @@ PROBE_FILE = "probe.json"
 
 
 def write_probe(
-    output: Path,
+    report: Path,
     settings: Any,
     data: DataConfig,
     found: Sequence[EncoderFindings],
@@ -43,10 +43,15 @@ def write_probe(
     """Writes all files, metrics.json last, prints the figures and returns the metrics.
 
     Args:
+      report: HTML, or Markdown if its name ends in .md; the other files stand beside it.
       found: the probed encoder first, then baselines. logits: of its best probe, float32 [N, C], NaN outside the test folds.
     """
+    output = report.parent
     metrics = {**flat_metrics(found, len(plan.names)), **seen_figures(read_memory(settings.model), rows)}
-    _write_predictions(output, logits, rows, vocabulary, data.multi_label)
+    tested = np.flatnonzero(np.isfinite(logits).all(axis=1))
+    scores, threshold = probabilities(logits[tested], data.multi_label), EvaluationConfig().threshold
+    table = predictions_of(rows.take(tested), scores, vocabulary.names, data.multi_label, threshold)
+    write_predictions(output / PREDICTIONS_FILE, table)
     write_json(output / PROBE_FILE, {"folds": list(plan.names), "encoders": [_full_table(one) for one in found]})
     facts = {
         "rows": len(rows),
@@ -66,9 +71,9 @@ def write_probe(
         versions=versions(),
         command=command,
     )
-    write_page(output / REPORT_FILE, page)
+    write_page(report, page)
     write_metrics(output / METRICS_FILE, metrics)
-    _print(found, notes, output)
+    _print(found, notes, report)
     return metrics
 
 
@@ -87,21 +92,6 @@ def flat_metrics(found: Sequence[EncoderFindings], folds: int) -> dict[str, Any]
         metrics[f"{key}_repeats_mean"] = float(np.mean(found[0].repeats))
         metrics[f"{key}_repeats_std"] = float(np.std(found[0].repeats, ddof=1))
     return metrics
-
-
-def _write_predictions(output: Path, logits: np.ndarray, rows: Manifest, vocabulary: LabelVocabulary, multi_label: bool) -> None:
-    tested = np.flatnonzero(np.isfinite(logits).all(axis=1))
-    shown = rows.take(tested)
-    table = build_predictions(
-        shown.files.tolist(),
-        *shown.bounds(),
-        [shown.labels[i] for i in range(len(shown))],
-        probabilities(logits[tested], multi_label),
-        vocabulary.names,
-        multi_label=multi_label,
-        threshold=EvaluationConfig().threshold,
-    )
-    write_predictions(output / PREDICTIONS_FILE, table)
 
 
 def _full_table(found: EncoderFindings) -> dict[str, Any]:
@@ -135,7 +125,7 @@ def _choice(found: EncoderFindings, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path) -> None:
+def _print(found: Sequence[EncoderFindings], notes: Sequence[str], report: Path) -> None:
     first = found[0]
     print("\n".join(summary_lines(first.result)))
     print(f"to use: {first.words(first.final)}")
@@ -143,4 +133,4 @@ def _print(found: Sequence[EncoderFindings], notes: Sequence[str], output: Path)
         estimate = other.result.metrics[headline(other.result)]
         print(f"{other.name}: {headline(other.result)} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
     print("\n".join(notes), end="\n" if notes else "")
-    print(f"report: {output / REPORT_FILE}", flush=True)
+    print(f"report: {report}", flush=True)

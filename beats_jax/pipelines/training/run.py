@@ -22,7 +22,7 @@ from beats_jax.evaluation.metrics.classification import compute_metrics
 from beats_jax.inference.grid import Grid, evaluation_grid
 from beats_jax.inference.job import batch_samples
 from beats_jax.inference.program import Architecture, ObjectiveProgram
-from beats_jax.models.registry import constants, depth_of, min_frames, num_layers
+from beats_jax.models.registry import family
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.parallel.exchange import call_on_main, fetch
@@ -81,7 +81,7 @@ class Run(ABC):
         experiment, prefix = self.experiment, self.group and f"{self.group}/"
         constant = tuple(f"{prefix}{pattern}" for pattern in self.constants())
         training = replace(experiment.training, freeze=frozen_patterns(experiment.training, constant))
-        own_depth, behind = depth_of(experiment.model), num_layers(experiment.model) + 1
+        own_depth, behind = family(experiment.model).depth_of, family(experiment.model).num_layers + 1
 
         def depth(path: str) -> int:
             return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
@@ -96,7 +96,7 @@ class Run(ABC):
 
     def constants(self) -> tuple[str, ...]:
         """Patterns of the model's parameters that no optimizer may change."""
-        return constants(self.experiment.model)
+        return family(self.experiment.model).constants
 
     @abstractmethod
     def begin(self, state: Any, start: StartingPoint) -> Any:
@@ -243,7 +243,7 @@ def require_a_patch(experiment: Experiment) -> None:
     if round(experiment.data.window_seconds * rate) < samples:
         raise UserError(
             f"data.window_seconds is {experiment.data.window_seconds:g}; the model needs {samples / rate:g} s "
-            f"at least (one patch of {min_frames(experiment.model)} frames)"
+            f"at least (one patch of {family(experiment.model).min_frames} frames)"
         )
 
 

@@ -98,7 +98,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
         )
     changed = front_end_changes(loaded.audio, audio)
     architecture, tensors, resized = loaded.model, loaded.params, _describe_ignored(loaded.model, model)
-    if registry.resizes(architecture):
+    if registry.family(architecture).resize:
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}
         architecture, tensors, resized = _resize(loaded, model, audio)
     require_same_front_end(changed, model.checkpoint)
@@ -123,7 +123,7 @@ def _describe_ignored(loaded: ModelConfig, wanted: ModelConfig) -> str:
 
 def _require_its_length(model: ModelConfig, audio: AudioConfig) -> None:
     """Raises `UserError` where random weights would read another number of frames than the filterbank gives."""
-    reads, given = registry.fixed_frames(model), audio.filterbank.target_frames
+    reads, given = registry.family(model).fixed_frames, audio.filterbank.target_frames
     if reads and reads != given:
         raise UserError(
             f"a model of the family {model.family!r} reads one number of frames: config.model.max_length is {reads} and "
@@ -139,7 +139,9 @@ def _resize(loaded: Bundle, model: ModelConfig, audio: AudioConfig) -> tuple[Mod
             f"a model of the family {model.family!r} reads one number of frames: set config.audio.filterbank.target_frames "
             f"(the checkpoint's: {trained.target_frames})"
         )
-    config, params = registry.resize_params(loaded.model, loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
+    resize = registry.family(loaded.model).resize
+    assert resize is not None
+    config, params = resize(loaded.params, wanted.target_frames, wanted.num_mel_bins, model)
     changes = {name: pair for name, pair in front_end_changes(loaded.audio, audio).items() if name in RESIZABLE}
     names = [field.name for field in fields(config) if field.name not in ("max_length", "num_mel_bins")]  # the front-end's
     changes |= {name: (getattr(loaded.model, name), getattr(config, name)) for name in names}

@@ -50,11 +50,11 @@ def training_statistics(experiment: Experiment, prepared: PreparedData) -> dict[
     program = FilterbankProgram(raw, centre=_centre(raw.filterbank))
     reading = {"batch_size": data.batch_size, "threads": max(1, data.num_workers), "on_error": "rest"}
     found = answer_rows(program, rows, Grid(data.heard_seconds, data.hop_seconds), Moments(), shared=True, **reading)
-    moments = [row.value for row in found if row.value is not None and row.value.count > 0]
+    moments = [row.value for row in found if row.value is not None and row.value["count"] > 0]
     if not moments:
         raise UserError("data.statistics is 'training' but no training row holds a whole frame of sound")
-    counts = np.array([one.count for one in moments])[:, None]
-    means, squares = np.stack([one.mean[0] for one in moments]), np.stack([one.m2[0] for one in moments])
+    counts = np.array([one["count"] for one in moments])[:, None]
+    means, squares = np.stack([one["mean"][0] for one in moments]), np.stack([one["m2"][0] for one in moments])
     frames = counts.sum()
     offset = float((counts * means).sum() / (frames * means.shape[1]))
     variance = float((squares + counts * (means - offset) ** 2).sum() / (frames * means.shape[1]))

@@ -111,7 +111,7 @@ class EncoderWatch:
         data, audio = self._data, self._experiment.audio
         reading = {"batch_size": self._experiment.data.batch_size, "threads": max(1, data.num_workers), "mesh": self._mesh}
         found = answer_rows(program, self._rows, evaluation_grid(data, audio), Pooled(("mean",)), shared=True, **reading)
-        embeddings = np.zeros((len(self._rows), registry.num_features(self._architecture.config)), np.float32)
+        embeddings = np.zeros((len(self._rows), registry.family(self._architecture.config).num_features), np.float32)
         for row in found:
             if row.error is not None:
                 self._errors.add(row.error.path, row.error.reason)

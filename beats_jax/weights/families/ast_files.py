@@ -16,7 +16,6 @@ import numpy as np
 from beats_jax.audio.filterbank import AST, AST_ESC50, AST_SPEECH_COMMANDS
 from beats_jax.config import ASTConfig, AudioConfig, FilterbankConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
-from beats_jax.models.ast_positions import patch_kernel_from_rgb
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.families import ast
 from beats_jax.weights.families.beats_files import labels_by_id
@@ -121,7 +120,7 @@ def read_deit(raw: RawCheckpoint) -> Bundle:
     tensors = ast.split_qkv(raw.state_dict)
     weight = f"{ast.DEIT.patch}.weight"
     if shape_of(tensors, weight, 4)[1] == 3:
-        tensors[weight] = patch_kernel_from_rgb(tensors[weight])
+        tensors[weight] = np.asarray(tensors[weight]).sum(axis=1, keepdims=True)  # one channel: the sum over colours
     known = ast.sizes(tensors, ast.DEIT)
     patches = shape_of(tensors, ast.DEIT.positions, 3)[1] - 2
     side = round(max(patches, 0) ** 0.5)

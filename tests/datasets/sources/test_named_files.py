@@ -32,10 +32,9 @@ def test_of_two_files_that_differ_in_composition_each_is_found(tmp_path: Path) -
     names = [unicodedata.normalize(form, "é.wav") for form in ("NFC", "NFD")]
     for name in names:
         (tmp_path / name).write_text(name)
-    if len(os.listdir(tmp_path)) < 2:
-        pytest.skip("this file system takes them for one")
+    held = names if len(os.listdir(tmp_path)) == 2 else names[1:] * 2  # a file system may take them for one
     named = NamedFiles([tmp_path])
-    assert [Path(named.find(name)).read_text() for name in names] == names
+    assert [Path(named.find(name)).read_text() for name in names] == held
 
 
 def test_one_file_has_one_path(tmp_path: Path) -> None:

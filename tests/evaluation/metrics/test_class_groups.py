@@ -98,10 +98,10 @@ def test_mappings_of_esc50():
     assert group_members(few, mapping_of(few, NATURE_GROUPS))["other"] == ("chainsaw", "clock_tick")
 
 
-def test_super_categories_are_those_of_the_targets(shared):
+def test_super_categories_are_those_of_the_targets(real_recordings):
     import csv
 
-    table = (shared / "data" / "esc10" / "meta" / "esc50.csv").read_text()
+    table = (real_recordings / "esc10" / "meta" / "esc50.csv").read_text()
     rows = list(csv.DictReader(table.splitlines()))
     assert rows
     order = list(dict.fromkeys(SUPER_CATEGORIES.values()))

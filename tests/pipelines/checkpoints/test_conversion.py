@@ -21,8 +21,8 @@ def said(capsys):
     return captured.out, captured.err
 
 
-def test_official_to_ours_and_back_is_the_same_in_every_byte(shared, tmp_path, capsys):
-    original = shared / "golden/tiny_finetuned.pt"
+def test_official_to_ours_and_back_is_the_same_in_every_byte(golden_files, tmp_path, capsys):
+    original = golden_files / "tiny_finetuned.pt"
     assert main([str(original), str(tmp_path / "ours.safetensors")]) == 0
     assert "94,767" in said(capsys)[0]
     assert main([str(tmp_path / "ours.safetensors"), str(tmp_path / "back.pt")]) == 0
@@ -44,9 +44,9 @@ def test_official_to_ours_and_back_is_the_same_in_every_byte(shared, tmp_path, c
     np.testing.assert_array_equal(models[1].predict(waveforms), models[0].predict(waveforms))
 
 
-def test_a_model_of_one_label_a_clip_keeps_its_rule(shared, tmp_path):
+def test_a_model_of_one_label_a_clip_keeps_its_rule(golden_files, tmp_path):
     """The published forward ends in sigmoids; a model trained here with softmax comes back with it."""
-    bundle = replace(read_checkpoint(shared / "golden/tiny_finetuned.pt"), multi_label=False)
+    bundle = replace(read_checkpoint(golden_files / "tiny_finetuned.pt"), multi_label=False)
     save_bundle(tmp_path / "ours", bundle)
     assert main([str(tmp_path / "ours"), str(tmp_path / "theirs.pt")]) == 0
     assert main([str(tmp_path / "theirs.pt"), str(tmp_path / "x.safetensors"), "--published-keys"]) == 0
@@ -59,18 +59,18 @@ def test_a_model_of_one_label_a_clip_keeps_its_rule(shared, tmp_path):
         np.testing.assert_array_equal(found.predict(waveforms), expected)
 
 
-def test_list_and_inspect(shared, capsys):
+def test_list_and_inspect(golden_files, capsys):
     assert main(["--list"]) == 0
     assert "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2" in said(capsys)[0]
     with jax.transfer_guard("disallow_explicit"):  # nothing may reach a device, not even a random key
-        assert main(["--inspect", str(shared / "golden/tiny_deepnorm.pt")]) == 0
+        assert main(["--inspect", str(golden_files / "tiny_deepnorm.pt")]) == 0
     out = said(capsys)[0]
     assert "encoder_layers 2" in out
     assert "povey" in out
 
 
-def test_mistakes_are_one_line_status_2_and_leave_nothing(shared, tmp_path, capsys, monkeypatch):
-    tiny = shared / "golden/tiny_deepnorm.pt"
+def test_mistakes_are_one_line_status_2_and_leave_nothing(golden_files, tmp_path, capsys, monkeypatch):
+    tiny = golden_files / "tiny_deepnorm.pt"
     data = tiny.read_bytes()
     (tmp_path / "torn.pt").write_bytes(data[: len(data) // 2])
     (tmp_path / "empty.pt").write_bytes(b"")

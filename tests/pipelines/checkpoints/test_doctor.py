@@ -4,13 +4,13 @@ import filecmp
 import shutil
 
 import jax
-import jax.numpy as jnp
 import make_golden
 import numpy as np
 import pytest
 
 from beats_jax.config import AudioConfig, BEATsConfig
 from beats_jax.doctor import main
+from beats_jax.models.cpu import Form
 from beats_jax.pipelines import environment
 from beats_jax.pipelines.checkpoints import doctor, parity
 from beats_jax.weights.bundle import Bundle
@@ -19,8 +19,8 @@ from beats_jax.weights.torch_file import read_torch_file
 from beats_jax.weights.torch_writer import write_torch_file
 
 
-def test_the_files_of_the_package_are_what_the_script_makes(shared, tmp_path):
-    make_golden.make(shared / "golden", tmp_path)
+def test_the_files_of_the_package_are_what_the_script_makes(golden_files, tmp_path):
+    make_golden.make(golden_files, tmp_path)
     found, made = make_golden.hashes(parity.BUILT_IN), make_golden.hashes(tmp_path)
     assert set(found) == set(made)
     for name in made:
@@ -167,7 +167,7 @@ def test_mistakes_have_status_2_and_one_line(only, tmp_path, capsys):
 
 def test_each_device_is_proved_in_the_forms_that_it_runs(monkeypatch):
     """On a host whose default backend is a GPU, faked: the rows of the CPU must trace the CPU's programs, in the loops too."""
-    from beats_jax.models import ast, attention, conv_position
+    from beats_jax.models import cpu, positions
 
     kept = tuple(case for case in parity.CASES if case.name in ("beats_fine_tuned", "ast_hugging_face"))
     for case in kept:
@@ -179,25 +179,24 @@ def test_each_device_is_proved_in_the_forms_that_it_runs(monkeypatch):
     monkeypatch.setattr(parity, "precisions", lambda device: (parity.BFLOAT16,))
     traced = set()
 
-    def spy(module, name, *settings):
+    def spy(module, name, note):
         function = getattr(module, name)
 
         def recorded(*arguments, **options):
-            traced.add((name, *(str(options[setting]) for setting in settings)))
+            traced.add((name, note(*arguments, **options)))
             return function(*arguments, **options)
 
         monkeypatch.setattr(module, name, recorded)
 
-    for module in (attention, ast):
-        spy(module, "attend", "form")
-    spy(conv_position, "conv_position", "form", "dtype")
+    spy(cpu, "_loop", lambda one: "clips")
+    spy(cpu, "_by_heads", lambda looped, *arrays: "heads")
+    spy(positions, "convolve_by_groups", lambda x, kernel, groups: str(x.dtype))
     outcomes = parity.prove()
     assert all(outcome.ok for outcome in outcomes)
-    convolution = ("conv_position", "split", str(jnp.float32))  # in bfloat16 too: XLA has no fast bfloat16 convolution on CPUs
-    assert traced == {("attend", "direct"), ("attend", "clips"), ("attend", "heads"), convolution}
+    convolution = ("convolve_by_groups", "float32")  # in bfloat16 too: XLA has no fast bfloat16 convolution on CPUs
+    assert traced == {("_loop", "clips"), ("_by_heads", "heads"), convolution}
 
     class Gpu:
         platform = "gpu"
 
-    assert [forms.attention_for(64, 4096) for forms in parity.forms_of(Gpu())] == ["direct"]
-    assert [forms.conv_position_here() for forms in parity.forms_of(Gpu())] == ["grouped"]
+    assert parity.forms_of(Gpu()) == (Form.AUTO,)

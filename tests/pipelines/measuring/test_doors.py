@@ -111,19 +111,23 @@ def test_probabilities_are_the_same_by_every_door(run, recordings, tmp_path):
         np.testing.assert_allclose([top[name] for name in model.labels], own[files[0]], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_embeddings_are_the_same_by_every_door(run, recordings, tmp_path, pooling):
-    workdir, experiment = run
-    if experiment.data.trim_below_dbfs:
-        experiment = experiment_from_mapping({"data": {"window_seconds": WINDOW, "batch_size": 8, "num_workers": 1}})
-    _, files = recordings
-    model = beats_jax.load(workdir)
-    data = DataConfig(window_seconds=WINDOW, batch_size=5)
+@pytest.fixture(scope="module")
+def cached(run, recordings, tmp_path_factory):
+    """The model of the run, and for each pooling the vectors that probes keep, by file."""
+    files, place = recordings[1], tmp_path_factory.mktemp("cached")
+    model, data = beats_jax.load(run[0]), DataConfig(window_seconds=WINDOW, batch_size=5)
     manifest = Manifest.from_columns(files, [["owl", "wren"][i % 2 : i % 2 + 1] for i in range(len(files))])
     validate(manifest, data, model.audio)
-    errors = ErrorLog(tmp_path / "errors.csv")
-    cached = embed_manifest(model_encoder(model, (pooling,)), manifest, data, errors, tmp_path / "cache")
-    own = dict(zip(cached.manifest.files.tolist(), cached.values[1, 0], strict=True))
+    kept = embed_manifest(model_encoder(model, POOLINGS), manifest, data, ErrorLog(place / "errors.csv"), place / "cache")
+    vectors = {name: kept.values[1, number] for number, name in enumerate(POOLINGS)}
+    return model, {name: dict(zip(kept.manifest.files.tolist(), values, strict=True)) for name, values in vectors.items()}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("run", [0.0], indirect=True, ids=["whole"])
+def test_embeddings_are_the_same_by_every_door(run, cached, recordings, pooling):
+    (model, vectors), (_, files) = cached, recordings
+    own = vectors[pooling]
     extractor = BEATsFeatureExtractor(model, pooling, layer=1, window_seconds=WINDOW, on_error="nan")
     doors = {"extractor": dict(zip(files, extractor.extract_from_files(files), strict=True))}
     table = model.embed_files(files, pooling=pooling, layer=1)

@@ -170,7 +170,7 @@ def test_an_untrained_model_has_the_shape_and_nothing_else(place):
         (["--folds", "99"], "take fewer folds"),
         (["--repeats", "0"], "at least 1"),
         (["--probe-kinds", "prototype", "--multi-label"], "gives one label an example"),
-        (["--window-seconds", "-1"], "must be positive"),
+        (["--window-seconds", "-1"], "must be above 0"),
         (["--data", "nowhere"], "nowhere does not exist"),
         (["--probe", "BEATs_iter9"], "no published checkpoint has this name"),
     ],
@@ -187,7 +187,7 @@ def test_what_does_not_go_together(probed, place, tmp_path, capsys):
     plain, output = probed
     cases = {
         "needs --data": ["--probe", "x", "--output", str(tmp_path / "a")],
-        "--folds is for --probe": ["--run", "x", "--folds", "5", "--output", str(tmp_path / "a")],
+        "--folds belongs to --probe": ["--run", "x", "--folds", "5", "--output", str(tmp_path / "a")],
         "not allowed with": ["--run", "x", *plain, "--output", str(tmp_path / "a")],
         "one of the arguments --run --compare --probe is required": ["--output", "x"],
         "is not empty": [*plain, "--output", str(output)],

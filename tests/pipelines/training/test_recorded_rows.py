@@ -159,7 +159,7 @@ def test_a_run_keeps_its_rows_whatever_the_folder_holds(recordings, tmp_path):
     printed = data.report.summary()
     for name in (gone, learnt, tested, str(root / "owl" / "new.wav")):
         assert name in printed
-    assert f"come since the run began, and are not used: 1 ({root / 'owl' / 'new.wav'})" in printed
+    assert f"added since the run began, and are not used: 1 ({root / 'owl' / 'new.wav'})" in printed
 
 
 def test_nothing_changes_where_nothing_has_changed(recordings, tmp_path):

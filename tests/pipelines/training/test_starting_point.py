@@ -10,8 +10,7 @@ import pytest
 from beats_jax.audio.filterbank import AST as FRONT_END
 from beats_jax.config import ASTConfig, AudioConfig, BEATsConfig
 from beats_jax.errors import UserError
-from beats_jax.models.ast import AST
-from beats_jax.models.ast_positions import adapt_positions
+from beats_jax.models.ast import AST, adapt_positions
 from beats_jax.pipelines.checkpoints.parity import BUILT_IN
 from beats_jax.pipelines.training.starting_point import starting_point
 from beats_jax.weights.bundle import Bundle, save_bundle

@@ -12,8 +12,8 @@ from beats_jax.weights.families import beats
 from beats_jax.weights.torch_file import read_torch_file
 
 
-def test_manifest_of_the_base_model_maps_completely(shared):
-    manifest = json.loads((shared / "golden/base_state_dict_manifest.json").read_text())
+def test_manifest_of_the_base_model_maps_completely(golden_files):
+    manifest = json.loads((golden_files / "base_state_dict_manifest.json").read_text())
     keys = {key: tuple(shape) for key, shape in manifest["keys"].items()}
     config = beats.config_from_cfg(manifest["cfg"], {})
     shapes = param_shapes(config)
@@ -24,8 +24,8 @@ def test_manifest_of_the_base_model_maps_completely(shared):
 
 
 @pytest.mark.parametrize("name", ["tiny_plain", "tiny_deepnorm", "tiny_finetuned"])
-def test_export_is_the_inverse_of_import(shared, name):
-    file = read_torch_file(shared / f"golden/{name}.pt")
+def test_export_is_the_inverse_of_import(golden_files, name):
+    file = read_torch_file(golden_files / f"{name}.pt")
     config, params = beats.from_torch(file["model"], file["cfg"])
     back = beats.to_torch(params, config)
     assert set(back) == set(file["model"])
@@ -36,8 +36,8 @@ def test_export_is_the_inverse_of_import(shared, name):
 
 
 @pytest.fixture
-def tiny(shared):
-    return read_torch_file(shared / "golden/tiny_deepnorm.pt")
+def tiny(golden_files):
+    return read_torch_file(golden_files / "tiny_deepnorm.pt")
 
 
 def test_large_values_are_values(tiny):

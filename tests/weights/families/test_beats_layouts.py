@@ -176,10 +176,10 @@ def test_features_and_logits_are_those_of_the_original(tmp_path, params, encoder
     np.testing.assert_array_equal(found.logits, expected.logits)
 
 
-def test_golden_files_through_the_other_layouts(shared, tmp_path):
+def test_golden_files_through_the_other_layouts(golden_files, tmp_path):
     """The published features from an ESPnet file, whose cfg has training dropouts: loading is for inference."""
-    golden = np.load(shared / "golden/tiny_deepnorm.npz")
-    official = read_raw(shared / "golden/tiny_deepnorm.pt")
+    golden = np.load(golden_files / "tiny_deepnorm.npz")
+    official = read_raw(golden_files / "tiny_deepnorm.pt")
     cfg = {**official.content["cfg"], "dropout": 0.3, "encoder_layerdrop": 0.5}
     beside(tmp_path, config_yaml={"encoder_conf": {"beats_config": cfg}})
     bundle = read(tmp_path, {"module": prefixed(official.state_dict, "encoder.")})

@@ -67,12 +67,12 @@ def write_published(folder, published):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::beats_jax.errors.LicenceWarning")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_gives_vectors(shared, tmp_path, monkeypatch, name):
+def test_a_name_gives_vectors(real_recordings, tmp_path, monkeypatch, name):
     published = find(name)
     path = write_published(tmp_path, published)
     monkeypatch.setattr(pretrained, "ensure", lambda model: Obtained(Path(path), "0" * 64, "made here"))
     model = beats_jax.load(name)
-    files = sorted((shared / "data/esc10/audio").glob("*"))[:2]
+    files = sorted((real_recordings / "esc10/audio").glob("*"))[:2]
     waveforms = np.stack([read(file, sample_rate=model.sample_rate)[: 5 * model.sample_rate] for file in files])
     vectors = np.asarray(model.embed(waveforms))
     assert vectors.shape == (2, published.feature_size)

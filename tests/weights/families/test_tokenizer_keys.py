@@ -18,13 +18,13 @@ from beats_jax.weights.torch_writer import write_torch_file
 
 
 @pytest.fixture
-def tiny(shared):
-    return read_torch_file(shared / "golden/tiny_tokenizer.pt")
+def tiny(golden_files):
+    return read_torch_file(golden_files / "tiny_tokenizer.pt")
 
 
-def test_manifest_of_the_base_tokenizer_maps_completely(shared):
-    manifest = json.loads((shared / "golden/base_tokenizer_manifest.json").read_text())
-    base = json.loads((shared / "golden/base_state_dict_manifest.json").read_text())
+def test_manifest_of_the_base_tokenizer_maps_completely(golden_files):
+    manifest = json.loads((golden_files / "base_tokenizer_manifest.json").read_text())
+    base = json.loads((golden_files / "base_state_dict_manifest.json").read_text())
     config = tokenizer.config_from_cfg(base["cfg"], {})
     assert (config.quant_n, config.quant_dim) == (1024, 256)
     shapes, table = param_shapes(config), tokenizer.key_table(config)
@@ -39,8 +39,8 @@ def test_manifest_of_the_base_tokenizer_maps_completely(shared):
     assert count == 91_624_560 == manifest["n_params_unique"]
 
 
-def test_every_tensor_comes_back_in_the_same_bytes_dead_state_too(shared, tiny, tmp_path):
-    bundle = formats.read(read_raw(shared / "golden/tiny_tokenizer.pt"))
+def test_every_tensor_comes_back_in_the_same_bytes_dead_state_too(golden_files, tiny, tmp_path):
+    bundle = formats.read(read_raw(golden_files / "tiny_tokenizer.pt"))
     upstream = formats.WRITERS["beats_tokenizer"](bundle)
     written = write_torch_file(tmp_path / "again.pt", upstream.content)
     found = read_torch_file(written)
@@ -53,9 +53,9 @@ def test_every_tensor_comes_back_in_the_same_bytes_dead_state_too(shared, tiny, 
     assert (again.model, again.audio, again.labels) == (bundle.model, AudioConfig(), ())
 
 
-def test_the_bundle_keeps_the_codebook_and_the_codes(shared, tmp_path):
-    golden = np.load(shared / "golden/tiny_tokenizer.npz")
-    model = beats_jax.load(shared / "golden/tiny_tokenizer.pt")
+def test_the_bundle_keeps_the_codebook_and_the_codes(golden_files, tmp_path):
+    golden = np.load(golden_files / "tiny_tokenizer.npz")
+    model = beats_jax.load(golden_files / "tiny_tokenizer.pt")
     again = beats_jax.load(model.save(tmp_path / "model"))
     assert again.config.family == "beats_tokenizer"
     assert set(again.params["quantizer"]) == set(Codebook._fields)

@@ -1,4 +1,4 @@
-"""Curves of what a run logged against the step, and its watched embeddings at several steps."""
+"""Curves of the figures that a run logged, and its watched embeddings at several steps."""
 
 from __future__ import annotations
 

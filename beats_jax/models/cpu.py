@@ -1,0 +1,161 @@
+"""Formulations for CPUs of attention and grouped convolutions, and the choice between them and the plain ones.
+
+All agree to rounding; only speed and memory differ. Measured on CPU: attention of four or more clips is 2.1 to 2.3 times faster
+clip by clip, and a single clip is best direct. From some 800 tokens on (AST has 1214) a head at a time is fastest, because its
+scores stay in the cache: 1.5 to 1.9 times forwards, 1.0 to 1.4 in the gradient; at 513 tokens and below it gains nothing. The
+gradient of a grouped convolution is 13 to 30 times slower than that of one dense product per group. GPUs and TPUs take the
+plain formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from beats_jax.models import TokenMask
+from beats_jax.models.layers import contract
+
+CLIPWISE_FROM_BATCH = 4
+HEADWISE_FROM_TOKENS = 800
+
+
+class Form(StrEnum):
+    """Which of several equal formulations of a layer is traced."""
+
+    AUTO = "auto"  # the fastest on the platform that will compute
+    PLAIN = "plain"  # the plain formulas everywhere; on CPUs only these can be differentiated forwards (`jax.jvp`)
+    LOOPED = "looped"  # those of this file, whatever the platform and the shape
+    PORTABLE = "portable"  # both in one program, for export: the platform that runs it compiles its own
+
+
+def on_cpu(form: Form = Form.AUTO) -> bool:
+    """Whether a CPU will run what is being traced: by `jax.default_device` where one is set, else by the default backend."""
+    # `platform_dependent` everywhere would need no guess, but it keeps the values of both branches for the gradient.
+    device: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  a device, a platform's name or None
+    platform = jax.default_backend() if device is None else getattr(device, "platform", device)
+    return form is Form.LOOPED or platform == "cpu"
+
+
+def pick(form: Form, *, cpu: Callable[..., jax.Array], plain: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The function to trace: `cpu` on CPUs and `plain` elsewhere, or both in a portable program."""
+    if form is Form.PORTABLE:
+        return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=cpu, default=plain)
+    return cpu if form is not Form.PLAIN and on_cpu(form) else plain
+
+
+def over_clips(
+    attend_one: Callable[..., jax.Array],
+    by_head: tuple[Float[Array, "batch heads tokens width"], ...],
+    token_mask: TokenMask | None,
+    rest: tuple[jax.Array | None, ...],
+    form: Form,
+    splittable: bool,
+) -> Float[Array, "batch heads tokens width"]:
+    """`attend_one(*by_head, token_mask, *rest)` of every clip: all clips together, or in a loop where a CPU is faster so.
+
+    Args:
+      rest: further arguments, batch first, or None.
+      splittable: heads may be computed one after another, because `rest` has no say.
+    """
+    batch, _, tokens, _ = by_head[0].shape
+    # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
+    looped = _loop(jax.checkpoint(attend_one, prevent_cse=False))
+    heads_alone = splittable and (tokens >= HEADWISE_FROM_TOKENS or form is Form.LOOPED)
+    if form is Form.AUTO:
+        # Over several devices attention stays direct: a loop over a sharded axis would gather it.
+        pays = on_cpu() and jax.device_count("cpu") == 1 and (heads_alone or batch >= CLIPWISE_FROM_BATCH)
+        form = Form.AUTO if pays else Form.PLAIN
+    cpu = partial(_by_heads, looped) if heads_alone else looped
+    return pick(form, cpu=cpu, plain=jax.vmap(attend_one))(*by_head, token_mask, *rest)
+
+
+def _loop(one: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return lambda *arrays: jax.lax.map(lambda row: one(*row), arrays)
+
+
+def _by_heads(looped, queries, keys, values, token_mask, *rest):
+    """`looped` over B * H clips of one head each; `rest` is all None."""
+    heads = queries.shape[1]
+    alone = (x.reshape(-1, 1, *x.shape[2:]) for x in (queries, keys, values))
+    mask = None if token_mask is None else jnp.repeat(token_mask, heads, axis=0)
+    return looped(*alone, mask, *rest).reshape(queries.shape)
+
+
+def convolve(
+    x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "taps group_inputs outputs"], groups: int
+) -> Float[Array, "batch tokens outputs"]:
+    """1-D convolution in `groups` groups of channels; K//2 zeros on both sides, and for even K the last output is dropped."""
+    return _convolution(x, kernel, _margins(kernel), groups)
+
+
+def _margins(kernel: jax.Array) -> tuple[int, int]:
+    taps = kernel.shape[0]
+    return taps // 2, taps // 2 - (1 - taps % 2)
+
+
+def _convolution(x, kernel, margins, groups=1):
+    axes = ("NTC", "TIO", "NTC")
+    return jax.lax.conv_general_dilated(x, kernel, (1,), (margins,), dimension_numbers=axes, feature_group_count=groups)
+
+
+def convolve_by_groups(
+    x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "taps group_inputs outputs"], groups: int
+) -> Float[Array, "batch tokens outputs"]:
+    """`convolve` as one dense convolution per group."""
+    width, tokens = kernel.shape[0], x.shape[1]
+    # XLA's CPU convolution is some 30 times slower where the sequence is shorter than the kernel, hence the zeros.
+    x = jnp.pad(x, ((0, 0), (0, max(0, width - tokens)), (0, 0)))
+    pairs = zip(jnp.split(x, groups, axis=2), jnp.split(kernel, groups, axis=2), strict=True)
+    return jnp.concatenate([_dense(part, weights) for part, weights in pairs], axis=2)[:, :tokens]
+
+
+# XLA's CPU backend has a fast convolution for one order of the axes only, and brings the gradients that autodiff writes into that
+# order everywhere but inside a loop (a scan over parts of a batch): there they doubled the time of a whole step.
+@jax.custom_vjp
+def _dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """One ungrouped convolution, x [B, T, in], kernel [K, in, out], whose gradients are plain convolutions as well."""
+    return _convolution(x, kernel, _margins(kernel))
+
+
+def _dense_forward(x, kernel):
+    return _dense(x, kernel), (x, kernel)
+
+
+def _dense_backward(saved, cotangent):
+    x, kernel = saved
+    before, after = _margins(kernel)
+    # The barriers keep XLA from folding the transpositions back into the order of the convolution's axes.
+    flipped, by_channel, taps = jax.lax.optimization_barrier(
+        (kernel[::-1].transpose(0, 2, 1), x.transpose(2, 1, 0), cotangent.transpose(1, 0, 2))
+    )
+    x_cotangent = _convolution(cotangent, flipped, (after, before))
+    return x_cotangent, _convolution(by_channel, taps, (before, after)).transpose(1, 0, 2)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+def convolve_2d_by_groups(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "taps taps group_inputs outputs"],
+    groups: int,
+    dtype: DTypeLike,
+) -> Float[Array, "batch height width outputs"]:
+    """Grouped 2-D convolution of the same size (odd number of taps) as one product of all taps for each group."""
+    size, _, inputs, outputs = kernel.shape
+    batch, height, width, _ = x.shape
+    apart = x.reshape(batch, height, width, groups, inputs).transpose(3, 0, 1, 2, 4)
+    margin = (size // 2, size // 2)
+    padded = jnp.pad(apart, ((0, 0), (0, 0), margin, margin, (0, 0)))
+    taps = [padded[:, :, i : i + height, j : j + width] for i in range(size) for j in range(size)]
+    columns = jnp.concatenate(taps, axis=-1).reshape(groups, -1, size * size * inputs)
+    weights = kernel.reshape(size * size * inputs, groups, -1).transpose(1, 0, 2)
+    y = contract("gni,gio->gno", columns, weights, dtype).reshape(groups, batch, height, width, -1)
+    return y.transpose(1, 2, 3, 0, 4).reshape(batch, height, width, outputs)
