@@ -88,11 +88,14 @@ class DataConfig(Settings):
 
     GROUP: ClassVar[str] = "data"
     source: str = "folder"  # a name in datasets.sources.SOURCES; docs/datasets.md lists them
-    root: str = ""  # folder of the audio or data set; csv: where the file names of the table start (empty = its own folder)
+    root: str = ""  # folder of the audio or data set; tables: where their file names start (empty = the table's own folder)
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
-    metadata_file: str = ""  # csv: the table
+    metadata_file: str = ""  # csv: the table; raven, audacity, annotations: a table of events, or a folder of tables
+    overlap: float = bounded(0.5, gt=0, le=1)  # annotations: share of the shorter of window and event that gives the label
+    background: str = "background"  # annotations: class of windows without an event; empty = none
+    background_share: float = bounded(0.0, ge=0, le=1e6)  # annotations: at most this many of them a labelled one; 0 = all
     audio_column: str = "filename"
     label_column: str = "label"  # label stands for category too, where there is no column label
     start_column: str = ""  # empty = found by its usual names (docs/datasets.md), none = not used; seconds
@@ -114,7 +117,7 @@ class DataConfig(Settings):
     split_seed: int = 0
     window_seconds: float = bounded(10.0, gt=0)
     evaluation_window_seconds: float = bounded(0.0, ge=0)  # 0 = window_seconds
-    hop_seconds: float = bounded(0.0, ge=0)  # from one evaluation window of a row to the next; 0 = their length
+    hop_seconds: float = bounded(0.0, ge=0)  # between evaluation windows of a row, or windows of annotations; 0 = their length
     trim_below_dbfs: float = bounded(0.0, le=0)  # cut quieter ends (than -74, say) off every file; 0 = keep all
     crop: str = one_of("random", "start")  # training window of a longer row
     batch_size: int = bounded(16, ge=1)

@@ -27,7 +27,7 @@ class WindowRule:
       window_seconds, hop_seconds: the grid; hop 0 = the window. The last window ends where the recording ends.
       overlap: least share of the shorter of window and event that both must share, in (0, 1].
       background: label of windows without an event; "" = such windows have no label (with `multi_label`) or are left out.
-      background_share: at most this many background windows for each labelled one, spread evenly; infinite = all.
+      background_share: at most this many background windows for each labelled one, spread evenly; 0 = all.
       multi_label: keep windows with several labels; without it they are left out.
       block_seconds: windows of such a stretch of a recording form a group, which stays in one split, and windows over its edge
         are left out; 0 = a recording is a group.
@@ -40,7 +40,7 @@ class WindowRule:
     hop_seconds: float = 0.0
     overlap: float = 0.5
     background: str = "background"
-    background_share: float = float("inf")
+    background_share: float = 0.0
     multi_label: bool = False
     block_seconds: float = 0.0
 
@@ -48,7 +48,9 @@ class WindowRule:
         require(0 < self.window_seconds < float("inf"), f"the window is {self.window_seconds} s long; it must be positive")
         require(0 <= self.hop_seconds < float("inf"), f"the hop is {self.hop_seconds} s; it must be positive, or 0 (the window)")
         require(0 < self.overlap <= 1, f"overlap is {self.overlap}; it must be in (0, 1]")
-        require(self.background_share >= 0, f"background_share is {self.background_share}; it must not be negative")
+        require(
+            0 <= self.background_share < float("inf"), f"background_share is {self.background_share}; it must be 0 (all) or more"
+        )
         blocks = self.block_seconds == 0 or self.window_seconds <= self.block_seconds < float("inf")
         require(blocks, f"block_seconds is {self.block_seconds}; it must be 0, or at least a window ({self.window_seconds} s)")
 
@@ -136,11 +138,15 @@ def _labels(events: Events, starts: np.ndarray, ends: np.ndarray, rule: WindowRu
 def _thin_background(windows: LabelledWindows, rule: WindowRule) -> LabelledWindows:
     """At most `background_share` background windows a labelled one, spread evenly; none where they need a name and have none."""
     background = np.array([not found for found in windows.labels], bool)
-    most = rule.background_share * int((~background).sum()) if rule.background or rule.multi_label else 0
     places = np.flatnonzero(background)
+    most = len(places)
+    if not rule.background and not rule.multi_label:
+        most = 0
+    elif rule.background_share:
+        most = int(rule.background_share * (~background).sum())
     if len(places) <= most:
         return windows
-    chosen = np.linspace(0, len(places) - 1, int(most)).round().astype(np.int64) if most >= 1 else np.zeros(0, np.int64)
+    chosen = np.linspace(0, len(places) - 1, most).round().astype(np.int64)
     keep = np.union1d(np.flatnonzero(~background), places[chosen])
     left_out = {**windows.left_out, "of background beyond the share": len(places) - len(chosen)}
     files, labels = [windows.files[place] for place in keep], [windows.labels[place] for place in keep]

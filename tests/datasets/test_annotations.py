@@ -6,6 +6,7 @@ import soundfile
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.annotations import WindowRule, annotated_manifest, label_windows
+from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.sources.annotations import block_length, load, load_raven, locate_recordings
 from beats_jax.datasets.tables.registry import Events, write_events
 from beats_jax.errors import UserError
@@ -122,6 +123,29 @@ def test_as_a_source(recordings):
         workdir=recordings,
     )
     assert same.labels.counts() == manifest.labels.counts()
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts"),
+    [
+        ({"background_share": 2.0}, {"background": 6, "call": 1, "song": 2}),
+        ({"background": "nothing", "background_share": 1.0}, {"call": 1, "nothing": 3, "song": 2}),
+        ({"background": ""}, {"call": 1, "song": 2}),
+        ({"window_seconds": 4.0}, {"background": 4, "call": 1, "song": 1}),
+        ({"window_seconds": 4.0, "hop_seconds": 2.0}, {"background": 4, "call": 2, "song": 2}),
+        ({"window_seconds": 4.0, "hop_seconds": 2.0, "overlap": 0.6}, {"background": 4, "call": 2, "song": 1}),
+    ],
+)
+def test_settings_of_the_windows(recordings, settings, counts):
+    places = {"root": str(recordings / "audio"), "metadata_file": str(recordings / "tables")}
+    data = DataConfig(**places, **{"source": "raven", "window_seconds": 1.0, **settings})
+    assert load_manifest(data, workdir=recordings).labels.counts() == counts
+
+
+@pytest.mark.parametrize("settings", [{"overlap": 0.0}, {"overlap": 1.5}, {"background_share": -1.0}])
+def test_settings_out_of_range(settings):
+    with pytest.raises(UserError, match=f"data.{next(iter(settings))}"):
+        DataConfig(**settings)
 
 
 def test_a_recording_with_an_empty_table_is_background(recordings):

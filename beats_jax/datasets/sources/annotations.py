@@ -11,7 +11,6 @@ import ntpath
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from beats_jax.audio.files import search_folder
@@ -31,9 +30,6 @@ WINDOWS_A_BLOCK = 5  # a window over the edge of a block is lost: fewer edges wh
 ENDINGS = {
     "raven": (".selections.txt", ".selection.table.txt", ".txt"),
     "audacity": (".txt",),
-    "kaleidoscope": (".csv",),
-    "birdnet": (".csv", ".txt", ".parquet"),
-    "hawkears": (".csv", ".txt"),
     "": (".selections.txt", ".labels.txt", ".csv", ".parquet"),
 }
 
@@ -42,7 +38,7 @@ def load(data: DataConfig, *, workdir: Path, kind: str = "") -> Manifest:
     """Windows of annotated recordings, with a class for background.
 
     Args:
-      kind: a name of `tables.registry.TABLES`; "" = by each table's content.
+      kind: raven or audacity; "" = any of `tables.registry.TABLES`, by each table's content.
     Raises:
       UserError: no table, one that cannot be read, an event without a label, or no recording that exists.
     """
@@ -57,9 +53,17 @@ def load(data: DataConfig, *, workdir: Path, kind: str = "") -> Manifest:
     root = Path(data.root).expanduser() if data.root else place if place.is_dir() else place.parent
     events, lengths, errors = _with_files(Events.concatenate(read), empty, root)
     block = block_length(max(lengths.values()), data.window_seconds) if len(lengths) == 1 else 0.0
-    rule = WindowRule(data.window_seconds, data.hop_seconds, multi_label=data.multi_label, block_seconds=block)
+    rule = WindowRule(
+        data.window_seconds,
+        data.hop_seconds,
+        data.overlap,
+        data.background,
+        data.background_share,
+        multi_label=data.multi_label,
+        block_seconds=block,
+    )
     manifest = annotated_manifest(events, lengths, rule)
-    notes = [f"one recording: its blocks of {block:g} s are split, as files are elsewhere"] if block else []
+    notes = [f"there is one recording: its blocks of {block:g} s are shared out among train, val and test"] if block else []
     manifest = replace(manifest, errors=tuple(errors)).with_notes(*notes)
     return _split_blocks(manifest, data) if block and not data.fold and not data.num_folds else manifest
 
@@ -76,8 +80,14 @@ def _split_blocks(manifest: Manifest, data: DataConfig) -> Manifest:
     return manifest.with_splits(assign_splits(Manifest.from_columns(manifest.groups.tolist(), labels), data).splits)
 
 
-load_raven = partial(load, kind="raven")
-load_audacity = partial(load, kind="audacity")
+def load_raven(data: DataConfig, *, workdir: Path) -> Manifest:
+    """`load` from selection tables of Raven."""
+    return load(data, workdir=workdir, kind="raven")
+
+
+def load_audacity(data: DataConfig, *, workdir: Path) -> Manifest:
+    """`load` from label tracks of Audacity."""
+    return load(data, workdir=workdir, kind="audacity")
 
 
 def find_tables(place: Path, kind: str) -> list[Path]:
@@ -86,7 +96,7 @@ def find_tables(place: Path, kind: str) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UserError(f"data.metadata_file {place} does not exist; give a table of events, or a folder of tables")
-    endings = ENDINGS.get(kind, ENDINGS[""])
+    endings = ENDINGS[kind]
     found = sorted(path for path in place.rglob("*") if path.name.lower().endswith(endings) and not path.name.startswith("."))
     # A cumulative table repeats those of single recordings
     single = [path for path in found if path.name != "detections.selections.txt"] or found

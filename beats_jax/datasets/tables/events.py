@@ -114,11 +114,6 @@ class Events:
         chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
         return Events(*(column[chosen] for column in self.columns().values()))
 
-    def in_order(self) -> Events:
-        """The rows by file, start, end and label."""
-        keys = list(zip(self.files.tolist(), self.starts.tolist(), self.ends.tolist(), self.labels.tolist(), strict=True))
-        return self.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
-
     def rows_of(self) -> dict[str, np.ndarray]:
         """file → int64 [rows of it], files in the order in which they come."""
         rows: dict[str, list[int]] = {}

@@ -6,7 +6,9 @@ import random
 import struct
 from datetime import UTC, datetime, timedelta, timezone
 
+import guano
 import pytest
+from real_chunks import REAL_CHUNKS
 from wave_files import chunk, flac, info, wamd, wave
 
 from beats_jax.audio.recorders.chunks import MOST_BYTES
@@ -39,17 +41,29 @@ REAL = {  # by hand from the bytes of the files
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def real_files(real_recordings, tmp_path_factory):
+    """Folder of the files of `REAL`: whole ones where all recordings are at hand, else their chunks around a short silence."""
+    if (real_recordings / "recorders").is_dir():
+        return real_recordings / "recorders"
+    folder = tmp_path_factory.mktemp("recorders")
+    for name, sides in REAL_CHUNKS.items():
+        before, behind = (b"".join(chunk(*one) for one in side) for side in sides)
+        wave(folder / name, before, behind=behind, samples=1024)
+    return folder
+
+
 @pytest.mark.parametrize("name", REAL)
-def test_real_files(shared, name):
-    found = recorder_metadata(shared / "data/recorders" / name)
+def test_real_files(real_files, name):
+    found = recorder_metadata(real_files / name)
     for field, value in REAL[name].items():
         assert getattr(found, field) == value, field
         if field == "recorded_at":
             assert found.recorded_at.utcoffset() == value.utcoffset()
 
 
-def test_chunks_that_differ_are_noted(shared):
-    found = recorder_metadata(shared / "data/recorders/Echometer.wav")
+def test_chunks_that_differ_are_noted(real_files):
+    found = recorder_metadata(real_files / "Echometer.wav")
     assert found.sources[:2] == ("guano", "wamd")
     assert any("position" in note and "1.76111" in note for note in found.notes)
 
@@ -126,7 +140,6 @@ def test_clock_that_was_not_set_is_none_with_a_note(tmp_path):
 
 
 def test_guano_is_what_guano_py_writes(tmp_path):
-    guano = pytest.importorskip("guano")
     written = guano.GuanoFile()
     for key, value in {
         "Make": "Wildlife Acoustics, Inc.", "Model": "Song Meter Mini", "Serial": "SMA00646", "Temperature Int": "21.25",
@@ -298,10 +311,10 @@ def test_xml_with_entities_is_not_read(tmp_path):
         assert part in "; ".join(found.notes)
 
 
-def test_nothing_of_a_file_raises(tmp_path, shared):
+def test_nothing_of_a_file_raises(tmp_path, real_files):
     """Mutations of the metadata of real files, and random bytes."""
     draw = random.Random(0)
-    heads = [(shared / "data/recorders" / name).read_bytes() for name in REAL]
+    heads = [(real_files / name).read_bytes() for name in REAL]
     tails = [head[-2048:] for head in heads]
     for number in range(300):
         head = bytearray(draw.choice(heads)[:1024] + draw.choice(tails))
@@ -328,8 +341,8 @@ def test_rf64_with_chunks_behind_the_sound(tmp_path):
     assert recorder_metadata(path).serial == "7"
 
 
-def test_columns_have_the_names_and_types_that_are_declared(tmp_path, shared):
-    for path in (shared / "data/recorders/Audiomoth.WAV", wave(tmp_path / "song.wav")):
+def test_columns_have_the_names_and_types_that_are_declared(tmp_path, real_files):
+    for path in (real_files / "Audiomoth.WAV", wave(tmp_path / "song.wav")):
         cells = metadata_columns(recorder_metadata(path))
         assert list(cells) == list(COLUMNS)
         assert all(value is None or isinstance(value, COLUMNS[name]) for name, value in cells.items())

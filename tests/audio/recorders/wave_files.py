@@ -16,9 +16,9 @@ def info(**texts: str) -> bytes:
     return chunk(b"LIST", b"INFO" + b"".join(chunk(name.encode(), text.encode() + b"\0") for name, text in texts.items()))
 
 
-def wave(path: Path, *chunks: bytes, samples: int = 8) -> Path:
-    """A WAV with these chunks before its sound."""
-    body = b"WAVE" + chunk(b"fmt ", FORMAT) + b"".join(chunks) + chunk(b"data", bytes(2 * samples))
+def wave(path: Path, *chunks: bytes, samples: int = 8, behind: bytes = b"") -> Path:
+    """A WAV with these chunks before its sound, and others behind it."""
+    body = b"WAVE" + chunk(b"fmt ", FORMAT) + b"".join(chunks) + chunk(b"data", bytes(2 * samples)) + behind
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     return path
 

@@ -107,22 +107,26 @@ def test_windows_line_ends_change_nothing(tmp_path):
         assert_rows(rows(read_events(tmp_path / name)), unix)
 
 
-def test_spinetail(shared):
-    """The label file that scikit-maad ships; its first and last lines by hand."""
-    found = read_events(shared / "data/spinetail/spinetail.audacity.txt", options=ReadOptions(recording="spinetail.flac"))
-    text = (shared / "data/spinetail/spinetail.audacity.txt").read_text()
-    assert len(found) == sum(not line.startswith("\\") for line in text.splitlines() if line)
-    assert set(found.labels.tolist()) == {"SP", "CRER"}
-    assert (found.starts[0], found.high_hz[0]) == (0.101385, 12296.577148)
+def test_labels_with_frequencies_on_a_line_of_their_own(tmp_path):
+    """The first labels of the spinetail's file in scikit-maad."""
+    (tmp_path / "song.txt").write_text(
+        "0.101385\t0.367520\tSP\n\\\t6441.064453\t12296.577148\n0.506924\t3.041545\tCRER\n\\\t2593.156006\t8866.920898\n"
+    )
+    found = read_events(tmp_path / "song.txt", options=ReadOptions(recording="spinetail.flac"))
+    assert_rows(
+        rows(found),
+        [
+            ("spinetail.flac", 0.101385, 0.36752, "SP", NAN, 6441.064453, 12296.577148),
+            ("spinetail.flac", 0.506924, 3.041545, "CRER", NAN, 2593.156006, 8866.920898),
+        ],
+    )
 
 
-def test_finch_and_bats(shared):
-    finch = read_events(shared / "data/finch/annotations.csv")
-    assert len(finch) == 1379
-    assert np.isnan(finch.scores).all()
-    bats = read_events(shared / "data/bats/annotations.csv")
-    assert len(bats) == 44
-    assert (bats.low_hz[0], bats.high_hz[0], bats.labels[0]) == (33203, 107492, "Myotis mystacinus")
+def test_a_csv_with_and_without_frequencies(tmp_path):
+    (tmp_path / "finch.csv").write_text("file,start,end,label\n0.flac,1.07,1.154,0\n")
+    assert_rows(rows(read_events(tmp_path / "finch.csv")), [("0.flac", 1.07, 1.154, "0", NAN, NAN, NAN)])
+    (tmp_path / "bats.csv").write_text("file,start,end,low_hz,high_hz,label\na.wav,0.0225,0.028,33203,107492,Myotis mystacinus\n")
+    assert_rows(rows(read_events(tmp_path / "bats.csv")), [("a.wav", 0.0225, 0.028, "Myotis mystacinus", NAN, 33203, 107492)])
 
 
 def test_hawkears_label_tracks(tmp_path):

@@ -163,4 +163,4 @@ def test_events_refuse_what_cannot_be():
         Events.from_columns(["a"], [1], [0], ["x"])
     events = generate(7)
     assert events.to_pandas().equals(Events.from_pandas(events.to_pandas()).to_pandas())
-    assert rows(events.in_order().take(np.arange(len(events)) < 0)) == []
+    assert rows(events.take(np.arange(len(events)) < 0)) == []
