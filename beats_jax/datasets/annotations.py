@@ -154,7 +154,7 @@ def _thin_background(windows: LabelledWindows, rule: WindowRule) -> LabelledWind
 
 
 def annotated_manifest(events: Events, lengths: Mapping[str, float], rule: WindowRule) -> Manifest:
-    """A row for each window; groups are recordings, or blocks of them; a note says what was left out.
+    """A row for each window; groups are recordings, or blocks of them; notes count the windows that are left out.
 
     Raises:
       ValueError: an event of another recording.

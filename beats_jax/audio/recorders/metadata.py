@@ -39,7 +39,7 @@ COLUMNS: dict[str, type] = {
 
 
 def recorder_metadata(path: AnyPath) -> RecorderMetadata:
-    """All that is known of a recording. Never raises for what a file holds or lacks: `notes` says what was wrong."""
+    """All that is known of a recording. Never raises for what a file holds or lacks: `notes` names what was wrong."""
     path = Path(path)
     merged = RecorderMetadata()
     for found in _findings(path):
