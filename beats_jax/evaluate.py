@@ -21,8 +21,9 @@ examples:
   python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
   python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
 
---data takes a folder with one folder per class, a folder in the ESC-50 layout, or a CSV table with the run's own column
-names; without it the run's own test recordings are measured again. --compare needs no recordings: it reads predictions.csv.
+--data takes a folder with one folder per class, a folder in the ESC-50 layout, a CSV table with the run's own column names, or
+events: .selections.txt of Raven, .labels.txt of Audacity; without it the run's own test recordings are measured again.
+--compare needs no recordings: it reads predictions.csv.
 
 A probe trains small classifiers on every layer and pooling of a frozen encoder. Nested folds choose among them and measure the
 choice. Embeddings are kept on disk, so that a second probe of the same files takes seconds. With 50 labels begin here.

@@ -35,6 +35,11 @@ SOURCES: dict[str, str] = {
     "recordings": "beats_jax.datasets.sources.folder:load_recordings",
     "synthetic": "beats_jax.datasets.sources.known:load_synthetic",
 }
+# The source of a file by its ending; any other file is a table of recordings ("csv").
+FILE_ENDINGS: dict[str, str] = {
+    ".selections.txt": "raven",
+    ".labels.txt": "audacity",
+}
 
 
 def load_manifest(data: DataConfig, *, workdir: str | os.PathLike[str]) -> Manifest:
@@ -77,11 +82,18 @@ def data_folder(data: DataConfig) -> Path:
 
 
 def source_at(path: Path) -> str:
-    """The source that reads this table or folder: csv, esc50, urbansound8k, tfds or folder. Raises `UserError` for none."""
+    """The source that reads this table or folder, recognised by its name or by what it holds.
+
+    A file is read as `FILE_ENDINGS` says (`.selections.txt`: raven, `.labels.txt`: audacity), else as csv; a folder as esc50,
+    urbansound8k, tfds or folder.
+
+    Raises:
+      UserError: the path does not exist.
+    """
     if path.is_file():
-        return "csv"
+        return next((source for end, source in FILE_ENDINGS.items() if path.name.lower().endswith(end)), "csv")
     if not path.is_dir():
-        raise UserError(f"{path} does not exist; give a folder of class folders, of a known data set, or a CSV table")
+        raise UserError(f"{path} does not exist; give a folder of class folders, of a known data set, or a table")
     described = {"meta/esc50.csv": "esc50", "metadata/UrbanSound8K.csv": "urbansound8k", "dataset_info.json": "tfds"}
     return next((source for table, source in described.items() if (path / table).is_file()), "folder")
 

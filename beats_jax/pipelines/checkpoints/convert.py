@@ -143,7 +143,7 @@ def write_dataset(source: Path, output: Path, experiment: Experiment) -> list[st
       UserError: no usable recording, or as `write_tfds`.
     """
     kind = source_at(source)
-    place = {"metadata_file": str(source)} if kind == "csv" else {"root": str(source)}
+    place = {"metadata_file": str(source)} if source.is_file() else {"root": str(source)}
     data = replace(experiment.data, source=kind, **place)
     report = validate(load_manifest(data, workdir=output), data, experiment.audio, min_classes=1)
     folder = write_tfds(report.manifest, data, experiment.audio, output.parent, output.name)

@@ -160,14 +160,14 @@ def _require_empty(output: Path) -> None:
 
 
 def data_of(path: Path, data: DataConfig) -> DataConfig:
-    """Settings for other recordings: a CSV with the run's column names, one folder per class, ESC-50, UrbanSound8K or TFDS.
+    """Settings for other recordings, whose source `sources.source_at` recognises; a CSV has the run's column names.
 
     Raises:
       UserError: the path does not exist.
     """
     plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", tfds_name="", classes=())
     source = source_at(path)
-    return replace(plain, source=source, **({"root": "", "metadata_file": str(path)} if source == "csv" else {}))
+    return replace(plain, source=source, **({"root": "", "metadata_file": str(path)} if path.is_file() else {}))
 
 
 def _experiment_of(run: Path) -> Experiment:

@@ -10,7 +10,7 @@ import pytest
 
 from beats_jax.config.schema import AudioConfig, DataConfig, SyntheticConfig
 from beats_jax.datasets.manifest import Manifest
-from beats_jax.datasets.sources import SOURCES, keep_classes, load_manifest, name_error
+from beats_jax.datasets.sources import SOURCES, keep_classes, load_manifest, name_error, source_at
 from beats_jax.datasets.splits import assign_splits, folds, leakage
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
@@ -22,6 +22,19 @@ Tree = Callable[[Path, dict[str, float]], None]
 def test_every_source_can_be_imported_and_is_described(name: str) -> None:
     module, function = SOURCES[name].split(":")
     assert getattr(import_module(module), function).__module__ == module
+    page = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in page, f"docs/datasets.md does not describe `{name}`"
+
+
+def test_a_file_or_folder_says_which_source_reads_it(tmp_path: Path) -> None:
+    for name in ("a.selections.txt", "A.Selections.TXT", "a.labels.txt", "a.csv", "a.txt", "esc/meta/esc50.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [source_at(tmp_path / name) for name in ("a.selections.txt", "A.Selections.TXT", "a.labels.txt", "a.csv", "a.txt")]
+    assert found == ["raven", "raven", "audacity", "csv", "csv"]
+    assert [source_at(tmp_path / "esc"), source_at(tmp_path)] == ["esc50", "folder"]
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        source_at(tmp_path / "nowhere")
 
 
 def test_folder_per_class(tmp_path: Path, write_tree: Tree) -> None:

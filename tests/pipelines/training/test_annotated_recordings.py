@@ -4,11 +4,17 @@ import csv
 import gzip
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from beats_jax.audio.io import write_wav
+from beats_jax.config import Experiment
+from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.tables.registry import Events, write_events
+from beats_jax.pipelines.checkpoints.convert import write_dataset
+from beats_jax.pipelines.measuring.evaluate import data_of
 from beats_jax.train import main as train
 
 RATE, SECONDS = 16_000, 24
@@ -59,3 +65,17 @@ def test_a_raven_table_trains_and_its_one_recording_is_split_by_blocks(tmp_path,
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["n"] == sum(row["split"] == "test" for row in rows)
     assert 0 <= metrics["accuracy"] <= 1
+
+
+def test_a_table_of_events_can_be_measured_and_converted(tmp_path):
+    """As `evaluate --data TABLE` and `convert TABLE OUTPUT --to tfds` read it; the recording lies beside its table."""
+    pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed: pip install 'beats-jax[tfds]'")
+    single = min((write_recording(tmp_path)).rglob("*.selections.txt"), key=lambda path: len(path.name))
+    table = single.rename(tmp_path / single.name)
+    experiment = Experiment()
+    experiment = replace(experiment, data=replace(experiment.data, window_seconds=1.0, check="header"))
+    data = data_of(table, experiment.data)
+    assert (data.source, data.root, data.metadata_file) == ("raven", "", str(table))
+    labels = load_manifest(data, workdir=tmp_path).labels.counts()
+    assert labels["tone"] == labels["background"] == SECONDS / 2
+    assert "train 16, val 4, test 4" in write_dataset(table, tmp_path / "tones", experiment)[-1]
