@@ -51,6 +51,8 @@ def manifest_from_table(table: Table, data: DataConfig, folder: Path) -> Manifes
     by = "" if data.fold_by in OWN_GROUPS and data.fold_by not in table else data.fold_by
     optional = (data.start_column, data.end_column, data.split_column, data.group_column, by)
     table.require_columns((data.audio_column, data.label_column, *(name for name in optional if name)))
+    if not table[data.audio_column]:
+        raise UserError(f"{table.name} has no rows; give at least one recording per class")
     files = resolve_files(table, data.audio_column, Path(data.root).expanduser() if data.root else folder)
     labels = [_row_labels(cell, data, table.at(row)) for row, cell in enumerate(table[data.label_column])]
     if not data.multi_label:

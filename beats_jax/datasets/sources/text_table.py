@@ -16,6 +16,7 @@ from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.spreadsheets import original_cell
 
+GZIP = b"\x1f\x8b"  # how such a file begins (RFC 1952)
 MOST_COLUMNS = 16_384  # of a sheet of Excel; a longer line is no header
 _DECLARED = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # Excel's way to name the separator, in a line above the header
 
@@ -68,8 +69,8 @@ def read_table(path: Path) -> Table:
     text are left out. Cells that `spreadsheets.safe_cell` has changed are restored.
 
     Raises:
-      UserError: absent, not UTF-8 text, a NUL character, a quote that is not closed, more cells than the header, more than
-        `MOST_COLUMNS` columns, or no row. The message names the line.
+      UserError: absent, compressed, not UTF-8 text, a NUL character, a quote that is not closed, more cells than the header, more
+        than `MOST_COLUMNS` columns, or no row. The message names the line.
     """
     if not path.is_file():
         raise UserError(f"table {path} does not exist; check the path")
@@ -77,6 +78,8 @@ def read_table(path: Path) -> Table:
         with open(path, encoding="utf-8-sig") as file:
             return _parse(path, list(file))
     except UnicodeDecodeError as error:
+        if error.object.startswith(GZIP):
+            raise UserError(f"table {path} is compressed by gzip; unpack it first (gunzip --keep {path.name})") from error
         raise UserError(f"table {path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except OSError as error:
         raise UserError(f"table {path} cannot be read: {error.strerror}; check the path") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from beats_jax.config.schema import DataConfig
-from beats_jax.datasets.sources.table import load_table, parse_labels, read_table
+from beats_jax.datasets.sources.table import load_table, manifest_from_table, parse_labels, read_table
+from beats_jax.datasets.sources.text_table import Table
 from beats_jax.errors import UserError
 
 
@@ -126,6 +127,11 @@ def test_refused(tmp_path: Path, text: str | bytes, settings: dict, message: str
     with pytest.raises(UserError, match=message) as caught:
         load_table(table(tmp_path, text, "a.wav"), DataConfig(**settings))
     assert "\n" not in str(caught.value)
+
+
+def test_columns_without_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"t\.owl has no rows; give at least one recording per class"):
+        manifest_from_table(Table({"filename": [], "label": []}, "t.owl"), DataConfig(), tmp_path)
 
 
 def test_a_label_with_a_comma_is_one_label(tmp_path: Path) -> None:

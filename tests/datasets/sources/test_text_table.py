@@ -1,6 +1,7 @@
 """Tables as texts: pandas as second reader, what stands above the header, line numbers, and tables that are no tables."""
 
 import csv
+import gzip
 import io
 import time
 import tracemalloc
@@ -88,9 +89,11 @@ def test_formulas_come_back(tmp_path: Path) -> None:
         ("# only\n\n", "it is empty"),
         ("sep=;\n", "it is empty"),
         ("f,l\n,\n", "has no rows"),
+        (gzip.compress(b"f,l\na,x\n" * 9), "is compressed by gzip; unpack it first"),
+        (b"f,l\na,\x8b\n", "is not UTF-8 text"),
     ],
 )
-def test_what_is_no_table_ends_in_a_line_quickly(tmp_path: Path, text: str, message: str) -> None:
+def test_what_is_no_table_ends_in_a_line_quickly(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = written(tmp_path, text)
     began = time.process_time()
     tracemalloc.start()
