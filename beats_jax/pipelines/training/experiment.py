@@ -12,7 +12,7 @@ from beats_jax.pipelines.job import end_errors, require_same_rows
 from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.cross_validation import cross_validate
 from beats_jax.pipelines.training.preparation import prepare_data
-from beats_jax.pipelines.training.pretraining import pretrain
+from beats_jax.pipelines.training.pretraining import pretrain, require_monitor
 from beats_jax.pipelines.training.starting_point import require_start
 from beats_jax.pipelines.training.supervised import train_and_measure
 from beats_jax.pipelines.training.workdir import hold_workdir, is_finished, open_workdir, require_same_run
@@ -32,6 +32,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     """
     if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
+    require_monitor(experiment)
     require_same("settings", to_mapping(experiment))
     require_start(experiment)
     require_same_run(workdir, experiment)

@@ -29,7 +29,7 @@ from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.write import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, PreparedData
-from beats_jax.pipelines.training.run import Run
+from beats_jax.pipelines.training.run import VALIDATION_METRICS, Run
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training.watch import read_points, start_row, watch_of
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
@@ -37,6 +37,19 @@ from beats_jax.training.loop import Evaluate, FitResult
 from beats_jax.training.writers import read_rows
 
 SILENT_BATCHES = 20  # in a row without a usable window: there is nothing to learn from
+
+
+def require_monitor(experiment: Experiment) -> None:
+    """Raises `UserError`, before anything is read or written, where a run without labels monitors a figure of labels.
+
+    What else an evaluation gives depends on the objective and on the recordings: `EncoderRun.begin` checks it.
+    """
+    objective, data, monitor = experiment.objective, experiment.data, experiment.training.monitor
+    labels = objective.NEEDS_LABELS or LABELED in objective.roles
+    share = data.fold_val_split if data.fold else data.val_split
+    evaluated = share > 0 or experiment.evaluation.probe_data
+    if monitor in VALIDATION_METRICS and evaluated and not labels:
+        raise UserError(f"training.monitor is {monitor!r}, which needs labels; objective {objective.name} has none: use 'loss'")
 
 
 def pretrain(experiment: Experiment, workdir: Path, data: PreparedData, *, command: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from beats_jax.evaluate import main as evaluate
 from beats_jax.pipelines.measuring.evaluate import data_of
 from beats_jax.pipelines.training.experiment import run_experiment
 from beats_jax.pipelines.training.preparation import prepare_data
+from beats_jax.pipelines.training.pretraining import require_monitor
 from beats_jax.train import main as train
 
 
@@ -223,6 +224,17 @@ def test_all_folds_of_an_esc50_layout(tmp_path, tiny_settings):
     settings["data"]["fold"] = "7"
     with pytest.raises(UserError, match="folds are 1, 2"):
         run_experiment(experiment_from_mapping(settings), tmp_path / "other", strict=False, command="")
+
+
+def test_a_figure_of_labels_without_labels_is_refused_before_the_folder_is_made(tmp_path):
+    settings = {"objective": {"name": "contrastive"}, "data": {"source": "recordings", "root": str(tmp_path)}}
+    with pytest.raises(UserError, match=r"training\.monitor is 'accuracy', which needs labels; .* use 'loss'"):
+        run_experiment(experiment_from_mapping(settings), tmp_path / "run", strict=False, command="")
+    assert not (tmp_path / "run").exists()
+    require_monitor(experiment_from_mapping({**settings, "training": {"monitor": "loss"}}))
+    require_monitor(experiment_from_mapping({**settings, "objective": {"name": "joint"}}))  # has labelled clips
+    nothing_held_out = {"val_split": 0.0, "train_split": 1.0, "test_split": 0.0}
+    require_monitor(experiment_from_mapping({**settings, "data": {**settings["data"], **nothing_held_out}}))
 
 
 @pytest.mark.slow

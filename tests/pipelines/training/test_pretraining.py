@@ -201,7 +201,7 @@ def test_mistakes_are_named(settings, write_config, tmp_path):
         with pytest.raises(UserError, match=message):
             run(write_config(settings()), tmp_path / f"{len(list(tmp_path.iterdir()))}", *overrides)
 
-    refused("without labels it can be: chance_loss, loss, masked_accuracy", "--config.training.monitor=accuracy")
+    refused("without labels it can be: chance_loss, loss, masked_accuracy", "--config.training.monitor=acuracy")
     refused("'all' compares classifiers", "--config.data.fold=all")
     refused("20 batches in a row hold no usable window", "--config.data.reject_below_dbfs=-0.5", "--config.training.max_steps=30")
     silent = tmp_path / "silent"
