@@ -21,7 +21,11 @@ from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_go
 
 PACKAGE = Path(__file__).parent
 # Settings that choose the kind of their group, with the settings that all kinds share. Those of one kind mean nothing to another.
-KINDS = (("model", ModelConfig, "family", ("checkpoint",)), ("objective", ObjectiveConfig, "name", ("augment",)))
+KINDS = (
+    ("model", ModelConfig, "family", ("checkpoint",)),
+    ("objective", ObjectiveConfig, "name", ("augment",)),
+    ("objective.base", ObjectiveConfig, "name", ()),  # of a joint objective; views need an augmentation, masks need none
+)
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -182,13 +186,16 @@ def apply_overrides(base: Experiment, overrides: Sequence[str]) -> Experiment:
 
 
 def _with_kinds(base: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment with the model family and the objective that the arguments ask for: another one begins with its defaults."""
+    """The experiment with the model family and objectives that the arguments ask for: another one begins with its defaults."""
     for group, cls, key, shared in KINDS:
         chosen = [v for name, _, v in (a.partition("=") for a in overrides) if name == f"--config.{group}.{key}"]
-        old = getattr(base, group)
-        if chosen and chosen[-1] != getattr(old, key):
+        outer, _, inner = group.partition(".")
+        old = getattr(base, outer)
+        old = getattr(old, inner, None) if inner else old  # None: this objective has no base
+        if chosen and old is not None and chosen[-1] != getattr(old, key):
             settings = {key: chosen[-1], **{name: getattr(old, name) for name in shared}}
-            base = replace(base, **{group: from_mapping(cls, settings, f"config.{group}")})
+            new = from_mapping(cls, settings, f"config.{group}")
+            base = replace(base, **{outer: replace(getattr(base, outer), **{inner: new}) if inner else new})
     return base
 
 

@@ -25,7 +25,7 @@ GROUPS = {
     "EATObjectiveConfig": "objective, name `eat`",
     "ContrastiveConfig": "objective, name `contrastive`",
     "TokenizerObjectiveConfig": "objective, name `tokenizer`",
-    "JointConfig": "objective, name `joint` (objective.base: any objective without labels, by its name)",
+    "JointConfig": "objective, name `joint` (objective.base: contrastive, eat or masked_prediction, by its name)",
     "AugmentConfig": "objective.augment",
     "TrainingConfig": "training",
     "EvaluationConfig": "evaluation",

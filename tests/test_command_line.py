@@ -8,7 +8,7 @@ import pytest
 
 from beats_jax import __main__ as verbs
 from beats_jax.command_line import read_experiment, run_verb
-from beats_jax.config import ASTConfig, AugmentConfig, SupervisedConfig
+from beats_jax.config import ASTConfig, AugmentConfig, ContrastiveConfig, EATObjectiveConfig, SupervisedConfig
 from beats_jax.errors import UserError
 
 CONFIG = """
@@ -104,6 +104,20 @@ def test_another_objective_begins_with_its_own_defaults_and_keeps_the_augmentati
     path.write_text(path.read_text().replace('"hooting"', '"supervised", "label_smoothing": 0.3'))
     same = read_experiment(str(path), ["--config.objective.name=supervised"])
     assert same.objective == SupervisedConfig(augment=AugmentConfig(roll=True), label_smoothing=0.3)
+
+
+def test_another_base_of_a_joint_objective_begins_with_its_own_defaults():
+    quickstart = str(Path(__file__).parent.parent / "configs" / "quickstart.py")
+    joint = "--config.objective.name=joint"
+    changed = read_experiment(quickstart, [joint, "--config.objective.base.name=eat", "--config.objective.base.clones=4"])
+    assert changed.objective.base == EATObjectiveConfig(clones=4)
+    same = read_experiment(quickstart, [joint, "--config.objective.base.name=contrastive"])
+    assert same.objective.base == ContrastiveConfig()
+    for name, message in {"tokenizer": "labels can be joined with", "eatt": "did you mean 'eat'"}.items():
+        with pytest.raises(UserError, match=rf"objective\.base\.name is '{name}'; {message}"):
+            read_experiment(quickstart, [joint, f"--config.objective.base.name={name}"])
+    with pytest.raises(UserError, match=r"unknown setting config\.objective\.base"):
+        read_experiment(quickstart, ["--config.objective.base.name=eat"])
 
 
 def test_exit_statuses(capsys):

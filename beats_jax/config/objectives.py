@@ -8,6 +8,7 @@ from typing import ClassVar
 from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, Settings, bounded, one_of, require, size
 
 MOST_BOOKS = 64
+JOINED = ("contrastive", "eat", "masked_prediction")  # objectives whose encoders can have a head: bases of `joint`
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,8 @@ class JointConfig(ObjectiveConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(not self.base.NEEDS_LABELS, f"objective.base.name is {self.base.name!r}; it must be one that needs no labels")
-        require(self.base.name != self.name, "objective.base.name is 'joint'; it must be what the labels are joined with")
+        base = self.base.name
+        require(base in JOINED, f"objective.base.name is {base!r}; labels can be joined with {', '.join(JOINED)}")
 
 
 def require_no_mixup(config: ObjectiveConfig) -> None:

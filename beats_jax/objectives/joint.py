@@ -32,7 +32,6 @@ from beats_jax.objectives.supervised import Supervised
 
 LABELED = "labeled_"  # begins the names of the arrays of labelled clips
 HEAD = "predictor"
-JOINED = ("contrastive", "eat", "masked_prediction")  # whose encoders can have a head
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -144,14 +143,12 @@ def build(
     """The objective of an experiment; `vocabulary` holds the labels of the labelled recordings.
 
     Raises:
-      UserError: no labels, a base objective that is none of `JOINED`, or settings that the base objective refuses.
+      UserError: no labels, or settings that the base objective refuses.
     """
     config = experiment.objective
     assert isinstance(config, JointConfig)
     if not vocabulary.names:
         raise UserError("objective joint needs labelled recordings: a folder labeled/ with labels.csv (data.labeled_dir)")
-    if config.base.name not in JOINED:
-        raise UserError(f"objective.base.name is {config.base.name!r}; labels can be joined with {', '.join(JOINED)}")
     base = registry.build(dataclasses.replace(experiment, objective=config.base), vocabulary, optimizer, class_counts)
     labelled = SupervisedConfig(augment=config.augment, label_smoothing=config.label_smoothing)
     classifier = supervised.build(dataclasses.replace(experiment, objective=labelled), vocabulary, optimizer, class_counts)
