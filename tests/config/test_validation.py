@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from beats_jax.config import BEATsConfig, Experiment, experiment_from_mapping, models, objectives, schema, to_mapping
+from beats_jax.config.models import MODEL_FAMILIES
+from beats_jax.config.objectives import OBJECTIVE_CONFIGS
 from beats_jax.config.rules import Bounds
 from beats_jax.errors import UserError
+from beats_jax.models.registry import FAMILIES
+from beats_jax.objectives.registry import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -72,7 +76,15 @@ def test_every_setting_is_read_somewhere():
     classes = {c for c in everything if isinstance(c, type) and is_dataclass(c)}
     names = {f.name for c in classes for f in fields(c)}
     unread = sorted(name for name in names if f".{name}" not in code)
-    assert not unread
+    assert not unread, f"no code reads these settings: {', '.join(unread)}"
+
+
+@pytest.mark.parametrize(("settings", "built"), [(MODEL_FAMILIES, FAMILIES), (OBJECTIVE_CONFIGS, OBJECTIVES)])
+def test_every_kind_of_settings_is_built_by_a_registry_and_described(settings, built):
+    assert settings.keys() == built.keys()
+    described = runpy.run_path(str(ROOT / "docs" / "settings_page.py"))["GROUPS"]
+    missing = {cls.__name__ for cls in settings.values()} - described.keys()
+    assert not missing, f"GROUPS of docs/settings_page.py lacks {', '.join(sorted(missing))}"
 
 
 def test_the_settings_page_is_current():
