@@ -131,4 +131,9 @@ def _ast(config: Any) -> Family:
     )
 
 
-FAMILIES: dict[str, Callable[[Any], Family]] = {"beats": _beats, "beats_tokenizer": _beats_tokenizer, "eat": _eat, "ast": _ast}
+FAMILIES: dict[str, Callable[[Any], Family]] = {
+    "beats": _beats,
+    "beats_tokenizer": _beats_tokenizer,
+    "eat": _eat,
+    "ast": _ast,
+}
