@@ -1,7 +1,7 @@
 """Rows of a long job on disk: Parquet shards, whole or absent, to which a later call adds what is missing.
 
-    FOLDER/job.json                  what was computed, with what, on which windows; another job into the same folder is refused
-    FOLDER/part-000000.parquet ...   rows, and in the footer the recordings that are finished with them
+    FOLDER/_job.json                     what was computed, with what, on which windows; another job into the folder is refused
+    FOLDER/part-PROCESS-000000.parquet   rows, and in the footer the recordings that are finished with them
 
 A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,32 +25,42 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PathLike = str | os.PathLike[str]
-JOB_FILE = "job.json"
+JOB_FILE = "_job.json"  # pandas, duckdb and R open the folder as one table and leave out names that begin so
 FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON list of recordings
 ROWS_PER_SHARD = 50_000
+SECONDS_PER_SHARD = 60.0  # what a killed job loses at most, besides the recordings that it was reading
 
 
 class Store:
-    """A folder of shards with the rows of one job, held by one process.
+    """A folder of shards with the rows of one job. Each process of the job writes shards of its own, and holds them.
 
     Use it as a context: its end writes the rows that wait in memory. A killed job computes those again.
     """
 
     def __init__(
-        self, folder: PathLike, identity: Mapping[str, Any], schema: pa.Schema, *, rows_per_shard: int = ROWS_PER_SHARD
+        self,
+        folder: PathLike,
+        identity: Mapping[str, Any],
+        schema: pa.Schema,
+        *,
+        rows_per_shard: int = ROWS_PER_SHARD,
+        process: int = 0,
     ) -> None:
         """Makes the folder, or opens that of the same job.
 
         Args:
           identity: all that the rows depend on, fit for JSON. schema: of the rows.
+          process: number of this process in its job; process 0 opens the folder first.
         Raises:
           UserError: the folder holds another job (what differs is named) or other files, is in use, or cannot be written.
         """
         self.folder, self.schema = Path(folder), schema
+        self._shard = f"part-{process:03d}"
         self._most = rows_per_shard
         self._tables: list[pa.Table] = []
         self._finished: list[str] = []
-        self._lock = FileLock(self.folder / ".lock", timeout=0)
+        self._flushed = time.monotonic()
+        self._lock = FileLock(self.folder / f".lock-{process:03d}", timeout=0)
         self._open(json.loads(json.dumps(identity)))
 
     def done(self) -> set[str]:
@@ -58,17 +69,17 @@ class Store:
         Raises:
           UserError: a shard is damaged.
         """
-        return {name for path in shards(self.folder) for name in _read_finished(path)}
+        return finished_recordings(self.folder)
 
     def append(self, rows: pa.Table, finished: str) -> None:
-        """Takes all rows of a recording, which is then finished; writes a shard when there are enough.
+        """Takes all rows of a recording, which is then finished; writes a shard when there are enough, or after a minute.
 
         Raises:
           UserError: the disk is full or gone.
         """
         self._tables.append(rows.cast(self.schema))
         self._finished.append(finished)
-        if sum(map(len, self._tables)) >= self._most:
+        if sum(map(len, self._tables)) >= self._most or time.monotonic() - self._flushed >= SECONDS_PER_SHARD:
             self.flush()
 
     def flush(self) -> None:
@@ -81,9 +92,10 @@ class Store:
         table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
         names = json.dumps(self._finished, ensure_ascii=False).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names})
-        with whole_file(self.folder / f"part-{len(shards(self.folder)):06d}.parquet") as file:
+        number = len(list(self.folder.glob(f"{self._shard}-*.parquet")))
+        with whole_file(self.folder / f"{self._shard}-{number:06d}.parquet") as file:
             parquet.write_table(table, file)
-        self._tables, self._finished = [], []
+        self._tables, self._finished, self._flushed = [], [], time.monotonic()
 
     def __enter__(self) -> Store:
         return self
@@ -125,6 +137,11 @@ class Store:
 def shards(folder: PathLike) -> list[Path]:
     """The shards of a folder, in order."""
     return sorted(Path(folder).glob("part-*.parquet"))
+
+
+def finished_recordings(folder: PathLike) -> set[str]:
+    """Recordings whose rows are all on disk, by any process. Raises `UserError` where a shard is damaged."""
+    return {name for path in shards(folder) for name in _read_finished(path)}
 
 
 def read_rows(folder: PathLike) -> Iterator[pa.Table]:

@@ -79,7 +79,7 @@ def test_a_damaged_shard_is_named(tmp_path):
         store.append(rows("a", 1), "a")
     (shard,) = shards(tmp_path / "out")
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"part-000000\.parquet is damaged"):
+    with pytest.raises(UserError, match=r"part-000-000000\.parquet is damaged"):
         Store(tmp_path / "out", {}, SCHEMA).done()
 
 
@@ -135,6 +135,6 @@ def test_a_killed_job_goes_on_without_a_row_lost_or_doubled(recordings, tmp_path
     found = found.sort_values(["file", "start"], ignore_index=True)
     assert found[["file", "start", "end"]].equals(expected[["file", "start", "end"]])
     np.testing.assert_allclose(np.stack(found.embedding), np.stack(expected.embedding), atol=1e-5)
-    assert json.loads((tmp_path / "out" / "job.json").read_text())["rows"] == "window"
+    assert json.loads((tmp_path / "out" / "_job.json").read_text())["rows"] == "window"
     with pytest.raises(UserError, match="grid was"):
         model.embed_files(recordings / "sounds", window_seconds=1.0, output=tmp_path / "out")

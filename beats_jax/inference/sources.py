@@ -1,0 +1,94 @@
+"""What is computed of each window for a table of embeddings: a model's layers and poolings, or the filterbank alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beats_jax.config import AudioConfig
+from beats_jax.errors import UserError
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.model import WINDOW_SECONDS, Model, load
+from beats_jax.inference.program import FilterbankProgram, Outputs, Program
+from beats_jax.inference.reduce import pool_window
+
+FILTERBANK = "filterbank"  # the name of a model that needs no weights
+
+
+@dataclass(frozen=True)
+class VectorSource:
+    """A program and how its results become vectors.
+
+    Attributes:
+      columns: name → its layer (place among those of the program) and its poolings, which stand side by side.
+      widths: name → length of its vector. labels: of `logits`, where they are kept.
+    """
+
+    program: Program
+    poolings: tuple[str, ...]
+    columns: Mapping[str, tuple[int, tuple[int, ...]]]
+    widths: Mapping[str, int]
+    labels: tuple[str, ...] = ()
+
+    def vectors(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The vectors of a window, float32 [width] by name."""
+        pooled = pool_window(values, self.poolings)
+        found = {name: pooled[layer, list(places)].reshape(-1) for name, (layer, places) in self.columns.items()}
+        return found | ({"logits": values["logits"]} if self.labels else {})
+
+
+def filterbank_source(audio: AudioConfig) -> VectorSource:
+    """Mean and standard deviation of each mel band, D = 2 M: the baseline of every comparison."""
+    width = 2 * audio.filterbank.num_mel_bins
+    return VectorSource(FilterbankProgram(audio), ("mean", "std"), {"embedding": (0, (0, 1))}, {"embedding": width})
+
+
+def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...], logits: bool = False) -> VectorSource:
+    """Layers and poolings of a model: `embedding`, or `embedding_LAYER_POOLING` where there are several.
+
+    Raises:
+      UserError: an unknown layer or pooling, one named twice, or logits of a model without a head.
+    """
+    for layer in layers:
+        for pooling in poolings:
+            model.require_pooling(pooling, layer)
+    for name, given in (("layer", layers), ("pooling", poolings)):
+        if len(set(given)) != len(given):
+            raise UserError(f"{name} {', '.join(map(str, given))} names one twice")
+    if logits:
+        model.require_head()
+    program = model.program(Outputs(poolings, layers, logits=logits))
+    pairs = [(layer, place) for layer in range(len(layers)) for place in range(len(poolings))]
+    names = ["embedding"] if len(pairs) == 1 else [f"embedding_{layers[layer]}_{poolings[place]}" for layer, place in pairs]
+    columns = {name: (layer, (place,)) for name, (layer, place) in zip(names, pairs, strict=True)}
+    widths: dict[str, int] = dict.fromkeys(names, model.num_features)
+    if logits:
+        widths["logits"] = len(model.labels)
+    return VectorSource(program, poolings, columns, widths, model.labels if logits else ())
+
+
+def open_source(
+    name: str,
+    layers: tuple[int, ...],
+    poolings: tuple[str, ...],
+    *,
+    logits: bool,
+    dtype: str,
+    window: float | None,
+    hop: float | None,
+) -> tuple[VectorSource, Grid, dict[str, Any]]:
+    """The source of a name, its windows, and where it is from (`source`, `licence`).
+
+    Raises:
+      UserError: an unknown name; layers, poolings or logits of `filterbank`, which has one vector; see `model_source`.
+    """
+    if name == FILTERBANK:
+        if layers != (-1,) or poolings != ("mean",) or logits:
+            raise UserError("filterbank has one vector, mean and deviation of each mel band; leave out layer, pooling and logits")
+        return filterbank_source(AudioConfig()), Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": FILTERBANK, "licence": ""}
+    model = load(name, dtype=dtype)
+    source = model_source(model, layers, poolings, logits)
+    return source, model.grid(window, hop), {"source": model.source, "licence": model.licence}

@@ -1,0 +1,183 @@
+"""The verb `embed`: every window once, whatever happens on the way."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from flax.traverse_util import unflatten_dict
+from tiny_beats import TINY_BEATS
+
+import beats_jax
+from beats_jax.audio.filterbank import beats_filterbank
+from beats_jax.audio.io import read, write_wav
+from beats_jax.config import AudioConfig
+from beats_jax.embed import main
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.store import Store
+from beats_jax.pipelines import embed as pipeline
+from beats_jax.pipelines.progress import WindowProgress
+from beats_jax.weights.architecture import param_shapes
+from beats_jax.weights.bundle import Bundle, save_bundle
+
+RATE = 16_000
+SECONDS = {"20260412_053000": 0.7, "b": 1.0, "night/c": 2.3, "night/d": 0.2, "night/e": 1.9}
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Five recordings in two folders, and one file that is none."""
+    rng = np.random.default_rng(0)
+    for name, seconds in SECONDS.items():
+        path = tmp_path / "recordings" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(path, 0.1 * rng.standard_normal(round(seconds * RATE)).astype(np.float32), RATE)
+    (tmp_path / "recordings" / "broken.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE")
+    return tmp_path / "recordings"
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """Folder of a random BEATs with a head of two classes."""
+    draw, config = np.random.default_rng(0), replace(TINY_BEATS, predictor_class=2)
+    params = {path: draw.normal(0, 0.2, shape).astype(np.float32) for path, shape in param_shapes(config).items()}
+    bundle = Bundle(unflatten_dict(params, sep="/"), config, AudioConfig(), ("owl", "wren"), True, "a test")
+    return save_bundle(tmp_path_factory.mktemp("embed") / "model", bundle)
+
+
+def embed(recordings, output, *arguments):
+    """Exit status of the verb with windows of half a second."""
+    return main(["--input", str(recordings), "--output", str(output), "--window", "0.5", *arguments])
+
+
+def rows(output):
+    """The table, in an order that does not depend on the way."""
+    table = pd.read_parquet(output / "embeddings")
+    return table.sort_values(["file", "start"], ignore_index=True)
+
+
+def test_every_window_has_the_statistics_of_its_bands(recordings, tmp_path, capsys):
+    assert embed(recordings, tmp_path / "out") == 0
+    printed, table = capsys.readouterr().out, rows(tmp_path / "out")
+    assert "6 recordings; 0.00 h to embed: 14 windows of 0.5 s" in printed
+    assert "5 recordings in" in printed
+    assert len(table) == 2 + 2 + 5 + 1 + 4
+    for row in table.iloc[[0, 4, 6, 9]].itertuples():
+        sound = read(row.file, sample_rate=RATE, start_seconds=row.start, seconds=row.end - row.start)
+        fbank = np.asarray(beats_filterbank(sound[None])[0], np.float64)
+        np.testing.assert_allclose(row.embedding, [*fbank.mean(0), *fbank.std(0)], rtol=1e-4, atol=1e-4)
+    listed = (tmp_path / "out" / "errors.csv").read_text()
+    assert "broken.wav" in listed
+    assert listed.count("\n") == 2
+    record = json.loads((tmp_path / "out" / "embed.json").read_text())
+    assert (record["model"], record["columns"]) == ("filterbank", {"embedding": 256})
+
+
+def test_what_the_recorder_wrote_stands_in_every_row(recordings, tmp_path):
+    assert embed(recordings, tmp_path / "out") == 0
+    table = rows(tmp_path / "out")
+    of_clock = table[table.file.str.contains("20260412")]
+    assert [datetime.fromisoformat(text) for text in of_clock.recorded_at] == [datetime(2026, 4, 12, 5, 30)] * 2
+    assert table[table.file.str.endswith("b.wav")].recorded_at.isna().all()
+
+
+def test_a_job_that_stopped_goes_on_without_a_window_lost_or_doubled(recordings, tmp_path, monkeypatch):
+    assert embed(recordings, tmp_path / "whole") == 0
+    append, taken = Store.append, []
+
+    def stop_after_two(store, table, name):
+        if len(taken) == 2:
+            raise OSError("the power went")
+        taken.append(name)
+        append(store, table, name)
+        store.flush()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", stop_after_two)
+        assert embed(recordings, tmp_path / "stopped") == 1
+    assert len(rows(tmp_path / "stopped").file.unique()) == 2
+    assert embed(recordings, tmp_path / "stopped") == 0
+    pd.testing.assert_frame_equal(rows(tmp_path / "whole"), rows(tmp_path / "stopped"))
+
+
+def test_new_recordings_are_added_and_another_job_is_refused(recordings, tmp_path, capsys):
+    assert embed(recordings, tmp_path / "out") == 0
+    write_wav(recordings / "new.wav", np.full(RATE, 0.1, np.float32), RATE)
+    capsys.readouterr()
+    assert embed(recordings, tmp_path / "out") == 0
+    assert "7 recordings, 5 done already" in capsys.readouterr().out
+    assert len(rows(tmp_path / "out").file.unique()) == 6
+    assert embed(recordings, tmp_path / "out", "--hop", "0.25") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert 'grid was {"window_seconds": 0.5, "hop_seconds": 0.0' in said
+
+
+def test_layers_poolings_and_logits_in_one_pass(recordings, tmp_path, tiny_model):
+    arguments = ("--model", str(tiny_model), "--dtype", "float32")
+    assert embed(recordings, tmp_path / "out", *arguments, "--layer", "0", "-1", "--pooling", "mean", "std", "--logits") == 0
+    assert embed(recordings, tmp_path / "half", *arguments, "--keep", "float16") == 0
+    table, model = rows(tmp_path / "out"), beats_jax.load(tiny_model)
+    width = model.num_features
+    for layer in (0, -1):
+        for pooling in ("mean", "std"):
+            expected = model.embed_files(recordings, 0.5, pooling=pooling, layer=layer)
+            expected = expected[expected.end.notna()].sort_values(["file", "start"])
+            found = np.stack(table[f"embedding_{layer}_{pooling}"].to_list())
+            assert found.shape == (len(table), width)
+            np.testing.assert_allclose(found, np.stack(expected.embedding.to_list()), atol=1e-5)
+    scores = model.predict_files(recordings, 0.5)
+    scores = scores[scores.end.notna()].sort_values(["file", "start"])[["owl", "wren"]].to_numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-np.stack(table.logits.to_list()))), scores, atol=1e-5)
+    half = np.stack(rows(tmp_path / "half").embedding.to_list())
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, np.stack(table["embedding_-1_mean"].to_list()), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "nowhere"], "--input nowhere does not exist"),
+        (["--layer", "3"], "filterbank has one vector"),
+        (["--batch-size", "12"], "--batch-size 12"),
+        (["--threads", "0"], "threads is 0; it must be 1 or more"),
+        (["--window", "-1"], "the window is -1.0 s long"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(recordings, tmp_path, capsys, arguments, message):
+    assert embed(recordings, tmp_path / "out", *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000}))
+    assert embed(recordings, tmp_path / "out") == 2
+    assert "has 1 kB free" in capsys.readouterr().err
+
+
+def test_strict_stops_at_a_file_that_cannot_be_read(recordings, tmp_path, capsys):
+    assert embed(recordings, tmp_path / "out", "--strict") == 2
+    assert "broken.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tail", ["shift", "pad", "drop"])
+@pytest.mark.parametrize(("window", "hop"), [(1.0, 0.0), (1.0, 0.25), (0.5, 1.5)])
+def test_as_many_windows_are_announced_as_there_are(window, hop, tail):
+    grid = Grid(window, hop, tail)
+    for samples in range(1, 5 * 400, 37):
+        assert abs(pipeline.count_windows(samples / 400, grid) - len(grid.starts(samples, 400))) <= (hop > window)
+
+
+def test_progress_tells_when_the_job_ends():
+    with WindowProgress(3600.0, show=False) as progress:
+        progress.advance(10.0, 1)
+        progress._counted_from -= 10.0
+        progress.advance(100.0, 10)
+        line = progress.line(datetime(2026, 4, 12, 5, 30))
+    assert line.startswith("0.03 of 1.00 h embedded, ")
+    assert "ends about 05:3" in line
