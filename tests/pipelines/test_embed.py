@@ -1,6 +1,8 @@
 """The verb `embed`: every window once, whatever happens on the way."""
 
 import json
+import signal
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from flax.traverse_util import unflatten_dict
+from several_processes import end_job, run_job, start_job
 from tiny_beats import TINY_BEATS
 
 import beats_jax
@@ -181,3 +184,28 @@ def test_progress_tells_when_the_job_ends():
         line = progress.line(datetime(2026, 4, 12, 5, 30))
     assert line.startswith("0.03 of 1.00 h embedded, ")
     assert "ends about 05:3" in line
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_given_again_make_the_table_of_one(tmp_path):
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        path = tmp_path / "recordings" / f"{number:02d}.wav"
+        path.parent.mkdir(exist_ok=True)
+        write_wav(path, 0.1 * rng.standard_normal(RATE * (1 + number)).astype(np.float32), RATE)
+    command = ["-m", "beats_jax.embed", "--input", str(tmp_path / "recordings"), "--window", "0.5", "--output"]
+    assert run_job([*command, str(tmp_path / "one")], 1, 1)[0].status == 0
+    job = start_job([*command, str(tmp_path / "two")], 2, 2)
+    while not (tmp_path / "two" / "embeddings" / "_job.json").exists() and job[0].poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    for process in job:
+        process.send_signal(signal.SIGKILL)
+    end_job(job)
+    ended = run_job([*command, str(tmp_path / "two")], 2, 2)
+    assert [process.status for process in ended] == [0, 0], ended
+    assert "12 recordings in" in ended[0].output
+    assert {path.name[:8] for path in (tmp_path / "two" / "embeddings").glob("*.parquet")} == {"part-000", "part-001"}
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    pd.testing.assert_frame_equal(one.drop(columns="embedding"), two.drop(columns="embedding"))
+    np.testing.assert_allclose(np.stack(one.embedding), np.stack(two.embedding), rtol=1e-5, atol=1e-5)
