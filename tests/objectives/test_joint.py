@@ -47,7 +47,7 @@ def test_it_learns_the_labels_beside_the_base(joint):
         assert row["loss"] == pytest.approx(row["base_loss"] + 0.3 * row["supervised_loss"], rel=1e-5)
     assert last["supervised_loss"] < 0.6 * first["supervised_loss"]
     rows = {name.removeprefix("labeled_"): x for name, x in batch.items() if name.startswith("labeled_")}
-    found = joint.predict(state.weights, rows)["logits"]
+    found = jax.jit(joint.predict)(state.weights, rows)["logits"]
     right = np.asarray(found).argmax(-1) == batch["labeled_labels"].argmax(-1)
     assert right.mean() > 0.7 > 1 / len(CLASSES)
     figures = set(jax.jit(joint.evaluate)(state.weights, batch))
