@@ -32,7 +32,7 @@ from beats_jax.inference.sources import VectorSource, open_source
 from beats_jax.inference.store import Store, finished_recordings
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
-from beats_jax.parallel.exchange import barrier, call_on_main
+from beats_jax.parallel.exchange import barrier, call_on_main, main_first
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.parallel.processes import is_main, process_index
 from beats_jax.pipelines.job import end_errors, open_errors
@@ -115,7 +115,7 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
     folder = output / EMBEDDINGS
     call_on_main(lambda: Store(folder, identity, schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, schema, process=process_index()) as store:
-        errors = open_errors(output, strict=strict)
+        errors = main_first(lambda: open_errors(output, strict=strict))
         for file, reason in left_out.items():
             errors.add(file, reason)
         plan = call_on_main(lambda: _plan(names, folder))
