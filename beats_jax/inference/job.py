@@ -96,11 +96,11 @@ def batch_samples(recordings: Stretches, grid: Grid, sample_rate: int) -> int:
     for row in open_rows[:: math.ceil(len(open_rows) / HEADERS) or 1].tolist():
         if longest * sample_rate >= window:
             break
-        longest = max(longest, _header_seconds(str(recordings.files[row])) - starts[row])
+        longest = max(longest, header_seconds(str(recordings.files[row])) - starts[row])
     return min(window, math.ceil(longest * 100) * sample_rate // 100) if longest > 0 else window
 
 
-def _header_seconds(file: str) -> float:
+def header_seconds(file: str) -> float:
     """Duration by the header; 0 where the file cannot be opened, which is listed when it is read."""
     try:
         return audio_info(file).seconds

@@ -18,14 +18,13 @@ import jax
 import numpy as np
 
 import beats_jax
-from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.audio.recorders.metadata import COLUMNS, metadata_columns, recorder_metadata
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.errors import UserError
 from beats_jax.inference.files import rate_notes
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.job import window_values
+from beats_jax.inference.job import header_seconds, window_values
 from beats_jax.inference.reduce import EachWindow, Row, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
 from beats_jax.inference.sources import VectorSource, open_source
@@ -158,16 +157,9 @@ def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def _plan(names: list[str], folder: Path) -> Plan:
     print(f"reading the headers of {len(names)} recordings ...", flush=True)
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        seconds = np.array(list(pool.map(_header_seconds, names)), np.float64)
+        seconds = np.array(list(pool.map(header_seconds, names)), np.float64)
     done = finished_recordings(folder)
     return Plan(names, seconds, frozenset(row for row, name in enumerate(names) if name in done))
-
-
-def _header_seconds(name: str) -> float:
-    try:
-        return audio_info(name).seconds
-    except (AudioError, OSError):
-        return 0.0  # listed when it is read
 
 
 def _announce(plan: Plan, grid: Grid, source: VectorSource, settings: EmbedSettings, folder: Path) -> None:
@@ -175,10 +167,12 @@ def _announce(plan: Plan, grid: Grid, source: VectorSource, settings: EmbedSetti
     for note in rate_notes(plan.names, source.program.audio):
         print(f"warning: {note}", flush=True)
     left = [seconds for row, seconds in enumerate(plan.seconds.tolist()) if row not in plan.done]
-    windows = sum(count_windows(seconds, grid) for seconds in left)
+    rate = source.program.audio.sample_rate
+    counts = [len(grid.starts(round(seconds * rate), rate)) for seconds in left]
+    windows = sum(counts)
     item = 2 if settings.keep == "float16" else 4
     row_bytes = PLACE_BYTES + sum(width * (4 if name == "logits" else item) for name, width in source.widths.items())
-    longest = max((count_windows(seconds, grid) for seconds in left), default=0)
+    longest = max(counts, default=0)
     free = shutil.disk_usage(folder).free
     done = f", {len(plan.done)} done already" if plan.done else ""
     print(
@@ -191,13 +185,6 @@ def _announce(plan: Plan, grid: Grid, source: VectorSource, settings: EmbedSetti
             f"{folder} has {_size(free)} free and the embeddings take {_size(windows * row_bytes)}; make room, "
             "give a longer --hop, or --keep float16"
         )
-
-
-def count_windows(seconds: float, grid: Grid) -> int:
-    """Windows of a recording of this length; 0 where it is unknown."""
-    rest, hop = max(0.0, seconds - grid.window_seconds), grid.hop_seconds or grid.window_seconds
-    full = int(rest / hop + 1e-6)
-    return 0 if not seconds else full + (1 if grid.tail == "drop" or rest - full * hop < 1e-6 else 2)
 
 
 def _embed_rows(

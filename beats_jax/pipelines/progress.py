@@ -12,7 +12,7 @@ FIRST_SECONDS = 10.0  # before the first estimate
 
 
 class WindowProgress:
-    """Counts seconds of sound; of an unknown total it tells only what is done."""
+    """Shows how many seconds of sound are embedded, and when the job will end."""
 
     def __init__(self, total_seconds: float, *, show: bool = True) -> None:
         from tqdm import tqdm
