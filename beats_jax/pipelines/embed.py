@@ -64,13 +64,14 @@ class EmbedSettings:
     logits: bool = False
     dtype: str = "auto"
     keep: str = "float32"
-    batch_size: int = 16
+    batch_size: int | None = None
     threads: int = 4
 
     def __post_init__(self) -> None:
         require_one_of("keep", self.keep, ("float32", "float16"))
         for name in ("batch_size", "threads"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} is {value}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
     )
     grid = Grid(grid.window_seconds, grid.hop_seconds, settings.tail)  # type: ignore[arg-type]  checked by Grid
     mesh = make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
+    if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
     names, left_out = _find_recordings(settings.inputs)
     schema = embedding_schema(source, settings.keep)
