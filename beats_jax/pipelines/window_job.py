@@ -174,7 +174,18 @@ def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         left_out |= rest["errors"]
         for note in rest["notes"]:
             print(note, flush=True)
+    for name in [name for name in names if not _is_text(name)]:
+        del names[name]
+        left_out[name] = "its name is not UTF-8, and no table can hold it; rename the file"
     return list(names), left_out
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plan(names: list[str], folder: Path) -> Plan:
@@ -244,10 +255,9 @@ def _rows_of(name: str, windows: list[Window], table: WindowTable) -> pa.Table:
     """The windows of a recording as rows."""
     import pyarrow as pa
 
-    text = name.encode("utf-8", "backslashreplace").decode()
     own = table.columns(windows)
     cells: dict[str, Any] = {
-        "file": [text] * len(windows),
+        "file": [name] * len(windows),
         "start": [window.start for window in windows],
         "end": [window.start + window.seconds for window in windows],
         **{column: [value] * len(windows) for column, value in metadata_columns(recorder_metadata(name)).items()},

@@ -78,7 +78,7 @@ def detect(
       UserError: no recordings, settings that do not fit the detector, an output of another job, too small a disk, or a table that
         somebody changed since it was written; with `strict` the first file that cannot be read to its end.
     """
-    labels = events.labels or detector.labels
+    labels = events.labels or tuple(label for label in detector.labels if label != detector.background)
     thresholds = choose(labels, events.wanted, detector)
     table = score_table(detector, tail)
     record = {**table.full_identity(), **detector.origin, "columns": score_columns(detector.labels)}
@@ -91,6 +91,8 @@ def detect(
     require_unchanged(output, _old_tables(output))
     for line in threshold_lines(thresholds, events.wanted):
         print(line, flush=True)
+    if detector.background and not events.labels:
+        print(f"label {detector.background!r} is of time without a sound: no events of it unless --labels names it", flush=True)
     end = partial(_write_tables, output, table, thresholds, events, record)
     store_windows(table, reading, output, output / SCORES, strict=strict, end=end)
 
