@@ -64,7 +64,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(recordings, tiny_model):
     """Scores by the other door, and for each label a threshold that half of its windows reach."""
-    table = beats_jax.load(tiny_model).predict_files(recordings, 0.5, 0.25)
+    table: Any = beats_jax.load(tiny_model).predict_files(recordings, 0.5, 0.25)
     table = table[table.end.notna()].sort_values(["file", "start"], ignore_index=True)
     return table, {label: float(table[label].median()) for label in LABELS}
 
