@@ -7,6 +7,7 @@ OUTPUT/errors.csv                  files that could not be read to their end, wi
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +121,7 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
             errors.add(file, reason)
         plan = call_on_main(lambda: _plan(names, folder))
         call_on_main(lambda: _announce(plan, grid, source, settings, folder))
-        call_on_main(lambda: write_json(output / RECORD, _record(identity, source, origin, command)))
+        call_on_main(lambda: write_json(output / RECORD, _record(identity, source, settings, origin, command)))
         _embed_rows(store, source, grid, plan, settings, mesh, errors)
         end_errors(errors)
     barrier()
@@ -240,8 +241,13 @@ def _table(name: str, row: Row, source: VectorSource, schema: pa.Schema) -> pa.T
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _record(identity: dict[str, Any], source: VectorSource, origin: dict[str, Any], command: str) -> dict[str, Any]:
-    return {**identity, **origin, "labels": list(source.labels), "command": command, "beats_jax": beats_jax.__version__}
+def _record(
+    identity: dict[str, Any], source: VectorSource, settings: EmbedSettings, origin: dict[str, Any], command: str
+) -> dict[str, Any]:
+    """What embed.json holds. `loaded_from` is where `search` finds the model again, from any folder."""
+    place = os.path.abspath(settings.model) if Path(settings.model).exists() else settings.model
+    known = {"loaded_from": place, "labels": list(source.labels), "command": command, "beats_jax": beats_jax.__version__}
+    return {**identity, **origin, **known}
 
 
 def _size(count: float) -> str:
