@@ -7,6 +7,7 @@ OUTPUT/errors.csv                  files that could not be read to their end, wi
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,8 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         row_bytes=sum(width * (4 if name == "logits" else item) for name, width in source.widths.items()),
         words=WORDS,
     )
-    record = {**table.full_identity(), **origin, "labels": list(source.labels), "command": command}
+    place = os.path.abspath(settings.model) if Path(settings.model).exists() else settings.model
+    record = {**table.full_identity(), **origin, "loaded_from": place, "labels": list(source.labels), "command": command}
     record["beats_jax"] = beats_jax.__version__
     begin = partial(write_json, output / RECORD, record)
     store_windows(table, settings, output, output / EMBEDDINGS, strict=strict, begin=begin)
