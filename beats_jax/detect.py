@@ -60,7 +60,7 @@ def _add_window_arguments(result: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the computation; auto = the machine's own",
     )
-    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows computed at once (default: 16)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (default: by the device)")
     group.add_argument("--threads", type=int, default=4, metavar="N", help="recordings decoded at once (default: 4)")
     group.add_argument("--strict", action="store_true", help="stop at the first unusable file; else errors.csv lists it")
     group.add_argument("--scores-only", action="store_true", help="scores of windows, no events and no tables")

@@ -54,19 +54,20 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Which recordings, and how they are read.
+    """Which recordings, and how they are read; `batch_size` None = what suits the device.
 
     Raises:
       UserError: a number out of its range.
     """
 
     inputs: tuple[str, ...]
-    batch_size: int = 16
+    batch_size: int | None = None
     threads: int = 4
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} is {value}; it must be 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ def store_windows(
         to its end.
     """
     mesh = make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
+    if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
     names, left_out = _find_recordings(settings.inputs)
     identity = table.full_identity()
