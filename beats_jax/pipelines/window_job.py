@@ -155,8 +155,9 @@ def store_windows(
         plan = call_on_main(lambda: _plan(names, folder))
         call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
-        _store_rows(store, table, plan, settings, mesh, errors)
-        store.flush()
+        if len(plan.done) < len(names):
+            _store_rows(store, table, plan, settings, mesh, errors)
+            store.flush()
         end_errors(errors)
         barrier()
         call_on_main(lambda: _report(folder, errors))
