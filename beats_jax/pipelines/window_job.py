@@ -54,7 +54,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Which recordings, and how they are read.
+    """Which recordings, and how they are read; `batch_size` None = what suits the device.
 
     Raises:
       UserError: a number out of its range.
@@ -155,8 +155,9 @@ def store_windows(
         plan = call_on_main(lambda: _plan(names, folder))
         call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
-        _store_rows(store, table, plan, settings, mesh, errors)
-        store.flush()
+        if len(plan.done) < len(names):
+            _store_rows(store, table, plan, settings, mesh, errors)
+            store.flush()
         end_errors(errors)
         barrier()
         call_on_main(lambda: _report(folder, errors))
