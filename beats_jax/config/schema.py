@@ -92,9 +92,10 @@ class DataConfig(Settings):
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
-    metadata_file: str = ""  # csv: the table; raven, audacity, annotations: a table of events, or a folder of tables
+    metadata_file: str = ""  # csv, review: the table; raven, audacity, annotations: a table of events, or a folder of tables
+    reviewed: tuple[str, ...] = ()  # review.csv of `review`, or folders of some: clips that train beside those of the source
     overlap: float = bounded(0.5, gt=0, le=1)  # annotations: share of the shorter of window and event that gives the label
-    background: str = "background"  # annotations: class of windows without an event; empty = none
+    background: str = "background"  # annotations, reviews: class of windows without an event, of rejected clips; empty = none
     background_share: float = bounded(0.0, ge=0, le=1e6)  # annotations: at most this many of them a labelled one; 0 = all
     audio_column: str = "filename"
     label_column: str = "label"  # label stands for category too, where there is no column label
@@ -150,6 +151,9 @@ class DataConfig(Settings):
         require(abs(total - 1) < 1e-6, f"data.train_split + val_split + test_split is {total:g}; the three must add up to 1")
         require(self.num_folds == 0 or self.num_folds >= 2, f"data.num_folds is {self.num_folds}; it must be 0 or at least 2")
         require(self.num_folds == 0 or bool(self.fold), "data.num_folds needs data.fold: the number of the test fold, or 'all'")
+        require(
+            not (self.reviewed and self.fold), "data.reviewed trains only, and with data.fold all rows are measured; give one"
+        )
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
         require(
             self.trim_below_dbfs == 0 or self.check == "decode",

@@ -12,9 +12,10 @@ import numpy as np
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
-from beats_jax.datasets.manifest import SPLITS, Manifest
+from beats_jax.datasets.manifest import SPLITS, Manifest, text_column
 from beats_jax.errors import UserError
 
+REVIEWED = "reviewed"  # metadata column of rows that only train (`sources.review.add_reviewed`)
 FOLD_GROUP = "fold_group"  # metadata column by which `folds.grouped_folds` keeps rows together
 SYNONYMS = {
     "train": "train", "training": "train",
@@ -58,12 +59,15 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
 
     `data.fold` names the test fold. Without it rows keep their splits (all or none must have one); else whole groups are drawn
     for `train_split`, `val_split` and `test_split`, each class as near to these shares as groups allow (greedy iterative
-    stratification, Sechidis et al. 2011). The same `split_seed` gives the same splits.
+    stratification, Sechidis et al. 2011). The same `split_seed` gives the same splits. Rows of `data.reviewed` train; those of a
+    group that is measured are left out, so that the others have the splits that they have without them.
 
     Raises:
       UserError: some rows have a split and others not; the fold does not exist; `data.fold` is "all" (several experiments: call
         `fold_manifest` for each of `folds`); no row for training.
     """
+    if REVIEWED in manifest.metadata and (added := manifest.metadata[REVIEWED] != "").any():
+        return _with_added(manifest, added, data)
     given = manifest.splits != ""
     if data.fold:
         if data.fold == "all":
@@ -79,6 +83,16 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
             raise UserError("no row is in the split 'train'; the split column must name training rows")
         return manifest
     return manifest.with_splits(_draw(manifest, data))
+
+
+def _with_added(manifest: Manifest, added: np.ndarray, data: DataConfig) -> Manifest:
+    """`assign_splits` where rows (bool [N]) are added for training."""
+    splits = text_column(["train"] * len(manifest))
+    splits[~added] = assign_splits(manifest.take(~added), data).splits
+    codes = group_codes(manifest)
+    shared = added & np.isin(codes, codes[splits != "train"])
+    note = [f"{int(shared.sum())} reviewed clips are left out, because their recordings are measured"] if shared.any() else []
+    return manifest.with_splits(splits).take(~shared).with_notes(*note)
 
 
 def folds(manifest: Manifest) -> tuple[str, ...]:

@@ -170,9 +170,7 @@ def read_rows(folder: PathLike, columns: Sequence[str] | None = None) -> Iterato
         raise UserError(f"{folder} holds no rows of a job ({JOB_FILE} is missing)")
     for path in shards(folder):
         try:
-            yield parquet.read_table(
-                path, columns=None if columns is None else list(columns), page_checksum_verification=True
-            )
+            yield parquet.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
             raise damage_error(path, error) from error
 

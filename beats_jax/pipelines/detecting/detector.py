@@ -18,7 +18,8 @@ from beats_jax.pipelines.measuring.measure import OPERATING_POINT_FILE, read_ope
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment
 from beats_jax.weights.audioset import readable_names
 
-ANNOTATION_SOURCES = ("raven", "audacity", "annotations")  # of `datasets.sources`: windows without an event have a class
+# Of `datasets.sources`: windows without an event have a class
+ANNOTATION_SOURCES = ("raven", "audacity", "annotations", "review")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,9 @@ def display_labels(model: Model) -> tuple[str, ...]:
 
 
 def _background(run: Path, labels: tuple[str, ...]) -> str:
-    """The class of a run that learnt from tables of events, for windows without any."""
+    """The class of a run that learnt from tables of events or reviews, for windows without any."""
     if not (run / EXPERIMENT_FILE).is_file():
         return ""
     data = read_experiment(run).data
-    return data.background if data.source in ANNOTATION_SOURCES and data.background in labels else ""
+    learnt = data.source in ANNOTATION_SOURCES or data.reviewed
+    return data.background if learnt and data.background in labels else ""

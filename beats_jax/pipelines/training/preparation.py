@@ -16,6 +16,7 @@ from beats_jax.datasets.manifest_file import FACTS_FILE, read_manifest, write_ma
 from beats_jax.datasets.report import ValidationReport
 from beats_jax.datasets.roles import require_apart, with_roles_in_training
 from beats_jax.datasets.sources import load_manifest
+from beats_jax.datasets.sources.review import add_reviewed
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
@@ -85,7 +86,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     data, labelled = experiment.data, experiment.objective.NEEDS_LABELS
     errors = open_errors(workdir, strict=strict)
     recorded = read_manifest(workdir)
-    found = load_manifest(data, workdir=workdir)
+    found = add_reviewed(load_manifest(data, workdir=workdir), data)
     report = validate(found, data, experiment.audio, error_log=errors, min_classes=2 if labelled and recorded is None else 0)
     changed: frozenset[str] = frozenset()
     if recorded is None:

@@ -1,0 +1,1 @@
+"""What to review next, and the table of what was decided."""
