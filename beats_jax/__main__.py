@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "measure a trained run on its test recordings or on other data",
     "embed": "embed recordings window by window into Parquet tables, resumable",
     "detect": "find sounds in recordings: scores, events, tables for Raven, Audacity and Kaleidoscope, resumable",
+    "review": "decide on a page which detections are right; what is decided trains, and gives precision by threshold",
     "search": "find the windows of embedded recordings that are most like a clip",
     "explore": "explore recordings on a page in the browser: map, sounds, clusters, labels",
     "convert": "convert checkpoints from PyTorch to our format and back; list and inspect checkpoints",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from beats_jax.command_line import run_verb
-from beats_jax.errors import UserError
 
 PAGE = Path(__file__).parent / "explorer" / "page.py"
 
@@ -17,35 +14,20 @@ PAGE = Path(__file__).parent / "explorer" / "page.py"
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, embeds what is not embedded yet, and becomes the server of the page."""
     from beats_jax.explorer.arguments import page_arguments, parser
+    from beats_jax.explorer.server import require_free, require_streamlit, serve
 
     parsed = parser().parse_args(argv)
     given = page_arguments(parsed)
-    if find_spec("streamlit") is None or find_spec("plotly") is None:
-        raise UserError("the page needs Streamlit and Plotly; pip install 'beats-jax[ui]' installs them")
+    require_streamlit()
+    require_free(parsed.address, parsed.port)
 
     from beats_jax.pipelines.exploring.collection import open_collection
 
     collection = open_collection(given.settings)  # here, where mistakes end in one line and embedding shows a bar
     print(f"{len(collection)} windows; the page is at http://{parsed.address}:{parsed.port} (Ctrl-C ends it)", flush=True)
     embedded = [] if given.settings.embeddings else [f"--embedded={collection.table.folder.parent}"]
-    command = server_command([*argv, *embedded], parsed.address, parsed.port, parsed.max_upload)
-    os.execv(command[0], command)  # the server then holds no memory of the embedding
-
-
-def server_command(argv: Sequence[str], address: str, port: int, max_upload: int) -> list[str]:
-    """The command that serves the page with these arguments."""
-    options = {
-        "server.address": address,
-        "server.port": port,
-        "server.headless": "true",  # no browser is opened, no e-mail address asked
-        "server.maxUploadSize": max_upload,
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
-        "client.showErrorDetails": "none",  # tracebacks are printed where the server runs
-    }
-    chosen = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *chosen, "--", *argv]
+    serve(PAGE, [*argv, *embedded], address=parsed.address, port=parsed.port, max_upload=parsed.max_upload)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

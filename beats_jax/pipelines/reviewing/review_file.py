@@ -53,6 +53,11 @@ class ReviewFile:
         with self._changing() as descriptor:
             return _repair(descriptor)
 
+    def require_ours(self) -> None:
+        """Raises `UserError` where verdicts could not be read, or not be added."""
+        if self.reviews() or (self.path.is_file() and self.path.stat().st_size):
+            self._has_rows(check=True)
+
     def add(self, reviews: Sequence[Review], reviewer: str) -> None:
         """Adds verdicts of a reviewer, at the time of now.
 
