@@ -111,7 +111,7 @@ def tab(browser, address, **size):
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.goto(address)
-    page.get_by_text("reviewed:").wait_for()
+    page.get_by_text("Keys: Y yes").wait_for()  # the last words of the page
     idle(page)
     try:
         yield page
@@ -189,6 +189,7 @@ def test_a_lost_recording_is_said_and_a_narrow_page_has_no_sideways_scroll(detec
         context = browser.new_context(viewport={"width": 400, "height": 800})
         page = context.new_page()
         page.goto(address)
+        page.get_by_text("Teclas: Y sí").wait_for(timeout=60_000)
         page.get_by_text("0 de 21 revisados").wait_for(timeout=60_000)
         idle(page)
         page.keyboard.press("PageDown")
