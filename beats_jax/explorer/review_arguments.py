@@ -21,7 +21,7 @@ examples:
   python -m beats_jax.review --detections owls_found --of windows --label tawny_owl --order uncertain
   python -m beats_jax.review --detections table.selections.txt --audio recordings --review verdicts.csv
 
-Keys: Y yes, N no, U unsure, Z takes the last verdict back, Left and Right move, PageUp and PageDown turn the page.
+Keys: Y yes, N no, U unsure, Z takes the last verdict back, Space plays, arrows move, PageUp and PageDown turn the page.
 Every verdict is in DETECTIONS/review.csv before the page shows it. What to do with it:
   python -m beats_jax.evaluate --reviewed DETECTIONS/review.csv --output precision     a table for detect --precision-table
   python -m beats_jax.train ... --config.data.reviewed="('DETECTIONS/review.csv',)"    trains on these clips, too

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from beats_jax.datasets.tables.reviews import NO, UNSURE, YES, Review
+from beats_jax.datasets.tables.reviews import NO, UNSURE, YES, Review, standing
 from beats_jax.errors import UserError
+from beats_jax.explorer.review_keys import jump, listen
 from beats_jax.explorer.review_words import ReviewWords
 from beats_jax.explorer.session import plain
 from beats_jax.pipelines.exploring.clips import playable_wav, read_clip, usual_speed
@@ -18,14 +21,10 @@ from beats_jax.pipelines.reviewing.review_file import ReviewFile
 from beats_jax.pipelines.reviewing.tiles import tile_png
 
 COLUMNS = 3
-KEYS = {YES: "Y", NO: "N", UNSURE: "U"}
+VERDICTS = (YES, NO, UNSURE)
 STYLE = """<style>
 .stMainBlockContainer {padding: 3.5rem 1.5rem 2rem}
 [class*="st-key-tile_"] {border-radius: .5rem; padding: .5rem; border: 3px solid transparent}
-[class*="st-key-tile_yes"] {border-color: #2e9d5b}
-[class*="st-key-tile_no_"] {border-color: #d1495b}
-[class*="st-key-tile_unsure"] {border-color: #b08900}
-[class*="st-key-tile_"][class*="_marked"] {outline: 3px solid #3d7eff; outline-offset: 2px}
 </style>"""
 MESSAGE = "review_message"
 
@@ -58,6 +57,10 @@ class Mosaic:
         """Marks another clip."""
         st.session_state[f"position {self.key}"] = min(max(position, 0), len(self.queue) - 1)
 
+    def again(self) -> Queue:
+        """The queue with the verdicts of now."""
+        return replace(self.queue, decided=standing(self.table.reviews()))
+
     def name(self, position: int) -> str:
         """File, place and score of a clip, in few letters."""
         events, row = self.candidates.events, self.queue.rows[position]
@@ -69,18 +72,22 @@ def show(mosaic: Mosaic) -> None:
     """Draws the view."""
     st.html(STYLE)
     _progress(mosaic)
-    _buttons(mosaic)
+    first = mosaic.position // mosaic.size * mosaic.size
+    shown = range(first, min(first + mosaic.size, len(mosaic.queue)))
+    _buttons(mosaic, page=first // mosaic.size)
     if message := st.session_state.pop(MESSAGE, None):
         kind, text = message
         (st.warning if kind == "error" else st.info)(plain(text))
-    first = mosaic.position // mosaic.size * mosaic.size
-    shown = range(first, min(first + mosaic.size, len(mosaic.queue)))
     for begin in range(first, shown.stop, COLUMNS):
         for column, position in zip(st.columns(COLUMNS), range(begin, min(begin + COLUMNS, shown.stop)), strict=False):
             with column:
                 _tile(mosaic, position)
-    pages, page = -(-len(mosaic.queue) // mosaic.size), first // mosaic.size + 1
-    st.caption(mosaic.words("page", page=page, pages=pages) + " · " + mosaic.words("keys"))
+    clips = [int(mosaic.queue.rows[position]) for position in shown]
+    reviews = {clip: mosaic.queue.review(position) for clip, position in zip(clips, shown, strict=True)}
+    verdicts = {clip: review.verdict for clip, review in reviews.items() if review}
+    mark = int(mosaic.queue.rows[mosaic.position])
+    listen(clips, verdicts, mark, plays=mosaic.plays, on_key=partial(_on_key, mosaic))
+    st.caption(mosaic.words("keys"))
 
 
 def _progress(mosaic: Mosaic) -> None:
@@ -94,36 +101,31 @@ def _progress(mosaic: Mosaic) -> None:
         st.success(words("all_done"))
 
 
-def _buttons(mosaic: Mosaic) -> None:
-    """Those of the marked clip, which have keys."""
-    words, position = mosaic.words, mosaic.position
+def _buttons(mosaic: Mosaic, page: int) -> None:
+    words, pages = mosaic.words, -(-len(mosaic.queue) // mosaic.size)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        for verdict, key in KEYS.items():
-            st.button(words(verdict), shortcut=key, on_click=_decide, args=(mosaic, position, verdict), key=f"now_{verdict}")
-        st.button(words("undo"), shortcut="Z", on_click=_undo, args=(mosaic,), key="undo")
-        moves = (("previous", "Left", position - 1), ("next", "Right", position + 1))
-        pages = (("previous_page", "PageUp", position - mosaic.size), ("next_page", "PageDown", position + mosaic.size))
-        for name, key, to in (*moves, *pages):
-            st.button(words(name), shortcut=key, on_click=mosaic.mark, args=(to,), key=name)
+        st.button(words("previous_page"), on_click=_turn, args=(mosaic, -1), key="previous_page", disabled=page == 0)
+        st.button(words("next_page"), on_click=_turn, args=(mosaic, 1), key="next_page", disabled=page == pages - 1)
+        st.button(words("undo"), on_click=_undo, args=(mosaic,), key="undo")
         st.selectbox(
-            words("other"),
+            words("other", number=mosaic.position + 1),
             list(mosaic.candidates.labels),
             None,
             placeholder=words("other_hint"),
             accept_new_options=True,
             on_change=_other,
-            args=(mosaic, position),
+            args=(mosaic, mosaic.position),
             key="other",
             width=260,
         )
+        st.caption(words("page", page=page + 1, pages=pages))
 
 
 def _tile(mosaic: Mosaic, position: int) -> None:
     """A file that is missing or broken is said in place of its picture; everything else stays."""
     words, events, row = mosaic.words, mosaic.candidates.events, int(mosaic.queue.rows[position])
-    review, marked, name = mosaic.queue.review(position), position == mosaic.position, mosaic.name(position)
-    state = review.verdict if review else "open"
-    with st.container(key=f"tile_{state}_{row}{'_marked' if marked else ''}"):
+    review, name = mosaic.queue.review(position), mosaic.name(position)
+    with st.container(key=f"tile_{row}"):
         st.caption(f"**{position + 1}** · {plain(name)} · **{plain(_said(words, review))}**")
         try:
             path = mosaic.candidates.recording(row)
@@ -132,12 +134,12 @@ def _tile(mosaic: Mosaic, position: int) -> None:
             st.warning(plain(str(error)))
         else:
             st.image(picture, width="stretch", alt=words("spectrogram_of", name=name))
-            st.audio(sound, format="audio/wav", autoplay=marked and mosaic.plays, alt=words("sound_of", name=name))
+            st.audio(sound, format="audio/wav", alt=words("sound_of", name=name))
         with st.container(horizontal=True):
-            for verdict in KEYS:
+            for verdict in VERDICTS:
                 kind = "primary" if review and review.verdict == verdict else "secondary"
                 to = (mosaic, position, verdict)
-                st.button(words(verdict), type=kind, on_click=_decide, args=to, key=f"{verdict}_{row}")
+                st.button(words(verdict), type=kind, on_click=_click, args=to, key=f"{verdict}_{row}")
 
 
 def _said(words: ReviewWords, review: Review | None) -> str:
@@ -153,15 +155,44 @@ def tile_at(path: Path, start: float, end: float, context: float, high_hz: float
     return tile_png(clip, start, end, high_hz), playable_wav(clip, usual_speed(clip.sample_rate))
 
 
+def _on_key(mosaic: Mosaic, entry: dict[str, Any]) -> None:
+    """Does what a key asks for: an entry names its clip, so that it is right however late it comes."""
+    if "undo" in entry:
+        _undo(mosaic)
+    elif "page" in entry:
+        _turn(mosaic, int(entry["page"]))
+    else:
+        rows = mosaic.queue.rows.tolist()
+        if entry["mark"] in rows:
+            mosaic.mark(rows.index(entry["mark"]))
+        if "verdict" in entry and entry["clip"] in rows and entry["verdict"] in VERDICTS:
+            _decide(mosaic, rows.index(entry["clip"]), entry["verdict"])
+
+
+def _click(mosaic: Mosaic, position: int, verdict: str) -> None:
+    _decide(mosaic, position, verdict)
+    jump()
+
+
 def _decide(mosaic: Mosaic, position: int, verdict: str, other_label: str = "") -> None:
-    """Writes a verdict; the next clip without one is marked."""
+    """Writes a verdict; the next clip without one is marked, which may be on the next page."""
     try:
         decide(mosaic.table, mosaic.candidates, int(mosaic.queue.rows[position]), verdict, mosaic.reviewer, other_label)
     except UserError as error:
         st.session_state[MESSAGE] = ("error", str(error))
+        jump()  # the browser takes back its mark
+        mosaic.mark(position)
         return
-    following = mosaic.queue.next_open(position)
+    following = mosaic.again().next_open(position)
     mosaic.mark(position if following is None else following)
+
+
+def _turn(mosaic: Mosaic, pages: int) -> None:
+    """Marks the first clip of another page."""
+    last = (len(mosaic.queue) - 1) // mosaic.size
+    page = min(max(mosaic.position // mosaic.size + pages, 0), last)
+    mosaic.mark(page * mosaic.size)
+    jump()
 
 
 def _other(mosaic: Mosaic, position: int) -> None:
@@ -169,6 +200,7 @@ def _other(mosaic: Mosaic, position: int) -> None:
     if label:
         st.session_state["other"] = None
         _decide(mosaic, position, NO, label)
+        jump()
 
 
 def _undo(mosaic: Mosaic) -> None:
@@ -183,4 +215,5 @@ def _undo(mosaic: Mosaic) -> None:
         st.session_state[MESSAGE] = ("note", mosaic.words("nothing_to_undo", reviewer=mosaic.reviewer))
         return
     mosaic.mark(here[taken.place])
+    jump()
     st.session_state[MESSAGE] = ("note", mosaic.words("undone", name=mosaic.name(here[taken.place])))

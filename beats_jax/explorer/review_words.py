@@ -23,18 +23,15 @@ WORDS: dict[str, dict[str, str]] = {
     "no": {"en": "No", "es": "No"},
     "unsure": {"en": "Unsure", "es": "Dudoso"},
     "undo": {"en": "Undo", "es": "Deshacer"},
-    "previous": {"en": "Back", "es": "Atrás"},
-    "next": {"en": "Next", "es": "Siguiente"},
     "previous_page": {"en": "Page before", "es": "Página anterior"},
     "next_page": {"en": "Page after", "es": "Página siguiente"},
-    "other": {"en": "No, it is", "es": "No, es"},
+    "other": {"en": "No, clip {number} is", "es": "No, el fragmento {number} es"},
     "other_hint": {"en": "choose or type a label", "es": "elija o escriba una etiqueta"},
     "said_yes": {"en": "yes", "es": "sí"},
     "said_no": {"en": "no", "es": "no"},
     "said_unsure": {"en": "unsure", "es": "dudoso"},
     "said_other": {"en": "no, {label}", "es": "no, {label}"},
     "said_nothing": {"en": "open", "es": "pendiente"},
-    "marked": {"en": "marked", "es": "marcado"},
     "page": {"en": "Page {page} of {pages}", "es": "Página {page} de {pages}"},
     "progress": {
         "en": "{reviewed} of {clips} reviewed: {yes} yes, {no} no, {unsure} unsure",
@@ -57,8 +54,8 @@ WORDS: dict[str, dict[str, str]] = {
     "spectrogram_of": {"en": "Spectrogram of {name}", "es": "Espectrograma de {name}"},
     "sound_of": {"en": "Sound of {name}", "es": "Sonido de {name}"},
     "keys": {
-        "en": "Keys: Y yes, N no, U unsure, Z undo, ← → move, PageUp and PageDown turn the page.",
-        "es": "Teclas: Y sí, N no, U dudoso, Z deshacer, ← → mover, RePág y AvPág cambian de página.",
+        "en": "Keys: Y yes, N no, U unsure, Z undo, Space plays, ← → move, PageUp and PageDown turn the page.",
+        "es": "Teclas: Y sí, N no, U dudoso, Z deshacer, Espacio reproduce, ← → mover, RePág y AvPág cambian de página.",
     },
 }
 

@@ -40,7 +40,7 @@ def with_axes(picture: Picture, start: float, end: float) -> bytes:
     for second in ticks(picture.start, picture.end):
         x = LEFT + round((second - picture.start) / seconds * (WIDTH - 1))
         draw.line([(x, ABOVE + HEIGHT), (x, ABOVE + HEIGHT + 3)], INK)
-        if x < LEFT + WIDTH - 28:
+        if LEFT + 12 < x < LEFT + WIDTH - 28:  # else it would cover a unit
             draw.text((x, ABOVE + HEIGHT + 3), f"{second:g}", INK, font, anchor="mt")
     draw.text((LEFT + WIDTH, ABOVE + HEIGHT + 3), "s", INK, font, anchor="rt")
     for bound in (start, end):
