@@ -230,7 +230,7 @@ def test_attacks_from_other_pages_and_paths_fail(detections, tmp_path):
         assert handshake(host, host, "null") == 403
         upload = urllib.request.Request(f"{address}/_stcore/upload_file/a/b", data=b"x", method="PUT")
         assert b"night" not in read(upload)
-        with pytest.raises(urllib.error.HTTPError, match="403|404|405|400"):
+        with pytest.raises(urllib.error.HTTPError, match=r"4\d\d"):
             urllib.request.urlopen(upload, timeout=10)
         health = urllib.request.Request(f"{address}/_stcore/health", headers={"Origin": "http://evil.example"})
         with urllib.request.urlopen(health, timeout=10) as answer:
