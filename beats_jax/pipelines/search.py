@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,10 +118,10 @@ def _announce(table: Embeddings, approximate: bool) -> None:
 def _show(frame: pd.DataFrame, found: Matches, count: int) -> None:
     width = max([len(file) for file in frame.file[:count]], default=4)
     several = frame.like.nunique() > 1
-    for row in frame[:count].itertuples():
-        note = f"  like {row.like}" if several else ""
-        own = "  (overlaps an example)" if found.is_example[row.Index] else ""
-        print(f"{row.score:9.5f}  {row.file:{width}}  {row.start:9.2f} {row.end:9.2f}{note}{own}")
+    columns = zip(frame.score, frame.file, frame.start, frame.end, frame.like, found.is_example.tolist(), strict=True)
+    for score, file, start, end, like, is_example in islice(columns, count):
+        note = (f"  like {like}" if several else "") + ("  (overlaps an example)" if is_example else "")
+        print(f"{score:9.5f}  {file:{width}}  {start:9.2f} {end:9.2f}{note}")
     if len(frame) > count:
         print(f"... and {len(frame) - count} more")
 
