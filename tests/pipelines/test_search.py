@@ -198,7 +198,8 @@ def test_several_layers_and_the_model_that_is_recorded(save_tiny, night, tmp_pat
         table.search(clip)
     for column in table.columns:
         best = table.search(clip, column=column, metric="euclidean").iloc[0]
-        assert best.start == 1.0 and best.score > -0.05, column
+        assert best.start == 1.0, column
+        assert best.score > -0.05, column
     (tmp_path / "model").rename(moved)
     column = ("--column", "embedding_1_max")
     assert search(tmp_path / "owls", "--like", clip, *column) == 2
