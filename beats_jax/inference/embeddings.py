@@ -77,7 +77,7 @@ class Embeddings:
         self._vectors = vector_columns(self._schema)
         self.columns = {name: width for name, (width, _) in self._vectors.items() if name != LOGITS}
         self._loaded: dict[str, list[Block]] = {}
-        self._model: QueryModel | None = None
+        self._models: dict[str, QueryModel] = {}
 
     def __len__(self) -> int:
         return sum(part.rows for part in self.parts)
@@ -189,10 +189,12 @@ class Embeddings:
         """Vectors of clips, by the model and the windows of this table; arguments and errors as in `search`."""
         from beats_jax.inference.query import open_query_model, read_examples
 
+        name = str(model or self.record.get("loaded_from") or "")
+
         def opened() -> QueryModel:
-            if self._model is None or model is not None:
-                self._model = open_query_model(self.identity, str(model or self.record.get("loaded_from") or ""), self.folder)
-            return self._model
+            if name not in self._models:
+                self._models[name] = open_query_model(self.identity, name, self.folder)
+            return self._models[name]
 
         column = self.require_column(column)
         return read_examples(clips, column, self.columns[column], opened, sample_rate)
@@ -256,7 +258,12 @@ class Embeddings:
 
     def read_vectors(self, column: str) -> Iterator[np.ndarray]:
         """The vectors of a column in order, some thousand rows at a time, float [n, D]; see `parts.read_vectors`."""
-        return read_vectors(self.parts, column)
+        from tqdm import tqdm
+
+        with tqdm(total=len(self), desc="reading", unit=" rows", delay=2, leave=False, disable=None) as bar:  # on a terminal
+            for vectors in read_vectors(self.parts, column):
+                yield vectors
+                bar.update(len(vectors))
 
     def places(self, rows: np.ndarray) -> pa.Table:
         """file, start, end and what the recorder wrote of the given rows (int64 [R], by number), in their order."""

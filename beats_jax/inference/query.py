@@ -125,9 +125,8 @@ def read_examples(
     Raises:
       UserError: no clip, one that cannot be read, or one of another kind.
     """
-    given = (
-        [clips] if isinstance(clips, str | os.PathLike) or (isinstance(clips, np.ndarray) and clips.ndim == 1) else list(clips)
-    )
+    is_one = isinstance(clips, str | os.PathLike) or getattr(clips, "ndim", 0) == 1
+    given: list[Any] = [clips] if is_one else list(clips)  # type: ignore[arg-type]
     if not given:
         raise UserError("no clip is given; give a file, FILE@START-END, a waveform or a vector")
     names: list[str] = []

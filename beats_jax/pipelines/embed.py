@@ -28,7 +28,7 @@ from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import header_seconds, window_values
 from beats_jax.inference.reduce import EachWindow, Row, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
-from beats_jax.inference.sources import VectorSource, open_source
+from beats_jax.inference.sources import FILTERBANK, VectorSource, open_source
 from beats_jax.inference.store import Store, finished_recordings
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
@@ -244,7 +244,8 @@ def _record(
     identity: dict[str, Any], source: VectorSource, settings: EmbedSettings, origin: dict[str, Any], command: str
 ) -> dict[str, Any]:
     """What embed.json holds. `loaded_from` is where `search` finds the model again, from any folder."""
-    place = os.path.abspath(settings.model) if Path(settings.model).exists() else settings.model
+    path = Path(settings.model).expanduser()
+    place = os.path.abspath(path) if path.exists() and settings.model != FILTERBANK else settings.model
     known = {"loaded_from": place, "labels": list(source.labels), "command": command, "beats_jax": beats_jax.__version__}
     return {**identity, **origin, **known}
 

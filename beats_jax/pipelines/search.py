@@ -147,11 +147,22 @@ def _write(frame: pd.DataFrame, settings: SearchSettings, output: Path) -> None:
     else:
         written = [_write_table(frame, output / TABLE)] if "csv" in settings.formats else []
         kinds = [kind for kind in settings.formats if kind != "csv"]
-        lengths = {file: header_seconds(file) for file in dict.fromkeys(frame.file)}
-        written += write_events(Events.from_pandas(frame), output, kinds, lengths)
+        written += write_events(Events.from_pandas(frame), output, kinds, _lengths(frame) if kinds else {})
     print(
         f"{len(frame)} results in {', '.join(map(str, written[:SHOWN]))}" + (" ..." if len(written) > SHOWN else ""), flush=True
     )
+
+
+def _lengths(frame: pd.DataFrame) -> dict[str, float]:
+    """Seconds of each recording, for tables whose time runs on over all of them."""
+    ends = frame.groupby("file", sort=False).end.max()
+    lengths = {str(file): header_seconds(str(file)) for file in ends.index}
+    gone = [file for file, seconds in lengths.items() if not seconds]
+    if gone:
+        print(
+            f"warning: {len(gone)} recordings cannot be opened, such as {gone[0]}; tables count them as long as their last result"
+        )
+    return {file: seconds or float(ends[file]) for file, seconds in lengths.items()}
 
 
 def _write_table(frame: pd.DataFrame, path: Path) -> Path:
