@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from beats_jax.audio.files import some
 from beats_jax.audio.io import AudioError, audio_info, read, write_wav
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.datasets.bad_audio import ErrorLog
@@ -81,7 +82,7 @@ def search(settings: SearchSettings, output: Path | None, clips: Path | None) ->
     column = table.require_column(settings.column)
     examples = table.examples(settings.like, column, model=settings.model)
     others = table.examples(settings.unlike, column, model=settings.model) if settings.unlike else None
-    print(f"like {', '.join(examples.names)}" + (f"; unlike {', '.join(others.names)}" if others else ""), flush=True)
+    print(f"like {some(examples.names)}" + (f"; unlike {some(others.names)}" if others else ""), flush=True)
     _announce(table, settings.approximate)
     begun = time.perf_counter()
     found = table.find(
