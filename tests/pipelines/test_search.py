@@ -211,6 +211,15 @@ def test_several_layers_and_the_model_that_is_recorded(save_tiny, night, tmp_pat
     assert search(tmp_path / "owls", "--like", clip, *column, "--model", moved) == 0
 
 
+def test_a_table_of_whole_recordings_takes_vectors_only(save_tiny, night, tmp_path):
+    model = beats_jax.load(save_tiny(0))
+    frame = model.embed_files(night / "recordings", output=tmp_path / "whole")
+    table = beats_jax.open_embeddings(tmp_path / "whole")
+    assert table.search(frame.embedding[2], k=1).file.tolist() == [frame.file[2]]
+    with pytest.raises(UserError, match="a vector for each whole recording"):
+        table.search(night / "recordings" / "c.wav")
+
+
 def change_part(folder, change, name="part-000-000000.parquet"):
     """Rewrites a part with `change` of its table, and the footer as it was."""
     path = folder / "embeddings" / name
