@@ -370,6 +370,12 @@ def test_labels_and_names_that_a_table_cannot_hold(recordings, tmp_path, capsys)
         assert set(read_events(tmp_path / "out" / name).labels.tolist()) == {"a\tb", "+c\nd", "@e"}
 
 
+@pytest.mark.parametrize("labels", [("owl", "owl "), ("owl", " ")])
+def test_labels_that_tables_cannot_tell_apart_are_refused(labels):
+    with pytest.raises(UserError, match="the model has a label"):
+        Detector(None, labels, True, None)  # type: ignore[arg-type]
+
+
 def test_a_model_without_a_head_is_refused(recordings, tmp_path, capsys):
     params = {path: np.zeros(shape, np.float32) for path, shape in param_shapes(TINY_BEATS).items()}
     model = save_bundle(
