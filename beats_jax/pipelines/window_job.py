@@ -54,14 +54,14 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Which recordings, and how they are read; `batch_size` None = what suits the device.
+    """Which recordings, and how they are read.
 
     Raises:
       UserError: a number out of its range.
     """
 
     inputs: tuple[str, ...]
-    batch_size: int | None = None
+    batch_size: int | None = None  # None = what suits the device
     threads: int = 4
 
     def __post_init__(self) -> None:
