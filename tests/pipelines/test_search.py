@@ -34,7 +34,7 @@ FILTERBANK = ("--model", "filterbank", "--window", "0.5")
 def noise(seconds, seed):
     """Noise through a band of its own, so that recordings differ."""
     draw = np.random.default_rng(seed)
-    sound = np.convolve(draw.standard_normal(round(seconds * RATE)), draw.standard_normal(9), "same")
+    sound = np.convolve(draw.standard_normal((round(seconds * RATE),)), draw.standard_normal((9,)), "same")
     return (0.02 * sound * (1 + np.sin(np.arange(len(sound)) / draw.uniform(300, 3000)))).astype(np.float32)
 
 
