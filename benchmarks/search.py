@@ -46,7 +46,7 @@ def serve_faiss(path: str, threads: int) -> None:
 
 
 def write_table(folder: Path, rows: int, width: int, kind: str, faiss_copy: Path | None = None, latent: int = 0) -> Path:
-    """A table as `embed` writes it, of Gaussian vectors (of `latent` dimensions, turned into `width`), and a numpy file of them."""
+    """A table as `embed` writes it, of Gaussian vectors (of `latent` dimensions, turned into `width`), and a numpy file."""
     import pyarrow as pa
 
     from beats_jax.inference.store import Store
