@@ -45,8 +45,8 @@ def serve_faiss(path: str, threads: int) -> None:
         print(json.dumps({"seconds": time.perf_counter() - start, "rows": found.tolist()}), flush=True)
 
 
-def write_table(folder: Path, rows: int, width: int, kind: str, faiss_copy: Path | None = None) -> Path:
-    """A table as `embed` writes it, of Gaussian vectors, and the same as a numpy file."""
+def write_table(folder: Path, rows: int, width: int, kind: str, faiss_copy: Path | None = None, latent: int = 0) -> Path:
+    """A table as `embed` writes it, of Gaussian vectors (of `latent` dimensions, turned into `width`), and a numpy file."""
     import pyarrow as pa
 
     from beats_jax.inference.store import Store
@@ -55,11 +55,13 @@ def write_table(folder: Path, rows: int, width: int, kind: str, faiss_copy: Path
     schema = pa.schema({**names, "embedding": pa.list_(pa.float16() if kind == "float16" else pa.float32(), width)})
     identity = {"model": "random", "audio": {}, "grid": {"window_seconds": 5.0}, "columns": {"embedding": width}}
     draw = np.random.default_rng(0)
+    turn = draw.standard_normal((latent, width), dtype=np.float32)
     copy = np.lib.format.open_memmap(faiss_copy, "w+", np.float32, (rows, width)) if faiss_copy else None
     with Store(folder / "embeddings", identity, schema) as store:
         for first in range(0, rows, PART):
             count = min(PART, rows - first)
-            part = draw.standard_normal((count, width), dtype=np.float32)
+            part = draw.standard_normal((count, latent or width), dtype=np.float32)
+            part = part @ turn if latent else part
             if copy is not None:
                 copy[first : first + count] = part
             starts = 5.0 * np.arange(count)
@@ -123,11 +125,13 @@ def approximate(arguments: argparse.Namespace) -> None:
     from beats_jax.inference.approximate import index_path
 
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
-        table = beats_jax.open_embeddings(write_table(Path(place), arguments.rows, arguments.width, arguments.kind)).load()
+        table = beats_jax.open_embeddings(
+            write_table(Path(place), arguments.rows, arguments.width, arguments.kind, latent=arguments.latent)
+        ).load()
         draw = np.random.default_rng(1)
         rows = draw.integers(0, len(table), arguments.queries)
         vectors = table.vectors()[rows].astype(np.float32)
-        queries = vectors + 0.5 * draw.standard_normal(vectors.shape).astype(np.float32)
+        queries = vectors + 0.5 * vectors.std() * draw.standard_normal(vectors.shape).astype(np.float32)
         building, _ = once(lambda: table.search(queries[0], 10, approximate=True))
         size = index_path(table, "embedding", "cosine").stat().st_size
         print(f"{table}\nbuilt in {building:.0f} s: {len(table) / building:.0f} rows a second; {size / 1e6:.0f} MB", flush=True)
@@ -151,6 +155,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--kind", choices=("float32", "float16"), default="float16")
+    parser.add_argument("--latent", type=int, default=32, help="dimensions that the vectors really have; 0 = all, the worst case")
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="queries in one call")
     parser.add_argument("--rounds", type=int, default=5)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from beats_jax.inference.query import Clip, Examples, QueryModel
 
 RECORD, FOLDER = "embed.json", "embeddings"
+SPARE = 10  # times as many rows are asked for where some of them may not be wanted
 LOGITS = "logits"  # a column of vectors that is none of embeddings
 
 
@@ -76,6 +77,8 @@ class Embeddings:
         self.parts, self._schema = open_parts(folder, identity)
         self._vectors = vector_columns(self._schema)
         self.columns = {name: width for name, (width, _) in self._vectors.items() if name != LOGITS}
+        if self.parts and not self.columns:
+            raise UserError(f"{folder} holds a table without vectors; give the --output of python -m beats_jax.embed")
         self._loaded: dict[str, list[Block]] = {}
         self._models: dict[str, QueryModel] = {}
 
@@ -218,7 +221,7 @@ class Embeddings:
         require(0 <= apart < float("inf"), f"apart is {apart} s; it must be 0 or more")
         if not len(self):
             raise UserError(f"{self.folder} holds no rows yet; wait until `embed` has written some")
-        asked = min(len(self), 4 * k if apart or leave_out_examples else k)
+        asked = min(len(self), SPARE * k if apart or leave_out_examples else k)
         while True:
             found = self._nearest(examples, counter_examples, asked, metric, column, approximate)
             table = self.places(found.rows[0])
@@ -227,7 +230,7 @@ class Embeddings:
             if len(chosen) >= k or asked >= len(self) or len(found.rows[0]) < asked:
                 rows, scores, nearest_examples = found.rows[0][chosen], found.scores[0][chosen], found.examples[0][chosen]
                 return Matches(table.take(chosen), rows, scores, nearest_examples, is_example[chosen], found.unusable)
-            asked = min(len(self), 4 * asked)
+            asked = min(len(self), SPARE * asked)
 
     def _nearest(
         self, examples: Examples, others: Examples | None, k: int, metric: str, column: str, approximate: bool

@@ -38,7 +38,11 @@ def rows():
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_the_best_rows_are_those_of_argsort(rows, metric, kind):
     draw = np.random.default_rng(1)
-    rows, examples, others = rows.astype(kind), draw.standard_normal((2, 3, 24)), draw.standard_normal((2, 2, 24))
+    rows, examples, others = (
+        rows.astype(kind),
+        draw.standard_normal((2, 3, 24)),
+        draw.standard_normal((2, 2, 24)).astype(np.float32),
+    )
     found = search(rows, examples, 40, metric, others)
     for query in range(2):
         likes = similarity(rows, examples[query], metric)

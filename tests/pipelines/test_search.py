@@ -34,7 +34,7 @@ FILTERBANK = ("--model", "filterbank", "--window", "0.5")
 def noise(seconds, seed):
     """Noise through a band of its own, so that recordings differ."""
     draw = np.random.default_rng(seed)
-    sound = np.convolve(draw.standard_normal(round(seconds * RATE)), draw.standard_normal(9), "same")
+    sound = np.convolve(draw.standard_normal((round(seconds * RATE),)), draw.standard_normal((9,)), "same")
     return (0.02 * sound * (1 + np.sin(np.arange(len(sound)) / draw.uniform(300, 3000)))).astype(np.float32)
 
 
@@ -209,6 +209,15 @@ def test_several_layers_and_the_model_that_is_recorded(save_tiny, night, tmp_pat
     assert "params_sha256 was" in message
     assert search(tmp_path / "owls", "--like", clip, *column, "--model", "filterbank") == 2
     assert search(tmp_path / "owls", "--like", clip, *column, "--model", moved) == 0
+
+
+def test_a_table_of_whole_recordings_takes_vectors_only(save_tiny, night, tmp_path):
+    model = beats_jax.load(save_tiny(0))
+    frame = model.embed_files(night / "recordings", output=tmp_path / "whole")
+    table = beats_jax.open_embeddings(tmp_path / "whole")
+    assert table.search(frame.embedding[2], k=1).file.tolist() == [frame.file[2]]
+    with pytest.raises(UserError, match="a vector for each whole recording"):
+        table.search(night / "recordings" / "c.wav")
 
 
 def change_part(folder, change, name="part-000-000000.parquet"):
