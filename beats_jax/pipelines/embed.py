@@ -34,6 +34,8 @@ from beats_jax.inference.tables import recordings_of
 from beats_jax.parallel.exchange import barrier, call_on_main, main_first
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.parallel.processes import is_main, process_index
+from beats_jax.pipelines import hoplite
+from beats_jax.pipelines.hoplite import EMBEDDINGS, RECORD
 from beats_jax.pipelines.job import end_errors, open_errors
 from beats_jax.pipelines.progress import WindowProgress
 from beats_jax.pipelines.training.workdir import write_json
@@ -41,7 +43,6 @@ from beats_jax.pipelines.training.workdir import write_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EMBEDDINGS, RECORD = "embeddings", "embed.json"
 HEADER_THREADS = 8
 PLACE_BYTES = 200  # of a row besides its vectors: file, times, what the recorder wrote; Parquet stores repeats once
 
@@ -66,6 +67,8 @@ class EmbedSettings:
     keep: str = "float32"
     batch_size: int = 16
     threads: int = 4
+    hoplite: Path | None = None
+    hoplite_column: str | None = None
 
     def __post_init__(self) -> None:
         require_one_of("keep", self.keep, ("float32", "float16"))
@@ -112,6 +115,8 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
     schema = embedding_schema(source, settings.keep)
     identity = {**source.program.identity(), "grid": asdict(grid), "columns": dict(source.widths), "keep": settings.keep}
     folder = output / EMBEDDINGS
+    if (database := settings.hoplite) is not None:
+        call_on_main(lambda: hoplite.check(database, identity, settings.hoplite_column, source.labels))  # before hours of work
     call_on_main(lambda: Store(folder, identity, schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, schema, process=process_index()) as store:
         errors = main_first(lambda: open_errors(output, strict=strict))
@@ -126,6 +131,8 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
     if is_main():
         listed = len(ErrorLog(errors.path).rows())
         print(f"{len(finished_recordings(folder))} recordings in {folder}; {listed} files listed in {errors.path}", flush=True)
+    if database is not None:
+        call_on_main(lambda: print(hoplite.update(database, output, settings.hoplite_column, settings.inputs), flush=True))
 
 
 def embedding_schema(source: VectorSource, keep: str) -> pa.Schema:
