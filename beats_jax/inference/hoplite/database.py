@@ -171,7 +171,7 @@ def _connect(file: Path, *, exclusive: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=WAIT_SECONDS)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         connection.close()
         journal = file.with_name(f"{file.name}-wal")
         if "unable to open" not in str(error) or (journal.exists() and journal.stat().st_size):

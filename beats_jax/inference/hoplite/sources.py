@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ANY_FILE = "**/*.*"
 
 
 class Place(NamedTuple):
@@ -42,10 +41,9 @@ class AudioSources:
         glob = next((glob for glob in self._globs if _below(path, glob["base_path"])), None)
         if glob is None:
             root = next((root for root in self._roots if _below(path, root)), os.path.dirname(path))
-            glob = self._new(root, Path(path).suffix)
-        if glob.get("file_glob") not in (ANY_FILE, f"**/*{Path(path).suffix}"):
-            glob["file_glob"] = ANY_FILE
+            glob = self._new(root)
         filename = Path(os.path.relpath(path, glob["base_path"])).as_posix()
+        glob["file_glob"] = _wider(glob.get("file_glob"), filename)
         project = glob["dataset_name"]
         return Place(project, filename.split("/")[0] if "/" in filename else project, filename)
 
@@ -58,14 +56,14 @@ class AudioSources:
         """The metadata `audio_sources`."""
         return {"audio_globs": self._globs}
 
-    def _new(self, root: str, suffix: str) -> dict[str, Any]:
+    def _new(self, root: str) -> dict[str, Any]:
         taken = {glob["dataset_name"] for glob in self._globs}
         name = os.path.basename(root) or "recordings"
         number = next(number for number in range(1, len(taken) + 2) if (name if number == 1 else f"{name}-{number}") not in taken)
         glob = {
             "dataset_name": name if number == 1 else f"{name}-{number}",
             "base_path": root,
-            "file_glob": f"**/*{suffix}",
+            "file_glob": None,
             "min_audio_len_s": 0.0,
             "target_sample_rate_hz": self._rate,
             "shard_len_s": None,  # windows are counted from the start of the recording
@@ -73,6 +71,14 @@ class AudioSources:
         }
         self._globs.append(glob)
         return glob
+
+
+def _wider(glob: str | None, filename: str) -> str:
+    """A pattern for the other files of a project and this one. Perch-Hoplite takes no `**`: files at other depths stay outside."""
+    folders, suffix = "*/" * filename.count("/"), Path(filename).suffix
+    if glob is None:
+        return f"{folders}*{suffix}"
+    return f"{folders}*.*" if glob.startswith(f"{folders}*.") and not glob.endswith(f"*{suffix}") else glob
 
 
 def _below(path: str, folder: str) -> bool:

@@ -259,8 +259,8 @@ class _Copy:
 
     def _insert_recording(self, place: Place, part: Rows) -> int:
         key = (place.deployment, place.project)
-        self.connection.execute("INSERT OR IGNORE INTO deployments (name, project) VALUES (?, ?)", key)
-        deployment = self.connection.execute("SELECT id FROM deployments WHERE name = ? AND project = ?", key).fetchone()[0]
+        found = self.connection.execute("SELECT id FROM deployments WHERE name = ? AND project = ?", key).fetchone()
+        deployment = found[0] if found else self._insert("deployments", {"name": key[0], "project": key[1]}, {})
         values = {"filename": place.filename, "datetime": part.recorded_at, "deployment_id": deployment, **part.columns}
         kinds = {name: float if isinstance(value, float) else str for name, value in part.columns.items()}
         return self._insert("recordings", values, kinds)

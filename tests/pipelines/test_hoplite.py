@@ -1,0 +1,100 @@
+"""`embed --hoplite` and `embed --repair`: the database holds what the table holds."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from beats_jax.audio.io import write_wav
+from beats_jax.embed import main
+from beats_jax.inference.hoplite.read import read_database
+from beats_jax.pipelines.hoplite import _model
+
+RATE = 16_000
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Three recordings at two sites."""
+    rng = np.random.default_rng(0)
+    for name, seconds in {"pond/20260412_053000": 1.0, "pond/b": 1.5, "wood/c": 2.2}.items():
+        path = tmp_path / "field" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(path, 0.1 * rng.standard_normal(round(seconds * RATE)).astype(np.float32), RATE)
+    return tmp_path / "field"
+
+
+def embed(recordings, output, *arguments):
+    """Exit status of the verb with windows of half a second."""
+    return main(["--input", str(recordings), "--output", str(output), "--window", "0.5", *map(str, arguments)])
+
+
+def require_equal(database, output):
+    """Every row of the table stands in the database once, as float16."""
+    table, found = pd.read_parquet(output / "embeddings"), read_database(database)
+    rows = {(row.file, row.start, row.end): np.float16(row.embedding) for row in table.itertuples()}
+    places = list(zip(found.files, found.starts.tolist(), found.ends.tolist(), strict=True))
+    assert sorted(places) == sorted(rows)
+    np.testing.assert_array_equal(found.embeddings, np.stack([rows[place] for place in places]))
+
+
+def test_the_database_is_brought_up_to_the_table_and_repaired_from_it(recordings, tmp_path, capsys):
+    output, database = tmp_path / "out", tmp_path / "db"
+    late = recordings / "wood" / "c.wav"
+    late.rename(tmp_path / "c.wav")
+    assert embed(recordings, output) == 0
+    assert not database.exists()
+    assert embed(recordings, output, "--hoplite", database) == 0
+    assert "5 windows added, of 2 new recordings" in capsys.readouterr().out
+    shutil.move(tmp_path / "c.wav", late)
+    assert embed(recordings, output, "--hoplite", database) == 0
+    assert "5 windows added, of 1 new recordings" in capsys.readouterr().out
+    require_equal(database, output)
+    (database / "usearch.index").unlink()
+    assert embed(recordings, output, "--hoplite", database) == 2  # before anything is computed
+    assert "--repair" in capsys.readouterr().err
+    assert main(["--repair", str(database), "--output", str(output)]) == 0
+    assert "10 vectors put in, 0 windows" in capsys.readouterr().out
+    require_equal(database, output)
+
+
+def test_another_job_s_database_is_refused_before_anything_is_computed(recordings, tmp_path, capsys):
+    database = tmp_path / "db"
+    assert embed(recordings, tmp_path / "out", "--hoplite", database) == 0
+    assert main(["--input", str(recordings), "--output", str(tmp_path / "other"), "--window", "1", "--hoplite", str(database)]) == 2
+    assert "grid.window_seconds was 0.5, now 1.0" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_of_several_embeddings_one_is_chosen_by_name(tmp_path, capsys):
+    identity = {
+        "columns": {"embedding_3_mean": 4, "embedding_3_std": 4, "logits": 2},
+        "audio": {"filterbank": {"sample_rate": 24_000}},
+        "grid": {},
+        "keep": "float32",
+    }
+    with pytest.raises(Exception, match="several embeddings; give --hoplite-column with one of embedding_3_mean, embedding_3_std$"):
+        _model(identity, None, ["owl", "wren"])
+    with pytest.raises(Exception, match="--hoplite-column logits is not in the output"):
+        _model(identity, "logits", ["owl", "wren"])
+    name, model = _model(identity, "embedding_3_std", ["owl", "wren"])
+    assert (name, model.dimension, model.sample_rate, model.labels) == ("embedding_3_std", 4, 24_000, ["owl", "wren"])
+    assert model.config["model_config"] == {"audio": identity["audio"], "grid": {}, "column": "embedding_3_std", "logits": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "out"], "--input and --output are needed"),
+        (["--input", "a.wav", "--output", "out", "--hoplite-column", "embedding"], "no use without --hoplite"),
+        (["--input", "a.wav", "--repair", "db"], "--repair goes without --input"),
+        (["--repair", "nowhere"], "nowhere is no Perch-Hoplite database"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(Path().iterdir()) in ([], [Path(".nowhere.lock")])
