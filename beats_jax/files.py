@@ -126,13 +126,13 @@ def finish_exchange(path: Path) -> str:
     Returns:
       what was done, "" = nothing was left to do.
     Raises:
-      UserError: both folders are there. The new one may be whole or may have been made by another program, which a person decides.
+      UserError: both folders are there, and the new one may be whole or made by another program, which a person decides.
     """
     previous = previous_folder(path)
     if not previous.is_dir():
         return ""
     if path.exists():
-        raise UserError(f"{path} and {previous} both exist, a write was stopped between two renames; delete the one that holds less")
+        raise UserError(f"{path} and {previous} both exist, as a write was stopped there; delete the one that holds less")
     os.rename(previous, path)
     return f"{path} is put back, a write was stopped between two renames"
 

@@ -3,13 +3,14 @@
 In an environment of its own, as the package wants older versions of others:
 
     pip install --no-deps perch-hoplite==1.0.2
-    pip install "absl-py<2" "etils[epath]" "ml_collections<0.2" "pandas<3" audioread kagglehub librosa pyarrow soundfile tqdm usearch
+    pip install "absl-py<2" "etils[epath]" "ml_collections<0.2" "pandas<3" audioread huggingface_hub kagglehub librosa
+    pip install pyarrow soundfile tqdm usearch
     python benchmarks/hoplite_check.py DB OUTPUT [--skip]
     python benchmarks/hoplite_check.py --kills 50 --python PYTHON_WITH_BEATS_JAX
 
 The second form kills a writer (tests/hoplite_writer.py) at random moments and opens what is left each time.
-Prints a line a comparison and ends with an error where one fails. `--skip` runs the package's own EmbedWorker over the recordings,
-with a model that gives zeros: it must find nothing to embed (windows as whole multiples of the window's length, no shorter last one).
+Prints a line a comparison and ends with an error where one fails. `--skip` runs the package's own EmbedWorker over the
+recordings, with a model that gives zeros: it must find nothing to embed (recordings of whole windows, in folders of one depth).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def run_skip(path: Path) -> None:
     config = embed.ModelConfig(**database.get_metadata("model_config"))
     sources = source_info.AudioSources.from_config_dict(database.get_metadata("audio_sources"))
     grid = config.model_config["grid"]
-    window, hop, rate = grid["window_seconds"], grid["hop_seconds"] or grid["window_seconds"], sources.audio_globs[0].target_sample_rate_hz
+    window, hop = grid["window_seconds"], grid["hop_seconds"] or grid["window_seconds"]
+    rate = sources.audio_globs[0].target_sample_rate_hz
 
     def zeros(audio: np.ndarray) -> SimpleNamespace:
         frames = int((len(audio) / rate - window) // hop) + 1
@@ -135,7 +137,8 @@ def run_kills(kills: int, python: str) -> None:
                 shutil.rmtree(database)
         assert writer("killed").wait() == 0
         assert contents(database) == whole
-    print(f"{kills} kills; windows found, each with its vector: {dict(sorted(states.items()))}; the last run equals an uninterrupted one")
+    print(f"{kills} kills; windows found, each with its vector: {dict(sorted(states.items()))}")
+    print("the last run equals an uninterrupted one")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Writers of Perch-Hoplite databases to be killed: run as a process of its own, without JAX, so that it can fork.
 
-    python tests/hoplite_writer.py write FOLDER    one update a recording, ten of them, into FOLDER/db
-    python tests/hoplite_writer.py steps FOLDER    an update killed at each of its steps in the file system; prints what it left
+python tests/hoplite_writer.py write FOLDER    one update a recording, ten of them, into FOLDER/db
+python tests/hoplite_writer.py steps FOLDER    an update killed at each of its steps in the file system; prints what it left
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Makes hoplite/ with the package perch-hoplite 1.0.2 itself: a whole database, and its index as a commit killed half-way leaves it.
+"""Makes hoplite/ with perch-hoplite 1.0.2 itself: a whole database, and its index as a commit killed half-way leaves it.
 
-    pip install --no-deps perch-hoplite==1.0.2; pip install "absl-py<2" "etils[epath]" "ml_collections<0.2" numpy tqdm usearch
-    python tests/golden/make_hoplite.py
+pip install --no-deps perch-hoplite==1.0.2; pip install "absl-py<2" "etils[epath]" "ml_collections<0.2" numpy tqdm usearch
+python tests/golden/make_hoplite.py
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def fill(folder: Path, *, killed: bool) -> dict[str, list]:
     owls = database.insert_deployment("site A", "owls", 47.5, 8.25)
     plain = database.insert_deployment("owls", "owls")
     when = datetime.datetime(2026, 4, 12, 5, 30, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    day = database.insert_recording("site A/day 1.wav", when, owls, serial="24F3", temperature_c=11.5)
     recordings = {
-        database.insert_recording("site A/day 1.wav", when, owls, serial="24F3", temperature_c=11.5): "/data/owls/site A/day 1.wav",
+        day: "/data/owls/site A/day 1.wav",
         database.insert_recording("räv.flac", None, plain, serial="24F3"): "/data/owls/räv.flac",
         database.insert_recording("alone.wav"): "alone.wav",
     }

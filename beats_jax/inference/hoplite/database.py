@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -55,7 +54,7 @@ class Database:
         rows = self.connection.execute("SELECT id, recording_id, offsets FROM windows ORDER BY id").fetchall()
         wrong = next((row[0] for row in rows if not isinstance(row[2], bytes) or len(row[2]) != 16), None)
         if wrong is not None:
-            raise UserError(f"{self.path / SQLITE_FILE} is damaged (the offsets of window {wrong} are no start and end); {REMEDY}")
+            raise UserError(f"{self.path / SQLITE_FILE} is damaged (offsets of window {wrong} are no start and end); {REMEDY}")
         numbers = np.array([row[:2] for row in rows], np.int64).reshape(-1, 2)
         offsets = np.frombuffer(b"".join(row[2] for row in rows), OFFSETS).astype(np.float64).reshape(-1, 2)
         return Windows(numbers[:, 0], numbers[:, 1], offsets)
@@ -95,7 +94,8 @@ class Findings:
             "windows whose vectors are not finite": self.not_finite,
             "windows twice": self.doubled,
         }
-        return ", ".join([self.index_fault] * bool(self.index_fault) + [f"{len(ids)} {name}" for name, ids in counts.items() if len(ids)])
+        faults = [f"{len(ids)} {name}" for name, ids in counts.items() if len(ids)]
+        return ", ".join(([self.index_fault] if self.index_fault else []) + faults)
 
 
 _NONE = np.zeros(0, np.int64)
@@ -186,7 +186,7 @@ def _require_schema(path: Path, connection: sqlite3.Connection) -> None:
         missing = [name for name in columns if name not in found]
         if missing:
             what = f"{table} lacks {', '.join(missing)}" if found else f"it has no table {table}"
-            raise UserError(f"{path / SQLITE_FILE} is of another version than Perch-Hoplite 1.0 ({what}); convert it with that package")
+            raise UserError(f"{path / SQLITE_FILE} is of another version than Perch-Hoplite 1.0 ({what}); convert it there")
     fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         raise UserError(f"{path / SQLITE_FILE} is damaged ({' '.join(fault.split())[:100]}); {REMEDY}")
@@ -232,7 +232,7 @@ def _read_index(file: Path, config: Mapping[str, Any]) -> tuple[Any | None, str]
 def _doubled(database: Database, windows: Windows, with_vector: np.ndarray) -> np.ndarray:
     """Windows that repeat an earlier one; those with other vectors are channels of one sound, which Perch-Hoplite allows."""
     known = np.isin(windows.ids, with_vector)
-    places = np.column_stack([windows.recordings[known], np.rint(windows.offsets[known] * 1e5)]) if known.any() else np.zeros((0, 3))
+    places = np.column_stack([windows.recordings[known], np.rint(windows.offsets[known] * 1e5)])
     _, group, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
     several = counts[group.reshape(-1)] > 1
     if not several.any():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-
 class Place(NamedTuple):
     """The three names of a recording."""
 
@@ -74,7 +73,7 @@ class AudioSources:
 
 
 def _wider(glob: str | None, filename: str) -> str:
-    """A pattern for the other files of a project and this one. Perch-Hoplite takes no `**`: files at other depths stay outside."""
+    """A pattern for a project's files and this one. Perch-Hoplite takes no `**`: files at other depths stay outside."""
     folders, suffix = "*/" * filename.count("/"), Path(filename).suffix
     if glob is None:
         return f"{folders}*{suffix}"

@@ -9,6 +9,7 @@ import pytest
 
 from beats_jax.audio.io import write_wav
 from beats_jax.embed import main
+from beats_jax.errors import UserError
 from beats_jax.inference.hoplite.read import read_database
 from beats_jax.pipelines.hoplite import _model
 
@@ -34,7 +35,8 @@ def embed(recordings, output, *arguments):
 def require_equal(database, output):
     """Every row of the table stands in the database once, as float16."""
     table, found = pd.read_parquet(output / "embeddings"), read_database(database)
-    rows = {(row.file, row.start, row.end): np.float16(row.embedding) for row in table.itertuples()}
+    columns = (table[name] for name in ("file", "start", "end", "embedding"))
+    rows = {place: np.float16(vector) for *places, vector in zip(*columns, strict=True) for place in [tuple(places)]}
     places = list(zip(found.files, found.starts.tolist(), found.ends.tolist(), strict=True))
     assert sorted(places) == sorted(rows)
     np.testing.assert_array_equal(found.embeddings, np.stack([rows[place] for place in places]))
@@ -63,7 +65,7 @@ def test_the_database_is_brought_up_to_the_table_and_repaired_from_it(recordings
 def test_another_job_s_database_is_refused_before_anything_is_computed(recordings, tmp_path, capsys):
     database = tmp_path / "db"
     assert embed(recordings, tmp_path / "out", "--hoplite", database) == 0
-    assert main(["--input", str(recordings), "--output", str(tmp_path / "other"), "--window", "1", "--hoplite", str(database)]) == 2
+    assert embed(recordings, tmp_path / "other", "--hoplite", database, "--window", "1") == 2
     assert "grid.window_seconds was 0.5, now 1.0" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
@@ -75,9 +77,9 @@ def test_of_several_embeddings_one_is_chosen_by_name(tmp_path, capsys):
         "grid": {},
         "keep": "float32",
     }
-    with pytest.raises(Exception, match="several embeddings; give --hoplite-column with one of embedding_3_mean, embedding_3_std$"):
+    with pytest.raises(UserError, match=r"give --hoplite-column with one of embedding_3_mean, embedding_3_std$"):
         _model(identity, None, ["owl", "wren"])
-    with pytest.raises(Exception, match="--hoplite-column logits is not in the output"):
+    with pytest.raises(UserError, match="--hoplite-column logits is not in the output"):
         _model(identity, "logits", ["owl", "wren"])
     name, model = _model(identity, "embedding_3_std", ["owl", "wren"])
     assert (name, model.dimension, model.sample_rate, model.labels) == ("embedding_3_std", 4, 24_000, ["owl", "wren"])
