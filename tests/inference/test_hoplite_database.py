@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import hoplite_writer
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from hoplite_writer import MODEL, contents, recording, update
+from usearch.index import Index
 
 from beats_jax import files
 from beats_jax.errors import UserError
+from beats_jax.inference.hoplite import write
 from beats_jax.inference.hoplite.read import read_database
 from beats_jax.inference.hoplite.write import check_database, repair_database, update_database
 
@@ -111,11 +114,33 @@ def test_an_update_adds_what_is_new_and_doubles_nothing(tmp_path, database):
     assert sql(database, "SELECT filename, datetime, temperature_c FROM recordings WHERE id = 3") == [
         ("site 0/2.wav", "2026-04-12T05:02:00+02:00", 18.5)
     ]
-    from usearch.index import Index
-
     index = Index.restore(database / "usearch.index", view=True)
     assert index is not None
     assert [index.search(vector, 1).keys[0] for vector in wanted[::10]] == list(range(1, 121, 10))
+
+
+def test_a_long_update_is_written_in_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "WINDOWS_PER_STEP", 80)
+
+    def rows():
+        yield from map(recording, range(4))
+        assert len(Index.restore(tmp_path / "db" / "usearch.index") or ()) == 160  # on disk, whatever comes next
+        yield recording(4)
+
+    assert update_database(tmp_path / "db", MODEL, rows(), []) == (5, 200)
+    assert len(contents(tmp_path / "db")) == 200
+
+
+def test_logits_stand_beside_their_windows(tmp_path):
+    logits = np.arange(80, dtype=np.float32).reshape(40, 2) / 3
+    part = recording(0)._replace(logits=logits)
+    model = replace(MODEL, labels=("owl", "wren"))
+    update_database(tmp_path / "db", model, [part], [])
+    found = [np.frombuffer(blob) for (blob,) in sql(tmp_path / "db", "SELECT logits FROM windows ORDER BY id")]
+    np.testing.assert_array_equal(found, logits)
+    kept = sql(tmp_path / "db", "SELECT value FROM hoplite_metadata WHERE key = 'logits'")
+    assert json.loads(kept[0][0]) == {"labels": ["owl", "wren"]}
+    assert ("logits", "FLOAT_LIST") in sql(tmp_path / "db", "SELECT name, type FROM pragma_table_info('windows')")
 
 
 def test_an_update_killed_at_every_step_leaves_the_old_or_the_new_database(tmp_path):
@@ -167,8 +192,6 @@ def test_without_an_exchange_of_names_the_next_call_puts_the_old_folder_back(tmp
 
 def damage_index(database, change):
     """Rewrites the index by a function of its vectors by key."""
-    from usearch.index import Index
-
     old = Index.restore(database / "usearch.index")
     assert old is not None
     vectors = change({int(key): old.get(int(key)) for key in np.asarray(old.keys[:])})

@@ -25,6 +25,8 @@ from beats_jax.inference.hoplite.database import Database, inspect, open_databas
 from beats_jax.inference.hoplite.schema import AUDIO_SOURCES, MODEL_CONFIG, SQLITE_FILE
 from beats_jax.inference.hoplite.sources import AudioSources
 
+WINDOWS_PER_STEP = 200_000  # what a kill loses at most; each step copies the database
+
 
 @dataclass(frozen=True)
 class Model:
@@ -52,6 +54,16 @@ def update_database(path: Path, model: Model, rows: Iterable[Rows], roots: Seque
     Raises:
       UserError: the database is another model's, not whole, damaged or in use; a vector does not fit into float16; disk full.
     """
+    rows, total = iter(rows), Added(0, 0)
+    while True:
+        added = _add_some(path, model, rows, roots)
+        total = Added(total.recordings + added.recordings, total.windows + added.windows)
+        if added.windows < WINDOWS_PER_STEP:
+            return total
+
+
+def _add_some(path: Path, model: Model, rows: Iterator[Rows], roots: Sequence[Path]) -> Added:
+    """Adds the next windows, somewhat more than `WINDOWS_PER_STEP` if there are so many, in one step."""
     with _held(path) as old:
         if old is not None:
             _require_same_model(old, model)
@@ -62,11 +74,16 @@ def update_database(path: Path, model: Model, rows: Iterable[Rows], roots: Seque
         first = next(fresh, None)
         if first is None:
             return Added(0, 0)
+        recordings = windows = 0
         with whole_folder(path, replace=True) as folder, open_copy(old, folder, model.dimension) as copy:
-            metadata = {MODEL_CONFIG: model.config} | ({"logits": {"labels": list(model.labels)}} if model.labels else {})
-            added = [copy.add(known, place, part) for place, part in chain([first], fresh)]
-            copy.finish(metadata | {AUDIO_SOURCES: sources.to_json()})
-        return Added(sum(part.recordings for part in added), sum(part.windows for part in added))
+            for place, part in chain([first], fresh):
+                added = copy.add(known, place, part)
+                recordings, windows = recordings + added.recordings, windows + added.windows
+                if windows >= WINDOWS_PER_STEP:
+                    break
+            metadata = {MODEL_CONFIG: model.config, AUDIO_SOURCES: sources.to_json()}
+            copy.finish(metadata | ({"logits": {"labels": list(model.labels)}} if model.labels else {}))
+        return Added(recordings, windows)
 
 
 def repair_database(path: Path, model: Model | None = None, rows: Iterable[Rows] = ()) -> list[str]:
