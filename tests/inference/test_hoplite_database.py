@@ -131,6 +131,44 @@ def test_a_long_update_is_written_in_steps(tmp_path, monkeypatch):
     assert len(contents(tmp_path / "db")) == 200
 
 
+WAITER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=20)
+print("waits", flush=True)
+try:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("INSERT INTO deployments (name, project) VALUES ('late', 'late')")
+    connection.commit()
+    print("wrote")
+except sqlite3.DatabaseError as error:
+    print(error)
+"""
+
+
+def test_a_program_that_waits_for_the_old_database_gets_an_error_and_spoils_nothing(tmp_path, database):
+    waiters = []
+
+    def rows():
+        command = [sys.executable, "-c", WAITER, database / "hoplite.sqlite"]
+        waiters.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        waiters[0].stdout.readline()
+        time.sleep(0.3)
+        yield recording(2)
+
+    update_database(database, MODEL, rows(), [])
+    assert waiters[0].communicate()[0] == "file is not a database\n"
+    assert {file.name for file in database.iterdir()} == {"hoplite.sqlite", "usearch.index"}
+    assert len(contents(database)) == 120
+    assert sql(database, "SELECT id FROM deployments WHERE name = 'late'") == []
+
+
+def test_a_link_to_a_database_stays_one(tmp_path, database):
+    (tmp_path / "link").symlink_to(database)
+    update_database(tmp_path / "link", MODEL, [recording(2)], [])
+    assert (tmp_path / "link").is_symlink()
+    assert len(contents(database)) == 120
+
+
 def test_logits_stand_beside_their_windows(tmp_path):
     logits = np.arange(80, dtype=np.float32).reshape(40, 2) / 3
     part = recording(0)._replace(logits=logits)

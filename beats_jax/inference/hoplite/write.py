@@ -8,6 +8,7 @@ one step (`files.whole_folder`). It costs the disk of a second database; no orde
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Model:
 
 def check_database(path: Path, model: Model) -> None:
     """Raises `UserError` where `update_database` would: another model, not whole, damaged, in use."""
-    with _held(path) as old:
+    with _held(_real(path)) as old:
         if old is not None:
             _require_same_model(old, model)
             require_whole(old)
@@ -54,7 +55,7 @@ def update_database(path: Path, model: Model, rows: Iterable[Rows], roots: Seque
     Raises:
       UserError: the database is another model's, not whole, damaged or in use; a vector does not fit into float16; disk full.
     """
-    rows, total = iter(rows), Added(0, 0)
+    path, rows, total = _real(path), iter(rows), Added(0, 0)
     while True:
         added = _add_some(path, model, rows, roots)
         total = Added(total.recordings + added.recordings, total.windows + added.windows)
@@ -75,7 +76,7 @@ def _add_some(path: Path, model: Model, rows: Iterator[Rows], roots: Sequence[Pa
         if first is None:
             return Added(0, 0)
         recordings = windows = 0
-        with whole_folder(path, replace=True) as folder, open_copy(old, folder, model.dimension) as copy:
+        with _replaced(old), whole_folder(path, replace=True) as folder, open_copy(old, folder, model.dimension) as copy:
             for place, part in chain([first], fresh):
                 added = copy.add(known, place, part)
                 recordings, windows = recordings + added.recordings, windows + added.windows
@@ -99,7 +100,7 @@ def repair_database(path: Path, model: Model | None = None, rows: Iterable[Rows]
     Raises:
       UserError: SQLite is damaged, of another version or in use; `rows` are of another model.
     """
-    notes: list[str] = []
+    path, notes = _real(path), []
     with _held(path, notes) as old:
         if old is None:
             raise UserError(f"{path} is no Perch-Hoplite database ({SQLITE_FILE} is missing)")
@@ -114,7 +115,8 @@ def repair_database(path: Path, model: Model | None = None, rows: Iterable[Rows]
             copy_files(old, folder)
         lacking = np.union1d(found.without_vector, found.not_finite)
         dropped = np.union1d(lacking, found.doubled)
-        with whole_folder(path, replace=True) as folder, open_copy(old, folder, old.config["embedding_dim"]) as copy:
+        dimension = old.config["embedding_dim"]
+        with _replaced(old), whole_folder(path, replace=True) as folder, open_copy(old, folder, dimension) as copy:
             if old.index is None or len(found.without_window) or len(dropped) > len(found.without_vector):
                 copy.rebuild_index(old, np.setdiff1d(np.intersect1d(windows.ids, old.keys()), dropped))
             restored = copy.restore(lacking, rows, AudioSources(old.metadata.get(AUDIO_SOURCES)))
@@ -159,6 +161,26 @@ def _held(path: Path, notes: list[str] | None = None) -> Iterator[Database | Non
         yield stack.enter_context(open_database(path, exclusive=True))
 
 
+@contextmanager
+def _replaced(old: Database | None) -> Iterator[None]:
+    """Around the exchange of a held database.
+
+    SQLite reaches its journals by name, where the new database will stand. So the old one must have no WAL open that its end
+    would remove there, and a program that waits for its lock must not get it: it would write a WAL of it beside the new one.
+    """
+    if old is None:
+        yield
+        return
+    old.connection.execute("PRAGMA journal_mode = DELETE")  # Perch-Hoplite sets WAL whenever it opens one
+    handle = os.open(old.path / SQLITE_FILE, os.O_RDWR)
+    try:
+        yield
+        os.pwrite(handle, bytes(100), 0)  # no database any more, for whoever still has the old file open
+        old.connection.close()
+    finally:
+        os.close(handle)  # ends the lock, too
+
+
 def _require_same_model(old: Database, model: Model) -> None:
     found = old.metadata.get(MODEL_CONFIG)
     flat = [_flat(config) if isinstance(config, Mapping) else {} for config in (found, json.loads(json.dumps(model.config)))]
@@ -174,6 +196,11 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for key, value in config.items():
         parts |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
     return parts
+
+
+def _real(path: Path) -> Path:
+    """The folder itself, where the path is a link to it: the link must stay."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _unused(path: Path) -> Path:
