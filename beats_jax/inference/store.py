@@ -8,6 +8,7 @@ A recording is done when a complete shard names it. No list beside the shards co
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 JOB_FILE = "_job.json"  # pandas, duckdb and R open the folder as one table and leave out names that begin so
 FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON list of recordings
+JOB = b"beats_jax.job"  # key in the footer of a shard: hash of what its job computes, so that no shard of another one is read
 ROWS_PER_SHARD = 50_000
 SECONDS_PER_SHARD = 60.0  # what a killed job loses at most, besides the recordings that it was reading
 
@@ -61,6 +63,7 @@ class Store:
         self._finished: list[str] = []
         self._flushed = time.monotonic()
         self._lock = FileLock(self.folder / f".lock-{process:03d}", timeout=0)
+        self._job = job_hash(identity)
         self._open(json.loads(json.dumps(identity)))
 
     def done(self) -> set[str]:
@@ -91,10 +94,10 @@ class Store:
             return
         table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
         names = json.dumps(self._finished, ensure_ascii=False).encode()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names, JOB: self._job})
         number = len(list(self.folder.glob(f"{self._shard}-*.parquet")))
         with whole_file(self.folder / f"{self._shard}-{number:06d}.parquet") as file:
-            parquet.write_table(table, file)
+            parquet.write_table(table, file, write_page_checksum=True)
         self._tables, self._finished, self._flushed = [], [], time.monotonic()
 
     def __enter__(self) -> Store:
@@ -115,9 +118,7 @@ class Store:
         record = self.folder / JOB_FILE
         if record.is_file():
             found = read_json(record, dict, remedy="give another output folder")
-            differing = sorted(key for key in found.keys() | identity.keys() if found.get(key) != identity.get(key))
-            if differing:
-                changes = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(identity.get(key))}" for key in differing)
+            if changes := differences(found, identity):
                 raise UserError(f"{self.folder} holds the rows of another job: {changes}; give another output folder")
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UserError(f"{self.folder} is not the folder of a job ({JOB_FILE} is missing); give another output folder")
@@ -132,6 +133,17 @@ class Store:
         remove_leftovers(self.folder)
         if not record.is_file():
             write_text(record, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
+
+
+def job_hash(identity: Mapping[str, Any]) -> bytes:
+    """Hash of all that the rows of a job depend on, as the footers of its shards have it."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest().encode()
+
+
+def differences(found: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """What differs between the identity that a folder holds and another one, for a message; "" = nothing."""
+    differing = sorted(key for key in found.keys() | identity.keys() if found.get(key) != identity.get(key))
+    return "; ".join(f"{key} was {_short(found.get(key))}, now {_short(identity.get(key))}" for key in differing)
 
 
 def shards(folder: PathLike) -> list[Path]:
@@ -158,9 +170,10 @@ def read_rows(folder: PathLike, columns: Sequence[str] | None = None) -> Iterato
         raise UserError(f"{folder} holds no rows of a job ({JOB_FILE} is missing)")
     for path in shards(folder):
         try:
-            yield parquet.read_table(path, columns=None if columns is None else list(columns))
+            wanted = None if columns is None else list(columns)
+            yield parquet.read_table(path, columns=wanted, page_checksum_verification=True)
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
-            raise _damage_error(path, error) from error
+            raise damage_error(path, error) from error
 
 
 def _read_finished(path: Path) -> list[str]:
@@ -170,10 +183,11 @@ def _read_finished(path: Path) -> list[str]:
         metadata = parquet.read_schema(path).metadata or {}
         return json.loads(metadata[FINISHED])
     except (OSError, ValueError, KeyError) as error:
-        raise _damage_error(path, error) from error
+        raise damage_error(path, error) from error
 
 
-def _damage_error(path: Path, error: Exception) -> UserError:
+def damage_error(path: Path, error: Exception) -> UserError:
+    """The error for a shard that cannot be read."""
     return UserError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); delete it, its recordings are computed again")
 
 

@@ -7,6 +7,7 @@ OUTPUT/errors.csv                  files that could not be read to their end, wi
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import beats_jax
 from beats_jax.config.rules import require_one_of
 from beats_jax.inference.reduce import Window
-from beats_jax.inference.sources import VectorSource, open_source
+from beats_jax.inference.sources import FILTERBANK, VectorSource, open_source
 from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines import hoplite
 from beats_jax.pipelines.hoplite import EMBEDDINGS, RECORD
@@ -83,7 +84,10 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         row_bytes=sum(width * (4 if name == "logits" else item) for name, width in source.widths.items()),
         words=WORDS,
     )
+    path = Path(settings.model).expanduser()
+    place = os.path.abspath(path) if path.exists() and settings.model != FILTERBANK else settings.model
     record = {**table.full_identity(), **origin, "labels": list(source.labels), "command": command}
+    record["loaded_from"] = place  # where `search` finds the model again, from any folder
     record["beats_jax"] = beats_jax.__version__
     begin = partial(write_json, output / RECORD, record)
     database, column = settings.hoplite, settings.hoplite_column
