@@ -11,6 +11,7 @@ import numpy as np
 
 from beats_jax.audio.recorders.metadata import COLUMNS
 from beats_jax.errors import UserError
+from beats_jax.inference.hoplite.schema import MODEL_KEY
 from beats_jax.inference.hoplite.write import Model, Rows, check_database, repair_database, update_database
 from beats_jax.inference.store import JOB_FILE, read_rows, shards
 from beats_jax.json_files import read_json
@@ -72,7 +73,7 @@ def _model(identity: Mapping[str, Any], column: str | None, labels: Sequence[str
     dimension = identity["columns"][name]
     made_by = {key: value for key, value in identity.items() if key not in ("columns", "keep")}
     config = {
-        "model_key": "beats_jax",
+        "model_key": MODEL_KEY,
         "embedding_dim": dimension,
         "model_config": {**made_by, "column": name, LOGITS: LOGITS in identity["columns"]},
         "logits_key": None,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import beats_jax
 from beats_jax.audio.io import write_wav
 from beats_jax.embed import main
 from beats_jax.errors import UserError
@@ -60,6 +61,35 @@ def test_the_database_is_brought_up_to_the_table_and_repaired_from_it(recordings
     assert main(["--repair", str(database), "--output", str(output)]) == 0
     assert "10 vectors put in, 0 windows" in capsys.readouterr().out
     require_equal(database, output)
+
+
+def test_a_database_is_searched_as_the_table_is(recordings, tmp_path):
+    assert embed(recordings, tmp_path / "out", "--hoplite", tmp_path / "db") == 0
+    table, database = beats_jax.open_embeddings(tmp_path / "out"), beats_jax.open_embeddings(tmp_path / "db")
+    assert "filterbank" in repr(database)
+    clip = f"{recordings / 'wood' / 'c.wav'}@0.5-1"
+    wanted, found = (opened.search(clip, k=10) for opened in (table, database))
+    places = ["file", "start", "end"]
+    pd.testing.assert_frame_equal(found[places].iloc[:1], wanted[places].iloc[:1])
+    both = found.merge(wanted, on=places)
+    assert len(both) == len(database) == len(database.to_pandas()) == 10
+    np.testing.assert_allclose(both.score_x, both.score_y, atol=1e-3)
+    with pytest.raises(UserError, match="without --approximate"):
+        database.search(clip, approximate=True)
+
+
+def test_a_database_of_the_package_takes_vectors(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "hoplite"
+    (tmp_path / "db").mkdir()
+    for name in ("hoplite.sqlite", "usearch.index"):
+        shutil.copy(golden / name, tmp_path / "db" / name)
+    database = beats_jax.open_embeddings(tmp_path / "db")
+    found = database.search(database.vectors()[4], k=2)
+    assert found.file[0] == database.to_pandas().file[4]
+    assert len(database.annotations) == 3
+    write_wav(tmp_path / "clip.wav", np.zeros(RATE, np.float32), RATE)
+    with pytest.raises(UserError, match="does not record from where its model"):
+        database.search(tmp_path / "clip.wav")
 
 
 def test_another_job_s_database_is_refused_before_anything_is_computed(recordings, tmp_path, capsys):

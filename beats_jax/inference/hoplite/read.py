@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.inference.hoplite.database import REMEDY, Database, open_database, require_whole
-from beats_jax.inference.hoplite.schema import AUDIO_SOURCES, LABEL_TYPES, OFFSETS, SQLITE_FILE
+from beats_jax.inference.hoplite.schema import AUDIO_SOURCES, LABEL_TYPES, MODEL_CONFIG, OFFSETS, SQLITE_FILE
 from beats_jax.inference.hoplite.sources import AudioSources
 
 
@@ -33,6 +34,7 @@ class HopliteRows:
     Attributes:
       files: N paths, below the project's folder where the database names it. starts, ends: float64 [N], seconds.
       embeddings: float32 [N, D], as stored (float16). annotations: of all recordings.
+      model: the metadata `model_config`, {} = none.
     """
 
     files: list[str]
@@ -40,6 +42,7 @@ class HopliteRows:
     ends: np.ndarray
     embeddings: np.ndarray
     annotations: list[Annotation]
+    model: Mapping[str, Any]
 
 
 def read_database(path: str | os.PathLike[str]) -> HopliteRows:
@@ -61,6 +64,7 @@ def read_database(path: str | os.PathLike[str]) -> HopliteRows:
             windows.offsets[:, 1].copy(),
             database.vectors(windows.ids).astype(np.float32),
             _annotations(database, files),
+            _model(database),
         )
 
 
@@ -69,6 +73,11 @@ def _files(database: Database) -> dict[int, str]:
     sources = AudioSources(database.metadata.get(AUDIO_SOURCES))
     query = "SELECT r.id, d.project, r.filename FROM recordings r LEFT JOIN deployments d ON d.id = r.deployment_id"
     return {number: sources.file_of(project, filename) for number, project, filename in database.connection.execute(query)}
+
+
+def _model(database: Database) -> Mapping[str, Any]:
+    found = database.metadata.get(MODEL_CONFIG)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _annotations(database: Database, files: dict[int, str]) -> list[Annotation]:

@@ -13,6 +13,7 @@ from beats_jax.errors import UserError
 
 SQLITE_FILE, INDEX_FILE = "hoplite.sqlite", "usearch.index"
 USEARCH_CONFIG, MODEL_CONFIG, AUDIO_SOURCES = "usearch_config", "model_config", "audio_sources"
+MODEL_KEY = "beats_jax"  # of databases that we wrote
 LABEL_TYPES = ("negative", "positive", "uncertain")  # by number
 OFFSETS = "<f8"  # of FLOAT_LIST, the type of every list of numbers in SQLite
 
