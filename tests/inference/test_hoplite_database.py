@@ -323,6 +323,15 @@ def test_another_model_and_vectors_that_float16_cannot_hold_are_refused(tmp_path
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".db.lock", ".made.lock", "db", "made"]
 
 
+def test_an_index_that_a_full_disk_cut_in_silence_is_not_taken(tmp_path, database, monkeypatch):
+    save = Index.save
+    monkeypatch.setattr(Index, "save", lambda index, path: (save(index, path), cut(path, 3000)))
+    with pytest.raises(UserError, match=r"cannot take usearch\.index .*make room"):
+        update(tmp_path, 0, 1, 2)
+    assert len(contents(database)) == 80
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".db.lock", "db"]
+
+
 def test_two_writers_and_a_database_that_is_open_elsewhere_are_refused(database):
     with FileLock(database.with_name(".db.lock")), pytest.raises(UserError, match="written by another process"):
         check_database(database, MODEL)

@@ -12,6 +12,7 @@ from beats_jax.audio.io import write_wav
 from beats_jax.embed import main
 from beats_jax.errors import UserError
 from beats_jax.inference.hoplite.read import read_database
+from beats_jax.inference.hoplite.table import HopliteEmbeddings
 from beats_jax.pipelines.hoplite import _model
 
 RATE = 16_000
@@ -86,6 +87,7 @@ def test_a_database_of_the_package_takes_vectors(tmp_path):
     database = beats_jax.open_embeddings(tmp_path / "db")
     found = database.search(database.vectors()[4], k=2)
     assert found.file[0] == database.to_pandas().file[4]
+    assert isinstance(database, HopliteEmbeddings)
     assert len(database.annotations) == 3
     write_wav(tmp_path / "clip.wav", np.zeros(RATE, np.float32), RATE)
     with pytest.raises(UserError, match="does not record from where its model"):

@@ -24,6 +24,7 @@ from beats_jax.inference.hoplite.schema import (
     USEARCH_CONFIG,
     default_usearch_config,
     open_index,
+    require_usearch,
 )
 from beats_jax.inference.hoplite.sources import AudioSources, Place
 
@@ -156,8 +157,14 @@ class Copy:
         (self.folder / INDEX_FILE).unlink(missing_ok=True)
         try:
             self.index.save(self.folder / INDEX_FILE)
-        except RuntimeError as error:  # usearch's own, without the number of the system's error
-            raise UserError(f"{self.folder.parent} cannot take {INDEX_FILE} ({error}); make room and give it again") from error
+            # usearch raises nothing where the disk fills while it saves: what it wrote must open
+            written = require_usearch().Index.restore(self.folder / INDEX_FILE, view=True)
+            if len(written) != len(self.index):
+                raise RuntimeError(f"{len(written)} of {len(self.index)} vectors arrived")
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{self.folder.parent} cannot take {INDEX_FILE} ({error}); make room there and give the command again"
+            ) from error
 
     def _insert_recording(self, place: Place, part: Rows) -> int:
         key = (place.deployment, place.project)
