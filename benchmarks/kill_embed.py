@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from beats_jax.audio.io import write_wav
 
 RATE = 16_000
-RECORDINGS = 150
+RECORDINGS = 400
 PROGRAM = """
 import sys
 from beats_jax.inference import store
@@ -163,10 +163,10 @@ def run(place: Path, kills: int, processes: int, seed: int) -> Tally:
         before, begun = shards(output), time.monotonic()
         job = start(place / "recordings", output, processes)
         if rng.random() < 0.5:
-            wait_until(begun + rng.uniform(0, seconds), job)
+            wait_until(begun + rng.uniform(0, 0.8 * seconds), job)
         else:
             ready = first_row_time(output, job, begun)
-            wait_until(begun + ready + rng.uniform(0, 1.2 * (seconds - opened)), job)
+            wait_until(begun + ready + rng.uniform(0, 0.6 * (seconds - opened)), job)
         if kill(job, rng):
             after = shards(output)
             state = "before any output" if not output.exists() else "while rows were written" if after > before else "between"
