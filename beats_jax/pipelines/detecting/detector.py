@@ -1,0 +1,89 @@
+"""What finds sounds in recordings: a program that gives logits, its labels, and thresholds where some are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.inference.files import probabilities
+from beats_jax.inference.grid import Grid
+from beats_jax.inference.model import Model, load
+from beats_jax.inference.program import Outputs, Program
+from beats_jax.pipelines.measuring.measure import OPERATING_POINT_FILE, read_operating_point
+from beats_jax.weights.audioset import readable_names
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A program over windows, and what its logits mean.
+
+    Attributes:
+      program: its values hold `logits`, float32 [B, C].
+      labels: C names, each once, as they stand in tables.
+      multi_label: scores are the sigmoid of each logit, else the softmax of all: the model's own rule, as in `Model.predict`.
+      grid: windows of a recording.
+      thresholds: score from which a label counts as found; None = its goal cannot be reached, so it is never found; a label that
+        is missing has no known threshold.
+      thresholds_from: where they are from, for messages and records.
+      origin: `source` and `licence`.
+    """
+
+    program: Program
+    labels: tuple[str, ...]
+    multi_label: bool
+    grid: Grid
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    thresholds_from: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities float64 [..., C].
+
+        The temperature of an operating point does not divide the logits: its thresholds were chosen without it, and so a window
+        has the same score here as by `Model.predict_files`.
+        """
+        return probabilities(logits, self.multi_label)
+
+    def identity(self) -> dict[str, Any]:
+        """All that scores depend on, fit for JSON."""
+        return {**self.program.identity(), "labels": list(self.labels), "multi_label": self.multi_label}
+
+
+def open_detector(source: str, *, dtype: str, window: float | None, hop: float | None) -> Detector:
+    """The detector of a run, or of any model with a head.
+
+    Args:
+      source, dtype: as in `inference.model.load`. window, hop: seconds; None = as in `Model.grid`.
+    Raises:
+      UserError: there is no such model, it has no head, or the operating point of the run is damaged.
+    """
+    model = load(source, dtype=dtype)
+    model.require_head()
+    labels = display_labels(model)
+    thresholds, found_in = _run_thresholds(Path(source).expanduser(), model)
+    return Detector(
+        model.program(Outputs(logits=True)),
+        labels,
+        model.multi_label,
+        model.grid(window, hop),
+        dict(zip(labels, thresholds, strict=True)) if thresholds else {},
+        found_in,
+        {"source": model.source, "licence": model.licence},
+    )
+
+
+def display_labels(model: Model) -> tuple[str, ...]:
+    """The labels of a model, with names in place of AudioSet's identifiers where that leaves each label unique."""
+    names = readable_names(model.labels)
+    return names if len(set(names)) == len(names) else model.labels
+
+
+def _run_thresholds(run: Path, model: Model) -> tuple[tuple[float | None, ...], str]:
+    """Thresholds in the order of the model's labels and the file they are from; () and "" where there is none."""
+    point = read_operating_point(run, LabelVocabulary(model.labels)) if run.is_dir() else None
+    return ((), "") if point is None else (point.thresholds, str(run / OPERATING_POINT_FILE))
