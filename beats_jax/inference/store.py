@@ -1,9 +1,10 @@
 """Rows of a long job on disk: Parquet shards, whole or absent, to which a later call adds what is missing.
 
     FOLDER/_job.json                     what was computed, with what, on which windows; another job into the folder is refused
-    FOLDER/part-PROCESS-000000.parquet   rows, and in the footer the recordings that are finished with them
+    FOLDER/part-PROCESS-000000.parquet   rows, and in the footer the recordings that are finished with them, with their bytes
 
-A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill.
+A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill. A recording
+of another size than then has grown since, or is another one: `forget` takes it out, and its rows are computed anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 JOB_FILE = "_job.json"  # pandas, duckdb and R open the folder as one table and leave out names that begin so
-FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON list of recordings
+FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON, recording → its bytes
+UNKNOWN_SIZE = -1
 ROWS_PER_SHARD = 50_000
 SECONDS_PER_SHARD = 60.0  # what a killed job loses at most, besides the recordings that it was reading
 
@@ -58,7 +60,7 @@ class Store:
         self._shard = f"part-{process:03d}"
         self._most = rows_per_shard
         self._tables: list[pa.Table] = []
-        self._finished: list[str] = []
+        self._finished: dict[str, int] = {}
         self._flushed = time.monotonic()
         self._lock = FileLock(self.folder / f".lock-{process:03d}", timeout=0)
         self._open(json.loads(json.dumps(identity)))
@@ -71,31 +73,29 @@ class Store:
         """
         return finished_recordings(self.folder)
 
-    def append(self, rows: pa.Table, finished: str) -> None:
+    def append(self, rows: pa.Table, finished: str, size: int = UNKNOWN_SIZE) -> None:
         """Takes all rows of a recording, which is then finished; writes a shard when there are enough, or after a minute.
 
+        Args:
+          size: bytes of the recording before it was read.
         Raises:
           UserError: the disk is full or gone.
         """
         self._tables.append(rows.cast(self.schema))
-        self._finished.append(finished)
+        self._finished[finished] = size
         if sum(map(len, self._tables)) >= self._most or time.monotonic() - self._flushed >= SECONDS_PER_SHARD:
             self.flush()
 
     def flush(self) -> None:
         """Writes what waits in memory as a shard."""
         import pyarrow as pa
-        import pyarrow.parquet as parquet
 
         if not self._finished:
             return
         table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
-        names = json.dumps(self._finished, ensure_ascii=False).encode()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), FINISHED: names})
         number = len(list(self.folder.glob(f"{self._shard}-*.parquet")))
-        with whole_file(self.folder / f"{self._shard}-{number:06d}.parquet") as file:
-            parquet.write_table(table, file)
-        self._tables, self._finished, self._flushed = [], [], time.monotonic()
+        _write_shard(self.folder / f"{self._shard}-{number:06d}.parquet", table, self._finished)
+        self._tables, self._finished, self._flushed = [], {}, time.monotonic()
 
     def __enter__(self) -> Store:
         return self
@@ -113,13 +113,17 @@ class Store:
 
     def _open(self, identity: Any) -> None:
         record = self.folder / JOB_FILE
-        if record.is_file():
+        try:
+            known, occupied = record.is_file(), self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
+        except OSError as error:  # a folder above may not be searched
+            raise cannot_write(self.folder, error) from error
+        if known:
             found = read_json(record, dict, remedy="give another output folder")
             differing = sorted(key for key in found.keys() | identity.keys() if found.get(key) != identity.get(key))
             if differing:
                 changes = "; ".join(f"{key} was {_short(found.get(key))}, now {_short(identity.get(key))}" for key in differing)
                 raise UserError(f"{self.folder} holds the rows of another job: {changes}; give another output folder")
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif occupied:
             raise UserError(f"{self.folder} is not the folder of a job ({JOB_FILE} is missing); give another output folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +134,7 @@ class Store:
         except Timeout as error:
             raise UserError(f"{self.folder} is in use by another process; wait until it ends, or give another folder") from error
         remove_leftovers(self.folder)
-        if not record.is_file():
+        if not known:
             write_text(record, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -141,7 +145,41 @@ def shards(folder: PathLike) -> list[Path]:
 
 def finished_recordings(folder: PathLike) -> set[str]:
     """Recordings whose rows are all on disk, by any process. Raises `UserError` where a shard is damaged."""
-    return {name for path in shards(folder) for name in _read_finished(path)}
+    return set(finished_sizes(folder))
+
+
+def finished_sizes(folder: PathLike) -> dict[str, int]:
+    """`finished_recordings` with their bytes at that time; `UNKNOWN_SIZE` where nobody gave them."""
+    return {name: size for path in shards(folder) for name, size in _read_finished(path).items()}
+
+
+def forget(folder: PathLike, names: Collection[str]) -> None:
+    """Takes recordings and their rows (by the column `file`) out of a folder that no other process writes to.
+
+    Each shard is replaced by a whole one, so that a kill leaves a recording finished with its rows, or neither.
+
+    Raises:
+      UserError: a shard is damaged or cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as compute
+    import pyarrow.parquet as parquet
+
+    texts = pa.array([stored_name(name) for name in names], pa.string())
+    for path in shards(folder):
+        finished = _read_finished(path)
+        if finished.keys() & set(names):
+            try:
+                table = parquet.read_table(path)
+            except (OSError, ValueError) as error:
+                raise _damage_error(path, error) from error
+            kept = table.filter(compute.invert(compute.is_in(table["file"], value_set=texts)))
+            _write_shard(path, kept, {name: size for name, size in finished.items() if name not in names})
+
+
+def stored_name(name: str) -> str:
+    """The name of a recording in a column: a name need not be UTF-8, a column must be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_rows(folder: PathLike) -> Iterator[pa.Table]:
@@ -161,12 +199,21 @@ def read_rows(folder: PathLike) -> Iterator[pa.Table]:
             raise _damage_error(path, error) from error
 
 
-def _read_finished(path: Path) -> list[str]:
+def _write_shard(path: Path, table: pa.Table, finished: Mapping[str, int]) -> None:
+    import pyarrow.parquet as parquet
+
+    metadata = {**(table.schema.metadata or {}), FINISHED: json.dumps(finished).encode()}
+    with whole_file(path) as file:
+        parquet.write_table(table.replace_schema_metadata(metadata), file)
+
+
+def _read_finished(path: Path) -> dict[str, int]:
     import pyarrow.parquet as parquet
 
     try:
         metadata = parquet.read_schema(path).metadata or {}
-        return json.loads(metadata[FINISHED])
+        found = json.loads(metadata[FINISHED])
+        return found if isinstance(found, dict) else dict.fromkeys(found, UNKNOWN_SIZE)  # a list: from before sizes were kept
     except (OSError, ValueError, KeyError) as error:
         raise _damage_error(path, error) from error
 

@@ -5,6 +5,7 @@ A killed job goes on where it was; several processes share the recordings. The v
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from beats_jax.audio.files import some
 from beats_jax.audio.recorders.metadata import COLUMNS, metadata_columns, recorder_metadata
 from beats_jax.config.rules import require
 from beats_jax.datasets.bad_audio import ErrorLog
@@ -25,7 +27,7 @@ from beats_jax.inference.job import header_seconds, window_values
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import EachWindow, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
-from beats_jax.inference.store import Store, finished_recordings
+from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget, stored_name
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
 from beats_jax.parallel.exchange import barrier, call_on_main, main_first
@@ -95,9 +97,15 @@ class WindowTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What lies ahead: recordings by name, their seconds as their headers state (0 = unknown), and which are done already."""
+    """What lies ahead.
+
+    Attributes:
+      names: of the recordings, N. sizes: their bytes, `UNKNOWN_SIZE` where nobody knows. seconds: float64 [N], as their headers
+        state; 0 = unknown. done: rows that are on disk already.
+    """
 
     names: list[str]
+    sizes: list[int]
     seconds: np.ndarray
     done: frozenset[int]
 
@@ -149,9 +157,10 @@ def store_windows(
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
         errors = main_first(lambda: open_errors(output, strict=strict))
+        plan = call_on_main(lambda: _plan(names, folder, table.words))
+        errors.forget([*left_out, *(name for row, name in enumerate(names) if row not in plan.done)])  # read again
         for file, reason in left_out.items():
             errors.add(file, reason)
-        plan = call_on_main(lambda: _plan(names, folder))
         call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
         _store_rows(store, table, plan, settings, mesh, errors)
@@ -177,10 +186,28 @@ def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return list(names), left_out
 
 
-def _plan(names: list[str], folder: Path) -> Plan:
+def _plan(names: list[str], folder: Path, words: Words) -> Plan:
+    """What is to do. Recordings whose size is another one than when they were read are taken out, to be read anew.
+
+    Their times count for nothing: copying changes them, and so does a change to summer time on a card's file system.
+    """
     print(f"reading the headers of {len(names)} recordings ...", flush=True)
-    done = finished_recordings(folder)
-    return Plan(names, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in done))
+    sizes, done = [file_size(name) for name in names], finished_sizes(folder)
+    known = [(name, size) for name, size in zip(names, sizes, strict=True) if size != UNKNOWN_SIZE]
+    changed = [name for name, size in known if done.get(name, UNKNOWN_SIZE) not in (size, UNKNOWN_SIZE)]
+    if changed:
+        print(f"{len(changed)} recordings have another size than when they were {words.done}; again: {some(changed)}", flush=True)
+        forget(folder, changed)
+    rows = frozenset(row for row, name in enumerate(names) if name in done.keys() - set(changed))
+    return Plan(names, sizes, header_lengths(names), rows)
+
+
+def file_size(name: str) -> int:
+    """Bytes of a file; `UNKNOWN_SIZE` where it cannot be asked."""
+    try:
+        return os.stat(name).st_size
+    except OSError:
+        return UNKNOWN_SIZE
 
 
 def header_lengths(names: Sequence[str]) -> np.ndarray:
@@ -226,11 +253,27 @@ def _store_rows(
     )
     with WindowProgress(plan.seconds_left / jax.process_count(), table.words.doing, table.words.done, show=is_main()) as progress:
         for row in reduce_rows(_watched(values, table.grid, progress), EachWindow(), "rest"):
-            name = plan.names[row.row]
-            if row.error is not None:
-                errors.add(name, row.error.reason)
-            if row.value is not None:  # else nothing could be read, and the next call tries again
-                store.append(_rows_of(name, row.value, table), name)
+            name, size, now = plan.names[row.row], plan.sizes[row.row], file_size(plan.names[row.row])
+            gone = now == UNKNOWN_SIZE != size
+            if gone:
+                _require_input(store, plan, name, settings.inputs)
+            reason = row.error.reason if row.error is not None else "has gone while it was read" if gone else ""
+            if reason or now != size:
+                errors.add(name, reason or f"grew from {size} to {now} bytes meanwhile; the same command reads it again")
+            if row.value is not None and not gone:  # else the next call tries again
+                store.append(_rows_of(name, row.value, table), name, size)
+
+
+def _require_input(store: Store, plan: Plan, name: str, inputs: Sequence[str]) -> None:
+    """Stops the job where the disk of a recording has gone; a single file that has gone is an error like any other.
+
+    Raises:
+      UserError: no recording of the same input is left.
+    """
+    root = next((Path(given) for given in inputs if Path(given) in Path(name).parents), None)
+    if not any(os.path.exists(other) for other in plan.names if root is None or root in Path(other).parents):
+        store.flush()
+        raise UserError(f"{root or name} has gone while it was read; put it back and give the same command again")
 
 
 def _watched(values: Iterator[WindowValues], grid: Grid, progress: WindowProgress) -> Iterator[WindowValues]:
@@ -244,13 +287,13 @@ def _rows_of(name: str, windows: list[Window], table: WindowTable) -> pa.Table:
     """The windows of a recording as rows."""
     import pyarrow as pa
 
-    text = name.encode("utf-8", "backslashreplace").decode()
     own = table.columns(windows)
+    recorder = metadata_columns(recorder_metadata(name))
     cells: dict[str, Any] = {
-        "file": [text] * len(windows),
+        "file": [stored_name(name)] * len(windows),
         "start": [window.start for window in windows],
         "end": [window.start + window.seconds for window in windows],
-        **{column: [value] * len(windows) for column, value in metadata_columns(recorder_metadata(name)).items()},
+        **{column: [stored_name(cell) if isinstance(cell, str) else cell] * len(windows) for column, cell in recorder.items()},
     }
     arrays = [own[field.name] if field.name in own else pa.array(cells[field.name], field.type) for field in table.schema]
     return pa.Table.from_arrays(arrays, schema=table.schema)
