@@ -8,6 +8,7 @@ Offset counts where it is there.
 
 from __future__ import annotations
 
+import ntpath
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,7 +164,8 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
     written, begun, everything = [], 0.0, ["\t".join(header)]
     for file, name in table_names(list(recordings), ENDING).items():
         rows = [_row(events, row) for row in rows_of.get(file, ())]
-        names = {"Begin File": os.path.basename(file), "Begin Path": os.path.abspath(file)} if rows else {}
+        whole = file if ntpath.isabs(file) else os.path.abspath(file)  # of any system
+        names = {"Begin File": ntpath.basename(file), "Begin Path": whole} if rows else {}
         common = {column: safe_text(text, "file", refused=_REFUSED) for column, text in names.items()}
         lines = []
         for number, row in enumerate(rows, start=1):
