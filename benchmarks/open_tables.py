@@ -46,6 +46,7 @@ import importlib.machinery, importlib.metadata, importlib.util, json, sys, types
 for name in ("torch", "librosa"):
     if importlib.util.find_spec(name) is None:
         sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].Tensor = type("Tensor", (), {})  # scipy asks for it
 package = types.ModuleType("opensoundscape")
 package.__path__ = importlib.util.find_spec("opensoundscape").submodule_search_locations
 sys.modules["opensoundscape"] = package

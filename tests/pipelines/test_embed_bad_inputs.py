@@ -127,13 +127,14 @@ def test_files_that_were_still_written_are_embedded_anew_when_they_are_whole(tmp
         path.write_bytes(content[: len(content) // 2])
     assert embed(tmp_path / "card", tmp_path / "out") == 0
     assert sorted(line.split(",")[0].rsplit("/")[-1] for line in listed(tmp_path / "out")) == ["copied.flac", "copied.wav"]
-    assert len(rows(tmp_path / "out")) < 18
+    table = rows(tmp_path / "out")
+    assert table.groupby(table.file.str[-12:]).size().between(5, 7).all()  # of 12: all that was there
     for path, content in whole.items():
         path.write_bytes(content)
     capsys.readouterr()
     assert embed(tmp_path / "card", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "2 recordings have another size than when they were embedded; again: " in said
+    assert "3 recordings have another size than when they were embedded; again: " in said
     assert "copied.flac" in said
     pd.testing.assert_frame_equal(rows(tmp_path / "whole"), rows(tmp_path / "out"))
     assert listed(tmp_path / "out") == []
