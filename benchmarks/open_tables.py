@@ -18,6 +18,7 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,14 +102,14 @@ def come_back(events: Events, kind: str, paths: list[Path], recordings: dict[str
     return rows[0] == rows[1]
 
 
-def ask(python: str, program: str, paths: dict[str, str]) -> dict[str, object]:
+def ask(python: str, program: str, paths: dict[str, str]) -> dict[str, Any]:
     answer = subprocess.run([python, "-c", program], input=json.dumps(paths), capture_output=True, text=True)
     if answer.returncode:
         raise SystemExit(answer.stderr[-2000:])
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def expected(events: Events, rows: np.ndarray, begun: float = 0.0) -> list[list[object]]:
+def expected(events: Events, rows: np.ndarray, begun: float = 0.0) -> list[list[Any]]:
     """[start, end, low, high, label as written]: a label that a spreadsheet would run has a quote before it in the file."""
     labels = list(map(safe_cell, events.labels[rows].tolist()))
     numbers = np.column_stack([begun + events.starts, begun + events.ends, events.low_hz, events.high_hz])[rows].tolist()
@@ -119,7 +120,7 @@ def _verdict(same: bool) -> str:
     return "same" if same else "DIFFERENT"
 
 
-def report(what: str, found: list[list[object]], wanted: list[list[object]]) -> int:
+def report(what: str, found: list[list[Any]], wanted: list[list[Any]]) -> int:
     pairs = list(zip(found, wanted, strict=False))
     largest = max((abs(a - b) for one, other in pairs for a, b in zip(one[:4], other[:4], strict=True)), default=0.0)
     labels = [(one[4], other[4]) for one, other in pairs if one[4] != other[4]]
@@ -159,7 +160,7 @@ def main() -> int:
             if python:
                 texts = {name: path for name, path in (tables | tracks).items() if path.endswith(".txt")}
                 found = ask(python, program, texts)
-                answers = found["raven"] | found.get("audacity", {})  # type: ignore[operator]
+                answers = found["raven"] | found.get("audacity", {})
                 wanted = single | {"raven all": whole} | {f"audacity {k}": rows for k, rows in enumerate(single.values())}
                 for name in [name for name in wanted if name in answers]:
                     faults += report(f"{found['program']}: {name}", answers[name], wanted[name])
@@ -171,7 +172,7 @@ def main() -> int:
         if given.duckdb:
             found = ask(given.duckdb, READ_DUCKDB, tables)
             for name in ("csv", "parquet"):
-                got = [[row[1], row[2], row[5], row[6], row[3]] for row in found[name]]  # type: ignore[index]
+                got = [[row[1], row[2], row[5], row[6], row[3]] for row in found[name]]
                 wanted = expected(events, np.arange(len(events)))
                 plain = [[*row[:4], label] for row, label in zip(wanted, events.labels.tolist(), strict=True)]
                 faults += report(f"{found['program']}: {name}", got, wanted if name == "csv" else plain)

@@ -162,10 +162,9 @@ def forget(folder: PathLike, names: Collection[str]) -> None:
       UserError: a shard is damaged or cannot be written.
     """
     import pyarrow as pa
-    import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
-    texts = pa.array([stored_name(name) for name in names], pa.string())
+    texts = {stored_name(name) for name in names}
     for path in shards(folder):
         finished = _read_finished(path)
         if finished.keys() & set(names):
@@ -173,7 +172,7 @@ def forget(folder: PathLike, names: Collection[str]) -> None:
                 table = parquet.read_table(path)
             except (OSError, ValueError) as error:
                 raise _damage_error(path, error) from error
-            kept = table.filter(compute.invert(compute.is_in(table["file"], value_set=texts)))
+            kept = table.filter(pa.array([text not in texts for text in table["file"].to_pylist()], pa.bool_()))
             _write_shard(path, kept, {name: size for name, size in finished.items() if name not in names})
 
 

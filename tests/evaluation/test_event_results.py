@@ -41,7 +41,7 @@ def test_points_are_those_of_counts_and_curve(rule):
     assert result.figures["f1_macro"].value == pytest.approx(np.mean([counts[label].f1 for label in "ab"]))
     for label in result.labels:
         own = [events.take(events.labels == label.name) for events in (truth, found)]
-        assert label.figures["average_precision"].value == pytest.approx(precision_recall(*own, rule).average_precision)
+        assert label.figures["average_precision"].value == pytest.approx(precision_recall(own[0], own[1], rule).average_precision)
         assert (label.n, label.detections, label.matched) == (len(own[0]), len(own[1]), counts[label.name].true_positives)
         assert label.figures["segment_f1"].value == pytest.approx(segments[label.name].f1)
     assert result.figures["f1"].low is None

@@ -221,4 +221,4 @@ def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.nda
 
 
 def _estimate(value: float, draws: np.ndarray | None) -> Estimate:
-    return make_estimate(np.float64(value), None if draws is None else percentile_interval(draws))
+    return make_estimate(np.asarray(value), None if draws is None else percentile_interval(draws))

@@ -126,8 +126,10 @@ def _curves(truth: Events, found: Events, result: EventResult) -> dict[str, Prec
     if result.curve is None:
         return {}
     most = sorted((label for label in result.labels if label.n), key=lambda label: -label.n)[:CURVES]
-    parts = {label.name: [events.take(events.labels == label.name) for events in (truth, found)] for label in most}
-    curves = {name: precision_recall(*pair, result.rule) for name, pair in parts.items()} if len(result.labels) > 1 else {}
+    curves = {}
+    for name in [label.name for label in most] if len(result.labels) > 1 else []:
+        own = truth.take(truth.labels == name), found.take(found.labels == name)
+        curves[name] = precision_recall(own[0], own[1], result.rule)
     return {"all labels": result.curve, **curves}
 
 
