@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ def finished_sizes(folder: PathLike) -> dict[str, int]:
     return {name: size for path in shards(folder) for name, size in _read_finished(path).items()}
 
 
-def forget(folder: PathLike, names: Collection[str]) -> None:
+def forget(folder: PathLike, names: AbstractSet[str]) -> None:
     """Takes recordings and their rows (by the column `file`) out of a folder that no other process writes to.
 
     Each shard is replaced by a whole one, so that a kill leaves a recording finished with its rows, or neither.
@@ -164,26 +165,22 @@ def forget(folder: PathLike, names: Collection[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    texts = {stored_name(name) for name in names}
     for path in shards(folder):
         finished = _read_finished(path)
-        if finished.keys() & set(names):
+        if finished.keys() & names:
             try:
                 table = parquet.read_table(path)
             except (OSError, ValueError) as error:
                 raise _damage_error(path, error) from error
-            kept = table.filter(pa.array([text not in texts for text in table["file"].to_pylist()], pa.bool_()))
+            kept = table.filter(pa.array([name not in names for name in table["file"].to_pylist()], pa.bool_()))
             _write_shard(path, kept, {name: size for name, size in finished.items() if name not in names})
 
 
-def stored_name(name: str) -> str:
-    """The name of a recording in a column: a name need not be UTF-8, a column must be."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def read_rows(folder: PathLike, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a folder, a table a shard. All rows of a recording are in one shard, side by side.
 
-
-def read_rows(folder: PathLike) -> Iterator[pa.Table]:
-    """The rows of a folder, a table a shard, with the columns that the job gave.
-
+    Args:
+      columns: names, in their order in the tables; None = all.
     Raises:
       UserError: the folder holds no job, or a shard is damaged.
     """
@@ -193,7 +190,7 @@ def read_rows(folder: PathLike) -> Iterator[pa.Table]:
         raise UserError(f"{folder} holds no rows of a job ({JOB_FILE} is missing)")
     for path in shards(folder):
         try:
-            yield parquet.read_table(path)
+            yield parquet.read_table(path, columns=None if columns is None else list(columns))
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
             raise _damage_error(path, error) from error
 

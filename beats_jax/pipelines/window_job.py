@@ -27,7 +27,7 @@ from beats_jax.inference.job import header_seconds, window_values
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import EachWindow, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
-from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget, stored_name
+from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
 from beats_jax.parallel.exchange import barrier, call_on_main, main_first
@@ -63,12 +63,13 @@ class ReadSettings:
     """
 
     inputs: tuple[str, ...]
-    batch_size: int = 16
+    batch_size: int | None = None  # None = what suits the device
     threads: int = 4
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} is {value}; it must be 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ def store_windows(
         to its end.
     """
     mesh = make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
+    if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
     names, left_out = _find_recordings(settings.inputs)
     identity = table.full_identity()
@@ -183,7 +184,18 @@ def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         left_out |= rest["errors"]
         for note in rest["notes"]:
             print(note, flush=True)
+    for name in [name for name in names if not _is_text(name)]:
+        del names[name]
+        left_out[name] = "its name is not UTF-8, and no table can hold it; rename the file"
     return list(names), left_out
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plan(names: list[str], folder: Path, words: Words) -> Plan:
@@ -197,9 +209,9 @@ def _plan(names: list[str], folder: Path, words: Words) -> Plan:
     changed = [name for name, size in known if done.get(name, UNKNOWN_SIZE) not in (size, UNKNOWN_SIZE)]
     if changed:
         print(f"{len(changed)} recordings have another size than when they were {words.done}; again: {some(changed)}", flush=True)
-        forget(folder, changed)
-    rows = frozenset(row for row, name in enumerate(names) if name in done.keys() - set(changed))
-    return Plan(names, sizes, header_lengths(names), rows)
+        forget(folder, set(changed))
+    kept = done.keys() - set(changed)
+    return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in kept))
 
 
 def file_size(name: str) -> int:
@@ -288,12 +300,11 @@ def _rows_of(name: str, windows: list[Window], table: WindowTable) -> pa.Table:
     import pyarrow as pa
 
     own = table.columns(windows)
-    recorder = metadata_columns(recorder_metadata(name))
     cells: dict[str, Any] = {
-        "file": [stored_name(name)] * len(windows),
+        "file": [name] * len(windows),
         "start": [window.start for window in windows],
         "end": [window.start + window.seconds for window in windows],
-        **{column: [stored_name(cell) if isinstance(cell, str) else cell] * len(windows) for column, cell in recorder.items()},
+        **{column: [value] * len(windows) for column, value in metadata_columns(recorder_metadata(name)).items()},
     }
     arrays = [own[field.name] if field.name in own else pa.array(cells[field.name], field.type) for field in table.schema]
     return pa.Table.from_arrays(arrays, schema=table.schema)
