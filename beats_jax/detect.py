@@ -24,7 +24,8 @@ examples:
   python -m beats_jax.detect --input recordings --model runs/owls --output owls --precision 0.9 --precision-table seen.csv --rates
 
 The same command again resumes a killed one, and adds recordings that are new in the folder. With other thresholds, labels,
-rules or formats it makes the tables anew from the scores in OUTPUT/scores, without computing them again.
+rules or formats it makes the tables anew from the scores in OUTPUT/scores, without computing them again; then --input, which
+may be on another disk, can be left out.
 The threshold of a label: --threshold LABEL=X, else --threshold X, else --precision, else the run's operating point, else 0.5.
 """
 
@@ -33,7 +34,13 @@ def parser() -> ArgumentParser:
     """The verb's arguments."""
     description = "Find sounds in recordings; writes OUTPUT/scores/part-*.parquet, tables of events, detect.json and errors.csv."
     result = ArgumentParser("detect", description, EXAMPLES)
-    result.add_argument("--input", required=True, nargs="+", metavar="DIR_OR_FILE", help="folders (with all below them), files")
+    result.add_argument(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="DIR_OR_FILE",
+        help="folders (with all below them), files; without it the tables are made anew from the scores in OUTPUT",
+    )
     result.add_argument(
         "--model", required=True, metavar="NAME", help="a run, or a registered name, file or model folder with a head"
     )
@@ -118,10 +125,14 @@ def verb(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     start_processes(arguments)
 
+    from beats_jax.inference.store import JOB_FILE
     from beats_jax.pipelines.detecting.detect import detect
     from beats_jax.pipelines.detecting.detector import open_detector
+    from beats_jax.pipelines.detecting.scores import SCORES
     from beats_jax.pipelines.window_job import ReadSettings
 
+    if not arguments.input and not (arguments.output / SCORES / JOB_FILE).is_file():
+        raise UserError(f"--input is missing, and {arguments.output} holds no scores to make tables of; give recordings")
     reading = ReadSettings(tuple(arguments.input), arguments.batch_size, arguments.threads)
     print("loading the model ...", flush=True)
     detector = open_detector(arguments.model, dtype=arguments.dtype, window=arguments.window, hop=arguments.hop)

@@ -162,10 +162,12 @@ def store_windows(
         errors.forget([*left_out, *(name for row, name in enumerate(names) if row not in plan.done)])  # read again
         for file, reason in left_out.items():
             errors.add(file, reason)
-        call_on_main(lambda: _announce(plan, table, folder))
+        if names:
+            call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
-        _store_rows(store, table, plan, settings, mesh, errors)
-        store.flush()
+        if len(plan.done) < len(names):
+            _store_rows(store, table, plan, settings, mesh, errors)
+            store.flush()
         end_errors(errors)
         barrier()
         call_on_main(lambda: _report(folder, errors))
@@ -203,7 +205,8 @@ def _plan(names: list[str], folder: Path, words: Words) -> Plan:
 
     Their times count for nothing: copying changes them, and so does a change to summer time on a card's file system.
     """
-    print(f"reading the headers of {len(names)} recordings ...", flush=True)
+    if names:
+        print(f"reading the headers of {len(names)} recordings ...", flush=True)
     sizes, done = [file_size(name) for name in names], finished_sizes(folder)
     known = [(name, size) for name, size in zip(names, sizes, strict=True) if size != UNKNOWN_SIZE]
     changed = [name for name, size in known if done.get(name, UNKNOWN_SIZE) not in (size, UNKNOWN_SIZE)]

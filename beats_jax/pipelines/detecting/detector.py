@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from beats_jax.config.rules import require
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import Grid
@@ -35,6 +36,9 @@ class Detector:
       thresholds_from: where they are from, for messages and records.
       background: label of time without a sound, of which there are no events unless it is asked for; "" = none.
       origin: `source` and `licence`.
+
+    Raises:
+      UserError: a label that is blank, or that stands there twice.
     """
 
     program: Program
@@ -45,6 +49,13 @@ class Detector:
     thresholds_from: str = ""
     background: str = ""
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [label.strip() for label in self.labels]  # events have none of the blanks around a label
+        bad = next((label for label in names if not label or names.count(label) > 1), None)
+        require(
+            bad is None, f"the model has a label {bad!r} {'twice' if bad else 'without a letter'}; give each a name of its own"
+        )
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities float64 [..., C].
