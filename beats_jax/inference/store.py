@@ -3,8 +3,8 @@
     FOLDER/_job.json                     what was computed, with what, on which windows; another job into the folder is refused
     FOLDER/part-PROCESS-000000.parquet   rows, and in the footer the recordings that are finished with them, with their bytes
 
-A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill. A recording
-of another size than then has grown since, or is another one: `forget` takes it out, and its rows are computed anew.
+A recording is done when a complete shard names it. No list beside the shards could disagree with them after a kill. One that has
+grown since is taken out (`forget`), and its rows are computed anew.
 """
 
 from __future__ import annotations

@@ -201,19 +201,21 @@ def _is_text(name: str) -> bool:
 
 
 def _plan(names: list[str], folder: Path, words: Words) -> Plan:
-    """What is to do. Recordings whose size is another one than when they were read are taken out, to be read anew.
+    """What is to do. Recordings that have grown since they were read are taken out, to be read anew; what was read of others stays.
 
-    Their times count for nothing: copying changes them, and so does a change to summer time on a card's file system.
+    Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
     """
     if names:
         print(f"reading the headers of {len(names)} recordings ...", flush=True)
     sizes, done = [file_size(name) for name in names], finished_sizes(folder)
-    known = [(name, size) for name, size in zip(names, sizes, strict=True) if size != UNKNOWN_SIZE]
-    changed = [name for name, size in known if done.get(name, UNKNOWN_SIZE) not in (size, UNKNOWN_SIZE)]
-    if changed:
-        print(f"{len(changed)} recordings have another size than when they were {words.done}; again: {some(changed)}", flush=True)
-        forget(folder, set(changed))
-    kept = done.keys() - set(changed)
+    pairs = [(name, size, done[name]) for name, size in zip(names, sizes, strict=True) if name in done]
+    grown = [name for name, size, then in pairs if UNKNOWN_SIZE < then < size]
+    if grown:
+        print(f"{len(grown)} recordings have grown since they were {words.done}, and are read again: {some(grown)}", flush=True)
+        forget(folder, set(grown))
+    if shrunk := [name for name, size, then in pairs if UNKNOWN_SIZE < size < then]:
+        print(f"warning: {len(shrunk)} recordings are smaller than when they were {words.done}; their rows stay: {some(shrunk)}")
+    kept = done.keys() - set(grown)
     return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in kept))
 
 
@@ -274,7 +276,9 @@ def _store_rows(
                 _require_input(store, plan, name, settings.inputs)
             reason = row.error.reason if row.error is not None else "has gone while it was read" if gone else ""
             if reason or now != size:
-                errors.add(name, reason or f"grew from {size} to {now} bytes meanwhile; the same command reads it again")
+                errors.add(
+                    name, reason or f"changed from {size} to {now} bytes meanwhile; the same command reads it again if it grew"
+                )
             if row.value is not None and not gone:  # else the next call tries again
                 store.append(_rows_of(name, row.value, table), name, size)
 

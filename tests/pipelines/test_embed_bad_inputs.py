@@ -60,7 +60,7 @@ def require_one_line(capsys, part):
 
 
 def test_a_card_that_goes_stops_the_job_which_resumes_when_it_is_back(recordings, tmp_path, monkeypatch, capsys):
-    short = ("--window", "0.05")
+    short = ("--window", "0.05", "--batch-size", "8")
     assert embed(recordings, tmp_path / "whole", *short) == 0
 
     def read_until_the_card_goes(groups, read, threads, ahead):
@@ -134,10 +134,14 @@ def test_files_that_were_still_written_are_embedded_anew_when_they_are_whole(tmp
     capsys.readouterr()
     assert embed(tmp_path / "card", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "3 recordings have another size than when they were embedded; again: " in said
+    assert "3 recordings have grown since they were embedded, and are read again: " in said
     assert "copied.flac" in said
     pd.testing.assert_frame_equal(rows(tmp_path / "whole"), rows(tmp_path / "out"))
     assert listed(tmp_path / "out") == []
+    (tmp_path / "card" / "copied.wav").write_bytes(b"")
+    assert embed(tmp_path / "card", tmp_path / "out") == 0
+    assert "warning: 1 recordings are smaller than when they were embedded; their rows stay: " in capsys.readouterr().out
+    pd.testing.assert_frame_equal(rows(tmp_path / "whole"), rows(tmp_path / "out"))
 
 
 def test_a_file_that_grows_while_it_is_read_is_listed(recordings, tmp_path, monkeypatch):
@@ -152,7 +156,7 @@ def test_a_file_that_grows_while_it_is_read_is_listed(recordings, tmp_path, monk
         patch.setattr(Store, "append", grow)
         assert embed(recordings, tmp_path / "out") == 0
     size = (recordings / "3.wav").stat().st_size
-    assert f"3.wav,grew from {size - 48} to {size - 12} bytes meanwhile" in listed(tmp_path / "out")[0]
+    assert f"3.wav,changed from {size - 48} to {size - 12} bytes meanwhile" in listed(tmp_path / "out")[0]
     assert embed(recordings, tmp_path / "out") == 0
     assert (len(rows(tmp_path / "out")), listed(tmp_path / "out")) == (12, [])
 
