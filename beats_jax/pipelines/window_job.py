@@ -201,7 +201,7 @@ def _is_text(name: str) -> bool:
 
 
 def _plan(names: list[str], folder: Path, words: Words) -> Plan:
-    """What is to do. Recordings that have grown since they were read are taken out, to be read anew; what was read of others stays.
+    """What is to do. Recordings that have grown since they were read are taken out, to be read anew.
 
     Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
     """
@@ -276,9 +276,7 @@ def _store_rows(
                 _require_input(store, plan, name, settings.inputs)
             reason = row.error.reason if row.error is not None else "has gone while it was read" if gone else ""
             if reason or now != size:
-                errors.add(
-                    name, reason or f"changed from {size} to {now} bytes meanwhile; the same command reads it again if it grew"
-                )
+                errors.add(name, reason or f"changed from {size} to {now} bytes while it was read; give the same command again")
             if row.value is not None and not gone:  # else the next call tries again
                 store.append(_rows_of(name, row.value, table), name, size)
 

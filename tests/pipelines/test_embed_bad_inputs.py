@@ -156,7 +156,7 @@ def test_a_file_that_grows_while_it_is_read_is_listed(recordings, tmp_path, monk
         patch.setattr(Store, "append", grow)
         assert embed(recordings, tmp_path / "out") == 0
     size = (recordings / "3.wav").stat().st_size
-    assert f"3.wav,changed from {size - 48} to {size - 12} bytes meanwhile" in listed(tmp_path / "out")[0]
+    assert f"3.wav,changed from {size - 48} to {size - 12} bytes while it was read" in listed(tmp_path / "out")[0]
     assert embed(recordings, tmp_path / "out") == 0
     assert (len(rows(tmp_path / "out")), listed(tmp_path / "out")) == (12, [])
 
