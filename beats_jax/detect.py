@@ -28,6 +28,7 @@ rules or formats it makes the tables anew from the scores in OUTPUT/scores, with
 may be on another disk, can be left out.
 The threshold of a label: --threshold LABEL=X, else --threshold X, else --precision, else the run's operating point, else 0.5.
 """
+EVENT_ARGUMENTS = ("threshold", "precision", "precision_table", "labels", "species_list", "rates")
 
 
 def parser() -> ArgumentParser:
@@ -96,7 +97,7 @@ def _add_event_arguments(result: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sure", action="store_true", help="ask --precision of the lower end of its 95%% interval")
     group.add_argument("--smooth", type=int, default=1, metavar="N", help="windows over which scores are smoothed (default: 1)")
-    group.add_argument("--smoothing", choices=("mean", "median", "max"), default="mean", help="how (default: mean)")
+    group.add_argument("--smoothing", choices=("mean", "median", "max"), help="how (default: mean)")
     group.add_argument(
         "--low-ratio",
         type=float,
@@ -155,6 +156,13 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
         raise UserError("--precision-table has no use without --precision or --rates; give one of them")
     if arguments.sure and arguments.precision is None:
         raise UserError("--sure has no use without --precision; give it, or leave --sure out")
+    if arguments.smoothing and arguments.smooth == 1:
+        raise UserError("--smoothing has no use without --smooth, the number of windows; give --smooth 3 or more")
+    defaults = parser()
+    if arguments.scores_only and (
+        idle := [name for name in EVENT_ARGUMENTS if getattr(arguments, name) != defaults.get_default(name)]
+    ):
+        raise UserError(f"--scores-only makes no events, and --{idle[0].replace('_', '-')} is about them; leave out one of both")
     given = read_species_list(arguments.species_list) if arguments.species_list else arguments.labels
     formats = list(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name))
     return EventSettings(
@@ -166,7 +174,7 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
             arguments.sure,
         ),
         rule=EventRule(
-            arguments.smooth, arguments.smoothing, arguments.low_ratio, arguments.gap, arguments.least, arguments.extent
+            arguments.smooth, arguments.smoothing or "mean", arguments.low_ratio, arguments.gap, arguments.least, arguments.extent
         ),
         formats=() if arguments.scores_only else tuple(formats),
         rates=tuple(rates or ()),

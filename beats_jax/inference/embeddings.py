@@ -20,6 +20,7 @@ import numpy as np
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+from beats_jax.inference.hoplite.schema import SQLITE_FILE
 from beats_jax.inference.nearest import METRICS, Block, Nearest, device_blocks, nearest_rows
 from beats_jax.inference.parts import open_parts, read_part, read_places, read_vectors, vector_columns
 from beats_jax.inference.store import JOB_FILE, differences
@@ -292,11 +293,16 @@ def open_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
     """Opens the output of `python -m beats_jax.embed`, also while it is being written: with the rows that are there now.
 
     Args:
-      folder: the output, or the folder of the parts in it (also that of `Model.embed_files(output=)`).
+      folder: the output, or the folder of the parts in it (also that of `Model.embed_files(output=)`), or a Perch-Hoplite
+        database, which is read into memory; clips are embedded for one that `embed --hoplite` wrote, others take vectors.
     Raises:
       UserError: it holds no embeddings, a part is damaged, of another job or of other columns, or `embed.json` is of another job.
     """
     given = Path(folder)
+    if (given / SQLITE_FILE).is_file():
+        from beats_jax.inference.hoplite.table import HopliteEmbeddings
+
+        return HopliteEmbeddings(given)
     place = next((one for one in (given / FOLDER, given) if (one / JOB_FILE).is_file()), None)
     if place is None:
         what = "holds no embeddings" if given.is_dir() else "is no folder" if given.exists() else "does not exist"

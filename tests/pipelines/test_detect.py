@@ -167,11 +167,11 @@ def test_every_table_reads_back_as_the_same_events(finished):
 def test_a_job_that_stopped_goes_on_to_the_same_scores_and_tables(recordings, tiny_model, finished, tmp_path, monkeypatch):
     append, taken = Store.append, []
 
-    def stop_after_two(store, table, name):
+    def stop_after_two(store, table, name, size):
         if len(taken) == 2:
             raise OSError("the power went")
         taken.append(name)
-        append(store, table, name)
+        append(store, table, name, size)
         store.flush()
 
     command = json.loads((finished / "detect.json").read_text())["command"]
@@ -328,6 +328,9 @@ def test_identifiers_of_audioset_have_their_names(tmp_path):
         (["--format", "csv,ravn"], "did you mean 'raven'?"),
         (["--precision", "0.9"], "--precision needs --precision-table"),
         (["--rates", "dya"], "did you mean 'day'?"),
+        (["--smoothing", "max"], "--smoothing has no use without --smooth"),
+        (["--scores-only", "--rates"], "--scores-only makes no events, and --rates is about them"),
+        (["--threshold", "site=0.5", "--labels", "=owl"], "--threshold names site"),
         (["--smooth", "2"], "smooth is 2 windows"),
         (["--species-list", "nowhere.txt"], "nowhere.txt is missing"),
         (["--input", "nowhere"], "--input nowhere does not exist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ class Detector:
 
     def __post_init__(self) -> None:
         names = [label.strip() for label in self.labels]  # events have none of the blanks around a label
-        bad = next((label for label in names if not label or names.count(label) > 1), None)
+        bad = next((label for label, count in Counter(names).items() if not label or count > 1), None)
         require(
             bad is None, f"the model has a label {bad!r} {'twice' if bad else 'without a letter'}; give each a name of its own"
         )
