@@ -12,9 +12,10 @@ import numpy as np
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.model import Model, load
+from beats_jax.inference.model import Model
 from beats_jax.inference.program import Outputs, Program
 from beats_jax.pipelines.measuring.measure import OPERATING_POINT_FILE, read_operating_point
+from beats_jax.pipelines.probing.saved import load, probe_folder
 from beats_jax.weights.audioset import readable_names
 
 
@@ -55,17 +56,17 @@ class Detector:
 
 
 def open_detector(source: str, *, dtype: str, window: float | None, hop: float | None) -> Detector:
-    """The detector of a run, or of any model with a head.
+    """The detector of a run, of a probe that `evaluate --probe` saved, or of any model with a head.
 
     Args:
-      source, dtype: as in `inference.model.load`. window, hop: seconds; None = as in `Model.grid`.
+      source, dtype: as in `probing.saved.load`. window, hop: seconds; None = as in `Model.grid`.
     Raises:
       UserError: there is no such model, it has no head, or the operating point of the run is damaged.
     """
-    model = load(source, dtype=dtype)
+    model = load(source, dtype)
     model.require_head()
     labels = display_labels(model)
-    thresholds, found_in = _run_thresholds(Path(source).expanduser(), model)
+    thresholds, found_in = _run_thresholds(probe_folder(source) or Path(source).expanduser(), model)
     return Detector(
         model.program(Outputs(logits=True)),
         labels,
