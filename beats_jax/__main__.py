@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a model on labelled audio, resumable; writes metrics, predictions and a report",
     "evaluate": "measure a trained run on its test recordings or on other data",
     "embed": "embed recordings window by window into Parquet tables, resumable",
+    "detect": "find sounds in recordings: scores, events, tables for Raven, Audacity and Kaleidoscope, resumable",
     "convert": "convert checkpoints from PyTorch to our format and back; list and inspect checkpoints",
     "doctor": "prove that this installation computes what the published code computes; check a model",
 }

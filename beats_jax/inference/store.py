@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,9 +144,11 @@ def finished_recordings(folder: PathLike) -> set[str]:
     return {name for path in shards(folder) for name in _read_finished(path)}
 
 
-def read_rows(folder: PathLike) -> Iterator[pa.Table]:
-    """The rows of a folder, a table a shard, with the columns that the job gave.
+def read_rows(folder: PathLike, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a folder, a table a shard. All rows of a recording are in one shard, side by side.
 
+    Args:
+      columns: names, in their order in the tables; None = all.
     Raises:
       UserError: the folder holds no job, or a shard is damaged.
     """
@@ -156,7 +158,7 @@ def read_rows(folder: PathLike) -> Iterator[pa.Table]:
         raise UserError(f"{folder} holds no rows of a job ({JOB_FILE} is missing)")
     for path in shards(folder):
         try:
-            yield parquet.read_table(path)
+            yield parquet.read_table(path, columns=None if columns is None else list(columns))
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
             raise _damage_error(path, error) from error
 
