@@ -31,6 +31,7 @@ class Detector:
       thresholds: score from which a label counts as found; None = its goal cannot be reached, so it is never found; a label that
         is missing has no known threshold.
       thresholds_from: where they are from, for messages and records.
+      seconds: label → length of its events around the middle of a window, where windows are longer than calls; {} = windows.
       origin: `source` and `licence`.
     """
 
@@ -40,6 +41,7 @@ class Detector:
     grid: Grid
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     thresholds_from: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
