@@ -59,7 +59,7 @@ def parser() -> ArgumentParser:
         help="of the computation; auto = the machine's own",
     )
     result.add_argument("--keep", choices=("float32", "float16"), default="float32", help="type of the embeddings on disk")
-    result.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows computed at once (default: 16)")
+    result.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (default: by the device)")
     result.add_argument("--threads", type=int, default=4, metavar="N", help="recordings decoded at once (default: 4)")
     result.add_argument("--strict", action="store_true", help="stop at the first unusable file; else errors.csv lists it")
     add_process_arguments(result)

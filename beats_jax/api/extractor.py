@@ -30,7 +30,7 @@ class BEATsFeatureExtractor:
         pooling: str = "mean",
         *,
         layer: int = -1,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         window_seconds: float | None = None,
         dtype: str = "float32",
         num_threads: int = 4,
@@ -43,7 +43,7 @@ class BEATsFeatureExtractor:
             BEATs_iter3_plus_AS2M.
           pooling: mean | max | first | last | std of the tokens, or cls (AST, EAT).
           layer: -1 = the last features; else the number of a layer, 0 = before the first block.
-          batch_size, num_threads: windows computed at once, and files that are decoded meanwhile.
+          batch_size, num_threads: windows computed at once (None = what suits the device), and files that are decoded meanwhile.
           window_seconds: longer files have several windows of this length, the last of which ends where the sound ends; None =
             as the model was evaluated, else 10 s. The vector pools all tokens of all windows.
           dtype: float32, bfloat16 (faster, close to it), or auto (bfloat16 where the machine computes it natively).
@@ -55,7 +55,7 @@ class BEATsFeatureExtractor:
         self.model = model_path if isinstance(model_path, Model) else load(str(model_path or default_name()), dtype=dtype)
         self.model.require_pooling(pooling, layer)
         self.pooling, self.layer = pooling, layer
-        if batch_size < 1 or num_threads < 1:
+        if (batch_size is not None and batch_size < 1) or num_threads < 1:
             raise UserError(f"batch_size is {batch_size} and num_threads {num_threads}; both must be positive")
         self.grid = self.model.grid(window_seconds)
         self.batch_size, self.num_threads = batch_size, num_threads

@@ -6,7 +6,6 @@ lower threshold and counts if it reaches the upper one somewhere (hysteresis): a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -82,7 +81,7 @@ def find_events(
       starts, ends: float [W] seconds of its windows, in any order.
       scores: float [W, C]; NaN = the window could not be read: no event goes over it.
       labels: C names. thresholds: float [C], the upper one of each label; NaN = the label is left out.
-      seconds: float [C], lengths of events with the extent peak; None = their windows'.
+      seconds: float [C], lengths of events with the extent peak; None or infinite = their windows'.
     Returns:
       rows by label and time; the score of an event is the largest smoothed score in it.
     Raises:
@@ -105,7 +104,7 @@ def find_events(
         for piece in pieces:
             smoothed = smooth_scores(scores[piece, label], rule)
             if rule.extent == "peak":
-                length = math.inf if seconds is None else float(seconds[label])
+                length = np.inf if seconds is None else float(seconds[label])
                 raw += _peaks(starts[piece], ends[piece], smoothed, threshold, length)
             else:
                 raw += _stretches(*_extents(starts[piece], ends[piece], rule.extent), smoothed, threshold, rule)

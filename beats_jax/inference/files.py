@@ -39,7 +39,7 @@ def file_rows(
     *,
     trim_below_dbfs: float = 0.0,
     on_error: OnError = "nan",
-    batch_size: int = 16,
+    batch_size: int | None = None,
     threads: int = THREADS,
 ) -> list[Row]:
     """The answer for every file, in their order.

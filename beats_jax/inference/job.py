@@ -18,7 +18,7 @@ from beats_jax.inference.reduce import OnError, Reducer, Row, reduce_rows
 from beats_jax.inference.run import WindowValues, run
 from beats_jax.inference.stream import Stretches, window_batches
 from beats_jax.parallel.exchange import gather_values
-from beats_jax.parallel.mesh import local_mesh, to_local
+from beats_jax.parallel.mesh import inference_batch_size, local_mesh, to_local
 
 HEADERS = 256  # files whose headers are read before the first batch
 
@@ -28,7 +28,7 @@ def window_values(
     recordings: Stretches,
     grid: Grid,
     *,
-    batch_size: int,
+    batch_size: int | None = None,
     threads: int = 2,
     mesh: jax.sharding.Mesh | None = None,
     samples: int = 0,
@@ -38,12 +38,13 @@ def window_values(
     """Runs the program over every window of every row.
 
     Args:
-      batch_size: windows at once, on all processes together where a mesh joins them.
+      batch_size: windows at once, on all processes together where a mesh joins them; None = what suits the device.
       threads: recordings that are decoded at once.
       mesh: devices that share each batch.
       samples: length of the batches; 0 = what these rows need (`batch_samples`), so that no padding is computed.
       skip: rows to leave out. shared: this process takes its share of the files only, as the others do.
     """
+    batch_size = inference_batch_size(mesh) if batch_size is None else batch_size
     if mesh is not None and jax.process_count() > 1:
         # Each process computes alone on its own devices: files give unequal numbers of windows, and in lockstep all processes
         # would wait for the one with the longest file. Only weights and answers cross.

@@ -195,7 +195,7 @@ class Model:
         hop_seconds: float | None = None,
         pooling: str = "mean",
         layer: int = -1,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         output: str | os.PathLike[str] | None = None,
     ) -> pd.DataFrame:
         """Embeddings of recordings as a table; see `inference.tables.embed_files`."""
@@ -204,7 +204,7 @@ class Model:
         return embed_files(self, files, window_seconds, hop_seconds, pooling, layer, batch_size, output)
 
     def predict_files(
-        self, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int = 16
+        self, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int | None = None
     ) -> pd.DataFrame:
         """Class probabilities of recordings as a table; see `inference.tables.predict_files`."""
         from beats_jax.inference.tables import predict_files

@@ -38,7 +38,7 @@ def embed_files(
     hop_seconds: float | None = None,
     pooling: str = "mean",
     layer: int = -1,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     output: PathLike | None = None,
 ) -> pd.DataFrame:
     """Embeddings of recordings.
@@ -48,6 +48,7 @@ def embed_files(
       window_seconds: a row for each window of this length; None = a row a file, from all of its windows (`Model.grid`).
       hop_seconds: from one window to the next; None = the length of a window.
       pooling, layer: as in `Model.embed`.
+      batch_size: windows computed at once; None = what suits the device.
       output: folder for the rows as Parquet, written while they are computed (`inference.store`); the same call adds what is
         missing there. None = in memory only.
     Returns:
@@ -120,7 +121,11 @@ def _store_rows(
 
 
 def predict_files(
-    model: Model, files: Files, window_seconds: float | None = None, hop_seconds: float | None = None, batch_size: int = 16
+    model: Model,
+    files: Files,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    batch_size: int | None = None,
 ) -> pd.DataFrame:
     """Class probabilities of recordings; arguments, rows and errors as in `embed_files`.
 

@@ -22,7 +22,7 @@ from beats_jax.config import AudioConfig, to_mapping
 from beats_jax.inference.program import Batch
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
-MOST = 1 - 1e-6  # correlation: exact copies of a template have no larger one in float32
+MOST = 0.999  # correlation: beyond it a score could not rise in float32
 EXACT = jax.lax.Precision.HIGHEST  # accelerators would round the factors, and a correlation is a small difference of large sums
 
 
@@ -32,8 +32,8 @@ class TemplateProgram:
 
     Attributes:
       params: `level`, `spread` float32 [M], of the background; `cells` float32 [C, T, M], 1 where the template looks (its own
-        frames stand in the middle of T), else 0; `templates` float32 [C, T, M], of zero mean and unit norm over the cells, else 0;
-        `slope`, `offset` float32 [C].
+        frames stand in the middle of T), else 0; `templates` float32 [C, T, M], of zero mean and unit norm over the cells, 0
+        elsewhere; `slope`, `offset` float32 [C].
       shifts: places in frames at which a template may begin, from the start of the window. A window of T + shifts - 1 frames
         every `shifts` frames looks at each place once.
     """

@@ -53,6 +53,14 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulation_steps: int = 1, s
         )
 
 
+def inference_batch_size(mesh: Mesh | None = None) -> int:
+    """Windows at once where the user names no number: 4 a device on CPUs, 32 on accelerators.
+
+    Each batch is padded to its full size. Larger ones are no faster on a CPU, and a single recording would wait for the padding.
+    """
+    return (1 if mesh is None else mesh.size) * (4 if jax.default_backend() == "cpu" else 32)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))

@@ -54,19 +54,20 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Which recordings, and how they are read.
+    """Which recordings, and how they are read; `batch_size` None = what suits the device.
 
     Raises:
       UserError: a number out of its range.
     """
 
     inputs: tuple[str, ...]
-    batch_size: int = 16
+    batch_size: int | None = None
     threads: int = 4
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} is {value}; it must be 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +143,9 @@ def store_windows(
         to its end.
     """
     mesh = make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
+    if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
-    names, left_out = _find_recordings(settings.inputs)
+    names, left_out = find_recordings(settings.inputs)
     identity = table.full_identity()
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
@@ -162,7 +163,7 @@ def store_windows(
         call_on_main(lambda: end(plan))
 
 
-def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The recordings of all inputs, each once, and why others are left out."""
     names: dict[str, None] = {}
     left_out: dict[str, str] = {}
@@ -174,7 +175,18 @@ def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         left_out |= rest["errors"]
         for note in rest["notes"]:
             print(note, flush=True)
+    for name in [name for name in names if not _is_text(name)]:
+        del names[name]
+        left_out[name] = "its name is not UTF-8, and no table can hold it; rename the file"
     return list(names), left_out
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plan(names: list[str], folder: Path) -> Plan:
@@ -244,10 +256,9 @@ def _rows_of(name: str, windows: list[Window], table: WindowTable) -> pa.Table:
     """The windows of a recording as rows."""
     import pyarrow as pa
 
-    text = name.encode("utf-8", "backslashreplace").decode()
     own = table.columns(windows)
     cells: dict[str, Any] = {
-        "file": [text] * len(windows),
+        "file": [name] * len(windows),
         "start": [window.start for window in windows],
         "end": [window.start + window.seconds for window in windows],
         **{column: [value] * len(windows) for column, value in metadata_columns(recorder_metadata(name)).items()},

@@ -16,7 +16,8 @@ from beats_jax.evaluation.probes.linear import ridge_coefficients, standardisati
 from beats_jax.evaluation.probes.logistic import logistic_path
 
 ATTENTIVE = "attentive"
-LINEAR = ("logistic", "ridge")
+DISCRIMINANT = "discriminant"  # a given direction: `arrays` with mean, scale, kernel and bias are made elsewhere
+LINEAR = ("logistic", "ridge", DISCRIMINANT)
 TOLERANCE = 1e-5  # of the final logistic fit; the sweep, which only compares, stops earlier
 
 Arrays = dict[str, np.ndarray]

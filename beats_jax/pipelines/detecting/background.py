@@ -66,11 +66,6 @@ class FalseAlarms:
         """How many windows an hour reach the score."""
         return self.per_hour * float(norm.sf(score, self.mean, self.deviation))
 
-    def steepness(self, score: float) -> float:
-        """By how much the logarithm of the rate falls for each 1 that the score rises there."""
-        tail = norm(self.mean, self.deviation)
-        return float(np.exp(tail.logpdf(score) - tail.logsf(score)))
-
 
 def false_alarms(scores: np.ndarray, per_hour: float) -> FalseAlarms:
     """From the median and `QUANTILE`, which calls in a few of the windows do not move.

@@ -78,7 +78,7 @@ def detect(
       UserError: no recordings, settings that do not fit the detector, an output of another job, too small a disk, or a table that
         somebody changed since it was written; with `strict` the first file that cannot be read to its end.
     """
-    labels = events.labels or detector.labels
+    labels = events.labels or tuple(label for label in detector.labels if label != detector.background)
     thresholds = choose(labels, events.wanted, detector)
     table = score_table(detector, tail)
     record = {**table.full_identity(), **detector.origin, "columns": score_columns(detector.labels)}
@@ -91,7 +91,9 @@ def detect(
     require_unchanged(output, _old_tables(output))
     for line in threshold_lines(thresholds, events.wanted):
         print(line, flush=True)
-    end = partial(_write_tables, output, table, thresholds, events, record)
+    if detector.background and not events.labels:
+        print(f"label {detector.background!r} is of time without a sound: no events of it unless --labels names it", flush=True)
+    end = partial(_write_tables, output, table, detector.seconds, thresholds, events, record)
     store_windows(table, reading, output, output / SCORES, strict=strict, end=end)
 
 
@@ -113,6 +115,7 @@ def _old_tables(output: Path) -> dict[str, str]:
 def _write_tables(
     output: Path,
     table: WindowTable,
+    lengths: Mapping[str, float],
     thresholds: Mapping[str, Threshold],
     settings: EventSettings,
     record: Mapping[str, Any],
@@ -121,7 +124,7 @@ def _write_tables(
     """The tables of all recordings whose scores are on disk, and the record of how they were made."""
     print("finding events ...", flush=True)
     values = {label: found.value for label, found in thresholds.items()}
-    found = find_all_events(output / SCORES, table.identity["labels"], values, settings.rule)
+    found = find_all_events(output / SCORES, table.identity["labels"], values, settings.rule, lengths)
     found = leave_out_unwritable(found, settings.formats, ErrorLog(output / ERRORS_FILE))
     tables = _old_tables(output)
     require_unchanged(output, tables)

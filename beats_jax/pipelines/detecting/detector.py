@@ -16,7 +16,10 @@ from beats_jax.inference.model import Model
 from beats_jax.inference.program import Outputs, Program
 from beats_jax.pipelines.measuring.measure import OPERATING_POINT_FILE, read_operating_point
 from beats_jax.pipelines.probing.saved import load, probe_folder
+from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment
 from beats_jax.weights.audioset import readable_names
+
+ANNOTATION_SOURCES = ("raven", "audacity", "annotations")  # of `datasets.sources`: windows without an event have a class
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Detector:
       thresholds: score from which a label counts as found; None = its goal cannot be reached, so it is never found; a label that
         is missing has no known threshold.
       thresholds_from: where they are from, for messages and records.
+      background: label of time without a sound, of which there are no events unless it is asked for; "" = none.
       seconds: label → length of its events around the middle of a window, where windows are longer than calls; {} = windows.
       origin: `source` and `licence`.
     """
@@ -41,6 +45,7 @@ class Detector:
     grid: Grid
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     thresholds_from: str = ""
+    background: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,16 +72,17 @@ def open_detector(source: str, *, dtype: str, window: float | None, hop: float |
     """
     model = load(source, dtype)
     model.require_head()
-    labels = display_labels(model)
-    thresholds, found_in = _run_thresholds(probe_folder(source) or Path(source).expanduser(), model)
+    labels, run = display_labels(model), probe_folder(source) or Path(source).expanduser()
+    point = read_operating_point(run, LabelVocabulary(model.labels)) if run.is_dir() else None
     return Detector(
-        model.program(Outputs(logits=True)),
-        labels,
-        model.multi_label,
-        model.grid(window, hop),
-        dict(zip(labels, thresholds, strict=True)) if thresholds else {},
-        found_in,
-        {"source": model.source, "licence": model.licence},
+        program=model.program(Outputs(logits=True)),
+        labels=labels,
+        multi_label=model.multi_label,
+        grid=model.grid(window, hop),
+        thresholds={} if point is None else dict(zip(labels, point.thresholds, strict=True)),
+        thresholds_from="" if point is None else str(run / OPERATING_POINT_FILE),
+        background=_background(run, labels),
+        origin={"source": model.source, "licence": model.licence},
     )
 
 
@@ -86,7 +92,9 @@ def display_labels(model: Model) -> tuple[str, ...]:
     return names if len(set(names)) == len(names) else model.labels
 
 
-def _run_thresholds(run: Path, model: Model) -> tuple[tuple[float | None, ...], str]:
-    """Thresholds in the order of the model's labels and the file they are from; () and "" where there is none."""
-    point = read_operating_point(run, LabelVocabulary(model.labels)) if run.is_dir() else None
-    return ((), "") if point is None else (point.thresholds, str(run / OPERATING_POINT_FILE))
+def _background(run: Path, labels: tuple[str, ...]) -> str:
+    """The class of a run that learnt from tables of events, for windows without any."""
+    if not (run / EXPERIMENT_FILE).is_file():
+        return ""
+    data = read_experiment(run).data
+    return data.background if data.source in ANNOTATION_SOURCES and data.background in labels else ""

@@ -65,7 +65,7 @@ def _in_folder(folder: Path) -> list[Example]:
     if direct and len(direct) < len(clips):
         raise UserError(f"{folder} holds clips ({some([clip.name for clip in direct])}) beside class folders; put them into one")
     name = folder.resolve().name
-    return [Example(clip, 0.0, _seconds(clip), name if direct else clip.relative_to(folder).parts[0]) for clip in clips]
+    return [whole_clip(clip, name if direct else clip.relative_to(folder).parts[0]) for clip in clips]
 
 
 def _in_table(table: Path) -> list[Example]:
@@ -84,9 +84,10 @@ def _in_table(table: Path) -> list[Example]:
     return found
 
 
-def _seconds(clip: Path) -> float:
+def whole_clip(clip: Path, label: str = "") -> Example:
+    """A clip as an example. Raises `UserError` where it cannot be read."""
     try:
-        return audio_info(clip).seconds
+        return Example(clip, 0.0, audio_info(clip).seconds, label)
     except AudioError as error:
         raise UserError(f"{clip}: {error.reason}; repair it, or remove it from the examples") from error
 
@@ -106,7 +107,11 @@ def read_example(example: Example, audio: AudioConfig, around: float = 0.0) -> n
 
 
 def lowest_rate(files: Sequence[Path | str]) -> int:
-    """The lowest sample rate of some recordings in Hz; those that cannot be opened do not count. Raises `UserError` if none can."""
+    """The lowest sample rate of some recordings in Hz; those that cannot be opened do not count.
+
+    Raises:
+      UserError: none can be opened.
+    """
     rates = set()
     for file in files:
         try:

@@ -7,14 +7,15 @@ discriminant analysis with the shrinkage of Ledoit and Wolf (2004).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.audio.filterbank import filterbank, frames_inside
-from beats_jax.config import AudioConfig, FilterbankConfig
+from beats_jax.config import AudioConfig, FilterbankConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.template import TemplateProgram, correlations, fisher_z
@@ -31,6 +32,7 @@ OWN_SHARE = 0.6  # of the way from the background to the examples' own scores: a
 ROUNDS = 3  # of alignment
 FBANKS = 8  # waveforms whose filterbanks are computed at once
 HEADERS = 32  # recordings whose rates are looked at
+TYPICAL_LOGIT = 3.0  # a score of 0.95
 ZERO = 1e-3  # of the spread of a band that never changes
 
 
@@ -39,7 +41,7 @@ class ClassFit:
     """What is known of a class besides its template.
 
     Attributes:
-      own: score of each example by the others; none of a single one. alarms: of the background.
+      own: score of each example by the others; none of a single one. alarms: of the background. threshold: of the score.
     """
 
     label: str
@@ -47,9 +49,55 @@ class ClassFit:
     alarms: FalseAlarms
     threshold: float
 
+    @property
+    def slope(self) -> float:
+        """Logits a unit of the score: 0 at the threshold, `TYPICAL_LOGIT` where the examples themselves are."""
+        typical = float(np.median(self.own)) if self.own else 1.0
+        return TYPICAL_LOGIT / max(typical - self.threshold, self.alarms.deviation)
+
+    def line(self) -> str:
+        """For the user."""
+        rate = self.alarms.rate_at(self.threshold)
+        often = f"{rate:.2g}" if rate >= 0.01 else "less than 0.01"
+        background = f"the background reaches 0.5 {often} times an hour, if its tail is normal"
+        if not self.own:
+            return f"{self.label}: 1 example; {background}"
+        found = sum(score >= self.threshold for score in self.own)
+        return f"{self.label}: {found} of {len(self.own)} examples reach 0.5 by what the others show; {background}"
+
+
+@dataclass(frozen=True, eq=False)
+class FewExamples:
+    """A fitted detector: arrays of its program, and facts fit for JSON, of which the detector is built again."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def template_detector(fitted: FewExamples) -> Detector:
+    """The detector of a fit with the filterbank. Raises `UserError` for facts of another version."""
+    facts = fitted.facts
+    audio = from_mapping(AudioConfig, facts["audio"], "audio")
+    program = TemplateProgram(audio, {name: jnp.asarray(array) for name, array in fitted.arrays.items()}, facts["shifts"])
+    seconds, grid = dict(facts["seconds"]), Grid(**facts["grid"])
+    return Detector(
+        program,
+        tuple(seconds),
+        True,
+        grid,
+        **known_thresholds(seconds),
+        seconds=seconds,
+        origin={"source": "filterbank", "licence": ""},
+    )
+
+
+def known_thresholds(labels: Iterable[str]) -> dict[str, Any]:
+    """The fields of a `Detector` whose logits are 0 at the thresholds of the fit."""
+    return {"thresholds": dict.fromkeys(labels, 0.5), "thresholds_from": "the examples and the recordings' background"}
+
 
 def front_end(examples: Sequence[Example], recordings: Sequence[str], window: float | None) -> AudioConfig:
-    """A filterbank for these sounds: all frequencies that both examples and recordings hold, frames short enough for the calls."""
+    """A filterbank of all frequencies that both examples and recordings hold, with frames that are short enough for the calls."""
     files = [*dict.fromkeys(str(example.file) for example in examples), *recordings[:: max(1, len(recordings) // HEADERS)]]
     rate = lowest_rate(files)
     shortest = window or min(lengths_of(examples).values())
@@ -65,7 +113,7 @@ def lengths_of(examples: Sequence[Example]) -> dict[str, float]:
     return {label: float(np.median([example.seconds for example in examples if example.label == label])) for label in labels}
 
 
-def template_detector(
+def fit_templates(
     examples: Sequence[Example],
     recordings: Sequence[str],
     *,
@@ -73,11 +121,11 @@ def template_detector(
     window: float | None = None,
     hop: float | None = None,
     negatives: Sequence[Example] = (),
-) -> tuple[Detector, list[ClassFit]]:
-    """A detector with the filterbank.
+) -> FewExamples:
+    """Fits a template for each class.
 
     Args:
-      recordings: those to search, of which the background is. per_hour: false alarms to expect at a score of 0.5.
+      recordings: those to search, of which the background is. per_hour: background windows that may reach a score of 0.5.
       window: length of every template in seconds; None = the median length of the class's examples. hop: None = a quarter of the
         shortest class's length.
       negatives: sounds that are like the examples and shall not be found.
@@ -112,24 +160,23 @@ def template_detector(
     hours = shifts * _shift(settings) / 3600
     answers = [_window_maxima(stretch, templates, cells, shifts) for stretch in background]
     fits = [
-        _fit(label, _left_out(patches[label]), np.concatenate(answers)[:, place], 1 / hours, per_hour)
+        fit_class(label, _left_out(patches[label]), np.concatenate(answers)[:, place], 1 / hours, per_hour)
         for place, label in enumerate(labels)
     ]
     if negatives:
         against = [(fbank - level) / spread for fbank in _fbanks([read_example(one, audio) for one in negatives], audio)]
-        fits = _above_negatives(fits, [_window_maxima(stretch, templates, cells, shifts) for stretch in against])
-    params = {
-        "level": level,
-        "spread": spread,
-        "templates": templates,
-        "cells": cells,
-        "slope": np.array([fit.alarms.steepness(fit.threshold) for fit in fits], np.float32),
-        "offset": np.array([fit.threshold for fit in fits], np.float32),
+        fits = above_negatives(fits, [_window_maxima(stretch, templates, cells, shifts) for stretch in against])
+    arrays = {"level": level, "spread": spread, "templates": templates, "cells": cells}
+    arrays["slope"] = np.array([fit.slope for fit in fits], np.float32)
+    arrays["offset"] = np.array([fit.threshold for fit in fits], np.float32)
+    facts = {
+        "audio": to_mapping(audio),
+        "shifts": shifts,
+        "grid": {"window_seconds": _seconds(longest + shifts - 1, settings), "hop_seconds": shifts * _shift(settings)},
+        "seconds": {label: _seconds(frames[label], settings) for label in labels},
+        "lines": [fit.line() for fit in fits],
     }
-    program = TemplateProgram(audio, {name: jnp.asarray(array) for name, array in params.items()}, shifts)
-    grid = Grid(_seconds(longest + shifts - 1, settings), shifts * _shift(settings))
-    seconds = {label: _seconds(frames[label], settings) for label in labels}
-    return Detector(program, labels, True, grid, seconds=seconds, origin={"source": "examples", "licence": ""}), fits
+    return FewExamples(arrays, facts)
 
 
 def band_levels(fbank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +237,7 @@ def _left_out(patches: np.ndarray) -> tuple[float, ...]:
     return tuple(np.asarray(fisher_z(jnp.asarray(found))).tolist())
 
 
-def _fit(label: str, own: tuple[float, ...], background: np.ndarray, windows_per_hour: float, per_hour: float) -> ClassFit:
+def fit_class(label: str, own: tuple[float, ...], background: np.ndarray, windows_per_hour: float, per_hour: float) -> ClassFit:
     alarms = false_alarms(background, windows_per_hour)
     threshold = alarms.score_at(per_hour)
     if own:  # other animals are no part of a normal background: what scores far below the examples is not one of them
@@ -198,7 +245,7 @@ def _fit(label: str, own: tuple[float, ...], background: np.ndarray, windows_per
     return ClassFit(label, own, alarms, threshold)
 
 
-def _above_negatives(fits: list[ClassFit], scores: Sequence[np.ndarray]) -> list[ClassFit]:
+def above_negatives(fits: list[ClassFit], scores: Sequence[np.ndarray]) -> list[ClassFit]:
     """Thresholds halfway between the best negative and the examples, where the negative would be found."""
     best = np.max([score.max(axis=0) for score in scores], axis=0).tolist()
     found = []

@@ -102,7 +102,7 @@ def threshold_lines(thresholds: Mapping[str, Threshold], wanted: WantedThreshold
         if len(shared) == 1 and len(reached) > 1:
             lines.append(f"threshold of {len(reached)} labels: {shared.pop():.4g} ({origin})")
         elif reached:
-            shown = some([f"{one_line(label)} {value:.4g}" for label, value in reached.items()])
+            shown = some([f"{one_line(label)}={value:.4g}" for label, value in reached.items()])
             lines.append(f"thresholds: {shown} ({origin})")
         if never := [label for label, value in own.items() if value is None]:
             lines.append(f"warning: no threshold reaches the goal of {names(never)} ({origin}): no detections of these")
