@@ -1,7 +1,7 @@
 """A detector from a few examples on a frozen encoder: the direction from the background's embeddings to the examples'.
 
-Linear discriminant analysis of each class against the background, whose covariance is shrunk by the rule of Ledoit and Wolf (2004):
-there may be fewer windows than dimensions.
+Linear discriminant analysis of each class against the background, whose covariance is shrunk by the rule of Ledoit and Wolf
+(2004): there may be fewer windows than dimensions.
 """
 
 from __future__ import annotations

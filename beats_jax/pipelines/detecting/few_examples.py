@@ -28,8 +28,9 @@ ENERGY_SHARE = 0.8  # benchmarks/few_examples.py: all bands find half as much at
 FRAME_SHARE = 0.1  # of the shortest class's length: longest shift of a frame, so that short calls have some frames
 HOP_SHARE = 0.25  # of the shortest class's length, from one window to the next
 AROUND_SHARE = 0.25  # of a class's length: how far an example may be moved to agree with the others
-OWN_SHARE = 0.6  # of the way from the background to the examples' own scores: a lower score is no event (the same study)
-ROUNDS = 3  # of alignment
+NOISE_ENERGY = 0.5  # above the background of a band with nothing but normal noise
+OWN_SHARES = 0.6, 0.8  # of the way from the background to the examples' own scores: where a threshold may lie (same study)
+REFERENCES, ROUNDS = 10, 3  # of alignment
 FBANKS = 8  # waveforms whose filterbanks are computed at once
 HEADERS = 32  # recordings whose rates are looked at
 TYPICAL_LOGIT = 3.0  # a score of 0.95
@@ -193,23 +194,33 @@ def loud_bands(stretches: Sequence[np.ndarray]) -> np.ndarray:
     Args:
       stretches: [F_e, M] in units of the background.
     """
-    above = np.concatenate([np.square(np.maximum(stretch, 0.0)) for stretch in stretches]).sum(axis=0)
+    above = np.concatenate([np.square(np.maximum(stretch, 0.0)) for stretch in stretches]).mean(axis=0)
+    above = np.maximum(above - NOISE_ENERGY, 0.0)
     order = np.argsort(-above, kind="stable")
     share = np.cumsum(above[order]) / max(float(above.sum()), 1e-9)
     return np.sort(order[: max(LEAST_BANDS, int(np.searchsorted(share, ENERGY_SHARE)) + 1)])
 
 
 def aligned(stretches: Sequence[np.ndarray], frames: int) -> np.ndarray:
-    """Patches float32 [E, T, M] of examples [F_e, M], F_e >= T, each moved to where it agrees best with the mean of the others.
+    """Patches float32 [E, T, M] of examples [F_e, M], F_e >= T, each moved to where it agrees best with the others.
 
-    They begin in the middle of their stretches; the mean is made anew in each of `ROUNDS`.
+    First with the middle of the one of `REFERENCES` examples that the others agree with best, then with the mean of the others,
+    which is made anew in each of `ROUNDS`.
     """
+
+    def patches() -> np.ndarray:
+        return np.stack([stretch[place : place + frames] for stretch, place in zip(stretches, places, strict=True)])
+
     places = [(len(stretch) - frames) // 2 for stretch in stretches]
-    for _ in range(ROUNDS if len(stretches) > 1 else 0):
-        patches = np.stack([stretch[place : place + frames] for stretch, place in zip(stretches, places, strict=True)])
-        others = _normalised(patches).sum(axis=0) - _normalised(patches)
-        places = [int(_places(stretch, other).argmax()) for stretch, other in zip(stretches, others, strict=True)]
-    return np.stack([stretch[place : place + frames] for stretch, place in zip(stretches, places, strict=True)])
+    if len(stretches) > 1:
+        found = [[_places(stretch, one) for stretch in stretches] for one in patches()[:REFERENCES]]
+        best = max(found, key=lambda row: sum(float(scores.max()) for scores in row))
+        places = [int(scores.argmax()) for scores in best]
+        for _ in range(ROUNDS):
+            units = _normalised(patches())
+            others = units.sum(axis=0) - units
+            places = [int(_places(stretch, other).argmax()) for stretch, other in zip(stretches, others, strict=True)]
+    return patches()
 
 
 def template_of(patches: np.ndarray) -> np.ndarray:
@@ -240,8 +251,11 @@ def _left_out(patches: np.ndarray) -> tuple[float, ...]:
 def fit_class(label: str, own: tuple[float, ...], background: np.ndarray, windows_per_hour: float, per_hour: float) -> ClassFit:
     alarms = false_alarms(background, windows_per_hour)
     threshold = alarms.score_at(per_hour)
-    if own:  # other animals are no part of a normal background: what scores far below the examples is not one of them
-        threshold = max(threshold, alarms.mean + OWN_SHARE * (float(np.median(own)) - alarms.mean))
+    if own:
+        # Other animals are no part of a normal background, so that a score far below the examples' is not enough; and where the
+        # call itself fills the recordings, their tail would put the threshold above the examples.
+        low, high = (alarms.mean + share * (float(np.median(own)) - alarms.mean) for share in OWN_SHARES)
+        threshold = float(np.clip(threshold, low, max(low, high)))
     return ClassFit(label, own, alarms, threshold)
 
 
