@@ -25,16 +25,25 @@ examples:
   python -m beats_jax.detect --input recordings --examples five_clips --output owls --format raven
 
 The same command again resumes a killed one, and adds recordings that are new in the folder. With other thresholds, labels,
-rules or formats it makes the tables anew from the scores in OUTPUT/scores, without computing them again.
+rules or formats it makes the tables anew from the scores in OUTPUT/scores, without computing them again; then --input, which
+may be on another disk, can be left out.
 The threshold of a label: --threshold LABEL=X, else --threshold X, else --precision, else the run's operating point, else 0.5.
 """
+TEMPLATE_BATCH = 256  # windows as short as a call, without a model: fewer at once wait for Python
+EVENT_ARGUMENTS = ("threshold", "precision", "precision_table", "labels", "species_list", "rates")
 
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
     description = "Find sounds in recordings; writes OUTPUT/scores/part-*.parquet, tables of events, detect.json and errors.csv."
     result = ArgumentParser("detect", description, EXAMPLES)
-    result.add_argument("--input", required=True, nargs="+", metavar="DIR_OR_FILE", help="folders (with all below them), files")
+    result.add_argument(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="DIR_OR_FILE",
+        help="folders (with all below them), files; without it the tables are made anew from the scores in OUTPUT",
+    )
     result.add_argument(
         "--model",
         metavar="NAME",
@@ -82,7 +91,12 @@ def _add_window_arguments(result: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the computation; auto = the machine's own",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (default: by the device)")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help=f"windows computed at once (default: by the device; {TEMPLATE_BATCH} with --examples and no model)",
+    )
     group.add_argument("--threads", type=int, default=4, metavar="N", help="recordings decoded at once (default: 4)")
     group.add_argument("--strict", action="store_true", help="stop at the first unusable file; else errors.csv lists it")
     group.add_argument("--scores-only", action="store_true", help="scores of windows, no events and no tables")
@@ -111,7 +125,7 @@ def _add_event_arguments(result: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sure", action="store_true", help="ask --precision of the lower end of its 95%% interval")
     group.add_argument("--smooth", type=int, default=1, metavar="N", help="windows over which scores are smoothed (default: 1)")
-    group.add_argument("--smoothing", choices=("mean", "median", "max"), default="mean", help="how (default: mean)")
+    group.add_argument("--smoothing", choices=("mean", "median", "max"), help="how (default: mean)")
     group.add_argument(
         "--low-ratio",
         type=float,
@@ -140,12 +154,16 @@ def verb(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     start_processes(arguments)
 
+    from beats_jax.inference.store import JOB_FILE
     from beats_jax.pipelines.detecting.detect import detect
     from beats_jax.pipelines.detecting.detector import open_detector
+    from beats_jax.pipelines.detecting.scores import SCORES
     from beats_jax.pipelines.window_job import ReadSettings
 
+    if not arguments.input and not (arguments.output / SCORES / JOB_FILE).is_file():
+        raise UserError(f"--input is missing, and {arguments.output} holds no scores to make tables of; give recordings")
     templates = arguments.examples is not None and arguments.model in (None, "filterbank")
-    batch_size = arguments.batch_size if arguments.batch_size is not None else 256 if templates else 16
+    batch_size = TEMPLATE_BATCH if templates and arguments.batch_size is None else arguments.batch_size
     reading = ReadSettings(tuple(arguments.input), batch_size, arguments.threads)
     if arguments.examples is not None:
         detector = _examples_detector(arguments)
@@ -192,6 +210,13 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
     if arguments.sure and arguments.precision is None:
         raise UserError("--sure has no use without --precision; give it, or leave --sure out")
     extent = arguments.extent or ("peak" if detector.seconds else "window")
+    if arguments.smoothing and arguments.smooth == 1:
+        raise UserError("--smoothing has no use without --smooth, the number of windows; give --smooth 3 or more")
+    defaults = parser()
+    if arguments.scores_only and (
+        idle := [name for name in EVENT_ARGUMENTS if getattr(arguments, name) != defaults.get_default(name)]
+    ):
+        raise UserError(f"--scores-only makes no events, and --{idle[0].replace('_', '-')} is about them; leave out one of both")
     given = read_species_list(arguments.species_list) if arguments.species_list else arguments.labels
     formats = list(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name))
     return EventSettings(
@@ -202,7 +227,9 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
             read_precision_table(arguments.precision_table) if arguments.precision_table else {},
             arguments.sure,
         ),
-        rule=EventRule(arguments.smooth, arguments.smoothing, arguments.low_ratio, arguments.gap, arguments.least, extent),
+        rule=EventRule(
+            arguments.smooth, arguments.smoothing or "mean", arguments.low_ratio, arguments.gap, arguments.least, extent
+        ),
         formats=() if arguments.scores_only else tuple(formats),
         rates=tuple(rates or ()),
     )

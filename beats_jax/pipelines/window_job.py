@@ -54,14 +54,14 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Which recordings, and how they are read; `batch_size` None = what suits the device.
+    """Which recordings, and how they are read.
 
     Raises:
       UserError: a number out of its range.
     """
 
     inputs: tuple[str, ...]
-    batch_size: int | None = None
+    batch_size: int | None = None  # None = what suits the device
     threads: int = 4
 
     def __post_init__(self) -> None:
@@ -153,10 +153,12 @@ def store_windows(
         for file, reason in left_out.items():
             errors.add(file, reason)
         plan = call_on_main(lambda: _plan(names, folder))
-        call_on_main(lambda: _announce(plan, table, folder))
+        if names:
+            call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
-        _store_rows(store, table, plan, settings, mesh, errors)
-        store.flush()
+        if len(plan.done) < len(names):
+            _store_rows(store, table, plan, settings, mesh, errors)
+            store.flush()
         end_errors(errors)
         barrier()
         call_on_main(lambda: _report(folder, errors))
@@ -190,7 +192,8 @@ def _is_text(name: str) -> bool:
 
 
 def _plan(names: list[str], folder: Path) -> Plan:
-    print(f"reading the headers of {len(names)} recordings ...", flush=True)
+    if names:
+        print(f"reading the headers of {len(names)} recordings ...", flush=True)
     done = finished_recordings(folder)
     return Plan(names, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in done))
 

@@ -229,6 +229,18 @@ def test_a_table_that_somebody_changed_is_not_replaced(output, recordings, tiny_
     assert (output / "reviewed.txt").is_file()
 
 
+def test_without_recordings_the_tables_are_made_from_the_scores(output, finished, tiny_model, tmp_path, capsys):
+    places = ["--model", str(tiny_model), "--window", "0.5", "--hop", "0.25", "--dtype", "float32", "--output"]
+    limits = [
+        f"{label}={item['value']!r}" for label, item in json.loads((output / "detect.json").read_text())["thresholds"].items()
+    ]
+    assert main([*places, str(output), "--format", ALL_FORMATS, "--threshold", *limits]) == 0
+    for name in ("detections.csv", "detections.selections.txt", "raven/night/b.selections.txt"):
+        assert (output / name).read_bytes() == (finished / name).read_bytes()
+    assert main([*places, str(tmp_path / "nothing")]) == 2
+    assert "--input is missing" in capsys.readouterr().err
+
+
 def test_no_events_at_all_are_tables_of_nothing(output, recordings, tiny_model, capsys):
     assert detect(recordings, output, tiny_model, "--threshold", "1", "--format", ALL_FORMATS) == 0
     assert "0 events in 0 of 5 recordings" in capsys.readouterr().out
@@ -316,6 +328,9 @@ def test_identifiers_of_audioset_have_their_names(tmp_path):
         (["--format", "csv,ravn"], "did you mean 'raven'?"),
         (["--precision", "0.9"], "--precision needs --precision-table"),
         (["--rates", "dya"], "did you mean 'day'?"),
+        (["--smoothing", "max"], "--smoothing has no use without --smooth"),
+        (["--scores-only", "--rates"], "--scores-only makes no events, and --rates is about them"),
+        (["--threshold", "site=0.5", "--labels", "=owl"], "--threshold names site"),
         (["--smooth", "2"], "smooth is 2 windows"),
         (["--species-list", "nowhere.txt"], "nowhere.txt is missing"),
         (["--input", "nowhere"], "--input nowhere does not exist"),
@@ -356,6 +371,12 @@ def test_labels_and_names_that_a_table_cannot_hold(recordings, tmp_path, capsys)
     assert detect(folder, tmp_path / "out", model, "--threshold", "0", "--format", "csv,parquet") == 0
     for name in ("detections.csv", "detections.parquet"):
         assert set(read_events(tmp_path / "out" / name).labels.tolist()) == {"a\tb", "+c\nd", "@e"}
+
+
+@pytest.mark.parametrize("labels", [("owl", "owl "), ("owl", " ")])
+def test_labels_that_tables_cannot_tell_apart_are_refused(labels):
+    with pytest.raises(UserError, match="the model has a label"):
+        Detector(None, labels, True, None)  # type: ignore[arg-type]
 
 
 def test_a_model_without_a_head_is_refused(recordings, tmp_path, capsys):

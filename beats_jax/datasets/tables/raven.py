@@ -26,10 +26,11 @@ from beats_jax.datasets.tables.cells import (
     require_meaning,
     safe_text,
     table_names,
+    write_tables,
 )
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
-from beats_jax.files import read_text, write_text
+from beats_jax.files import read_text
 from beats_jax.spreadsheets import original_cell
 
 BEGIN, END, OFFSET = "Begin Time (s)", "End Time (s)", "File Offset (s)"
@@ -160,7 +161,8 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
     if stranger := next((file for file in rows_of if file not in recordings), None):
         raise UserError(f"an event is of {stranger!r}, which is none of the {len(recordings)} recordings")
     header = _header(events)
-    written, begun, everything = [], 0.0, ["\t".join(header)]
+    texts: dict[Path, str] = {}
+    begun, everything = 0.0, ["\t".join(header)]
     for file, name in table_names(list(recordings), ENDING).items():
         rows = [_row(events, row) for row in rows_of.get(file, ())]
         names = {"Begin File": os.path.basename(file), "Begin Path": os.path.abspath(file)} if rows else {}
@@ -173,12 +175,8 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
             cells |= {**run_on, "Selection": str(len(everything))}
             everything.append("\t".join([cells[column] for column in header]))
         begun += recordings[file]
-        written.append(folder / "raven" / name)
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
-        write_text(written[-1], "\n".join(["\t".join(header), *lines, ""]))
-    written.append(folder / CUMULATIVE)
-    write_text(written[-1], "\n".join([*everything, ""]))
-    return written
+        texts[folder / "raven" / name] = "\n".join(["\t".join(header), *lines, ""])
+    return write_tables(texts | {folder / CUMULATIVE: "\n".join([*everything, ""])})
 
 
 def _header(events: Events) -> tuple[str, ...]:

@@ -136,15 +136,18 @@ def _write_tables(
     }
     record |= {"recordings": len(found.recordings), "events": len(found.events), "tables": {}}
     write_json(output / RECORD, record)  # without the old tables, which are gone
-    headers = dict(zip(plan.names, plan.seconds.tolist(), strict=True))
-    others = [file for file in found.recordings if file not in headers]
-    headers |= dict(zip(others, header_lengths(others).tolist(), strict=True))
-    written = write_events(found.events, output, settings.formats, recording_lengths(found, headers))
+    written = write_events(found.events, output, settings.formats, _recording_lengths(found, plan))
     if settings.rates:
         wanted = [label for label, value in values.items() if value is not None]
         record["without_clock"] = write_rates(found, wanted, _reviewed(settings, values), settings.rates, output)
     write_json(output / RECORD, {**record, "tables": written_tables(output, written)})
     _report(found, output, len(written))
+
+
+def _recording_lengths(found: Found, plan: Plan) -> dict[str, float]:
+    headers = dict(zip(plan.names, plan.seconds.tolist(), strict=True))
+    others = [file for file in found.recordings if file not in headers]
+    return recording_lengths(found, headers | dict(zip(others, header_lengths(others).tolist(), strict=True)))
 
 
 def _reviewed(settings: EventSettings, thresholds: Mapping[str, float | None]) -> dict[str, PrecisionRow]:

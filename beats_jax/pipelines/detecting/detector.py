@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from beats_jax.config.rules import require
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import Grid
@@ -37,6 +39,9 @@ class Detector:
       background: label of time without a sound, of which there are no events unless it is asked for; "" = none.
       seconds: label → length of its events around the middle of a window, where windows are longer than calls; {} = windows.
       origin: `source` and `licence`.
+
+    Raises:
+      UserError: a label that is blank, or that stands there twice.
     """
 
     program: Program
@@ -48,6 +53,13 @@ class Detector:
     background: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [label.strip() for label in self.labels]  # events have none of the blanks around a label
+        bad = next((label for label, count in Counter(names).items() if not label or count > 1), None)
+        require(
+            bad is None, f"the model has a label {bad!r} {'twice' if bad else 'without a letter'}; give each a name of its own"
+        )
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities float64 [..., C].
