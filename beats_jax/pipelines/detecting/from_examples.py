@@ -16,12 +16,14 @@ from beats_jax.errors import UserError
 from beats_jax.files import sha256_of
 from beats_jax.inference.model import load
 from beats_jax.inference.sources import FILTERBANK
+from beats_jax.inference.store import JOB_FILE
 from beats_jax.json_files import parse_json
 from beats_jax.parallel.exchange import call_on_main
 from beats_jax.pipelines.detecting.detector import Detector
 from beats_jax.pipelines.detecting.examples import Example, find_clips, find_examples, whole_clip
 from beats_jax.pipelines.detecting.few_embeddings import embedding_detector, fit_directions
 from beats_jax.pipelines.detecting.few_examples import FewExamples, fit_templates, template_detector
+from beats_jax.pipelines.detecting.scores import SCORES
 from beats_jax.pipelines.window_job import find_recordings
 from beats_jax.weights.hashed import read_arrays, write_arrays
 
@@ -70,6 +72,8 @@ def open_examples(settings: ExampleSettings, inputs: Sequence[str], output: Path
     model = None if settings.model == FILTERBANK else load(settings.model, dtype=settings.dtype)
     fitted = _kept(path, request) if path.exists() else None
     if fitted is None:
+        if (output / SCORES / JOB_FILE).exists():
+            raise UserError(f"{output} holds the scores of another detector; choose another --output")
         print(f"fitting {len(examples)} examples of {len({one.label for one in examples})} classes ...", flush=True)
         recordings = find_recordings(inputs)[0]
         options: dict[str, Any] = {"per_hour": settings.per_hour, "window": settings.window, "hop": settings.hop}
