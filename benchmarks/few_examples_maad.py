@@ -20,31 +20,30 @@ def main(request: str, output: str) -> None:
     found = {}
     for place, recording in enumerate(wanted["recordings"]):
         wave, rate = soundfile.read(recording)
+        whole, times, _, extent = sound.spectrogram(wave, rate, nperseg=WINDOW, noverlap=OVERLAP)
+        whole = util.power2dB(whole, db_range=80), times, extent
         for label, templates in wanted["templates"].items():
             best, times = None, None
             for file, start, end in templates:
-                scores, times = match(wave, rate, file, start, end)
+                scores, times = match(whole, rate, file, start, end)
                 best = scores if best is None else np.maximum(best, scores)
             found[f"t:{place}:{label}"], found[f"s:{place}:{label}"] = times, best
     np.savez(output, **found)
 
 
-def match(wave, rate, file, start, end):
+def match(whole, rate, file, start, end):
     """Scores of every frame of a recording for one template, cut to the band that holds 90 % of what it has above its floor."""
-    clip, own = soundfile.read(file, start=0)
+    clip, own = soundfile.read(file)
     clip = clip[round(start * own) : round(end * own)] if end > 0 else clip
     if own != rate:
         raise SystemExit(f"{file} has {own} Hz and the recording {rate}")
     clip = np.pad(clip, (0, max(0, WINDOW + OVERLAP - len(clip))))
-    template, _, frequencies, _ = sound.spectrogram(clip, rate, nperseg=WINDOW, noverlap=OVERLAP)
+    template, *_ = sound.spectrogram(clip, rate, nperseg=WINDOW, noverlap=OVERLAP)
     power = template.mean(axis=1)
     share = np.cumsum(np.maximum(power - np.median(power), 0))
-    share /= share[-1]
-    band = frequencies[np.searchsorted(share, 0.05)], frequencies[min(np.searchsorted(share, 0.95) + 1, len(frequencies) - 1)]
-    template, *_ = sound.spectrogram(clip, rate, nperseg=WINDOW, noverlap=OVERLAP, flims=band)
-    whole, times, _, extent = sound.spectrogram(wave, rate, nperseg=WINDOW, noverlap=OVERLAP, flims=band)
-    template, whole = (util.power2dB(part, db_range=80) for part in (template, whole))
-    scores, _ = rois.template_matching(whole, template, times, extent, peak_th=0.99)
+    band = slice(np.searchsorted(share / share[-1], 0.05), np.searchsorted(share / share[-1], 0.95) + 1)
+    recording, times, extent = whole
+    scores, _ = rois.template_matching(recording[band], util.power2dB(template, db_range=80)[band], times, extent, peak_th=0.99)
     return np.asarray(scores), times[: len(scores)]
 
 

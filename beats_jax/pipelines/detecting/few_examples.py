@@ -29,7 +29,7 @@ FRAME_SHARE = 0.1  # of the shortest class's length: longest shift of a frame, s
 HOP_SHARE = 0.25  # of the shortest class's length, from one window to the next
 AROUND_SHARE = 0.25  # of a class's length: how far an example may be moved to agree with the others
 NOISE_ENERGY = 0.5  # above the background of a band with nothing but normal noise
-OWN_SHARES = 0.6, 0.8  # of the way from the background to the examples' own scores: where a threshold may lie (same study)
+OWN_SHARE = 0.6  # of the way from the background to the examples' own scores: a lower score is no event (the same study)
 REFERENCES, ROUNDS = 10, 3  # of alignment
 FBANKS = 8  # waveforms whose filterbanks are computed at once
 HEADERS = 32  # recordings whose rates are looked at
@@ -156,7 +156,7 @@ def fit_templates(
     cells = np.zeros_like(templates)
     for place, label in enumerate(labels):
         rows = np.arange(frames[label]) + (longest - frames[label]) // 2
-        here = np.ix_([place], rows, bands[label])
+        here = np.ix_(np.array([place]), rows, bands[label])
         templates[here], cells[here] = template_of(patches[label])[None], 1.0
     hours = shifts * _shift(settings) / 3600
     answers = [_window_maxima(stretch, templates, cells, shifts) for stretch in background]
@@ -254,8 +254,8 @@ def fit_class(label: str, own: tuple[float, ...], background: np.ndarray, window
     if own:
         # Other animals are no part of a normal background, so that a score far below the examples' is not enough; and where the
         # call itself fills the recordings, their tail would put the threshold above the examples.
-        low, high = (alarms.mean + share * (float(np.median(own)) - alarms.mean) for share in OWN_SHARES)
-        threshold = float(np.clip(threshold, low, max(low, high)))
+        typical = float(np.median(own))
+        threshold = max(alarms.mean + OWN_SHARE * (typical - alarms.mean), min(threshold, typical))
     return ClassFit(label, own, alarms, threshold)
 
 

@@ -16,7 +16,7 @@ from beats_jax.evaluate import main as evaluate
 from beats_jax.evaluation.probes.fitted import fit_probe, probe_answer
 from beats_jax.inference.model import Model
 from beats_jax.pipelines.detecting.detector import open_detector
-from beats_jax.pipelines.probing.saved import HEAD_FILE, load, read_head
+from beats_jax.pipelines.probing.saved import HEAD_FILE, ProbedModel, load, read_head
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
 
@@ -102,6 +102,7 @@ def probe(place, request):
 
 def test_every_door_gives_the_same_scores(place, probe):
     model = load(probe)
+    assert isinstance(model, ProbedModel)
     assert (model.labels, model.head.kind) == (("high", "low", "middle"), probe.name)
     files = sorted((place / "sounds").rglob("*.wav"))
     table = model.predict_files(files)
