@@ -153,7 +153,7 @@ def store_windows(
     mesh = make_mesh() if jax.device_count() > 1 else None
     if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
-    names, left_out = _find_recordings(settings.inputs)
+    names, left_out = find_recordings(settings.inputs)
     identity = table.full_identity()
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
@@ -174,7 +174,7 @@ def store_windows(
         call_on_main(lambda: end(plan))
 
 
-def _find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The recordings of all inputs, each once, and why others are left out."""
     names: dict[str, None] = {}
     left_out: dict[str, str] = {}
