@@ -22,12 +22,15 @@ examples:
   python -m beats_jax.detect --input recordings --model runs/owls --output owls --threshold 0.5 tawny_owl=0.8 --gap 2
   python -m beats_jax.detect --input recordings --model BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2 --output o --labels Owl Crow
   python -m beats_jax.detect --input recordings --model runs/owls --output owls --precision 0.9 --precision-table seen.csv --rates
+  python -m beats_jax.detect --input recordings --examples five_clips --output owls --format raven
 
 The same command again resumes a killed one, and adds recordings that are new in the folder. With other thresholds, labels,
 rules or formats it makes the tables anew from the scores in OUTPUT/scores, without computing them again; then --input, which
 may be on another disk, can be left out.
 The threshold of a label: --threshold LABEL=X, else --threshold X, else --precision, else the run's operating point, else 0.5.
 """
+TEMPLATE_BATCH = 256  # windows as short as a call, without a model: fewer at once wait for Python
+EVENT_ARGUMENTS = ("threshold", "precision", "precision_table", "labels", "species_list", "rates")
 
 
 def parser() -> ArgumentParser:
@@ -42,13 +45,34 @@ def parser() -> ArgumentParser:
         help="folders (with all below them), files; without it the tables are made anew from the scores in OUTPUT",
     )
     result.add_argument(
-        "--model", required=True, metavar="NAME", help="a run, or a registered name, file or model folder with a head"
+        "--model",
+        metavar="NAME",
+        help="a run, a probe of evaluate --probe, or a registered name, file or model folder with a head; with --examples any "
+        "model (default there: filterbank)",
     )
     result.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the results, new or to resume")
+    _add_example_arguments(result)
     _add_window_arguments(result)
     _add_event_arguments(result)
     add_process_arguments(result)
     return result
+
+
+def _add_example_arguments(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("a few examples in place of a trained model")
+    group.add_argument(
+        "--examples",
+        type=Path,
+        metavar="DIR",
+        help="a folder of clips for each class, a folder of clips, or a table of events (file, start, end, label)",
+    )
+    group.add_argument("--negatives", type=Path, metavar="DIR", help="clips of sounds that are like them and are not meant")
+    group.add_argument(
+        "--false-alarms",
+        type=float,
+        metavar="N",
+        help="windows an hour of the recordings' own background that may reach a score of 0.5 (default: 20)",
+    )
 
 
 def _add_window_arguments(result: argparse.ArgumentParser) -> None:
@@ -67,7 +91,12 @@ def _add_window_arguments(result: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the computation; auto = the machine's own",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (default: by the device)")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help=f"windows computed at once (default: by the device; {TEMPLATE_BATCH} with --examples and no model)",
+    )
     group.add_argument("--threads", type=int, default=4, metavar="N", help="recordings decoded at once (default: 4)")
     group.add_argument("--strict", action="store_true", help="stop at the first unusable file; else errors.csv lists it")
     group.add_argument("--scores-only", action="store_true", help="scores of windows, no events and no tables")
@@ -96,7 +125,7 @@ def _add_event_arguments(result: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sure", action="store_true", help="ask --precision of the lower end of its 95%% interval")
     group.add_argument("--smooth", type=int, default=1, metavar="N", help="windows over which scores are smoothed (default: 1)")
-    group.add_argument("--smoothing", choices=("mean", "median", "max"), default="mean", help="how (default: mean)")
+    group.add_argument("--smoothing", choices=("mean", "median", "max"), help="how (default: mean)")
     group.add_argument(
         "--low-ratio",
         type=float,
@@ -108,9 +137,9 @@ def _add_event_arguments(result: argparse.ArgumentParser) -> None:
     group.add_argument("--least", type=float, default=0.0, metavar="S", help="shorter events are dropped (default: 0)")
     group.add_argument(
         "--extent",
-        choices=("window", "hop"),
-        default="window",
-        help="an event covers its windows (window), or of windows that overlap the middle, as long as the hop (hop)",
+        choices=("window", "hop", "peak"),
+        help="an event covers its windows (window), of windows that overlap the middle, as long as the hop (hop), or is the best "
+        "window alone, as long as the examples (peak) (default: window; peak with --examples)",
     )
     group.add_argument(
         "--rates",
@@ -133,13 +162,38 @@ def verb(argv: Sequence[str]) -> int:
 
     if not arguments.input and not (arguments.output / SCORES / JOB_FILE).is_file():
         raise UserError(f"--input is missing, and {arguments.output} holds no scores to make tables of; give recordings")
-    reading = ReadSettings(tuple(arguments.input), arguments.batch_size, arguments.threads)
-    print("loading the model ...", flush=True)
-    detector = open_detector(arguments.model, dtype=arguments.dtype, window=arguments.window, hop=arguments.hop)
+    templates = arguments.examples is not None and arguments.model in (None, "filterbank")
+    batch_size = TEMPLATE_BATCH if templates and arguments.batch_size is None else arguments.batch_size
+    reading = ReadSettings(tuple(arguments.input), batch_size, arguments.threads)
+    if arguments.examples is not None:
+        detector = _examples_detector(arguments)
+    else:
+        for name in ("negatives", "false_alarms"):
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--{name.replace('_', '-')} belongs to --examples; give both, or leave it out")
+        if arguments.model is None:
+            raise UserError("give --model, a run or model with a head, or --examples, a folder with a few clips")
+        print("loading the model ...", flush=True)
+        detector = open_detector(arguments.model, dtype=arguments.dtype, window=arguments.window, hop=arguments.hop)
     command = "python -m beats_jax.detect " + shlex.join(argv)
     events = _event_settings(arguments, detector)
     detect(detector, reading, events, arguments.output, tail=arguments.tail, strict=arguments.strict, command=command)
     return 0
+
+
+def _examples_detector(arguments: argparse.Namespace) -> Detector:
+    from beats_jax.pipelines.detecting.from_examples import ExampleSettings, open_examples
+
+    optional = {"model": arguments.model, "per_hour": arguments.false_alarms}
+    settings = ExampleSettings(
+        arguments.examples,
+        arguments.negatives,
+        window=arguments.window,
+        hop=arguments.hop,
+        dtype=arguments.dtype,
+        **{name: value for name, value in optional.items() if value is not None},
+    )
+    return open_examples(settings, arguments.input, arguments.output)
 
 
 def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventSettings:
@@ -155,6 +209,14 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
         raise UserError("--precision-table has no use without --precision or --rates; give one of them")
     if arguments.sure and arguments.precision is None:
         raise UserError("--sure has no use without --precision; give it, or leave --sure out")
+    extent = arguments.extent or ("peak" if detector.seconds else "window")
+    if arguments.smoothing and arguments.smooth == 1:
+        raise UserError("--smoothing has no use without --smooth, the number of windows; give --smooth 3 or more")
+    defaults = parser()
+    if arguments.scores_only and (
+        idle := [name for name in EVENT_ARGUMENTS if getattr(arguments, name) != defaults.get_default(name)]
+    ):
+        raise UserError(f"--scores-only makes no events, and --{idle[0].replace('_', '-')} is about them; leave out one of both")
     given = read_species_list(arguments.species_list) if arguments.species_list else arguments.labels
     formats = list(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name))
     return EventSettings(
@@ -166,7 +228,7 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
             arguments.sure,
         ),
         rule=EventRule(
-            arguments.smooth, arguments.smoothing, arguments.low_ratio, arguments.gap, arguments.least, arguments.extent
+            arguments.smooth, arguments.smoothing or "mean", arguments.low_ratio, arguments.gap, arguments.least, extent
         ),
         formats=() if arguments.scores_only else tuple(formats),
         rates=tuple(rates or ()),

@@ -167,11 +167,11 @@ def test_every_table_reads_back_as_the_same_events(finished):
 def test_a_job_that_stopped_goes_on_to_the_same_scores_and_tables(recordings, tiny_model, finished, tmp_path, monkeypatch):
     append, taken = Store.append, []
 
-    def stop_after_two(store, table, name):
+    def stop_after_two(store, table, name, size):
         if len(taken) == 2:
             raise OSError("the power went")
         taken.append(name)
-        append(store, table, name)
+        append(store, table, name, size)
         store.flush()
 
     command = json.loads((finished / "detect.json").read_text())["command"]
@@ -328,6 +328,9 @@ def test_identifiers_of_audioset_have_their_names(tmp_path):
         (["--format", "csv,ravn"], "did you mean 'raven'?"),
         (["--precision", "0.9"], "--precision needs --precision-table"),
         (["--rates", "dya"], "did you mean 'day'?"),
+        (["--smoothing", "max"], "--smoothing has no use without --smooth"),
+        (["--scores-only", "--rates"], "--scores-only makes no events, and --rates is about them"),
+        (["--threshold", "site=0.5", "--labels", "=owl"], "--threshold names site"),
         (["--smooth", "2"], "smooth is 2 windows"),
         (["--species-list", "nowhere.txt"], "nowhere.txt is missing"),
         (["--input", "nowhere"], "--input nowhere does not exist"),
@@ -368,6 +371,12 @@ def test_labels_and_names_that_a_table_cannot_hold(recordings, tmp_path, capsys)
     assert detect(folder, tmp_path / "out", model, "--threshold", "0", "--format", "csv,parquet") == 0
     for name in ("detections.csv", "detections.parquet"):
         assert set(read_events(tmp_path / "out" / name).labels.tolist()) == {"a\tb", "+c\nd", "@e"}
+
+
+@pytest.mark.parametrize("labels", [("owl", "owl "), ("owl", " ")])
+def test_labels_that_tables_cannot_tell_apart_are_refused(labels):
+    with pytest.raises(UserError, match="the model has a label"):
+        Detector(None, labels, True, None)  # type: ignore[arg-type]
 
 
 def test_a_model_without_a_head_is_refused(recordings, tmp_path, capsys):

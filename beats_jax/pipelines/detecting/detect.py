@@ -93,7 +93,7 @@ def detect(
         print(line, flush=True)
     if detector.background and not events.labels:
         print(f"label {detector.background!r} is of time without a sound: no events of it unless --labels names it", flush=True)
-    end = partial(_write_tables, output, table, thresholds, events, record)
+    end = partial(_write_tables, output, table, detector.seconds, thresholds, events, record)
     store_windows(table, reading, output, output / SCORES, strict=strict, end=end)
 
 
@@ -115,6 +115,7 @@ def _old_tables(output: Path) -> dict[str, str]:
 def _write_tables(
     output: Path,
     table: WindowTable,
+    lengths: Mapping[str, float],
     thresholds: Mapping[str, Threshold],
     settings: EventSettings,
     record: Mapping[str, Any],
@@ -123,7 +124,7 @@ def _write_tables(
     """The tables of all recordings whose scores are on disk, and the record of how they were made."""
     print("finding events ...", flush=True)
     values = {label: found.value for label, found in thresholds.items()}
-    found = find_all_events(output / SCORES, table.identity["labels"], values, settings.rule)
+    found = find_all_events(output / SCORES, table.identity["labels"], values, settings.rule, lengths)
     found = leave_out_unwritable(found, settings.formats, ErrorLog(output / ERRORS_FILE))
     tables = _old_tables(output)
     require_unchanged(output, tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from beats_jax.config.rules import require
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.inference.files import probabilities
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.model import Model, load
+from beats_jax.inference.model import Model
 from beats_jax.inference.program import Outputs, Program
 from beats_jax.pipelines.measuring.measure import OPERATING_POINT_FILE, read_operating_point
+from beats_jax.pipelines.probing.saved import load, probe_folder
 from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experiment
 from beats_jax.weights.audioset import readable_names
 
@@ -35,7 +38,11 @@ class Detector:
         is missing has no known threshold.
       thresholds_from: where they are from, for messages and records.
       background: label of time without a sound, of which there are no events unless it is asked for; "" = none.
+      seconds: label → length of its events around the middle of a window, where windows are longer than calls; {} = windows.
       origin: `source` and `licence`.
+
+    Raises:
+      UserError: a label that is blank, or that stands there twice.
     """
 
     program: Program
@@ -45,7 +52,15 @@ class Detector:
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     thresholds_from: str = ""
     background: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [label.strip() for label in self.labels]  # events have none of the blanks around a label
+        bad = next((label for label, count in Counter(names).items() if not label or count > 1), None)
+        require(
+            bad is None, f"the model has a label {bad!r} {'twice' if bad else 'without a letter'}; give each a name of its own"
+        )
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities float64 [..., C].
@@ -61,16 +76,16 @@ class Detector:
 
 
 def open_detector(source: str, *, dtype: str, window: float | None, hop: float | None) -> Detector:
-    """The detector of a run, or of any model with a head.
+    """The detector of a run, of a probe that `evaluate --probe` saved, or of any model with a head.
 
     Args:
-      source, dtype: as in `inference.model.load`. window, hop: seconds; None = as in `Model.grid`.
+      source, dtype: as in `probing.saved.load`. window, hop: seconds; None = as in `Model.grid`.
     Raises:
       UserError: there is no such model, it has no head, or the operating point of the run is damaged.
     """
-    model = load(source, dtype=dtype)
+    model = load(source, dtype)
     model.require_head()
-    labels, run = display_labels(model), Path(source).expanduser()
+    labels, run = display_labels(model), probe_folder(source) or Path(source).expanduser()
     point = read_operating_point(run, LabelVocabulary(model.labels)) if run.is_dir() else None
     return Detector(
         program=model.program(Outputs(logits=True)),

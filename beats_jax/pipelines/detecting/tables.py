@@ -38,22 +38,30 @@ class Found:
     recordings: Mapping[str, Scored]
 
 
-def find_all_events(folder: Path, all_labels: Sequence[str], thresholds: Mapping[str, float | None], rule: EventRule) -> Found:
+def find_all_events(
+    folder: Path,
+    all_labels: Sequence[str],
+    thresholds: Mapping[str, float | None],
+    rule: EventRule,
+    lengths: Mapping[str, float] | None = None,
+) -> Found:
     """The events in the scores of a folder. Memory holds one shard and the events.
 
     Args:
       all_labels: of the detector. thresholds: of the labels that are wanted; None = never found.
+      lengths: label → seconds of its events with the extent peak; None or a label left out = of their windows.
     """
     limits = {label: value for label, value in thresholds.items() if value is not None}
     columns = score_columns(all_labels)
     # Scores are float32 on disk: a threshold that is a score (as an operating point has) must be rounded alike to be reached
     uppers = np.array(list(limits.values()), np.float32)
+    seconds = np.array([(lengths or {}).get(label, np.inf) for label in limits])
     found: dict[str, Events] = {}
     recordings: dict[str, Scored] = {}
     for recording in scored_recordings(folder, [columns[label] for label in limits]):
         recordings[recording.file] = Scored(float(recording.ends.max()), recording.recorded)
         place = (recording.file, recording.starts, recording.ends)
-        events = find_events(*place, recording.scores, list(limits), uppers, rule)
+        events = find_events(*place, recording.scores, list(limits), uppers, rule, seconds)
         if len(events):
             found[recording.file] = _by_time(events)
     return Found(

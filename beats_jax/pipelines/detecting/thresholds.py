@@ -69,8 +69,12 @@ def choose(labels: Sequence[str], wanted: WantedThresholds, detector: Detector) 
     """The threshold of each label.
 
     Raises:
-      UserError: a precision that is no share, or one beside a threshold for all labels.
+      UserError: a precision that is no share, one beside a threshold for all labels, or a threshold of another label.
     """
+    if strangers := [label for label in wanted.given if label and label not in labels]:
+        raise UserError(
+            f"--threshold names {one_line(strangers[0])}, which is none of the labels to look for; add it to --labels"
+        )
     if wanted.precision is not None and "" in wanted.given:
         raise UserError("--threshold for all labels and --precision are both given; give one, or --threshold LABEL=X for some")
     return {label: _choose(label, wanted, detector) for label in labels}
