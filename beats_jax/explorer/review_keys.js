@@ -6,6 +6,7 @@
 // log:  [{number, clip, verdict, mark} | {number, undo} | {number, page: -1 | 1} | {number, mark}]
 
 const VERDICTS = { y: "yes", n: "no", u: "unsure" };
+const GONE_MS = 5000; // Streamlit takes the component away and brings it back whenever it has new data for it
 const COLOURS = { yes: "#2e9d5b", no: "#d1495b", unsure: "#b08900" };
 
 function memory() {
@@ -42,10 +43,12 @@ function nextOpen(me) {
 
 function send(me, entry) {
   me.log = [...me.log, { number: ++me.number, ...entry }].slice(-500);
-  me.setStateValue("log", me.log);
+  if (me.left) me.unsent = true; // what the old component sends is lost; the new one sends it
+  else me.setStateValue("log", me.log);
 }
 
 function onKey(me, event) {
+  if (me.left && performance.now() - me.left > GONE_MS) return; // another page is shown
   const typing = event.target.closest?.("input, textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=slider]");
   if (typing || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -80,7 +83,7 @@ export default function (component) {
   const me = memory();
   me.setStateValue = setStateValue;
   me.plays = data.plays;
-  if (me.token !== data.token) Object.assign(me, { token: data.token, log: [], number: 0, mark: data.mark, rows: [], jump: -1 });
+  if (me.token !== data.token) Object.assign(me, { token: data.token, log: [], number: 0, mark: data.mark, rows: [], jump: -1, unsent: false });
   const pending = me.log.filter((entry) => entry.number > data.seen && entry.clip !== undefined);
   me.verdicts = { ...data.verdicts, ...Object.fromEntries(pending.map((entry) => [entry.clip, entry.verdict])) };
   const turned = me.rows.join() !== data.rows.join();
@@ -91,11 +94,16 @@ export default function (component) {
     if (me.mark !== data.mark) move(me, data.mark);
   }
   draw(me);
-  if (me.listener) document.removeEventListener("keydown", me.listener);
-  me.listener = (event) => onKey(me, event);
-  document.addEventListener("keydown", me.listener);
+  me.left = 0;
+  if (!me.listener) {
+    me.listener = (event) => onKey(me, event);
+    document.addEventListener("keydown", me.listener);
+  }
+  if (me.unsent) {
+    me.unsent = false;
+    setStateValue("log", me.log);
+  }
   return () => {
-    document.removeEventListener("keydown", me.listener);
-    me.style.textContent = "";
+    me.left = performance.now();
   };
 }

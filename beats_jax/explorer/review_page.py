@@ -13,6 +13,7 @@ from beats_jax.datasets.tables.reviews import Place, Review, standing
 from beats_jax.errors import UserError
 from beats_jax.explorer.arguments import LANGUAGES
 from beats_jax.explorer.review_arguments import LONGEST_CONTEXT, ReviewArguments, parser, review_arguments
+from beats_jax.explorer.review_keys import session
 from beats_jax.explorer.review_view import Mosaic, show
 from beats_jax.explorer.review_words import ReviewWords
 from beats_jax.explorer.session import plain
@@ -72,12 +73,9 @@ def _settings(
     progress = progress_of(candidates, decided)
     labels = list(candidates.labels)
 
-    def named(label: str) -> str:
-        return words("label_option", label=label, reviewed=progress[label].reviewed, clips=progress[label].clips)
-
     with st.sidebar:
         first = labels.index(given.label) if given.label in labels else 0
-        label = st.selectbox(words("label"), labels, first, format_func=named, key="label")
+        label = st.selectbox(words("label"), labels, first, key="label")
         orders = [order for order in ORDERS if order != "diverse" or given.embeddings]
         order = st.selectbox(words("order"), orders, orders.index(given.order), format_func=words, key="order")
         context = st.number_input(words("context"), 0.0, LONGEST_CONTEXT, given.context, 0.5, key="context")
@@ -91,7 +89,7 @@ def _settings(
     vectors = vectors_at(given.embeddings, candidates) if order == "diverse" else None
     queue = queue_of(candidates, label, order, decided, vectors=vectors, seed=given.seed)
     key = f"{label}\0{order}"
-    return Mosaic(words, candidates, table, queue, progress[label], key, context, high * 1000, size, plays, reviewer)
+    return Mosaic(words, candidates, table, queue, progress[label], key, context, high * 1000, size, plays, reviewer, session())
 
 
 def _counts(words: ReviewWords, progress: dict[str, Progress]) -> None:

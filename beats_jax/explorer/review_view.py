@@ -11,7 +11,7 @@ import streamlit as st
 
 from beats_jax.datasets.tables.reviews import NO, UNSURE, YES, Review, standing
 from beats_jax.errors import UserError
-from beats_jax.explorer.review_keys import jump, listen
+from beats_jax.explorer.review_keys import Session, listen
 from beats_jax.explorer.review_words import ReviewWords
 from beats_jax.explorer.session import plain
 from beats_jax.pipelines.exploring.clips import playable_wav, read_clip, usual_speed
@@ -21,12 +21,11 @@ from beats_jax.pipelines.reviewing.review_file import ReviewFile
 from beats_jax.pipelines.reviewing.tiles import tile_png
 
 COLUMNS = 3
-VERDICTS = (YES, NO, UNSURE)
+COLOURS = {YES: "#2e9d5b", NO: "#d1495b", UNSURE: "#b08900"}  # as in review_keys.js
 STYLE = """<style>
 .stMainBlockContainer {padding: 3.5rem 1.5rem 2rem}
 [class*="st-key-tile_"] {border-radius: .5rem; padding: .5rem; border: 3px solid transparent}
-</style>"""
-MESSAGE = "review_message"
+"""
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,24 @@ class Mosaic:
     size: int
     plays: bool
     reviewer: str
+    tab: Session
 
     @property
     def position(self) -> int:
         """Of the marked clip: where it was put, else the first without a verdict."""
-        found = st.session_state.get(f"position {self.key}")
+        found = self.tab.marks.get(self.key)
         if found is None:
             found = self.queue.next_open() or 0
         return min(max(found, 0), len(self.queue) - 1)
 
     def mark(self, position: int) -> None:
         """Marks another clip."""
-        st.session_state[f"position {self.key}"] = min(max(position, 0), len(self.queue) - 1)
+        self.tab.marks[self.key] = min(max(position, 0), len(self.queue) - 1)
+
+    def jump(self, position: int) -> None:
+        """Marks another clip, whichever the browser has marked."""
+        self.mark(position)
+        self.tab.jump += 1
 
     def again(self) -> Queue:
         """The queue with the verdicts of now."""
@@ -70,12 +75,13 @@ class Mosaic:
 
 def show(mosaic: Mosaic) -> None:
     """Draws the view."""
-    st.html(STYLE)
+    chosen = '[class*="st-key-{}_"] [data-testid="stBaseButton-primary"] {{background: {}; border-color: {}; color: white}}'
+    st.html("\n".join([STYLE, *(chosen.format(verdict, one, one) for verdict, one in COLOURS.items()), "</style>"]))
     _progress(mosaic)
     first = mosaic.position // mosaic.size * mosaic.size
     shown = range(first, min(first + mosaic.size, len(mosaic.queue)))
     _buttons(mosaic, page=first // mosaic.size)
-    if message := st.session_state.pop(MESSAGE, None):
+    if message := mosaic.tab.take_message():
         kind, text = message
         (st.warning if kind == "error" else st.info)(plain(text))
     for begin in range(first, shown.stop, COLUMNS):
@@ -86,7 +92,7 @@ def show(mosaic: Mosaic) -> None:
     reviews = {clip: mosaic.queue.review(position) for clip, position in zip(clips, shown, strict=True)}
     verdicts = {clip: review.verdict for clip, review in reviews.items() if review}
     mark = int(mosaic.queue.rows[mosaic.position])
-    listen(clips, verdicts, mark, plays=mosaic.plays, on_key=partial(_on_key, mosaic))
+    listen(mosaic.tab, clips, verdicts, mark, plays=mosaic.plays, on_key=partial(_on_key, mosaic))
     st.caption(mosaic.words("keys"))
 
 
@@ -136,7 +142,7 @@ def _tile(mosaic: Mosaic, position: int) -> None:
             st.image(picture, width="stretch", alt=words("spectrogram_of", name=name))
             st.audio(sound, format="audio/wav", alt=words("sound_of", name=name))
         with st.container(horizontal=True):
-            for verdict in VERDICTS:
+            for verdict in COLOURS:
                 kind = "primary" if review and review.verdict == verdict else "secondary"
                 to = (mosaic, position, verdict)
                 st.button(words(verdict), type=kind, on_click=_click, args=to, key=f"{verdict}_{row}")
@@ -165,13 +171,13 @@ def _on_key(mosaic: Mosaic, entry: dict[str, Any]) -> None:
         rows = mosaic.queue.rows.tolist()
         if entry["mark"] in rows:
             mosaic.mark(rows.index(entry["mark"]))
-        if "verdict" in entry and entry["clip"] in rows and entry["verdict"] in VERDICTS:
+        if "verdict" in entry and entry["clip"] in rows and entry["verdict"] in COLOURS:
             _decide(mosaic, rows.index(entry["clip"]), entry["verdict"])
 
 
 def _click(mosaic: Mosaic, position: int, verdict: str) -> None:
     _decide(mosaic, position, verdict)
-    jump()
+    mosaic.tab.jump += 1
 
 
 def _decide(mosaic: Mosaic, position: int, verdict: str, other_label: str = "") -> None:
@@ -179,9 +185,8 @@ def _decide(mosaic: Mosaic, position: int, verdict: str, other_label: str = "") 
     try:
         decide(mosaic.table, mosaic.candidates, int(mosaic.queue.rows[position]), verdict, mosaic.reviewer, other_label)
     except UserError as error:
-        st.session_state[MESSAGE] = ("error", str(error))
-        jump()  # the browser takes back its mark
-        mosaic.mark(position)
+        mosaic.tab.message = ("error", str(error))
+        mosaic.jump(position)  # the browser has marked the next one
         return
     following = mosaic.again().next_open(position)
     mosaic.mark(position if following is None else following)
@@ -191,16 +196,15 @@ def _turn(mosaic: Mosaic, pages: int) -> None:
     """Marks the first clip of another page."""
     last = (len(mosaic.queue) - 1) // mosaic.size
     page = min(max(mosaic.position // mosaic.size + pages, 0), last)
-    mosaic.mark(page * mosaic.size)
-    jump()
+    mosaic.jump(page * mosaic.size)
 
 
 def _other(mosaic: Mosaic, position: int) -> None:
     label = st.session_state["other"]
     if label:
-        st.session_state["other"] = None
         _decide(mosaic, position, NO, label)
-        jump()
+        mosaic.tab.jump += 1
+        st.session_state["other"] = None
 
 
 def _undo(mosaic: Mosaic) -> None:
@@ -209,11 +213,10 @@ def _undo(mosaic: Mosaic) -> None:
     try:
         taken = mosaic.table.undo(mosaic.reviewer, lambda review: review.place in here)
     except UserError as error:
-        st.session_state[MESSAGE] = ("error", str(error))
+        mosaic.tab.message = ("error", str(error))
         return
     if taken is None:
-        st.session_state[MESSAGE] = ("note", mosaic.words("nothing_to_undo", reviewer=mosaic.reviewer))
+        mosaic.tab.message = ("note", mosaic.words("nothing_to_undo", reviewer=mosaic.reviewer))
         return
-    mosaic.mark(here[taken.place])
-    jump()
-    st.session_state[MESSAGE] = ("note", mosaic.words("undone", name=mosaic.name(here[taken.place])))
+    mosaic.jump(here[taken.place])
+    mosaic.tab.message = ("note", mosaic.words("undone", name=mosaic.name(here[taken.place])))

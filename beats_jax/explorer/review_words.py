@@ -7,7 +7,6 @@ from beats_jax.explorer.words import Words
 WORDS: dict[str, dict[str, str]] = {
     "opening": {"en": "opening the detections ...", "es": "abriendo las detecciones ..."},
     "label": {"en": "Class", "es": "Clase"},
-    "label_option": {"en": "{label} ({reviewed} of {clips})", "es": "{label} ({reviewed} de {clips})"},
     "order": {"en": "Order", "es": "Orden"},
     "strongest": {"en": "strongest first", "es": "las más fuertes primero"},
     "stratified": {"en": "stratified by score", "es": "estratificado por puntuación"},
