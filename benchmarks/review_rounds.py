@@ -129,7 +129,7 @@ def figures(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     sure = truth != "unsure"
     return (
         float(average_precision_score(truth[sure] == "yes", scores[sure])),
-        float(f1_score(truth[sure] == "yes", scores[sure] >= 0.5, zero_division=0.0)),
+        float(f1_score(truth[sure] == "yes", scores[sure] >= 0.5)),
     )
 
 

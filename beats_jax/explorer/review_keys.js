@@ -3,10 +3,12 @@
 // the whole list of keys is sent each time, so that none is lost. The server takes those that it has not seen.
 //
 // data: {token, seen, jump, rows: [clip], verdicts: {clip: verdict}, mark: clip, plays}
-// log:  [{number, clip, verdict, mark} | {number, undo} | {number, page: -1 | 1} | {number, mark}]
+// log:  {sent, entries: [{number, clip, verdict, mark} | {number, undo} | {number, page: -1 | 1} | {number, mark}]}
 
 const VERDICTS = { y: "yes", n: "no", u: "unsure" };
 const GONE_MS = 5000; // Streamlit takes the component away and brings it back whenever it has new data for it
+const RETRY_MS = 3000;
+const RETRIES = 10;
 const COLOURS = { yes: "#2e9d5b", no: "#d1495b", unsure: "#b08900" };
 
 function memory() {
@@ -43,8 +45,15 @@ function nextOpen(me) {
 
 function send(me, entry) {
   me.log = [...me.log, { number: ++me.number, ...entry }].slice(-500);
+  deliver(me);
+}
+
+function deliver(me, tries = 0) {
   if (me.left) me.unsent = true; // what the old component sends is lost; the new one sends it
-  else me.setStateValue("log", me.log);
+  else me.setStateValue("log", { entries: me.log, sent: ++me.sent });
+  clearTimeout(me.timer);
+  const again = () => me.number > me.seen && deliver(me, tries + 1); // a run that was cut short may have lost it
+  if (tries < RETRIES) me.timer = setTimeout(again, RETRY_MS);
 }
 
 function onKey(me, event) {
@@ -83,7 +92,8 @@ export default function (component) {
   const me = memory();
   me.setStateValue = setStateValue;
   me.plays = data.plays;
-  if (me.token !== data.token) Object.assign(me, { token: data.token, log: [], number: 0, mark: data.mark, rows: [], jump: -1, unsent: false });
+  me.seen = data.seen;
+  if (me.token !== data.token) Object.assign(me, { token: data.token, log: [], number: 0, mark: data.mark, rows: [], jump: -1, unsent: false, sent: 0 });
   const pending = me.log.filter((entry) => entry.number > data.seen && entry.clip !== undefined);
   me.verdicts = { ...data.verdicts, ...Object.fromEntries(pending.map((entry) => [entry.clip, entry.verdict])) };
   const turned = me.rows.join() !== data.rows.join();
@@ -101,9 +111,10 @@ export default function (component) {
   }
   if (me.unsent) {
     me.unsent = false;
-    setStateValue("log", me.log);
+    deliver(me);
   }
+  const mount = (me.mount = {});
   return () => {
-    me.left = performance.now();
+    if (me.mount === mount) me.left = performance.now();
   };
 }

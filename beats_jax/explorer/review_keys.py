@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+import streamlit.components.v2 as components
 
 SCRIPT = Path(__file__).with_name("review_keys.js")
 NAME = "review_keys"  # of the component, and of its state
@@ -64,7 +65,7 @@ def listen(
       plays: play a clip when it is marked. on_key: called with every entry of the log (see review_keys.js), once each; it must
         not touch `st.session_state`.
     """
-    component = st.components.v2.component(NAME, js=SCRIPT.read_text(encoding="utf-8"))
+    component = components.component(NAME, js=SCRIPT.read_text(encoding="utf-8"))
     data = {
         "token": tab.token,
         "seen": tab.seen,
@@ -79,7 +80,7 @@ def listen(
 
 def _take(tab: Session, on_key: Callable[[dict[str, Any]], None]) -> None:
     """Calls `on_key` with the entries that were not seen yet."""
-    log = st.session_state[NAME].get("log") or []
+    log = (st.session_state[NAME].get("log") or {}).get("entries", [])
     with tab.lock:
         for entry in sorted((one for one in log if isinstance(one, dict)), key=lambda one: int(one["number"])):
             if int(entry["number"]) > tab.seen:

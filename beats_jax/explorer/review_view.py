@@ -84,15 +84,15 @@ def show(mosaic: Mosaic) -> None:
     if message := mosaic.tab.take_message():
         kind, text = message
         (st.warning if kind == "error" else st.info)(plain(text))
-    for begin in range(first, shown.stop, COLUMNS):
-        for column, position in zip(st.columns(COLUMNS), range(begin, min(begin + COLUMNS, shown.stop)), strict=False):
-            with column:
-                _tile(mosaic, position)
     clips = [int(mosaic.queue.rows[position]) for position in shown]
     reviews = {clip: mosaic.queue.review(position) for clip, position in zip(clips, shown, strict=True)}
     verdicts = {clip: review.verdict for clip, review in reviews.items() if review}
     mark = int(mosaic.queue.rows[mosaic.position])
     listen(mosaic.tab, clips, verdicts, mark, plays=mosaic.plays, on_key=partial(_on_key, mosaic))
+    for begin in range(first, shown.stop, COLUMNS):
+        for column, position in zip(st.columns(COLUMNS), range(begin, min(begin + COLUMNS, shown.stop)), strict=False):
+            with column:
+                _tile(mosaic, position)
     st.caption(mosaic.words("keys"))
 
 

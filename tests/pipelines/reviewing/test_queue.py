@@ -42,6 +42,7 @@ def test_progress_counts_clips_that_are_there(candidates, tmp_path):
     table.add([next(iter(table.reviews()))._replace(file="other.wav")], "ana")  # of a detection that is not shown
     owl, crow = (progress_of(candidates, standing(table.reviews()))[label] for label in ("owl", "crow"))
     assert (owl.clips, owl.yes, owl.no, owl.unsure, owl.reviewed) == (3, 1, 1, 1, 3)
+    assert owl.right is not None
     share, low, high = owl.right
     assert share == 0.5
     assert low < 0.1 < 0.9 < high
