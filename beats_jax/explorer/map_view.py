@@ -97,7 +97,7 @@ def map_figure(page: Page, settings: MapSettings, places: np.ndarray, by: str, s
     for trace in _traces(page, by, size if flat else max(2, size // 2)):
         rows = trace.pop("rows")
         if chosen.any() and flat:
-            trace |= {"selectedpoints": np.flatnonzero(chosen[rows]), "unselected": {"marker": {"opacity": 0.12}}}
+            trace |= {"selectedpoints": np.flatnonzero(chosen[rows]), "unselected": {"marker": {"opacity": 0.2}}}
         figure.add_trace(scatter(mode="markers", customdata=rows, hoverinfo="text", **axes_of(places[rows]), **trace))
     shown = [row for row in [current()] if row is not None]
     marked = shown if flat else sorted({*shown, *selected()[:500]})
@@ -147,7 +147,8 @@ def _traces(page: Page, by: str, size: int) -> list[dict[str, Any]]:
     if colours.numbers is None:
         return [{"rows": everything, "marker": {"size": size, "color": PALETTE[0], "opacity": 0.75}, "hovertext": texts, **bare}]
     values, names = zip(*colours.ticks, strict=True)
-    bar = {"tickvals": values, "ticktext": names, "thickness": 12, "title": {"text": page.words(by)}}
+    below = {"orientation": "h", "y": -0.02, "yanchor": "top", "thickness": 10}
+    bar = {"tickvals": values, "ticktext": names, "title": {"text": page.words(by), "side": "bottom"}, **below}
     scale = {"colorscale": "Phase" if colours.cyclic else "Viridis", "cmin": values[0], "cmax": values[-1], "colorbar": bar}
     known = np.isfinite(colours.numbers)
     marker = {"size": size, "color": colours.numbers[known], "opacity": 0.85, **scale}
@@ -171,6 +172,6 @@ def _layout() -> go.Layout:
         yaxis=hidden,
         scene={"xaxis": bare, "yaxis": bare, "zaxis": bare},
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
-        dragmode="lasso",
+        dragmode="pan",  # Streamlit takes clicks in this mode only
         uirevision="kept",
     )

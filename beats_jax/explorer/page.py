@@ -27,7 +27,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
 def main(argv: list[str]) -> None:
     """Draws the page once, as Streamlit does after every click."""
     st.set_page_config(page_title="beats-jax", layout="wide")
-    st.html("<style>.stMainBlockContainer {padding: 3.5rem 1.5rem 2rem} h3 {font-size: 1.1rem !important}</style>")
+    st.html("<style>.stMainBlockContainer {padding: 4.2rem 1.5rem 2rem} h3 {font-size: 1.1rem !important}</style>")
     try:
         keep_settings()
         given = page_arguments(parser().parse_args(argv))

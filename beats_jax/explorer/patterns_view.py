@@ -90,6 +90,7 @@ def _heat(page: Page, own: Patterns, everything: Patterns, *, share: bool) -> No
             z=values,
             colorscale="Viridis",
             zmin=0,
+            zmax=max(float(np.nanmax(values)), 1e-3),
             colorbar={"title": {"text": title}, "tickformat": ".0%" if share else "", "thickness": 12},
             hovertemplate="%{x}, %{y} h: %{z}<extra></extra>",
         )

@@ -63,7 +63,10 @@ def _training(page: Page) -> None:
             labels = str(table) if source == "given_labels" else ""
             data = "" if labels else page.given.settings.data
             more = (f"--config.training.max_steps={steps}",) if steps else ()
-            _start(page, TrainingRequest(config, name, data, labels, more))
+            try:
+                _start(page, TrainingRequest(config, name, data, labels, more))
+            except UserError as error:  # here, so that the one that runs stays in sight
+                st.error(plain(str(error)))
     if not sources:
         st.caption(words("nothing_to_train_on"))
     if _started(page) is not None:

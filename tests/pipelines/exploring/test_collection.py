@@ -48,7 +48,7 @@ def collection(place: Path) -> Collection:
 def test_windows_have_vectors_clocks_labels_and_a_note_on_the_broken_file(collection: Collection) -> None:
     assert collection.vectors.shape == (13, 256)
     assert sorted(collection.labels) == ["owl"] * 7 + ["wren"] * 6
-    assert collection.frame["recorded_at"].notna().sum() == 12
+    assert sum(bool(clock) for clock in collection.frame["recorded_at"]) == 12
     assert [note.kind for note in collection.notes] == ["unreadable"]
     assert "broken.wav" in collection.notes[0].detail
 
@@ -57,7 +57,7 @@ def test_the_nearest_neighbour_has_the_same_label(collection: Collection) -> Non
     similar = collection.units @ collection.units.T
     np.fill_diagonal(similar, -2)
     labels = np.array(collection.labels, object)
-    assert (labels[similar.argmax(axis=1)] == labels).all()
+    assert labels[similar.argmax(axis=1)].tolist() == labels.tolist()
 
 
 def test_a_map_is_computed_once_and_again_where_its_file_is_damaged(
