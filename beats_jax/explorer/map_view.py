@@ -11,7 +11,8 @@ import streamlit as st
 from beats_jax.evaluation.embeddings.maps import has_umap, usable_perplexity
 from beats_jax.explorer import detail_view, label_view, selection_view
 from beats_jax.explorer.colours import PALETTE, REST, available, colour_of, colours_of
-from beats_jax.explorer.session import Page, current, name_of, no_html, select, selected, setting
+from beats_jax.explorer.session import Page, current, no_html, select, selected, setting
+from beats_jax.pipelines.exploring.collection import Collection
 from beats_jax.pipelines.exploring.maps import METHODS, MapSettings, places_of
 
 HEIGHT = 520
@@ -132,7 +133,7 @@ def _row(customdata: Any) -> int:
 def _traces(page: Page, by: str, size: int) -> list[dict[str, Any]]:
     """A trace for each group, or one for all; `rows` are its points."""
     colours = colours_of(page, by)
-    texts = _hover_texts(page)
+    texts = _hover_texts(page.collection, page.labels)
     everything = np.arange(len(page.collection))
     if colours.order:
         rest = (page.words("unknown"), page.words("others"))
@@ -157,9 +158,14 @@ def _traces(page: Page, by: str, size: int) -> list[dict[str, Any]]:
     return [grey, timed] if len(grey["rows"]) else [timed]
 
 
-def _hover_texts(page: Page) -> np.ndarray:
-    labels = page.labels
-    return np.array([f"{no_html(name_of(page, row))}<br>{no_html(labels[row])}" for row in range(len(labels))], object)
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs={Collection: lambda one: one.identity})
+def _hover_texts(collection: Collection, labels: list[str]) -> np.ndarray:
+    """What a point says when the mouse is over it: file, seconds, label."""
+    starts, ends = collection.frame["start"].tolist(), collection.frame["end"].tolist()
+    rows = zip(collection.names, starts, ends, labels, strict=True)
+    return np.array(
+        [no_html(f"{name} · {start:g}-{end:g} s\n{label}").replace("\n", "<br>") for name, start, end, label in rows], object
+    )
 
 
 def _layout() -> go.Layout:
