@@ -1,9 +1,9 @@
 """Search of very many rows by a graph of neighbours (HNSW of usearch), built once and kept beside the parts.
 
-    FOLDER/_nearest_COLUMN_METRIC_DIGEST.usearch    mapped, not read; the digest is of the parts: with other parts it is built anew
+    FOLDER/_nearest_COLUMN_METRIC_DIGEST.usearch    mapped, not read; DIGEST is of the parts: others, another index
 
-The index holds the vectors as the parts do, so that its candidates are scored again exactly (`inference.nearest`): scores are those
-of the exact search, and only a row that the graph did not lead to can be missing.
+The index holds the vectors as the parts do, so that its candidates are scored again exactly (`inference.nearest`): scores are
+those of the exact search, and only a row that the graph did not lead to can be missing.
 """
 
 from __future__ import annotations

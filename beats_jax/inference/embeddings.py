@@ -10,7 +10,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,29 +20,22 @@ import numpy as np
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
-from beats_jax.inference.nearest import METRICS, TILE, Block, Nearest, device_blocks, nearest_rows
-from beats_jax.inference.store import JOB, JOB_FILE, damage_error, differences, job_hash, shards
+from beats_jax.inference.hoplite.schema import SQLITE_FILE
+from beats_jax.inference.nearest import METRICS, Block, Nearest, device_blocks, nearest_rows
+from beats_jax.inference.parts import open_parts, read_part, read_places, read_vectors, vector_columns
+from beats_jax.inference.store import JOB_FILE, differences
 from beats_jax.json_files import read_json
 from beats_jax.parallel.mesh import make_mesh
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as parquet
 
     from beats_jax.inference.query import Clip, Examples, QueryModel
 
 RECORD, FOLDER = "embed.json", "embeddings"
+SPARE = 10  # times as many rows are asked for where some of them may not be wanted
 LOGITS = "logits"  # a column of vectors that is none of embeddings
-
-
-@dataclass(frozen=True)
-class Part:
-    """A shard: its file, its number of rows, and the number of the first one in the table."""
-
-    path: Path
-    rows: int
-    first: int
 
 
 @dataclass(frozen=True)
@@ -83,11 +75,13 @@ class Embeddings:
     def __init__(self, folder: Path, identity: dict[str, Any], record: dict[str, Any]) -> None:
         self.folder, self.identity, self.record = folder, identity, record
         self.labels = tuple(record.get("labels", ()))
-        self._schema: pa.Schema | None = None
-        self.parts = self._open_parts()
-        self.columns = {name: size for name, (size, _) in self._vectors().items() if name != LOGITS}
+        self.parts, self._schema = open_parts(folder, identity)
+        self._vectors = vector_columns(self._schema)
+        self.columns = {name: width for name, (width, _) in self._vectors.items() if name != LOGITS}
+        if self.parts and not self.columns:
+            raise UserError(f"{folder} holds a table without vectors; give the --output of python -m beats_jax.embed")
         self._loaded: dict[str, list[Block]] = {}
-        self._model: QueryModel | None = None
+        self._models: dict[str, QueryModel] = {}
 
     def __len__(self) -> int:
         return sum(part.rows for part in self.parts)
@@ -116,13 +110,14 @@ class Embeddings:
         """The whole table, vectors and all. Raises `UserError` where a part is damaged."""
         import pyarrow as pa
 
-        tables = [self._read(part, None) for part in self.parts]
-        return pa.concat_tables(tables).to_pandas() if tables else self._places_schema().empty_table().to_pandas()
+        if self._schema is None:
+            return pa.table({"file": pa.array([], pa.string()), "start": pa.array([], pa.float64())}).to_pandas()
+        return pa.concat_tables([read_part(part) for part in self.parts]).to_pandas()
 
     def vectors(self, column: str | None = None) -> np.ndarray:
         """The vectors of a column in the order of `to_pandas`, float32 or float16 [N, D] as they are kept."""
         column = self.require_column(column)
-        matrix = np.empty((len(self), self.columns[column]), self._vectors()[column][1])
+        matrix = np.empty((len(self), self.columns[column]), self._vectors[column][1])
         filled = 0
         for part in self.read_vectors(column):
             matrix[filled : filled + len(part)] = part
@@ -198,10 +193,12 @@ class Embeddings:
         """Vectors of clips, by the model and the windows of this table; arguments and errors as in `search`."""
         from beats_jax.inference.query import open_query_model, read_examples
 
+        name = str(model or self.record.get("loaded_from") or "")
+
         def opened() -> QueryModel:
-            if self._model is None or model is not None:
-                self._model = open_query_model(self.identity, str(model or self.record.get("loaded_from") or ""), self.folder)
-            return self._model
+            if name not in self._models:
+                self._models[name] = open_query_model(self.identity, name, self.folder)
+            return self._models[name]
 
         column = self.require_column(column)
         return read_examples(clips, column, self.columns[column], opened, sample_rate)
@@ -225,16 +222,16 @@ class Embeddings:
         require(0 <= apart < float("inf"), f"apart is {apart} s; it must be 0 or more")
         if not len(self):
             raise UserError(f"{self.folder} holds no rows yet; wait until `embed` has written some")
-        asked = min(len(self), 4 * k if apart or leave_out_examples else k)
+        asked = min(len(self), SPARE * k if apart or leave_out_examples else k)
         while True:
             found = self._nearest(examples, counter_examples, asked, metric, column, approximate)
             table = self.places(found.rows[0])
             is_example = examples.overlaps(table)
             chosen = np.array(_choose(table, is_example, k, apart, leave_out_examples), np.int64)
             if len(chosen) >= k or asked >= len(self) or len(found.rows[0]) < asked:
-                numbers = (found.rows[0], found.scores[0], found.examples[0], is_example)
-                return Matches(table.take(chosen), *(array[chosen] for array in numbers), found.unusable)
-            asked = min(len(self), 4 * asked)
+                rows, scores, nearest_examples = found.rows[0][chosen], found.scores[0][chosen], found.examples[0][chosen]
+                return Matches(table.take(chosen), rows, scores, nearest_examples, is_example[chosen], found.unusable)
+            asked = min(len(self), SPARE * asked)
 
     def _nearest(
         self, examples: Examples, others: Examples | None, k: int, metric: str, column: str, approximate: bool
@@ -255,81 +252,27 @@ class Embeddings:
         """The column to search. Raises `UserError` for an unknown one, or none named where there are several."""
         if not self.columns:
             raise UserError(f"{self.folder} holds no rows yet; wait until `embed` has written some")
-        if column is None and len(self.columns) == 1:
+        if column is None:
+            if len(self.columns) > 1:
+                raise UserError(f"{self.folder} has several columns of vectors; name one of {', '.join(self.columns)}")
             return next(iter(self.columns))
         if column not in self.columns:
-            what = f"no column {column!r}; {nearest(column, list(self.columns))}"
-            several = f"several columns; name one of {', '.join(self.columns)}"
-            raise UserError(f"{self.folder} has {what if column else several}")
+            raise UserError(f"{self.folder} has no column {column!r} of vectors; {nearest(column, list(self.columns))}")
         return column
 
     def read_vectors(self, column: str) -> Iterator[np.ndarray]:
-        """The vectors of a column, some thousand rows at a time, float [n, D]. Raises `UserError` where a part is damaged."""
-        for part in self.parts:
-            with _damage_of(part.path):
-                file = _open(part.path)
-                seen = 0
-                for batch in file.iter_batches(batch_size=TILE, columns=[column]):
-                    array: Any = batch.column(0)
-                    if array.null_count:
-                        raise ValueError(f"{array.null_count} rows have no {column}")
-                    seen += len(array)
-                    yield array.flatten().to_numpy(zero_copy_only=True).reshape(len(array), -1)
-                if seen != part.rows:
-                    raise ValueError(f"it holds {seen} of {part.rows} rows")
+        """The vectors of a column in order, some thousand rows at a time, float [n, D]; see `parts.read_vectors`."""
+        from tqdm import tqdm
+
+        with tqdm(total=len(self), desc="reading", unit=" rows", delay=2, leave=False, disable=None) as bar:  # on a terminal
+            for vectors in read_vectors(self.parts, column):
+                yield vectors
+                bar.update(len(vectors))
 
     def places(self, rows: np.ndarray) -> pa.Table:
         """file, start, end and what the recorder wrote of the given rows (int64 [R], by number), in their order."""
-        import pyarrow as pa
-
-        names = self._places_schema().names
-        firsts = np.array([part.first for part in self.parts])
-        owners = np.searchsorted(firsts, rows, side="right") - 1
-        tables, order = [self._places_schema().empty_table()], []
-        for owner in np.unique(owners).tolist():
-            part, own = self.parts[owner], np.flatnonzero(owners == owner)
-            tables.append(self._read(part, names).take(rows[own] - part.first))
-            order.append(own)
-        where = np.argsort(np.concatenate(order)) if order else np.zeros(0, np.int64)
-        return pa.concat_tables(tables).take(where)
-
-    def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
-        with _damage_of(part.path):
-            return _open(part.path).read(columns=columns)
-
-    def _vectors(self) -> dict[str, tuple[int, np.dtype]]:
-        import pyarrow as pa
-
-        fields = [field for field in self._schema or () if pa.types.is_fixed_size_list(field.type)]
-        return {field.name: (field.type.list_size, np.dtype(field.type.value_type.to_pandas_dtype())) for field in fields}
-
-    def _places_schema(self) -> pa.Schema:
-        import pyarrow as pa
-
         assert self._schema is not None
-        return pa.schema([field for field in self._schema if field.name not in self._vectors()])
-
-    def _open_parts(self) -> list[Part]:
-        """Checks the footers: every part is whole, of this job and of the same columns."""
-        parts, first, job = [], 0, job_hash(self.identity)
-        for path in shards(self.folder):
-            with _damage_of(path):
-                file = _open(path)
-                schema, rows = file.schema_arrow, file.metadata.num_rows
-            if (schema.metadata or {}).get(JOB, job) != job:
-                raise UserError(f"{path} is of another job than {self.folder / JOB_FILE}; move it away")
-            schema = schema.remove_metadata()
-            if self._schema is None:
-                self._schema = schema
-            elif schema != self._schema:
-                raise UserError(f"{path} has other columns than {parts[0].path.name}: {_other_fields(schema, self._schema)}")
-            parts.append(Part(path, rows, first))
-            first += rows
-        stated = self.identity.get("columns")
-        widths = {name: width for name, (width, _) in self._vectors().items()}
-        if parts and stated is not None and stated != widths:
-            raise UserError(f"{self.folder} has the vectors {widths}, and its {JOB_FILE} states {stated}; restore it from a copy")
-        return parts
+        return read_places(self.parts, self._schema, rows)
 
 
 def _choose(table: pa.Table, is_example: np.ndarray, k: int, apart: float, leave_out_examples: bool) -> list[int]:
@@ -346,41 +289,20 @@ def _choose(table: pa.Table, is_example: np.ndarray, k: int, apart: float, leave
     return chosen
 
 
-def _open(path: Path) -> parquet.ParquetFile:
-    import pyarrow.parquet as parquet
-
-    return parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-
-
-@contextmanager
-def _damage_of(path: Path) -> Iterator[None]:
-    """Errors of pyarrow as the user's error about a part."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:  # pyarrow's own errors are both
-        raise damage_error(path, error) from error
-
-
-def _other_fields(schema: pa.Schema, expected: pa.Schema) -> str:
-    found, wanted = ({field.name: str(field.type) for field in one} for one in (schema, expected))
-    return "; ".join(
-        f"{name} is {found.get(name, 'missing')}, there {wanted.get(name, 'missing')}"
-        for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name)
-    )
-
-
 def open_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
     """Opens the output of `python -m beats_jax.embed`, also while it is being written: with the rows that are there now.
 
     Args:
-      folder: the output, or the folder of the parts in it (also that of `Model.embed_files(output=)`).
+      folder: the output, or the folder of the parts in it (also that of `Model.embed_files(output=)`), or a Perch-Hoplite
+        database, which is read into memory; clips are embedded for one that `embed --hoplite` wrote, others take vectors.
     Raises:
       UserError: it holds no embeddings, a part is damaged, of another job or of other columns, or `embed.json` is of another job.
     """
     given = Path(folder)
+    if (given / SQLITE_FILE).is_file():
+        from beats_jax.inference.hoplite.table import HopliteEmbeddings
+
+        return HopliteEmbeddings(given)
     place = next((one for one in (given / FOLDER, given) if (one / JOB_FILE).is_file()), None)
     if place is None:
         what = "holds no embeddings" if given.is_dir() else "is no folder" if given.exists() else "does not exist"

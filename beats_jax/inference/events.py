@@ -16,7 +16,8 @@ from beats_jax.config.rules import require, require_one_of
 from beats_jax.datasets.tables.events import Events
 
 SMOOTHINGS = ("mean", "median", "max")
-EXTENTS = ("window", "hop")
+EXTENTS = ("window", "hop", "peak")
+PEAK_OVERLAP = 0.25  # of the length of an event: calls close to one another are found, and the flanks of one are not
 TOUCH = 1e-6  # seconds: windows whose edges differ by the rounding of a sample still touch
 
 
@@ -30,7 +31,9 @@ class EventRule:
       gap_seconds: events of a label that are no further apart are one.
       least_seconds: shorter events are dropped, after joining.
       extent: what of a window is part of an event. window: all of it; hop: the middle, as long as the hop, so that windows that
-        overlap do not make an event longer than the sound (at the ends of a recording the rest of the window too).
+        overlap do not make an event longer than the sound (at the ends of a recording the rest of the window too); peak: the
+        windows that score best, none overlapping another by more than `PEAK_OVERLAP`, each cut to its label's length around its
+        middle.
 
     Raises:
       UserError: a value that is none of these.
@@ -41,13 +44,14 @@ class EventRule:
     low_ratio: float = 1.0
     gap_seconds: float = 0.0
     least_seconds: float = 0.0
-    extent: Literal["window", "hop"] = "window"
+    extent: Literal["window", "hop", "peak"] = "window"
 
     def __post_init__(self) -> None:
         require(self.smooth >= 1 and self.smooth % 2 == 1, f"smooth is {self.smooth} windows; it must be odd: 1, 3, 5 ...")
         require_one_of("smoothing", self.smoothing, SMOOTHINGS)
         require_one_of("extent", self.extent, EXTENTS)
         require(0 <= self.low_ratio <= 1, f"low_ratio is {self.low_ratio}; it must be in [0, 1]")
+        require(self.extent != "peak" or self.low_ratio == 1, "low_ratio joins windows; with the extent peak leave it at 1")
         for name in ("gap_seconds", "least_seconds"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"{name} is {value}; it must not be negative")
@@ -69,6 +73,7 @@ def find_events(
     labels: Sequence[str],
     thresholds: np.ndarray,
     rule: EventRule,
+    seconds: np.ndarray | None = None,
 ) -> Events:
     """The events of a recording.
 
@@ -76,6 +81,7 @@ def find_events(
       starts, ends: float [W] seconds of its windows, in any order.
       scores: float [W, C]; NaN = the window could not be read: no event goes over it.
       labels: C names. thresholds: float [C], the upper one of each label; NaN = the label is left out.
+      seconds: float [C], lengths of events with the extent peak; None or infinite = their windows'.
     Returns:
       rows by label and time; the score of an event is the largest smoothed score in it.
     Raises:
@@ -94,14 +100,16 @@ def find_events(
     reached = (np.nan_to_num(scores, nan=-np.inf) >= thresholds).any(axis=0) if len(starts) else np.zeros(len(labels), bool)
     for label in np.flatnonzero(reached).tolist():
         name, threshold = labels[label], float(thresholds[label])
-        raw = [
-            stretch
-            for piece in pieces
-            for stretch in _stretches(
-                *_extents(starts[piece], ends[piece], rule.extent), smooth_scores(scores[piece, label], rule), threshold, rule
-            )
-        ]
-        joined = join_stretches(raw, rule.gap_seconds)
+        raw = []
+        for piece in pieces:
+            smoothed = smooth_scores(scores[piece, label], rule)
+            if rule.extent == "peak":
+                length = np.inf if seconds is None else float(seconds[label])
+                raw += _peaks(starts[piece], ends[piece], smoothed, threshold, length)
+            else:
+                raw += _stretches(*_extents(starts[piece], ends[piece], rule.extent), smoothed, threshold, rule)
+        # Peaks are single calls: they may overlap, and are joined only where that is asked for
+        joined = sorted(raw) if rule.extent == "peak" and not rule.gap_seconds else join_stretches(raw, rule.gap_seconds)
         found += [(name, stretch) for stretch in joined if stretch.end - stretch.start >= rule.least_seconds - TOUCH]
     stretches = [stretch for _, stretch in found]
     return Events.from_columns(
@@ -153,6 +161,21 @@ def _stretches(starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, thresho
     return [
         Stretch(float(starts[first]), float(ends[first:behind].max()), peak) for first, behind, peak in peaks if peak >= threshold
     ]  # fmt: skip
+
+
+def _peaks(starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, threshold: float, seconds: float) -> list[Stretch]:
+    """The best windows, taken by falling score (of equals the first), each cut to `seconds` around its middle."""
+    middles, halves = (starts + ends) / 2, np.minimum(ends - starts, seconds) / 2
+    above = np.flatnonzero(np.nan_to_num(scores, nan=-np.inf) >= threshold)
+    free = np.ones(len(starts), bool)
+    found = []
+    for place in above[np.argsort(-scores[above], kind="stable")].tolist():
+        if free[place]:
+            middle, half = float(middles[place]), float(halves[place])
+            found.append(Stretch(middle - half, middle + half, float(scores[place])))
+            near = 2 * half * (1 - PEAK_OVERLAP) - TOUCH
+            free[np.searchsorted(middles, middle - near, "right") : np.searchsorted(middles, middle + near, "left")] = False
+    return found
 
 
 def join_stretches(stretches: Sequence[Stretch], gap_seconds: float) -> list[Stretch]:

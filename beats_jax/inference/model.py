@@ -17,7 +17,7 @@ from beats_jax.config.rules import require_one_of
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid, cap_window
 from beats_jax.inference.inputs import Array, check_lengths, check_mask, check_waveforms, ends_of
-from beats_jax.inference.program import Architecture, ModelProgram, Outputs, compiled_forward
+from beats_jax.inference.program import Architecture, ModelProgram, Outputs, compiled_forward, pooled_vector
 from beats_jax.models import registry
 from beats_jax.models.cpu import Form
 from beats_jax.models.heads import POOLINGS
@@ -147,10 +147,7 @@ class Model:
         """
         self.require_pooling(pooling, layer)
         program = self.program(Outputs((pooling,), (layer,)))
-        values = program(self.params, self._sound(waveforms, lengths, sample_rate))
-        if pooling == "std":
-            return jnp.sqrt(values["m2"][:, 0] / jnp.maximum(values["count"], 1)[:, None])
-        return values[pooling][:, 0]
+        return pooled_vector(program(self.params, self._sound(waveforms, lengths, sample_rate)), pooling)
 
     def require_pooling(self, pooling: str, layer: int = -1) -> None:
         """Raises `UserError` unless `embed` knows the pooling (the nearest is named) and the layer."""

@@ -159,5 +159,5 @@ def _merge(found: list[tuple[np.ndarray, ...]], queries: int, k: int, unusable: 
     scores, rows, examples = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     order = order[:, : int(np.isfinite(np.take_along_axis(scores[:1], order[:1], axis=1)).sum())]  # the same rows for all queries
-    best = (np.take_along_axis(array, order, axis=1) for array in (rows, scores, examples.astype(np.int64)))
-    return Nearest(*best, unusable)
+    rows, scores, examples = (np.take_along_axis(array, order, axis=1) for array in (rows, scores, examples.astype(np.int64)))
+    return Nearest(rows, scores, examples, unusable)

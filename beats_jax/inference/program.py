@@ -148,6 +148,13 @@ def token_statistics(
     return results
 
 
+def pooled_vector(values: Mapping[str, jax.Array], pooling: str) -> jax.Array:
+    """One pooling of the first layer, float32 [B, D], from `token_statistics`."""
+    if pooling == "std":
+        return jnp.sqrt(values["m2"][:, 0] / jnp.maximum(values["count"], 1)[:, None])
+    return values[pooling][:, 0]
+
+
 def _squared_deviations(features: jax.Array, token_mask: jax.Array) -> jax.Array:
     """[B, T, D], bool [B, T] → [B, D]. Plain sums of squares lose all digits where a feature's mean is large."""
     centred = features - masked_mean(features, token_mask)[:, None]

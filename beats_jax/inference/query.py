@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Clip = str | os.PathLike[str] | np.ndarray
 BATCH = 16
+MOST_EXAMPLES = 4096  # the similarities of a tile to so many take 128 MB
 _STRETCH = re.compile(r"(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)", re.DOTALL)
 
 
@@ -125,9 +126,8 @@ def read_examples(
     Raises:
       UserError: no clip, one that cannot be read, or one of another kind.
     """
-    given = (
-        [clips] if isinstance(clips, str | os.PathLike) or (isinstance(clips, np.ndarray) and clips.ndim == 1) else list(clips)
-    )
+    is_one = isinstance(clips, str | os.PathLike) or getattr(clips, "ndim", 0) == 1
+    given: list[Any] = [clips] if is_one else list(clips)  # type: ignore[arg-type]
     if not given:
         raise UserError("no clip is given; give a file, FILE@START-END, a waveform or a vector")
     names: list[str] = []
@@ -155,6 +155,8 @@ def read_examples(
             names += [f"waveform {number}@{one.start:g}-{one.start + one.seconds:g}" for one in windows]
             stretches += [None] * len(windows)
         vectors += [source.vectors(window.values)[column] for window in windows]
+    if len(names) > MOST_EXAMPLES:
+        raise UserError(f"the clips are {len(names)} windows, more than {MOST_EXAMPLES}; give stretches of them, FILE@START-END")
     return Examples(names, np.stack(vectors).astype(np.float32), stretches)
 
 

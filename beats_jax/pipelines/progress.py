@@ -12,12 +12,13 @@ FIRST_SECONDS = 10.0  # before the first estimate
 
 
 class WindowProgress:
-    """Shows how many seconds of sound are embedded, and when the job will end."""
+    """Shows how many seconds of sound are done, and when the job will end."""
 
-    def __init__(self, total_seconds: float, *, show: bool = True) -> None:
+    def __init__(self, total_seconds: float, doing: str, done: str, *, show: bool = True) -> None:
         from tqdm import tqdm
 
         self._total, self._done, self._windows = total_seconds, 0.0, 0
+        self._doing, self._did = doing, done
         self._begun = self._counted_from = time.monotonic()
         self._first_done = 0.0
         self._next_line = self._begun + FIRST_SECONDS
@@ -35,13 +36,13 @@ class WindowProgress:
             print(f"{self._windows} windows, {self._speed():.0f} times real time", flush=True)
 
     def advance(self, seconds: float, windows: int) -> None:
-        """So much sound was embedded; times count from the end of the first batch, which was compiled for."""
+        """So much sound was computed; times count from the end of the first batch, which was compiled for."""
         if not self._windows:
             self._counted_from, self._first_done = time.monotonic(), seconds
         self._done += seconds
         self._windows += windows
         if self._bar is not None:
-            self._bar.set_description("embedding", refresh=False)
+            self._bar.set_description(self._doing, refresh=False)
             self._bar.update(min(round(self._done), self._bar.total) - self._bar.n)
         elif self._show and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
@@ -50,7 +51,7 @@ class WindowProgress:
     def line(self, now: datetime) -> str:
         """`0.52 of 10.00 h embedded, 310 times real time; ends about 18:40`."""
         speed = self._speed()
-        text = f"{self._done / 3600:.2f} of {self._total / 3600:.2f} h embedded, {speed:.0f} times real time"
+        text = f"{self._done / 3600:.2f} of {self._total / 3600:.2f} h {self._did}, {speed:.0f} times real time"
         if speed <= 0 or self._total <= self._done:
             return text
         return f"{text}; ends about {now + timedelta(seconds=(self._total - self._done) / speed):%H:%M}"

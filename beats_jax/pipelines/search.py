@@ -6,11 +6,13 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from beats_jax.audio.files import some
 from beats_jax.audio.io import AudioError, audio_info, read, write_wav
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.datasets.bad_audio import ErrorLog
@@ -80,7 +82,7 @@ def search(settings: SearchSettings, output: Path | None, clips: Path | None) ->
     column = table.require_column(settings.column)
     examples = table.examples(settings.like, column, model=settings.model)
     others = table.examples(settings.unlike, column, model=settings.model) if settings.unlike else None
-    print(f"like {', '.join(examples.names)}" + (f"; unlike {', '.join(others.names)}" if others else ""), flush=True)
+    print(f"like {some(examples.names)}" + (f"; unlike {some(others.names)}" if others else ""), flush=True)
     _announce(table, settings.approximate)
     begun = time.perf_counter()
     found = table.find(
@@ -117,10 +119,10 @@ def _announce(table: Embeddings, approximate: bool) -> None:
 def _show(frame: pd.DataFrame, found: Matches, count: int) -> None:
     width = max([len(file) for file in frame.file[:count]], default=4)
     several = frame.like.nunique() > 1
-    for row in frame[:count].itertuples():
-        note = f"  like {row.like}" if several else ""
-        own = "  (overlaps an example)" if found.is_example[row.Index] else ""
-        print(f"{row.score:9.5f}  {row.file:{width}}  {row.start:9.2f} {row.end:9.2f}{note}{own}")
+    columns = zip(frame.score, frame.file, frame.start, frame.end, frame.like, found.is_example.tolist(), strict=True)
+    for score, file, start, end, like, is_example in islice(columns, count):
+        note = (f"  like {like}" if several else "") + ("  (overlaps an example)" if is_example else "")
+        print(f"{score:9.5f}  {file:{width}}  {start:9.2f} {end:9.2f}{note}")
     if len(frame) > count:
         print(f"... and {len(frame) - count} more")
 
@@ -146,11 +148,22 @@ def _write(frame: pd.DataFrame, settings: SearchSettings, output: Path) -> None:
     else:
         written = [_write_table(frame, output / TABLE)] if "csv" in settings.formats else []
         kinds = [kind for kind in settings.formats if kind != "csv"]
-        lengths = {file: header_seconds(file) for file in dict.fromkeys(frame.file)}
-        written += write_events(Events.from_pandas(frame), output, kinds, lengths)
+        written += write_events(Events.from_pandas(frame), output, kinds, _lengths(frame) if kinds else {})
     print(
         f"{len(frame)} results in {', '.join(map(str, written[:SHOWN]))}" + (" ..." if len(written) > SHOWN else ""), flush=True
     )
+
+
+def _lengths(frame: pd.DataFrame) -> dict[str, float]:
+    """Seconds of each recording, for tables whose time runs on over all of them."""
+    ends = frame.groupby("file", sort=False).end.max()
+    lengths = {str(file): header_seconds(str(file)) for file in ends.index}
+    gone = [file for file, seconds in lengths.items() if not seconds]
+    if gone:
+        print(
+            f"warning: {len(gone)} recordings cannot be opened, such as {gone[0]}; tables count them as long as their last result"
+        )
+    return {file: seconds or float(ends[file]) for file, seconds in lengths.items()}
 
 
 def _write_table(frame: pd.DataFrame, path: Path) -> Path:

@@ -19,7 +19,7 @@ from beats_jax.audio.io import read, write_wav
 from beats_jax.config import AudioConfig
 from beats_jax.embed import main
 from beats_jax.inference.store import Store
-from beats_jax.pipelines import embed as pipeline
+from beats_jax.pipelines import window_job
 from beats_jax.pipelines.progress import WindowProgress
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, save_bundle
@@ -89,11 +89,11 @@ def test_a_job_that_stopped_goes_on_without_a_window_lost_or_doubled(recordings,
     assert embed(recordings, tmp_path / "whole") == 0
     append, taken = Store.append, []
 
-    def stop_after_two(store, table, name):
+    def stop_after_two(store, table, name, size):
         if len(taken) == 2:
             raise OSError("the power went")
         taken.append(name)
-        append(store, table, name)
+        append(store, table, name, size)
         store.flush()
 
     with monkeypatch.context() as patch:
@@ -157,7 +157,7 @@ def test_mistakes_are_one_line_and_leave_nothing(recordings, tmp_path, capsys, a
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_work(recordings, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(window_job.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000}))
     assert embed(recordings, tmp_path / "out") == 2
     assert "has 1 kB free" in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ def test_the_end_of_a_recording_is_as_asked_and_as_many_windows_are_announced(re
 
 
 def test_progress_tells_when_the_job_ends():
-    with WindowProgress(3600.0, show=False) as progress:
+    with WindowProgress(3600.0, "embedding", "embedded", show=False) as progress:
         progress.advance(10.0, 1)
         progress._counted_from -= 10.0
         progress.advance(100.0, 10)

@@ -16,10 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.datasets.sources.text_table import Table
-from beats_jax.datasets.tables.cells import ReadOptions, decimal, make_events, numbers, recording_of, safe_text, table_names
+from beats_jax.datasets.tables.cells import (
+    ReadOptions,
+    decimal,
+    make_events,
+    numbers,
+    recording_of,
+    safe_text,
+    table_names,
+    write_tables,
+)
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
-from beats_jax.files import read_text, write_text
+from beats_jax.files import read_text
 from beats_jax.spreadsheets import original_cell
 
 ENDING = ".labels.txt"
@@ -82,7 +91,7 @@ def write_audacity(events: Events, folder: Path, recordings: Mapping[str, float]
     rows_of = events.rows_of()
     if stranger := next((file for file in rows_of if file not in recordings), None):
         raise UserError(f"an event is of {stranger!r}, which is none of the {len(recordings)} recordings")
-    written = []
+    texts: dict[Path, str] = {}
     for file, name in table_names(list(recordings), ENDING).items():
         lines = []
         for row in rows_of.get(file, ()):
@@ -91,7 +100,5 @@ def write_audacity(events: Events, folder: Path, recordings: Mapping[str, float]
             bounds = [decimal(float(bound[row])) or "-1" for bound in (events.low_hz, events.high_hz)]
             if bounds != ["-1", "-1"]:
                 lines.append("\t".join(["\\", *bounds]))
-        written.append(folder / "audacity" / name)
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
-        write_text(written[-1], "".join(f"{line}\n" for line in lines))
-    return written
+        texts[folder / "audacity" / name] = "".join(f"{line}\n" for line in lines)
+    return write_tables(texts)

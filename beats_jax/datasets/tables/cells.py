@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from beats_jax.datasets.sources.columns import NO_TIME, number
 from beats_jax.datasets.sources.text_table import Table
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
+from beats_jax.files import write_text
 from beats_jax.spreadsheets import safe_cell
 
 # Names without unit, case, "_" and "-"; the first that a table has counts
@@ -47,6 +49,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "low_hz": ("low", "low freq", "low frequency", "min freq", "min frequency", "freq min", "fmin"),
     "high_hz": ("high", "high freq", "high frequency", "max freq", "max frequency", "freq max", "fmax"),
 }
+WRITERS = 8  # tables that are written at once
 SHOWN = 20  # columns that a message names
 UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "hz": 1.0, "khz": 1e3}
 _UNIT = re.compile(r"(?: ?[(\[](?P<inside>\w+)[)\]]| (?P<behind>s|sec|secs|seconds|ms|hz|khz))$")
@@ -215,6 +218,19 @@ def safe_text(text: str, what: str, *, refused: str) -> str:
         why = f"{bad[0]!r} in it" if bad else "blanks around it"
         raise UserError(f"the {what} {text!r} cannot be written to this table: {why}; rename it")
     return safe_cell(text)
+
+
+def write_tables(texts: Mapping[Path, str]) -> list[Path]:
+    """Writes tables by path and makes their folders; several at once, because each waits until the disk has it.
+
+    Raises:
+      UserError: one cannot be written.
+    """
+    for folder in {path.parent for path in texts}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(write_text, texts, texts.values()))
+    return list(texts)
 
 
 def decimal(value: float) -> str:

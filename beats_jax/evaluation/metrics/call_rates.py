@@ -58,6 +58,7 @@ def call_rates(
     precision: Mapping[str, PrecisionRow] | None = None,
     period: Literal["day", "hour", "day_hour", "all"] = "hour",
     *,
+    labels: Sequence[str] | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> list[CallRate]:
@@ -66,24 +67,27 @@ def call_rates(
     Args:
       recordings: file → when and where, of all that were searched, also of those without events.
       precision: label → reviewed detections above the threshold that was used; a label without is counted as it is.
+      labels: those that were looked for, also without any event; None = those of the events.
     Raises:
       ValueError: an event of another recording. UserError: an unknown period.
     """
     require_one_of("period", period, PERIODS)
     effort, counts = _cells(events, recordings, period)
     generator = np.random.default_rng(seed)
-    labels = sorted(set(events.labels.tolist()))
+    labels = sorted(set(events.labels.tolist()) if labels is None else set(labels))
     shares = {label: _precision_draws((precision or {}).get(label), draws, generator) for label in labels}
     rates = []
     for (site, name), parts in sorted(effort.items()):
         files = list(parts)
         hours = np.array([parts[file] for file in files])
         chosen = generator.integers(0, len(files), (draws, len(files)))
+        drawn_hours = hours[chosen].sum(axis=1)
         for label in labels:
             calls = np.array([counts.get((site, name, file, label), 0) for file in files])
             share, drawn = shares[label]
-            sampled = calls[chosen].sum(axis=1) / hours[chosen].sum(axis=1) * drawn
-            low, high = np.quantile(sampled, [0.025, 0.975]) if len(files) > 1 else (np.nan, np.nan)
+            low, high = (0.0, 0.0) if len(files) > 1 else (np.nan, np.nan)
+            if len(files) > 1 and calls.any():
+                low, high = np.quantile(calls[chosen].sum(axis=1) / drawn_hours * drawn, [0.025, 0.975])
             rate = float(calls.sum() / hours.sum() * share)
             rates.append(
                 CallRate(site, name, label, float(hours.sum()), len(files), int(calls.sum()), rate, float(low), float(high))

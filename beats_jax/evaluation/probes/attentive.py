@@ -63,13 +63,28 @@ def attentive_fit(
     multi_label: bool,
     seed: int,
 ) -> jax.Array:
-    """Trains on the examples of weight 1 and predicts all: logits float32 [N, C].
+    """Trains on the examples of weight 1 and predicts all: logits float32 [N, C]; arguments as `attentive_train`."""
+    params = attentive_train(tokens, token_mask, targets, weights, decay, multi_label, seed)
+    return attentive_answer(params, tokens, token_mask)
+
+
+def attentive_train(
+    tokens: jax.Array,
+    token_mask: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    decay: jax.Array,
+    multi_label: bool,
+    seed: int,
+) -> dict[str, jax.Array]:
+    """Trains on the examples of weight 1: parameters as `attentive_init`, with `mean` and `scale` of each layer's tokens.
 
     Args:
       tokens: float32 [L, N, T, D]; each layer is standardised by the training examples' real tokens here.
       token_mask: bool [N, T]. targets: float32 [N, C]. weights: float32 [N], 1 = trains. decay: float32 [], of AdamW.
     """
-    tokens = _standardised_tokens(tokens, token_mask, weights)
+    mean, scale = _token_standardisation(tokens, token_mask, weights)
+    tokens = _standardised_tokens(tokens, token_mask, mean, scale)
     params = attentive_init(jax.random.key(seed), tokens.shape[0], tokens.shape[-1], targets.shape[1])
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, STEPS)
     optimizer = optax.adamw(schedule, weight_decay=decay, mask={name: name in ("queries", "kernel") for name in params})
@@ -89,15 +104,25 @@ def attentive_fit(
         return (optax.apply_updates(params, updates), memory), None
 
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=STEPS)
-    return attentive_logits(params, tokens, token_mask)
+    return {**params, "mean": mean, "scale": scale}
 
 
-def _standardised_tokens(tokens: jax.Array, token_mask: jax.Array, weights: jax.Array) -> jax.Array:
+def attentive_answer(params: dict[str, jax.Array], tokens: jax.Array, token_mask: jax.Array) -> jax.Array:
+    """Logits float32 [N, C] of tokens that are not standardised yet, float32 [L, N, T, D]; params of `attentive_train`."""
+    return attentive_logits(params, _standardised_tokens(tokens, token_mask, params["mean"], params["scale"]), token_mask)
+
+
+def _token_standardisation(tokens: jax.Array, token_mask: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and factor of each dimension, float32 [L, 1, 1, D] both."""
     counted = (token_mask * weights[:, None])[None, :, :, None]
     total = jnp.maximum(jnp.sum(counted), 1.0)
     mean = jnp.sum(tokens * counted, axis=(1, 2), keepdims=True) / total
     deviation = jnp.sqrt(jnp.sum(jnp.square(tokens - mean) * counted, axis=(1, 2), keepdims=True) / total)
-    return jnp.where(token_mask[None, :, :, None], (tokens - mean) / jnp.maximum(deviation, 1e-6), 0.0)
+    return mean, 1.0 / jnp.maximum(deviation, 1e-6)
+
+
+def _standardised_tokens(tokens: jax.Array, token_mask: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
+    return jnp.where(token_mask[None, :, :, None], (tokens - mean) * scale, 0.0)
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,19 @@ def standardise(train: jax.Array, weights: jax.Array, test: jax.Array) -> tuple[
     Args:
       train: float32 [n, D]. weights: float32 [n], 1 = an example, 0 = padding, which becomes zeros. test: float32 [m, D].
     """
+    mean, scale = standardisation(train, weights)
+    return (train - mean[None]) * weights[:, None] * scale[None], (test - mean[None]) * scale[None]
+
+
+@jax.jit
+def standardisation(train: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and factor of each dimension, float32 [D] both; arguments and rule as in `standardise`."""
     total = jnp.maximum(jnp.sum(weights), 1.0)
     # A first mean keeps float32 exact where the embedding is far from 0.
     mean = weights @ train / total
-    centred = (train - mean[None]) * weights[:, None]
-    deviation = jnp.sqrt(jnp.sum(jnp.square(centred), axis=0) / total)
+    deviation = jnp.sqrt(jnp.sum(jnp.square((train - mean[None]) * weights[:, None]), axis=0) / total)
     constant = deviation <= 1e-6 * jnp.abs(mean) + 1e-30
-    scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, deviation))
-    return centred * scale[None], (test - mean[None]) * scale[None]
+    return mean, jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, deviation))
 
 
 @jax.jit
@@ -77,3 +82,12 @@ def ridge_logits(train: jax.Array, targets: jax.Array, weights: jax.Array, test:
     They rank as the values do; as probabilities they are not calibrated.
     """
     return 4.0 * ridge_values(train, targets, weights, test, alphas) - 2.0
+
+
+@jax.jit
+def ridge_coefficients(train: jax.Array, targets: jax.Array, weights: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Kernel float32 [D, C] and bias [C] of the values of `ridge_values` for one alpha; arguments as there."""
+    axes = rotate(train, train[:0])
+    mean = weights @ targets / jnp.maximum(jnp.sum(weights), 1.0)
+    moments = axes.train.T @ ((targets - mean[None]) * weights[:, None])
+    return axes.directions @ (moments / (axes.energy + alpha)[:, None]), mean

@@ -188,7 +188,8 @@ class Run(ABC):
             bool(labels) and data.multi_label,
             f"beats_jax experiment {experiment.name}, step {selected_step(experiment, fitted)}",
             licence=start.licence,
-            reading=Reading(data.heard_seconds, data.hop_seconds, data.trim_below_dbfs),
+            # Rows may all be shorter than a window, such as those cut around annotations: this is what the model has met
+            reading=Reading(self.samples / experiment.audio.sample_rate, data.hop_seconds, data.trim_below_dbfs),
             seen=self.data.seen,
         )
         call_on_main(lambda: save_bundle(self.workdir / "model", bundle))

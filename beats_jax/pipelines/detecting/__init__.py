@@ -1,0 +1,1 @@
+"""Scores of every window of recordings, and the events in them."""
