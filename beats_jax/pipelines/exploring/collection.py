@@ -191,7 +191,7 @@ def _embed(settings: ExploreSettings, notes: list[Note]) -> tuple[Embeddings, se
     place = os.path.abspath(model) if os.path.exists(model) else model
     folder = Path(settings.output) / f"recordings-{hashlib.sha256(f'{root} {place}'.encode()).hexdigest()[:8]}"
     if settings.embedded != str(folder):
-        embed(EmbedSettings(tuple(names), model), folder, strict=False, command=f"explore --data {root}")
+        embed(EmbedSettings(tuple(names), model=model), folder, strict=False, command=f"explore --data {root}")
     unreadable = [*ErrorLog(folder / ERRORS_FILE).rows(), *((str(error.path), error.reason) for error in found.errors)]
     if unreadable:
         file, reason = unreadable[0]
