@@ -73,8 +73,8 @@ def settled(page: Any) -> None:
 
 def lasso(page: Any, corners: tuple[tuple[float, float], ...] = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0.02))) -> None:
     """Draws around points of the first map; corners are shares of its width and height."""
-    page.locator(".js-plotly-plot").first.hover()
-    page.locator(".modebar-btn[data-val='lasso']").first.click()
+    page.get_by_text("draws a lasso").click()
+    settled(page)
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     places = [(box["x"] + 2 + (box["width"] - 4) * x, box["y"] + 2 + (box["height"] - 4) * y) for x, y in corners]
     page.mouse.move(*places[0])

@@ -79,7 +79,7 @@ def _figures(page: Page, found: Clusters) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _table(page: Page, found: Clusters) -> None:

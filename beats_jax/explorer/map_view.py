@@ -16,6 +16,7 @@ from beats_jax.pipelines.exploring.collection import Collection
 from beats_jax.pipelines.exploring.maps import METHODS, MapSettings, places_of
 
 HEIGHT = 520
+MOUSE = ("pan", "lasso")  # Streamlit takes clicks in the first only
 CONFIG = {"displaylogo": False, "scrollZoom": True, "modeBarButtonsToRemove": ["toImage"], "responsive": True}
 RING = "#d62728"
 
@@ -36,12 +37,16 @@ def _maps(page: Page) -> None:
         first = map_settings(page, "first", dimensions=2)
         st.session_state["map_settings"] = first
         by, size = colour_settings(page)
+        mouse = st.radio(
+            page.words("mouse"), MOUSE, format_func=lambda one: page.words(f"mouse_{one}"), key=setting("mouse", "pan")
+        )
         two = st.toggle(page.words("second_map"), key=setting("two", False))
         second = map_settings(page, "second", dimensions=3) if two else None
     shown = [(name, one) for name, one in (("first", first), ("second", second)) if one is not None]
     for place, (name, settings) in zip(st.columns(len(shown)), shown, strict=True):
         with place:
             figure = map_figure(page, settings, kept_places(page, settings), by, size)
+            figure.update_layout(dragmode=mouse if settings.dimensions == 2 else "orbit")
             key = f"map_{name}_{settings.dimensions}"
             if settings.dimensions == 3:
                 st.plotly_chart(figure, key=key, config=CONFIG)
@@ -178,6 +183,5 @@ def _layout() -> go.Layout:
         yaxis=hidden,
         scene={"xaxis": bare, "yaxis": bare, "zaxis": bare},
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
-        dragmode="pan",  # Streamlit takes clicks in this mode only
         uirevision="kept",
     )

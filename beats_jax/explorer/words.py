@@ -66,8 +66,8 @@ WORDS: dict[str, dict[str, str]] = {
     "unknown": {"en": "(unknown)", "es": "(desconocido)"},
     "others": {"en": "(others)", "es": "(otros)"},
     "how_to_select": {
-        "en": "Click a point; for several take the lasso or the box above the map. By keyboard, use the search.",
-        "es": "Pulse un punto; para varios, use el lazo o el recuadro sobre el mapa. Con el teclado, use la búsqueda.",
+        "en": "Click a point, or draw around several with the lasso. By keyboard, use the search.",
+        "es": "Pulse un punto o rodee varios con el lazo. Con el teclado, use la búsqueda.",
     },
     "three_dimensions": {
         "en": "Three dimensions are to turn and look at; select in two dimensions, in the table or by the search.",
@@ -216,6 +216,9 @@ WORDS: dict[str, dict[str, str]] = {
         "es": "Ha terminado con estado {status} (0 = bien).",
     },
     "stop_training": {"en": "Save and stop", "es": "Guardar y detener"},
+    "mouse": {"en": "The mouse", "es": "El ratón"},
+    "mouse_pan": {"en": "clicks a point, moves the map", "es": "pulsa un punto, mueve el mapa"},
+    "mouse_lasso": {"en": "draws a lasso", "es": "dibuja un lazo"},
 }
 
 

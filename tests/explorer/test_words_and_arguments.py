@@ -31,7 +31,7 @@ def test_every_text_that_a_view_names_is_in_the_table_and_none_is_left_over() ->
     code = "\n".join(path.read_text(encoding="utf-8") for path in VIEWS.glob("*.py") if path.name != "words.py")
     named = set(re.findall(r"words\(\s*[\"'](\w+)[\"']", code))
     assert named <= WORDS.keys()
-    by_kind = ("note_", "method_", "colour_", "group_", "view_")
+    by_kind = ("note_", "method_", "colour_", "group_", "view_", "mouse_")
     assert [key for key in WORDS if not re.search(rf"[\"']{key}[\"']", code) and not key.startswith(by_kind)] == []
     assert Words("es")("selection", count=3) == "Ventanas seleccionadas: 3"
 
