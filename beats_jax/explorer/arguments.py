@@ -16,18 +16,19 @@ examples:
   python -m beats_jax.explore --embeddings owls --data recordings --labels labels.csv --run runs/owls
 
 A folder of audio is embedded first, into --output; the same command again only adds new recordings. The page opens on this
-machine only (127.0.0.1) unless --address says otherwise. Labels given on the page are in OUTPUT/labels.csv, which
-`train --config.data.source=csv --config.data.metadata_file=OUTPUT/labels.csv` reads.
+machine only (127.0.0.1) unless --address says otherwise. Labels given on the page are in OUTPUT/labels.csv; the page shows
+the command that trains on them.
 """
 
 
 @dataclass(frozen=True)
 class PageArguments:
-    """What the page shows: windows, the run whose curves are drawn ("" = none), and its first language."""
+    """What the page shows: windows, the run whose curves are drawn ("" = none), its first language; whether it may train."""
 
     settings: ExploreSettings
     run: str
     language: str
+    training: bool
 
 
 def parser() -> ArgumentParser:
@@ -42,6 +43,7 @@ def parser() -> ArgumentParser:
     add("--labels", default="", metavar="CSV", help="known labels of recordings or events (default: names of class folders)")
     add("--output", default="explored", metavar="DIR", help="embeddings, maps and given labels (default: explored)")
     add("--run", default="", metavar="DIR", help="a run of `train` whose learning curves are shown")
+    add("--training", action="store_true", help="the page may start a training on this machine")
     add("--seed", type=int, default=0, metavar="N", help="of sampling, maps and clusters (default: 0)")
     add("--language", choices=LANGUAGES, default="en", help="of the page at first")
     add("--embedded", default="", help=argparse.SUPPRESS)  # where the verb has embedded --data, so that its server need not
@@ -55,4 +57,4 @@ def page_arguments(parsed: argparse.Namespace) -> PageArguments:
     """What the page needs of them. Raises `UserError` for a folder that is not there or a value out of range."""
     names = ("data", "embeddings", "model", "labels", "output", "column", "max_samples", "seed", "embedded")
     settings = ExploreSettings(**{name: getattr(parsed, name) for name in names})
-    return PageArguments(settings, parsed.run, parsed.language)
+    return PageArguments(settings, parsed.run, parsed.language, parsed.training)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -30,15 +29,14 @@ class Colours:
     ticks: tuple[tuple[float, str], ...] = ()
 
 
-COLOURS = ("colour_label", "colour_site", "colour_recording", "colour_hour", "colour_month", "colour_date", "colour_none")
-
-
 def available(page: Page) -> list[str]:
     """Keys of what this collection can be coloured by."""
     frame, found = page.collection.frame, []
-    if any(page.labels()):
+    if any(page.labels):
         found.append("colour_label")
-    if any(frame["site"]):
+    if page.clusters is not None:
+        found.append("colour_cluster")
+    if len({site for site in frame["site"] if site}) > 1:
         found.append("colour_site")
     if any(frame["recorded_at"]):
         found += ["colour_hour", "colour_month", "colour_date"]
@@ -49,14 +47,17 @@ def colours_of(page: Page, by: str) -> Colours:
     """The colours of all rows."""
     frame = page.collection.frame
     if by == "colour_label":
-        return grouped(page.labels(), page.words("unknown"), page.words("others"))
+        return grouped(page.labels, page.words("unknown"), page.words("others"))
     if by == "colour_site":
         return grouped([site or "" for site in frame["site"]], page.words("unknown"), page.words("others"))
+    if by == "colour_cluster" and page.clusters is not None:
+        names = [cluster_name(page, int(label)) for label in page.clusters.labels]
+        return grouped(names, page.words("unknown"), page.words("others"))
     if by == "colour_recording":
-        return grouped([Path(file).name for file in frame["file"]], page.words("unknown"), page.words("others"))
+        return grouped(page.collection.names, page.words("unknown"), page.words("others"))
     if by == "colour_none":
         return Colours()
-    times = page.times()
+    times = page.times
     if by == "colour_hour":
         hours = np.array([np.nan if time is None else time.hour + time.minute / 60 for time in times])
         return Colours(numbers=hours, cyclic=True, ticks=tuple((hour, f"{hour} h") for hour in (0, 6, 12, 18, 24)))
@@ -66,6 +67,11 @@ def colours_of(page: Page, by: str) -> Colours:
     ends = sorted({float(np.nanmin(days)), float(np.nanmax(days))})
     named = {time.toordinal(): f"{time:%Y-%m-%d}" for time in times if time is not None}
     return Colours(numbers=days, ticks=tuple((day, named[int(day)]) for day in ends))
+
+
+def cluster_name(page: Page, cluster: int) -> str:
+    """What a cluster is called; "" for rows in none."""
+    return "" if cluster < 0 else page.words("cluster", number=cluster + 1)
 
 
 def grouped(names: list[str], unknown: str, others: str, *, by_name: bool = False) -> Colours:

@@ -12,14 +12,12 @@ from beats_jax.audio.recorders.metadata import COLUMNS
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.neighbours import nearest_by_cosine
 from beats_jax.explorer.selection_view import table_of
-from beats_jax.explorer.session import Page, current, name_of, plain
+from beats_jax.explorer.session import Page, clip_of, current, name_of, picture_of, plain, setting
 from beats_jax.pipelines.exploring.clips import (
     LONGEST_SECONDS,
     SPEEDS,
     Picture,
     playable_wav,
-    read_clip,
-    spectrogram,
     usual_speed,
 )
 
@@ -46,28 +44,31 @@ def show(page: Page) -> None:
 def _sound(page: Page, row: int) -> None:
     """A file that is missing or broken is said in place of its sound; everything else stays."""
     words = page.words
-    context = st.session_state.get("context", 0.0)
+    context = st.session_state.get("set_context", 0.0)
     try:
-        clip = read_clip(page.collection.recording(row), *page.collection.window(row), context)
+        path, window = page.collection.recording(row), page.collection.window(row)
+        clip = clip_of(path, *window, context)
+        high = st.session_state.get(f"set_high_{clip.sample_rate}", clip.sample_rate / 2000)
+        picture = picture_of(path, *window, context, high * 1000)
     except UserError as error:
         st.warning(plain(str(error)))
         return
-    high = st.session_state.get(f"high_{clip.sample_rate}", clip.sample_rate / 2000)
     st.plotly_chart(
-        picture_figure(spectrogram(clip, high * 1000)),
+        picture_figure(picture),
         key="spectrogram",
         config={"displayModeBar": False},
         alt=words("spectrogram_of", name=name_of(page, row)),
     )
     usual = usual_speed(clip.sample_rate)
-    speed = st.session_state.get(f"speed_{clip.sample_rate}", usual)
+    speed = st.session_state.get(f"set_speed_{clip.sample_rate}", usual)
     st.audio(playable_wav(clip, speed), format="audio/wav")
-    if page.collection.window(row)[1] - page.collection.window(row)[0] > LONGEST_SECONDS:
+    if window[1] - window[0] > LONGEST_SECONDS:
         st.caption(words("cut_clip", seconds=round(LONGEST_SECONDS)))
+    highest = clip.sample_rate / 2000
     one, two, three = st.columns(3)
-    one.number_input(words("context"), 0.0, 30.0, 0.0, 1.0, key="context")
-    two.selectbox(words("speed"), SPEEDS, SPEEDS.index(usual), format_func="{:g} x".format, key=f"speed_{clip.sample_rate}")
-    three.number_input(words("high_khz"), 0.05, clip.sample_rate / 2000, clip.sample_rate / 2000, key=f"high_{clip.sample_rate}")
+    one.number_input(words("context"), 0.0, 30.0, step=1.0, key=setting("context", 0.0))
+    two.selectbox(words("speed"), SPEEDS, format_func="{:g} x".format, key=setting(f"speed_{clip.sample_rate}", usual))
+    three.number_input(words("high_khz"), highest / 100, highest, key=setting(f"high_{clip.sample_rate}", highest))
 
 
 def picture_figure(picture: Picture, height: int = 260) -> go.Figure:

@@ -8,14 +8,17 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from beats_jax.evaluation.embeddings.maps import has_umap
-from beats_jax.explorer import detail_view, selection_view
-from beats_jax.explorer.colours import PALETTE, available, colour_of, colours_of
-from beats_jax.explorer.session import Page, current, name_of, no_html, select, selected
+from beats_jax.evaluation.embeddings.maps import has_umap, usable_perplexity
+from beats_jax.explorer import detail_view, label_view, selection_view
+from beats_jax.explorer.colours import PALETTE, REST, available, colour_of, colours_of
+from beats_jax.explorer.session import Page, current, no_html, select, selected, setting
+from beats_jax.pipelines.exploring.collection import Collection
 from beats_jax.pipelines.exploring.maps import METHODS, MapSettings, places_of
 
 HEIGHT = 520
+MOUSE = ("pan", "lasso")  # Streamlit takes clicks in the first only
 CONFIG = {"displaylogo": False, "scrollZoom": True, "modeBarButtonsToRemove": ["toImage"], "responsive": True}
+RING = "#d62728"
 
 
 def show(page: Page) -> None:
@@ -24,87 +27,118 @@ def show(page: Page) -> None:
     with left:
         _maps(page)
         selection_view.show(page)
+        label_view.show(page)
     with right:
         detail_view.show(page)
 
 
 def _maps(page: Page) -> None:
     with st.sidebar:
-        st.subheader(page.words("map_settings"))
-        first = _settings(page, "first", dimensions=2)
-        by = st.selectbox(page.words("colour"), available(page), format_func=page.words, key="colour")
-        size = st.slider(page.words("point_size"), 1, 12, 5 if len(page.collection) < 5000 else 3, key="size")
-        second = _settings(page, "second", dimensions=3) if st.toggle(page.words("second_map"), key="two") else None
+        first = map_settings(page, "first", dimensions=2)
+        st.session_state["map_settings"] = first
+        by, size = colour_settings(page)
+        mouse = st.radio(
+            page.words("mouse"), MOUSE, format_func=lambda one: page.words(f"mouse_{one}"), key=setting("mouse", "pan")
+        )
+        two = st.toggle(page.words("second_map"), key=setting("two", False))
+        second = map_settings(page, "second", dimensions=3) if two else None
     shown = [(name, one) for name, one in (("first", first), ("second", second)) if one is not None]
     for place, (name, settings) in zip(st.columns(len(shown)), shown, strict=True):
         with place:
-            with st.spinner(page.words("computing_map", points=len(page.collection))):
-                places = places_of(page.collection, settings)
-            _chart(page, name, places, by, size)
+            figure = map_figure(page, settings, kept_places(page, settings), by, size)
+            figure.update_layout(dragmode=mouse if settings.dimensions == 2 else "orbit")
+            key = f"map_{name}_{settings.dimensions}"
+            if settings.dimensions == 3:
+                st.plotly_chart(figure, key=key, config=CONFIG)
+            else:
+                st.plotly_chart(figure, key=key, config=CONFIG, on_select=lambda key=key: _take_selection(key))
     flat = any(settings.dimensions == 2 for _, settings in shown)
     st.caption(page.words("how_to_select" if flat else "three_dimensions"))
 
 
-def _settings(page: Page, name: str, dimensions: int) -> MapSettings:
-    words = page.words
+def map_settings(page: Page, name: str, dimensions: int) -> MapSettings:
+    """The widgets of a map."""
+    words, points = page.words, len(page.collection)
+    st.subheader(words("map_settings" if name == "first" else "second_map_settings"))
     methods = [method for method in METHODS if method != "umap" or has_umap()]
-    label = words("method") if name == "first" else words("second_map")
-    method = st.selectbox(label, methods, format_func=lambda one: words(f"method_{one}"), key=f"method_{name}")
+    method = st.selectbox(
+        words("method"), methods, format_func=lambda one: words(f"method_{one}"), key=setting(f"method_{name}", "pca")
+    )
     given: dict[str, Any] = {"method": method}
     if method == "tsne":
-        given["perplexity"] = float(st.slider(words("perplexity"), 5, 100, 30, key=f"perplexity_{name}"))
+        given["perplexity"] = float(st.slider(words("perplexity"), 5, 100, key=setting(f"perplexity_{name}", 30)))
+        if (used := usable_perplexity(given["perplexity"], points)) < given["perplexity"]:
+            st.caption(words("perplexity_used", used=f"{used:.3g}", points=points))
     if method == "umap":
-        given["n_neighbors"] = st.slider(words("n_neighbors"), 2, 100, 15, key=f"n_neighbors_{name}")
-        given["min_dist"] = st.slider(words("min_dist"), 0.0, 1.0, 0.1, key=f"min_dist_{name}")
-    chosen = st.radio(words("dimensions"), (2, 3), (2, 3).index(dimensions), horizontal=True, key=f"dimensions_{name}")
+        given["n_neighbors"] = st.slider(words("n_neighbors"), 2, 100, key=setting(f"n_neighbors_{name}", 15))
+        given["min_dist"] = st.slider(words("min_dist"), 0.0, 1.0, key=setting(f"min_dist_{name}", 0.1))
+    key = setting(f"dimensions_{name}", dimensions)
+    given["dimensions"] = st.radio(words("dimensions"), (2, 3), horizontal=True, key=key)
     if not has_umap():
         st.caption(words("needs_umap"))
-    return MapSettings(dimensions=chosen, **given)
+    return MapSettings(**given)
 
 
-def _chart(page: Page, name: str, places: np.ndarray, by: str, size: int) -> None:
+def colour_settings(page: Page) -> tuple[str, int]:
+    """What points are coloured by, and their size."""
+    keys = available(page)
+    if st.session_state.get("set_colour") not in keys:
+        st.session_state.pop("set_colour", None)
+    by = st.selectbox(page.words("colour"), keys, format_func=page.words, key="set_colour")
+    return by, st.slider(page.words("point_size"), 1, 12, key=setting("size", 6 if len(page.collection) < 5000 else 3))
+
+
+def kept_places(page: Page, settings: MapSettings) -> np.ndarray:
+    """Places of the windows, with a word to wait where they are computed for the first time."""
+    with st.spinner(page.words("computing_map", points=len(page.collection))):
+        return places_of(page.collection, settings)
+
+
+def map_figure(page: Page, settings: MapSettings, places: np.ndarray, by: str, size: int) -> go.Figure:
+    """Points in their colours; those that are not selected pale, the one that is shown with a ring."""
     figure = go.Figure(layout=_layout())
-    scatter = go.Scattergl if places.shape[1] == 2 else go.Scatter3d
+    flat = settings.dimensions == 2
+    scatter = go.Scattergl if flat else go.Scatter3d
     chosen = np.isin(np.arange(len(places)), selected())
-    for trace in _traces(page, by, size):
+    for trace in _traces(page, by, size if flat else max(2, size // 2)):
         rows = trace.pop("rows")
-        if chosen.any() and places.shape[1] == 2:
-            trace |= {"selectedpoints": np.flatnonzero(chosen[rows]), "unselected": {"marker": {"opacity": 0.12}}}
-        axes = dict(zip("xyz", places[rows].T, strict=False))
-        figure.add_trace(scatter(mode="markers", customdata=rows, hoverinfo="text", **axes, **trace))
-    marked = selected() if places.shape[1] == 3 else [row for row in [current()] if row is not None]
+        if chosen.any() and flat:
+            trace |= {"selectedpoints": np.flatnonzero(chosen[rows]), "unselected": {"marker": {"opacity": 0.2}}}
+        figure.add_trace(scatter(mode="markers", customdata=rows, hoverinfo="text", **axes_of(places[rows]), **trace))
+    shown = [row for row in [current()] if row is not None]
+    marked = shown if flat else sorted({*shown, *selected()[:500]})
     if marked:
-        ring = {"size": size + 7, "symbol": "circle-open", "color": "#d62728", "line": {"width": 3, "color": "#d62728"}}
-        axes = dict(zip("xyz", places[marked].T, strict=False))
-        figure.add_trace(scatter(mode="markers", marker=ring, hoverinfo="skip", showlegend=False, **axes))
-    key = f"map_{name}_{places.shape[1]}"
-    if places.shape[1] == 3:
-        st.plotly_chart(figure, key=key, config=CONFIG)
-        return
-    st.plotly_chart(figure, key=key, config=CONFIG, on_select=lambda: _take_selection(key))
+        figure.add_trace(
+            scatter(mode="markers", marker=_ring(size), hoverinfo="skip", showlegend=False, **axes_of(places[marked]))
+        )
+    return figure
+
+
+def axes_of(places: np.ndarray) -> dict[str, np.ndarray]:
+    """x, y and, in three dimensions, z of places [N, 2 or 3]."""
+    return dict(zip("xyz", places.T, strict=False))
+
+
+def _ring(size: int) -> dict[str, Any]:
+    return {"size": size + 7, "symbol": "circle-open", "color": RING, "line": {"width": 3, "color": RING}}
 
 
 def _take_selection(key: str) -> None:
     """Called by Streamlit when points were selected, before the page is drawn."""
     points = st.session_state[key].selection.points
-    rows = sorted({_row(point["customdata"]) for point in points if "customdata" in point})
-    select(rows)
+    select(sorted({_row(point["customdata"]) for point in points if "customdata" in point}))
 
 
 def _row(customdata: Any) -> int:
-    return int(
-        customdata[0]
-        if isinstance(customdata, list | tuple)
-        else next(iter(customdata.values()))
-        if isinstance(customdata, dict)
-        else customdata
-    )
+    """Plotly gives the number itself or, in some versions, a list or an object of one item."""
+    values = customdata.values() if isinstance(customdata, dict) else customdata if isinstance(customdata, list) else [customdata]
+    return int(next(iter(values)))
 
 
 def _traces(page: Page, by: str, size: int) -> list[dict[str, Any]]:
     """A trace for each group, or one for all; `rows` are its points."""
-    colours, labels = colours_of(page, by), page.labels()
-    texts = np.array([f"{no_html(name_of(page, row))}<br>{no_html(labels[row])}" for row in range(len(page.collection))], object)
+    colours = colours_of(page, by)
+    texts = _hover_texts(page.collection, page.labels)
     everything = np.arange(len(page.collection))
     if colours.order:
         rest = (page.words("unknown"), page.words("others"))
@@ -115,36 +149,39 @@ def _traces(page: Page, by: str, size: int) -> list[dict[str, Any]]:
             marker = {"size": size, "color": colour_of(group, colours.order, rest), "opacity": 0.75}
             found.append({"rows": rows, "name": no_html(f"{group} ({len(rows)})"), "marker": marker, "hovertext": texts[rows]})
         return found
+    bare = {"showlegend": False}
     if colours.numbers is None:
-        return [{"rows": everything, "marker": {"size": size, "color": PALETTE[0], "opacity": 0.75}, "hovertext": texts}]
+        return [{"rows": everything, "marker": {"size": size, "color": PALETTE[0], "opacity": 0.75}, "hovertext": texts, **bare}]
     values, names = zip(*colours.ticks, strict=True)
-    bar = {"tickvals": values, "ticktext": names, "thickness": 12, "title": {"text": page.words(by)}}
-    scale = {"colorscale": "HSV" if colours.cyclic else "Viridis", "cmin": values[0], "cmax": values[-1], "colorbar": bar}
+    below = {"orientation": "h", "y": -0.02, "yanchor": "top", "thickness": 10}
+    bar = {"tickvals": values, "ticktext": names, "title": {"text": page.words(by), "side": "bottom"}, **below}
+    scale = {"colorscale": "Phase" if colours.cyclic else "Viridis", "cmin": values[0], "cmax": values[-1], "colorbar": bar}
     known = np.isfinite(colours.numbers)
-    found = [
-        {
-            "rows": everything[~known],
-            "marker": {"size": size, "color": "#9a9a9a"},
-            "hovertext": texts[~known],
-            "showlegend": False,
-        }
-    ]
     marker = {"size": size, "color": colours.numbers[known], "opacity": 0.85, **scale}
-    return [
-        *(one for one in found if len(one["rows"])),
-        {"rows": everything[known], "marker": marker, "hovertext": texts[known], "showlegend": False},
-    ]
+    grey = {"rows": everything[~known], "marker": {"size": size, "color": REST}, "hovertext": texts[~known], **bare}
+    timed = {"rows": everything[known], "marker": marker, "hovertext": texts[known], **bare}
+    return [grey, timed] if len(grey["rows"]) else [timed]
+
+
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs={Collection: lambda one: one.identity})
+def _hover_texts(collection: Collection, labels: list[str]) -> np.ndarray:
+    """What a point says when the mouse is over it: file, seconds, label."""
+    starts, ends = collection.frame["start"].tolist(), collection.frame["end"].tolist()
+    rows = zip(collection.names, starts, ends, labels, strict=True)
+    return np.array(
+        [no_html(f"{name} · {start:g}-{end:g} s\n{label}").replace("\n", "<br>") for name, start, end, label in rows], object
+    )
 
 
 def _layout() -> go.Layout:
-    hidden = {"showticklabels": False, "title": {"text": ""}, "zeroline": False}
+    hidden = {"visible": False}
+    bare = {"showticklabels": False, "title": {"text": ""}}
     return go.Layout(
         height=HEIGHT,
         margin={"l": 0, "r": 0, "t": 8, "b": 0},
         xaxis=hidden,
         yaxis=hidden,
-        scene={"xaxis": hidden, "yaxis": hidden, "zaxis": hidden},
+        scene={"xaxis": bare, "yaxis": bare, "zaxis": bare},
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
-        dragmode="lasso",
         uirevision="kept",
     )

@@ -28,10 +28,10 @@ def show(page: Page) -> None:
 
 def table_of(page: Page, rows: list[int], key: str, extra: dict[str, list[float]] | None = None) -> None:
     """A table of windows; a chosen row is shown in detail."""
-    frame, labels, words = page.collection.frame, page.labels(), page.words
+    frame, labels, words = page.collection.frame, page.labels, page.words
     shown = frame.iloc[rows]
     columns = {
-        words("file"): cells([file.rpartition("/")[2] for file in shown["file"]]),
+        words("file"): cells([page.collection.names[row] for row in rows]),
         **(extra or {}),
         words("start"): shown["start"].to_numpy(),
         words("end"): shown["end"].to_numpy(),
@@ -60,5 +60,5 @@ def _search(page: Page) -> None:
     text = st.session_state["search"].casefold().strip()
     if not text:
         return
-    names, labels = page.collection.frame["file"].tolist(), page.labels()
+    names, labels = page.collection.frame["file"].tolist(), page.labels
     select([row for row in range(len(names)) if text in names[row].casefold() or text in labels[row].casefold()])

@@ -118,6 +118,11 @@ class Collection:
         return unit_vectors(self.vectors)
 
     @cached_property
+    def names(self) -> list[str]:
+        """The name of the file of each row, without its folders."""
+        return [os.path.basename(file) for file in self.frame["file"]]
+
+    @cached_property
     def places(self) -> list[tuple[str, str, str]]:
         """file, start and end of each row, as the table of labels has them."""
         rows = zip(*(self.frame[name].tolist() for name in PLACE_COLUMNS), strict=True)
@@ -162,8 +167,7 @@ def open_collection(settings: ExploreSettings) -> Collection:
         table, wanted = _embed(settings, notes)
     frame, vectors = _read(table, wanted, settings, notes)
     if settings.embeddings and settings.data:
-        paths = locate_recordings(list(dict.fromkeys(frame["file"])), Path(settings.data))
-        frame["file"] = [paths[name] for name in frame["file"]]
+        frame["file"] = _moved(frame["file"].tolist(), Path(settings.data))
     frame["file"] = [os.path.abspath(name) for name in frame["file"]]
     gone = [name for name in dict.fromkeys(frame["file"]) if not os.path.isfile(name)]
     if gone:
@@ -187,7 +191,7 @@ def _embed(settings: ExploreSettings, notes: list[Note]) -> tuple[Embeddings, se
     place = os.path.abspath(model) if os.path.exists(model) else model
     folder = Path(settings.output) / f"recordings-{hashlib.sha256(f'{root} {place}'.encode()).hexdigest()[:8]}"
     if settings.embedded != str(folder):
-        embed(EmbedSettings(tuple(names), model), folder, strict=False, command=f"explore --data {root}")
+        embed(EmbedSettings(tuple(names), model=model), folder, strict=False, command=f"explore --data {root}")
     unreadable = [*ErrorLog(folder / ERRORS_FILE).rows(), *((str(error.path), error.reason) for error in found.errors)]
     if unreadable:
         file, reason = unreadable[0]
@@ -219,6 +223,15 @@ def _read(
         notes.append(Note("unusable", int((~usable).sum()), str(frame["file"][~usable].iat[0])))
         frame, vectors = frame[usable].reset_index(drop=True), vectors[usable]
     return _with_recorder_columns(frame), vectors
+
+
+def _moved(names: list[str], root: Path) -> list[str]:
+    """The files of a table below `root`: by their folders below what all have in common, else by their names alone."""
+    absolute = {name: os.path.abspath(name) for name in names}
+    common = os.path.commonpath({os.path.dirname(path) for path in absolute.values()})
+    places = {name: os.path.relpath(path, common) for name, path in absolute.items()}
+    found = locate_recordings(list(dict.fromkeys(places.values())), root)
+    return [found[places[name]] for name in names]
 
 
 def _with_recorder_columns(frame: pd.DataFrame) -> pd.DataFrame:

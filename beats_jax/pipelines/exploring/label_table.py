@@ -1,6 +1,6 @@
 """Labels given on a page: a table that `train` reads, to which several pages may add at once.
 
-    time,reviewer,file,start,end,label        `train --config.data.source=csv --config.data.metadata_file=labels.csv`
+    time,reviewer,file,start,end,label        `label_settings` has the arguments of `train`
 
 Every change reads the table, adds to it and replaces it whole, under a lock: a kill leaves the table before or after, and two
 tabs lose nothing of each other's. One reviewer has one label for a window, the last one; reviewers may disagree.
@@ -104,6 +104,11 @@ class LabelTable:
 def latest_labels(rows: Sequence[GivenLabel]) -> dict[tuple[str, str, str], str]:
     """Place → the label that was given last, by anybody."""
     return {row.place: row.label for row in rows}
+
+
+def label_settings(path: Path) -> list[str]:
+    """The arguments with which `train` reads a table of labels."""
+    return ["--config.data.source=csv", f"--config.data.metadata_file={path.absolute()}", "--config.data.audio_column=file"]
 
 
 def checked_text(text: str, what: str) -> str:
