@@ -29,7 +29,13 @@ def require_free(address: str, port: int) -> None:
 
 
 def serve(page: Path, argv: Sequence[str], *, address: str, port: int, max_upload: int) -> None:
-    """Becomes the server of a page, and so holds no memory of what came before.
+    """Becomes the server of a page, and so holds no memory of what came before; arguments as `server_command`."""
+    command = server_command(page, argv, address=address, port=port, max_upload=max_upload)
+    os.execv(command[0], command)
+
+
+def server_command(page: Path, argv: Sequence[str], *, address: str, port: int, max_upload: int) -> list[str]:
+    """The command that serves a page.
 
     Args:
       page: a script of this folder. argv: its arguments. max_upload: megabytes of the largest file that is taken.
@@ -48,4 +54,4 @@ def serve(page: Path, argv: Sequence[str], *, address: str, port: int, max_uploa
         "client.showErrorDetails": "none",  # tracebacks are printed where the server runs
     }
     chosen = [f"--{name}={value}" for name, value in options.items()]
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *chosen, "--", *argv])
+    return [sys.executable, "-m", "streamlit", "run", str(page), *chosen, "--", *argv]

@@ -1,6 +1,5 @@
 """The review page in a real browser: an oracle clicks and types through a review, kills come in between, and attacks fail."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -91,18 +90,6 @@ def served(detections, *arguments):
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    place = shutil.which("chromium") or shutil.which("chromium-browser")
-    if place is None:
-        pytest.skip("needs Debian's chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=place, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextmanager
