@@ -55,6 +55,11 @@ class Candidates:
         return [place_of(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     @cached_property
+    def place_set(self) -> frozenset[Place]:
+        """All of `places`."""
+        return frozenset(self.places)
+
+    @cached_property
     def labels(self) -> dict[str, np.ndarray]:
         """label → its clips (int64), labels with most clips first."""
         names = self.events.labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -53,13 +54,10 @@ class Queue:
 
     def next_open(self, after: int = -1) -> int | None:
         """The first position without a verdict behind `after`, else from the start; None = all are reviewed."""
-        places = self.candidates.places
-        open_ = np.array([places[row] not in self.decided for row in self.rows], bool)
-        behind = np.flatnonzero(open_[after + 1 :])
-        if len(behind):
-            return int(behind[0]) + after + 1
-        before = np.flatnonzero(open_)
-        return int(before[0]) if len(before) else None
+        for position in chain(range(after + 1, len(self)), range(after + 1)):
+            if self.review(position) is None:
+                return position
+        return None
 
 
 def queue_of(
@@ -80,8 +78,7 @@ def queue_of(
 
 def progress_of(candidates: Candidates, decided: Mapping[Place, Review]) -> dict[str, Progress]:
     """label → how far its review is."""
-    places = set(candidates.places)
-    counts = Counter((review.label, review.verdict) for place, review in decided.items() if place in places)
+    counts = Counter((review.label, review.verdict) for place, review in decided.items() if place in candidates.place_set)
     return {
         label: Progress(len(rows), *(counts[label, verdict] for verdict in (YES, NO, UNSURE)))
         for label, rows in candidates.labels.items()
