@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
   python -m beats_jax.embed --input recordings --model filterbank --output embeddings
   python -m beats_jax.embed --input recordings --model BEATs_iter3_plus_AS2M --output embeddings --window 5 --hop 2.5
   python -m beats_jax.embed --input a.wav b.flac --model runs/owls --output embeddings --layer 6 -1 --pooling mean std --logits
+  python -m beats_jax.embed --input recordings --model filterbank --output embeddings --hoplite perch
+  python -m beats_jax.embed --repair perch --output embeddings
 
 The same command again resumes a killed one, and adds recordings that are new in the folder. pandas, duckdb and R read
 OUTPUT/embeddings as one table: pandas.read_parquet("OUTPUT/embeddings").
@@ -24,14 +27,24 @@ def parser() -> ArgumentParser:
     """The verb's arguments."""
     description = "Embed recordings window by window; writes OUTPUT/embeddings/part-*.parquet, embed.json and errors.csv."
     result = ArgumentParser("embed", description, EXAMPLES)
-    result.add_argument("--input", required=True, nargs="+", metavar="DIR_OR_FILE", help="folders (with all below them), files")
+    result.add_argument("--input", nargs="+", metavar="DIR_OR_FILE", help="folders (with all below them), files")
     result.add_argument(
         "--model",
         default="filterbank",
         metavar="NAME",
         help="registered name, file, model folder or run; filterbank needs none",
     )
-    result.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the embeddings, new or to resume")
+    result.add_argument("--output", type=Path, metavar="DIR", help="folder of the embeddings, new or to resume")
+    result.add_argument(
+        "--hoplite", type=Path, metavar="DB", help="Perch-Hoplite database to bring up to the output; made where there is none"
+    )
+    result.add_argument("--hoplite-column", metavar="NAME", help="which embedding it takes, where the output has several")
+    result.add_argument(
+        "--repair",
+        type=Path,
+        metavar="DB",
+        help="only repair a Perch-Hoplite database; vectors that it lacks are taken from --output, or their windows removed",
+    )
     result.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: the model's own, else 10)")
     result.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: the window)")
     result.add_argument(
@@ -69,6 +82,18 @@ def parser() -> ArgumentParser:
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, embeds the recordings and returns the exit status."""
     arguments = parser().parse_args(argv)
+    if arguments.repair is not None:
+        if arguments.input or arguments.hoplite:
+            raise UserError("--repair goes without --input and --hoplite; repair the database first, then add to it")
+        from beats_jax.pipelines.hoplite import repair
+
+        for line in repair(arguments.repair, arguments.output, arguments.hoplite_column):
+            print(line, flush=True)
+        return 0
+    if not arguments.input or arguments.output is None:
+        raise UserError("--input and --output are needed; python -m beats_jax.embed --help shows examples")
+    if arguments.hoplite_column and arguments.hoplite is None:
+        raise UserError("--hoplite-column has no use without --hoplite")
     start_processes(arguments)
 
     from beats_jax.pipelines.embed import EmbedSettings, embed
@@ -86,6 +111,8 @@ def verb(argv: Sequence[str]) -> int:
         keep=arguments.keep,
         batch_size=arguments.batch_size,
         threads=arguments.threads,
+        hoplite=arguments.hoplite,
+        hoplite_column=arguments.hoplite_column,
     )
     embed(settings, arguments.output, strict=arguments.strict, command="python -m beats_jax.embed " + shlex.join(argv))
     return 0

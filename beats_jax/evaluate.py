@@ -1,4 +1,4 @@
-"""`python -m beats_jax.evaluate`: measures a trained run, compares two, or probes a frozen encoder with a handful of labels."""
+"""`python -m beats_jax.evaluate`: measures a trained run or detections, compares two runs, or probes a frozen encoder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ examples:
   python -m beats_jax.evaluate --compare runs/owls runs/owls_lora --output owls_against_lora
   python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
   python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
+  python -m beats_jax.evaluate --detections owls_found --data annotations.csv --output owls_measured --iou 0.3
+  python -m beats_jax.evaluate --reviewed owls_found/review.csv --output owls_precision
 
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, a CSV table with the run's own column names, or
 events: .selections.txt of Raven, .labels.txt of Audacity; without it the run's own test recordings are measured again.
 --compare needs no recordings: it reads predictions.csv.
+
+--detections compares events with annotations: tables of Raven, Audacity, Kaleidoscope, BirdNET, CSV or Parquet, or folders.
+Recordings are matched by the end of their paths, and only annotated ones count. --reviewed makes the table of precision that
+detect --precision-table takes.
 
 A probe trains small classifiers on every layer and pooling of a frozen encoder. Nested folds choose among them and measure the
 choice. Embeddings are kept on disk, so that a second probe of the same files takes seconds. With 50 labels begin here.
@@ -40,7 +46,7 @@ COLUMNS = {
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    description = "Measure a trained run, compare two, or probe an encoder; writes metrics.json, predictions.csv, report.html."
+    description = "Measure a run or detections, compare runs, or probe an encoder; writes metrics.json, tables, report.html."
     result = ArgumentParser("evaluate", description, EXAMPLES)
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run")
@@ -48,17 +54,38 @@ def parser() -> ArgumentParser:
         "--compare", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs, or two outputs of evaluate, on the same rows"
     )
     what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
+    what.add_argument("--detections", type=Path, metavar="DIR_OR_TABLE", help="output of detect, or any table of events")
+    what.add_argument(
+        "--reviewed",
+        type=Path,
+        metavar="TABLE",
+        help="review.csv: file, start, end, label, score, verdict (yes, no, unsure)",
+    )
     result.add_argument(
-        "--data", type=Path, metavar="DIR_OR_CSV", help="other labelled recordings (default: the run's own test split)"
+        "--data",
+        type=Path,
+        metavar="DIR_OR_CSV",
+        help="other labelled recordings (default: the run's own test split), or annotations for --detections",
     )
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="new or empty folder for the results")
     result.add_argument("--format", choices=("html", "md"), default="html", help="the report: a page, or Markdown (RESULTS.md)")
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    _add_event_arguments(result.add_argument_group("detections"))
     _add_probe_arguments(result.add_argument_group("probing"))
     add_process_arguments(result)
     return result
+
+
+def _add_event_arguments(group: Any) -> None:
+    """The arguments of --detections; None where absent, so that the others can refuse them."""
+    rule = group.add_mutually_exclusive_group()
+    rule.add_argument("--iou", type=float, metavar="SHARE", help="of the time of both that must be shared (default: 0.5)")
+    rule.add_argument(
+        "--tolerance", type=float, metavar="S", help="instead: seconds by which starts, and ends of short events, may differ"
+    )
+    group.add_argument("--segment", type=float, metavar="S", help="length of the segments that are compared too (default: 1)")
 
 
 def _add_probe_arguments(group: Any) -> None:
@@ -106,13 +133,17 @@ def verb(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     command = "python -m beats_jax.evaluate " + shlex.join(argv)
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
-    if (arguments.compare or arguments.probe) and place != (None, None, None):
+    if not arguments.run and place != (None, None, None):
         raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
     if arguments.probe is not None:
         return _probe(arguments, command)
+    if not arguments.detections and (given := [name for name in _EVENTS_ONLY if getattr(arguments, name) is not None]):
+        raise UserError(f"--{given[0]} belongs to --detections")
     given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
     if given:
         raise UserError(f"--{given[0].replace('_', '-')} belongs to --probe; a run is measured with the settings of its training")
+    if arguments.detections or arguments.reviewed:
+        return _events(arguments, command)
     if arguments.compare:
         if arguments.data or arguments.strict:
             raise UserError("--compare reads the predictions of two runs; --data and --strict belong to --run")
@@ -142,6 +173,31 @@ _SETTINGS = {
 }  # argument -> field of ProbeSettings
 _READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")
 _PROBE_ONLY = (*_SETTINGS, *_READING)
+_EVENTS_ONLY = ("iou", "tolerance", "segment")
+
+
+def _events(arguments: argparse.Namespace, command: str) -> int:
+    if arguments.strict:
+        raise UserError("--detections and --reviewed read tables only; --strict belongs to --run and --probe")
+    if arguments.reviewed:
+        if arguments.data:
+            raise UserError("--reviewed holds the verdicts; --data belongs to the others")
+        from beats_jax.pipelines.measuring.reviewed import write_precision_of
+
+        write_precision_of(arguments.reviewed, arguments.output)
+        return 0
+    if arguments.data is None:
+        raise UserError("--detections needs --data: annotations of the recordings that were searched")
+    from beats_jax.evaluation.metrics.events import MatchRule
+    from beats_jax.pipelines.measuring.detections import measure_detections
+
+    rule = MatchRule(iou=0.5 if arguments.iou is None else arguments.iou)
+    if arguments.tolerance is not None:
+        rule = MatchRule("onset_offset", tolerance_seconds=arguments.tolerance)
+    segment = 1.0 if arguments.segment is None else arguments.segment
+    places = (arguments.detections, arguments.data, arguments.output)
+    measure_detections(*places, rule, segment, page=arguments.format, command=command)
+    return 0
 
 
 def _probe(arguments: argparse.Namespace, command: str) -> int:

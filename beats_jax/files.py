@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -21,6 +22,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GONE = (errno.ENOENT, errno.ENOTDIR)
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part")
 _DAY = 24 * 3600.0
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and the flag of renameat2(2)
 
 
 @contextmanager
@@ -39,11 +41,13 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """A new folder to fill, which is on the disk and takes its name when the block ends without an error.
 
+    Args:
+      replace: a folder of that name is exchanged for the new one (`exchange_folders`) and removed.
     Raises:
-      UserError: it cannot be written, or there is a folder that is not empty.
+      UserError: it cannot be written, or there is a folder that is not empty (without `replace`).
     """
     path = Path(path)
     temporary = _temporary_name(path)
@@ -53,7 +57,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for inside in temporary.rglob("*"):
             _sync(inside)
-        put_in_place(temporary, path)
+        if replace and path.is_dir():
+            _sync(temporary)
+            exchange_folders(temporary, path)
+        else:
+            put_in_place(temporary, path)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -91,6 +99,44 @@ def put_in_place(temporary: Path, path: Path) -> None:
     _sync(path.absolute().parent)
 
 
+def exchange_folders(new: Path, path: Path) -> None:
+    """The folders take each other's names in one step, so that at every moment `path` is the old or the new one, whole.
+
+    Where the system cannot do that (Linux can, on most file systems), the old folder is first renamed to `previous_folder(path)`:
+    a kill right then leaves no folder of that name, and `finish_exchange` puts the old one back.
+    """
+    if not _exchange_names(new, path):
+        previous = previous_folder(path)
+        os.rename(path, previous)
+        _sync(path.absolute().parent)
+        os.rename(new, path)
+        _sync(path.absolute().parent)
+        os.rename(previous, new)
+    _sync(path.absolute().parent)
+
+
+def previous_folder(path: Path) -> Path:
+    """Where the old folder stands between the two renames of `exchange_folders`."""
+    return path.absolute().with_name(f".{path.name}.previous")
+
+
+def finish_exchange(path: Path) -> str:
+    """Ends what a process that was killed between the renames of `exchange_folders` began.
+
+    Returns:
+      what was done, "" = nothing was left to do.
+    Raises:
+      UserError: both folders are there, and the new one may be whole or made by another program, which a person decides.
+    """
+    previous = previous_folder(path)
+    if not previous.is_dir():
+        return ""
+    if path.exists():
+        raise UserError(f"{path} and {previous} both exist, as a write was stopped there; delete the one that holds less")
+    os.rename(previous, path)
+    return f"{path} is put back, a write was stopped between two renames"
+
+
 def sha256_of(path: str | Path) -> str:
     """Hash of a file, as hexadecimal text."""
     with Path(path).open("rb") as file:
@@ -120,6 +166,20 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
     for entry in removed:
         _remove(entry)
     return removed
+
+
+def _exchange_names(new: Path, path: Path) -> bool:
+    """renameat2 with RENAME_EXCHANGE; False where the system or the file system lacks it."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux, or a C library without it
+        return False
+    if rename(_HERE, os.fsencode(new.absolute()), _HERE, os.fsencode(path.absolute()), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(path))
 
 
 def _temporary_name(path: Path) -> Path:

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from beats_jax.errors import UserError
@@ -40,8 +41,7 @@ class ErrorLog:
 
     def add(self, path: str | os.PathLike[str], reason: str) -> bool:
         """Lists a file with the reason; returns False when it is listed already. Raises `UserError` when strict."""
-        # a name need not be UTF-8, a table must be: other bytes become escapes, as in predictions.csv
-        name = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+        name = _text(path)
         reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
         with self._lock:
             new = name not in self._files
@@ -51,6 +51,15 @@ class ErrorLog:
         if self.strict:
             raise UserError(f"{name}: {reason}; repair or remove the file, or run without strict to leave bad files out")
         return new
+
+    def forget(self, files: Iterable[str | os.PathLike[str]]) -> None:
+        """Takes files off the list, because they are read again."""
+        names = {_text(file) for file in files} & self._files
+        if names:
+            with self._lock:
+                rows = _rows(read_text(self.path, remedy=REMEDY), self.path)
+                write_text(self.path, "".join(map(_line, [HEADER, *(row for row in rows if row[0] not in names)])))
+                self._files -= names
 
     def _begin(self) -> set[str]:
         if not self.path.exists():
@@ -90,6 +99,11 @@ def _rows(text: str, path: Path) -> list[tuple[str, str]]:
     if odd is not None:
         raise UserError(f"{path} is damaged (a line has {len(odd)} cells: {str(odd)[:80]}); {REMEDY}")
     return [(original_cell(file), original_cell(reason)) for file, reason in rows]
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    """A name need not be UTF-8, a table must be: other bytes become escapes, as in predictions.csv."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _line(row: tuple[str, str]) -> str:

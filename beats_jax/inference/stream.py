@@ -59,7 +59,8 @@ class Recordings:
     def of_files(cls, files: Sequence[str | os.PathLike[str]]) -> Recordings:
         """Whole files."""
         whole = np.full(len(files), np.nan)
-        return cls(np.array([os.fspath(file) for file in files], np.dtypes.StringDType()), whole, whole)
+        # Python's texts: a name that is not UTF-8 does not fit numpy's
+        return cls(np.array([os.fspath(file) for file in files], object), whole, whole)
 
 
 @dataclass(frozen=True)

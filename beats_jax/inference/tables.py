@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.files import search_folder
+from beats_jax.audio.files import search_folder, some
 from beats_jax.errors import UserError
 from beats_jax.inference.files import THREADS, PathLike, file_rows, file_scores, probabilities, warn_of_rates
 from beats_jax.inference.job import iterate_rows
@@ -181,7 +181,8 @@ def recordings_of(files: Files) -> tuple[list[str], dict[str, Any]]:
             return [str(path)], {"errors": {}, "notes": []}
         found = search_folder(path)
         if not found.paths:
-            raise UserError(f"{path} holds no recordings")
+            faults = some([str(error) for error in found.errors])
+            raise UserError(f"{path} holds no recordings" + (f": {faults}" if faults else ""))
         errors = {str(error.path): error.reason for error in found.errors}
         return [str(path) for path in found.paths], {"errors": errors, "notes": found.notes}
     wrong = next((file for file in files if not isinstance(file, str | os.PathLike)), None)

@@ -7,6 +7,7 @@ OUTPUT/errors.csv                  files that could not be read to their end, wi
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,16 @@ import numpy as np
 import beats_jax
 from beats_jax.config.rules import require_one_of
 from beats_jax.inference.reduce import Window
-from beats_jax.inference.sources import VectorSource, open_source
+from beats_jax.inference.sources import FILTERBANK, VectorSource, open_source
+from beats_jax.parallel.exchange import call_on_main
+from beats_jax.pipelines import hoplite
+from beats_jax.pipelines.hoplite import EMBEDDINGS, RECORD
 from beats_jax.pipelines.training.workdir import write_json
 from beats_jax.pipelines.window_job import ReadSettings, WindowTable, Words, place_types, recorder_types, store_windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EMBEDDINGS, RECORD = "embeddings", "embed.json"
 WORDS = Words("embed", "embedding", "embedded", "embeddings", "give a longer --hop, or --keep float16")
 
 
@@ -45,6 +48,8 @@ class EmbedSettings(ReadSettings):
     logits: bool = False
     dtype: str = "auto"
     keep: str = "float32"
+    hoplite: Path | None = None
+    hoplite_column: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +84,22 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         row_bytes=sum(width * (4 if name == "logits" else item) for name, width in source.widths.items()),
         words=WORDS,
     )
+    path = Path(settings.model).expanduser()
+    place = os.path.abspath(path) if path.exists() and settings.model != FILTERBANK else settings.model
     record = {**table.full_identity(), **origin, "labels": list(source.labels), "command": command}
+    record["loaded_from"] = place  # where `search` finds the model again, from any folder
     record["beats_jax"] = beats_jax.__version__
     begin = partial(write_json, output / RECORD, record)
-    store_windows(table, settings, output, output / EMBEDDINGS, strict=strict, begin=begin)
+    database, column = settings.hoplite, settings.hoplite_column
+    if database is None:
+        store_windows(table, settings, output, output / EMBEDDINGS, strict=strict, begin=begin)
+        return
+    call_on_main(lambda: hoplite.check(database, table.full_identity(), column, source.labels))  # before hours of work
+
+    def end(_: Any) -> None:
+        print(hoplite.update(database, output, column, settings.inputs), flush=True)
+
+    store_windows(table, settings, output, output / EMBEDDINGS, strict=strict, begin=begin, end=end)
 
 
 def embedding_schema(source: VectorSource, keep: str) -> pa.Schema:

@@ -5,6 +5,7 @@ A killed job goes on where it was; several processes share the recordings. The v
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from beats_jax.audio.files import some
 from beats_jax.audio.recorders.metadata import COLUMNS, metadata_columns, recorder_metadata
 from beats_jax.config.rules import require
 from beats_jax.datasets.bad_audio import ErrorLog
@@ -25,7 +27,7 @@ from beats_jax.inference.job import header_seconds, window_values
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import EachWindow, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
-from beats_jax.inference.store import Store, finished_recordings
+from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
 from beats_jax.parallel.exchange import barrier, call_on_main, main_first
@@ -96,9 +98,15 @@ class WindowTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What lies ahead: recordings by name, their seconds as their headers state (0 = unknown), and which are done already."""
+    """What lies ahead.
+
+    Attributes:
+      names: of the recordings, N. sizes: their bytes, `UNKNOWN_SIZE` where nobody knows. seconds: float64 [N], as their headers
+        state; 0 = unknown. done: rows that are on disk already.
+    """
 
     names: list[str]
+    sizes: list[int]
     seconds: np.ndarray
     done: frozenset[int]
 
@@ -150,9 +158,10 @@ def store_windows(
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
         errors = main_first(lambda: open_errors(output, strict=strict))
+        plan = call_on_main(lambda: _plan(names, folder, table.words))
+        errors.forget([*left_out, *(name for row, name in enumerate(names) if row not in plan.done)])  # read again
         for file, reason in left_out.items():
             errors.add(file, reason)
-        plan = call_on_main(lambda: _plan(names, folder))
         if names:
             call_on_main(lambda: _announce(plan, table, folder))
         call_on_main(begin)
@@ -191,11 +200,31 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _plan(names: list[str], folder: Path) -> Plan:
+def _plan(names: list[str], folder: Path, words: Words) -> Plan:
+    """What is to do. Recordings that have grown since they were read are taken out, to be read anew.
+
+    Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
+    """
     if names:
         print(f"reading the headers of {len(names)} recordings ...", flush=True)
-    done = finished_recordings(folder)
-    return Plan(names, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in done))
+    sizes, done = [file_size(name) for name in names], finished_sizes(folder)
+    pairs = [(name, size, done[name]) for name, size in zip(names, sizes, strict=True) if name in done]
+    grown = [name for name, size, then in pairs if UNKNOWN_SIZE < then < size]
+    if grown:
+        print(f"{len(grown)} recordings have grown since they were {words.done}, and are read again: {some(grown)}", flush=True)
+        forget(folder, set(grown))
+    if shrunk := [name for name, size, then in pairs if UNKNOWN_SIZE < size < then]:
+        print(f"warning: {len(shrunk)} recordings are smaller than when they were {words.done}; their rows stay: {some(shrunk)}")
+    kept = done.keys() - set(grown)
+    return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in kept))
+
+
+def file_size(name: str) -> int:
+    """Bytes of a file; `UNKNOWN_SIZE` where it cannot be asked."""
+    try:
+        return os.stat(name).st_size
+    except OSError:
+        return UNKNOWN_SIZE
 
 
 def header_lengths(names: Sequence[str]) -> np.ndarray:
@@ -241,11 +270,27 @@ def _store_rows(
     )
     with WindowProgress(plan.seconds_left / jax.process_count(), table.words.doing, table.words.done, show=is_main()) as progress:
         for row in reduce_rows(_watched(values, table.grid, progress), EachWindow(), "rest"):
-            name = plan.names[row.row]
-            if row.error is not None:
-                errors.add(name, row.error.reason)
-            if row.value is not None:  # else nothing could be read, and the next call tries again
-                store.append(_rows_of(name, row.value, table), name)
+            name, size, now = plan.names[row.row], plan.sizes[row.row], file_size(plan.names[row.row])
+            gone = now == UNKNOWN_SIZE != size
+            if gone:
+                _require_input(store, plan, name, settings.inputs)
+            reason = row.error.reason if row.error is not None else "has gone while it was read" if gone else ""
+            if reason or now != size:
+                errors.add(name, reason or f"changed from {size} to {now} bytes while it was read; give the same command again")
+            if row.value is not None and not gone:  # else the next call tries again
+                store.append(_rows_of(name, row.value, table), name, size)
+
+
+def _require_input(store: Store, plan: Plan, name: str, inputs: Sequence[str]) -> None:
+    """Stops the job where the disk of a recording has gone; a single file that has gone is an error like any other.
+
+    Raises:
+      UserError: no recording of the same input is left.
+    """
+    root = next((Path(given) for given in inputs if Path(given) in Path(name).parents), None)
+    if not any(os.path.exists(other) for other in plan.names if root is None or root in Path(other).parents):
+        store.flush()
+        raise UserError(f"{root or name} has gone while it was read; put it back and give the same command again")
 
 
 def _watched(values: Iterator[WindowValues], grid: Grid, progress: WindowProgress) -> Iterator[WindowValues]:

@@ -135,9 +135,17 @@ def test_a_wav_that_was_cut_or_never_had_sound(tmp_path):
 def test_other_uncompressed_files_that_were_cut(tmp_path, container, suffix):
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, noise(1.0), RATE, format=container, subtype="PCM_16")
+    whole = io.read(path, sample_rate=RATE)
     path.write_bytes(path.read_bytes()[:-1_000])
     with pytest.raises(io.AudioError, match="truncated: the header promises"):
         io.audio_info(path)
+    found = []
+    with pytest.raises(io.AudioError, match="truncated: the header promises"):
+        found.extend(io.blocks(path, sample_rate=RATE))
+    held = np.concatenate(found)
+    assert len(whole) - 520 < len(held) < len(whole) - 480
+    np.testing.assert_array_equal(held, whole[: len(held)])
+    np.testing.assert_array_equal(io.read(path, sample_rate=RATE, seconds=0.5), whole[: RATE // 2])
 
 
 def write_ogg(path, subtype, seconds, seed=0, rate=48_000):

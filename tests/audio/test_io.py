@@ -285,6 +285,14 @@ def test_the_part_before_the_damage_can_be_read(bad_files):
         io.read(path, sample_rate=16_000, start_seconds=2.5)
 
 
+def w64_head(bytes_of_sound):
+    """What stands before the sound of a Wave64 file of 16 bits and 48 kHz; sizes count their own chunk's name and size."""
+    rest = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    form = b"fmt " + rest + struct.pack("<QHHIIHH", 40, 1, 1, 48_000, 96_000, 2, 16)
+    riff = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000") + struct.pack("<Q", 40 + len(form) + 24 + bytes_of_sound)
+    return riff + b"wave" + rest + form + b"data" + rest + struct.pack("<Q", 24 + bytes_of_sound)
+
+
 def test_lengths_beyond_four_gigabytes(tmp_path):
     bytes_of_sound = (1 << 32) + 200_000
     format_chunk = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 48_000, 96_000, 2, 16)
@@ -292,12 +300,14 @@ def test_lengths_beyond_four_gigabytes(tmp_path):
     wrapped = bytes_of_sound % (1 << 32)
     for name, head, size in (
         ("plain.wav", b"RIFF" + struct.pack("<I", wrapped + 36) + b"WAVE", wrapped),
+        ("x.w64", w64_head(bytes_of_sound), None),
         ("rf64.wav", b"RF64" + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + long_sizes, 0xFFFFFFFF),
     ):
         with (tmp_path / name).open("wb") as file:
-            file.write(head + format_chunk + b"data" + struct.pack("<I", size))
+            file.write(head if size is None else head + format_chunk + b"data" + struct.pack("<I", size))
             file.truncate(file.tell() + bytes_of_sound)  # sparse: takes no room
-    assert io.audio_info(tmp_path / "rf64.wav").frames == bytes_of_sound // 2
+    for name in ("rf64.wav", "x.w64"):
+        assert io.audio_info(tmp_path / name).frames == bytes_of_sound // 2
     with pytest.raises(io.AudioError, match="4 GB"):
         io.audio_info(tmp_path / "plain.wav")
 

@@ -17,7 +17,7 @@ from beats_jax.audio.io import write_wav
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.model import Model
-from beats_jax.inference.store import Store, read_rows, shards
+from beats_jax.inference.store import Store, finished_sizes, forget, read_rows, shards
 from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle
 
@@ -138,3 +138,16 @@ def test_a_killed_job_goes_on_without_a_row_lost_or_doubled(recordings, tmp_path
     assert json.loads((tmp_path / "out" / "_job.json").read_text())["rows"] == "window"
     with pytest.raises(UserError, match="grid was"):
         model.embed_files(recordings / "sounds", window_seconds=1.0, output=tmp_path / "out")
+
+
+def test_a_recording_that_is_forgotten_leaves_no_row_and_the_others_stay(tmp_path):
+    with Store(tmp_path / "out", {}, SCHEMA) as store:
+        for name, number in (("a", 2), ("b", 3), ("c", 1)):
+            store.append(rows(name, number), name, 10 * number)
+    with Store(tmp_path / "out", {}, SCHEMA, process=1) as store:
+        store.append(rows("d", 2), "d")
+    assert finished_sizes(tmp_path / "out") == {"a": 20, "b": 30, "c": 10, "d": -1}
+    forget(tmp_path / "out", {"b", "d", "nobody"})
+    assert finished_sizes(tmp_path / "out") == {"a": 20, "c": 10}
+    files = [file for table in read_rows(tmp_path / "out") for file in table["file"].to_pylist()]
+    assert files == ["a", "a", "c"]

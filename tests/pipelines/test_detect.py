@@ -167,11 +167,11 @@ def test_every_table_reads_back_as_the_same_events(finished):
 def test_a_job_that_stopped_goes_on_to_the_same_scores_and_tables(recordings, tiny_model, finished, tmp_path, monkeypatch):
     append, taken = Store.append, []
 
-    def stop_after_two(store, table, name):
+    def stop_after_two(store, table, name, size):
         if len(taken) == 2:
             raise OSError("the power went")
         taken.append(name)
-        append(store, table, name)
+        append(store, table, name, size)
         store.flush()
 
     command = json.loads((finished / "detect.json").read_text())["command"]

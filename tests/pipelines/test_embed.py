@@ -89,11 +89,11 @@ def test_a_job_that_stopped_goes_on_without_a_window_lost_or_doubled(recordings,
     assert embed(recordings, tmp_path / "whole") == 0
     append, taken = Store.append, []
 
-    def stop_after_two(store, table, name):
+    def stop_after_two(store, table, name, size):
         if len(taken) == 2:
             raise OSError("the power went")
         taken.append(name)
-        append(store, table, name)
+        append(store, table, name, size)
         store.flush()
 
     with monkeypatch.context() as patch:

@@ -36,29 +36,28 @@ AIFF, CAF = Chunks(12, b"SSND", ">I"), Chunks(8, b"data", ">q", padding=1)
 W64 = Chunks(40, WAVE64_DATA, "<Q", counted=24, padding=8)
 
 
-def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> bool:
-    """Whether libsndfile is tried first, for a file that begins with `head` (16 bytes).
+def libsndfile_reads(path: Path, file: BinaryIO, size: int, head: bytes) -> tuple[bool, AudioError | None]:
+    """Whether libsndfile is tried first, for a file that begins with `head` (16 bytes), and the fault of one that was cut.
 
     Not where the header counts 0 bytes of sound although some follow (libsndfile believes it), and not for MPEG audio in a WAV
     (libmpg123 writes warnings to the terminal).
 
     Raises:
-      AudioError: fewer bytes than promised, none at all, or a plain RIFF above 4 GB whose size has wrapped.
+      AudioError: no sound at all, or a plain RIFF above 4 GB whose size has wrapped.
     """
     if head[:4] in (b".snd", b"dns."):
         start, promised = struct.unpack(">2I" if head[:4] == b".snd" else "<2I", head[4:12])
-        _require_held(path, promised, size - start, frame_bytes=1)
-        return True
+        return True, _cut(path, promised, size - start, frame_bytes=1)
     chunks = _chunks_of(head)
     if chunks is None:
-        return True
+        return True, None
     start, promised, wave_format, frame_bytes = _sound_chunk(path, file, chunks)
     if promised == 0 and _only_chunks(file, chunks, start, size):
         raise AudioError(path, f"no samples: the header gives 0 bytes of sound ({size - start} bytes follow it)")
     if promised == 0 and head[:4] in (b"RF64", b"BW64"):
         raise AudioError(path, "its RF64 header gives no length: the recorder did not close it")
-    _require_held(path, promised, size - start, frame_bytes)
-    return wave_format not in MPEG_IN_WAVE and (promised != 0 or chunks not in (RIFF, RIFX))
+    fault = _cut(path, promised, size - start, frame_bytes)
+    return wave_format not in MPEG_IN_WAVE and (promised != 0 or chunks not in (RIFF, RIFX)), fault
 
 
 def _chunks_of(head: bytes) -> Chunks | None:
@@ -114,14 +113,19 @@ def _only_chunks(file: BinaryIO, chunks: Chunks, start: int, size: int) -> bool:
     return start < size + chunks.padding  # the last padding may be missing
 
 
-def _require_held(path: Path, promised: int, held: int, frame_bytes: int) -> None:
+def _cut(path: Path, promised: int, held: int, frame_bytes: int) -> AudioError | None:
+    """The fault of a file that holds less than it promises. Raises `AudioError` as `libsndfile_reads`."""
     marked = promised <= 0 or any(abs(promised - mark) <= MARK_SLACK for mark in (1 << 31, 1 << 32))
     slipped = promised - held in HEADER_SLIPS
     if promised - held >= max(1, frame_bytes) and not (marked or slipped):
-        raise AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {held}")
+        fault = AudioError(path, f"truncated: the header promises {promised} bytes of sound, the file holds {held}")
+        if held < frame_bytes:
+            raise fault
+        return fault
     wrapped = held - promised >= 1 << 31 and promised > 0
     cut_short = marked and 0 < promised < UNKNOWN_SIZE and held - promised > MARK_SLACK
     if wrapped or cut_short:
         raise AudioError(
             path, f"header counts {promised} of {held} bytes: too long for plain RIFF (over 4 GB); convert it to RF64 or FLAC"
         )
+    return None

@@ -19,13 +19,14 @@ ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # WMA
 COMPRESSED = (b"fLaC", b"OggS", b"\x1aE\xdf\xa3", ASF[:4])  # FLAC, Ogg, Matroska and WebM, WMA
 
 
-def inspect(path: Path) -> tuple[bool, list[SoundStream]]:
+def inspect(path: Path) -> tuple[bool, list[SoundStream], AudioError | None]:
     """Reads the structure of a file; decodes nothing.
 
     Returns:
-      Whether libsndfile is tried first, and the streams for PyAV: several where files with a header each were joined.
+      Whether libsndfile is tried first; the streams for PyAV, several where files with a header each were joined; the fault of
+      uncompressed sound that was cut, which counts behind the last sample that is there.
     Raises:
-      AudioError: missing, no file, no permission, empty; a container that holds less than it promises.
+      AudioError: missing, no file, no permission, empty; another container that holds less than it promises.
     """
     try:
         status = path.stat()
@@ -43,19 +44,19 @@ def inspect(path: Path) -> tuple[bool, list[SoundStream]]:
         raise AudioError(path, "no permission to read it") from error
 
 
-def _inspect(path: Path, file: BinaryIO, size: int) -> tuple[bool, list[SoundStream]]:
+def _inspect(path: Path, file: BinaryIO, size: int) -> tuple[bool, list[SoundStream], AudioError | None]:
     start = after_id3(file)
     file.seek(start)
     head = file.read(16)
     if head[:4] == b"OggS" and start == 0:
-        return False, ogg_streams(path, file, size)
+        return False, ogg_streams(path, file, size), None
     known = head[:4] in COMPRESSED or head[:4] == b"RIFF" or head[4:8] == b"ftyp"
     if looks_like_mpeg(head) or (start and not known):  # zeros may fill the place between a tag and the first frame
-        return False, [mpeg_sound(file, start, size)]
+        return False, [mpeg_sound(file, start, size)], None
     if head[:8] == ASF:
         _require_whole_asf(path, file, size)
-    uncompressed = start == 0 and head[:4] not in COMPRESSED and libsndfile_reads(path, file, size, head)
-    return uncompressed, [SoundStream(((start, size),))]
+    reads, fault = (False, None) if start or head[:4] in COMPRESSED else libsndfile_reads(path, file, size, head)
+    return reads, [SoundStream(((start, size),))], fault
 
 
 def _require_whole_asf(path: Path, file: BinaryIO, size: int) -> None:

@@ -39,14 +39,16 @@ def open_decoder(path: AnyPath) -> Iterator[Decoder]:
 def _decoder(path: Path, stack: ExitStack) -> Decoder:
     if is_record(path):
         return read_record(path)
-    uncompressed, streams = inspect(path)
+    uncompressed, streams, fault = inspect(path)
     if len(streams) > 1:
         return ChainDecoder(path, streams)
     if uncompressed:
         try:
-            return stack.enter_context(open_soundfile(path))
+            return stack.enter_context(open_soundfile(path, fault))
         except AudioError:  # MP3 or AAC in a WAV, BW64, a rare codec: PyAV decides
             pass
+    if fault is not None:
+        raise fault
     return stack.enter_context(open_pyav(path, streams[0]))
 
 

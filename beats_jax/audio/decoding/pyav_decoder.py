@@ -83,16 +83,21 @@ class PyAVDecoder:
         stop = min(stop, self._cut)
         held: list[np.ndarray] = []
         frames = 0
-        for position, values in self._decode(start):
-            part = values[max(0, start - position) : max(0, stop - position)]
-            if len(part):
-                held.append(part)
-                frames += len(part)
-            if frames >= BLOCK_FRAMES:
-                yield _float32(held)
-                held, frames = [], 0
-            if position + len(values) >= stop:
-                break
+        try:
+            for position, values in self._decode(start):
+                part = values[max(0, start - position) : max(0, stop - position)]
+                if len(part):
+                    held.append(part)
+                    frames += len(part)
+                if frames >= BLOCK_FRAMES:
+                    yield _float32(held)
+                    held, frames = [], 0
+                if position + len(values) >= stop:
+                    break
+        except AudioError:
+            if held:
+                yield _float32(held)  # the sound before the damage is good
+            raise
         if held:
             yield _float32(held)
 

@@ -21,16 +21,20 @@ from beats_jax.audio.recording import BLOCK_FRAMES, AudioError, AudioInfo
 class SoundfileDecoder:
     """An open `soundfile.SoundFile` (a `recording.Decoder`)."""
 
-    def __init__(self, path: Path, sound: soundfile.SoundFile) -> None:
+    def __init__(self, path: Path, sound: soundfile.SoundFile, fault: AudioError | None = None) -> None:
+        """fault: why the sound ends too early; what is there can be read."""
         self._path = path
         self._sound = sound
+        self._fault = fault
         self.info = AudioInfo(sound.frames, sound.samplerate, sound.channels, f"{sound.format} {sound.subtype}")
 
     def count_samples(self) -> AudioInfo:
+        if self._fault is not None:
+            raise self._fault
         return self.info  # libsndfile counts from the bytes of the file
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        position, stop = 0, min(stop, self.info.frames)
+        position, wished, stop = 0, stop, min(stop, self.info.frames)
         try:
             if self._sound.seekable() and start < stop:
                 position = self._sound.seek(start)
@@ -45,11 +49,13 @@ class SoundfileDecoder:
         except soundfile.LibsndfileError as error:
             seconds = position / self.info.sample_rate
             raise AudioError(self._path, f"cannot be decoded: {_plain(error)} (in the block from {seconds:.2f} s)") from error
+        if self._fault is not None and wished > stop:
+            raise self._fault
 
 
 @contextmanager
-def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
-    """Opens `path`, which must exist.
+def open_soundfile(path: Path, fault: AudioError | None = None) -> Iterator[SoundfileDecoder]:
+    """Opens `path`, which must exist; fault: as of `SoundfileDecoder`.
 
     Raises:
       AudioError: libsndfile does not know the format, or the header cannot be read.
@@ -62,7 +68,7 @@ def open_soundfile(path: Path) -> Iterator[SoundfileDecoder]:
     with sound:
         if sound.subtype.startswith("MPEG"):
             raise AudioError(path, "MPEG audio, which PyAV reads")
-        yield SoundfileDecoder(path, sound)
+        yield SoundfileDecoder(path, sound, fault)
 
 
 def _plain(error: soundfile.LibsndfileError) -> str:

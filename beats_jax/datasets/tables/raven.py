@@ -3,17 +3,21 @@
 Raven reads a table in two ways: opened with a sound it takes Begin Time and End Time, opened as a sound selection table it takes
 Begin Path and File Offset (Rraven issue 3, and Cornell's answers to it). Both are written so that they agree. Raven itself writes
 a row for every view of a selection; one of them is kept. Begin Time runs on over several recordings opened together, so File
-Offset counts where it is there.
+Offset counts where it is there. crowsetta and opensoundscape refuse tables without frequencies, so an event without bounds has
+those of its whole recording, where that can be opened.
 """
 
 from __future__ import annotations
 
+import ntpath
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from beats_jax.audio.decoding.decoders import open_decoder
+from beats_jax.audio.recording import AudioError
 from beats_jax.datasets.sources.text_table import Table
 from beats_jax.datasets.tables.cells import (
     ReadOptions,
@@ -160,12 +164,14 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
     rows_of = events.rows_of()
     if stranger := next((file for file in rows_of if file not in recordings), None):
         raise UserError(f"an event is of {stranger!r}, which is none of the {len(recordings)} recordings")
-    header = _header(events)
+    bands = {file: _whole_band(file) for file in rows_of}
+    header = _header(events, bounded=any(bands.values()))
     texts: dict[Path, str] = {}
     begun, everything = 0.0, ["\t".join(header)]
     for file, name in table_names(list(recordings), ENDING).items():
-        rows = [_row(events, row) for row in rows_of.get(file, ())]
-        names = {"Begin File": os.path.basename(file), "Begin Path": os.path.abspath(file)} if rows else {}
+        rows = [_row(events, row, bands[file]) for row in rows_of.get(file, ())]
+        whole = file if ntpath.isabs(file) else os.path.abspath(file)  # of any system
+        names = {"Begin File": ntpath.basename(file), "Begin Path": whole} if rows else {}
         common = {column: safe_text(text, "file", refused=_REFUSED) for column, text in names.items()}
         lines = []
         for number, row in enumerate(rows, start=1):
@@ -179,20 +185,31 @@ def write_raven(events: Events, folder: Path, recordings: Mapping[str, float]) -
     return write_tables(texts | {folder / CUMULATIVE: "\n".join([*everything, ""])})
 
 
-def _header(events: Events) -> tuple[str, ...]:
-    bounded = ("Low Freq (Hz)", "High Freq (Hz)") if np.isfinite([events.low_hz, events.high_hz]).any() else ()
+def _whole_band(file: str) -> tuple[float, float] | None:
+    """0 Hz and half the rate of a recording; None where it cannot be opened."""
+    try:
+        with open_decoder(file) as decoder:
+            return 0.0, decoder.info.sample_rate / 2
+    except AudioError:
+        return None
+
+
+def _header(events: Events, *, bounded: bool) -> tuple[str, ...]:
+    bounded = bounded or bool(np.isfinite([events.low_hz, events.high_hz]).any())
+    bounds = ("Low Freq (Hz)", "High Freq (Hz)") if bounded else ()
     scored = ("Score",) if np.isfinite(events.scores).any() else ()
-    return ("Selection", "View", "Channel", BEGIN, END, *bounded, "Begin File", "Begin Path", OFFSET, "Annotation", *scored)
+    return ("Selection", "View", "Channel", BEGIN, END, *bounds, "Begin File", "Begin Path", OFFSET, "Annotation", *scored)
 
 
-def _row(events: Events, row: int) -> dict[str, str]:
+def _row(events: Events, row: int, band: tuple[float, float] | None) -> dict[str, str]:
     """The cells of an event by column, but for its number and its recording."""
+    low, high = band or (np.nan, np.nan)
     start = decimal(events.starts[row])
     return {
         BEGIN: start,
         END: decimal(events.ends[row]),
-        "Low Freq (Hz)": decimal(events.low_hz[row]),
-        "High Freq (Hz)": decimal(events.high_hz[row]),
+        "Low Freq (Hz)": decimal(events.low_hz[row]) or decimal(low),
+        "High Freq (Hz)": decimal(events.high_hz[row]) or decimal(high),
         OFFSET: start,
         "Annotation": safe_text(str(events.labels[row]), "label", refused=_REFUSED),
         "Score": decimal(events.scores[row]),

@@ -100,7 +100,7 @@ def match_events(truth: Events, detections: Events, rule: MatchRule) -> np.ndarr
     Labels and files must be equal. Detections with larger scores are matched first (those without a score last, in their order);
     no other matching has more pairs.
     """
-    return _match(truth, detections, rule)[0]
+    return match_in_order(truth, detections, rule)[0]
 
 
 def count_events(truth: Events, detections: Events, rule: MatchRule) -> dict[str, Counts]:
@@ -130,7 +130,7 @@ def precision_recall(truth: Events, detections: Events, rule: MatchRule) -> Prec
     """
     if np.isnan(detections.scores).any():
         raise ValueError("every detection needs a score for a curve over thresholds")
-    order, gained = _match(truth, detections, rule)[1:]
+    order, gained = match_in_order(truth, detections, rule)[1:]
     scores = detections.scores[order]
     hits = np.cumsum(gained)
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
@@ -140,7 +140,7 @@ def precision_recall(truth: Events, detections: Events, rule: MatchRule) -> Prec
     return PrecisionRecall(scores[last], precision, recall, average)
 
 
-def _match(truth: Events, detections: Events, rule: MatchRule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def match_in_order(truth: Events, detections: Events, rule: MatchRule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(truth row of each detection, order by falling score, whether each of that order made the matching larger)."""
     partners = _partners(truth, detections, rule)
     order = np.argsort(-np.nan_to_num(detections.scores, nan=-np.inf), kind="stable")

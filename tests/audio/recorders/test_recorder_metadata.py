@@ -262,6 +262,27 @@ def test_clocks_that_differ_are_noted_and_the_chunk_counts(tmp_path):
     assert found.notes == ("wamd and name differ: recorded at 2019-05-22 05:00:01 or 2019-05-22 06:02:03",)
 
 
+def test_the_hour_that_comes_twice_is_two_hours_where_the_zone_is_known(tmp_path):
+    """Summer time ends: 02:30 comes twice, and only the zone tells the recordings apart."""
+    comment = "Recorded at 02:30:00 25/10/2026 (UTC{}) by AudioMoth 249BC3055C02FE06 at medium gain while battery was 4.2V."
+    made = [
+        wave(tmp_path / f"20261025_0{hour}3000.wav", info(ICMT=comment.format(zone))) for hour, zone in ((0, "+2"), (1, "+1"))
+    ]
+    first, second = (recorder_metadata(path) for path in made)
+    assert first.recorded_at.replace(tzinfo=None) == second.recorded_at.replace(tzinfo=None) == datetime(2026, 10, 25, 2, 30)
+    assert (second.recorded_at - first.recorded_at).total_seconds() == 3600
+    assert (first.notes, second.notes) == ((), ())  # names of AudioMoth are in UTC
+
+
+@pytest.mark.parametrize(("minutes", "notes"), [(0.5, 0), (4.0, 1)])
+def test_a_clock_that_drifts_from_the_name_is_noted(tmp_path, minutes, notes):
+    """The chunk has the second in which the sound began, the name the minute that was planned."""
+    clock = datetime(2026, 4, 12, 5, 30) + timedelta(minutes=minutes)
+    found = recorder_metadata(wave(tmp_path / "SITE_20260412_053000.wav", wamd(_05=clock.isoformat(" ").encode())))
+    assert found.recorded_at == clock
+    assert len(found.notes) == notes
+
+
 @pytest.mark.parametrize(
     ("fields", "part"),
     [

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from beats_jax.audio.io import write_wav
 from beats_jax.datasets.tables.registry import TABLES, Events, ReadOptions, kind_of, read_events, write_events
 from beats_jax.errors import UserError
 
@@ -219,3 +220,13 @@ def test_damaged_tables_give_one_line_of_the_users_error(tmp_path):
             assert isinstance(read_events(path, draw.choice(["", *TABLES])), Events)
         except UserError as error:
             assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_raven_events_without_frequencies_have_those_of_the_recording(tmp_path):
+    """crowsetta and opensoundscape refuse a table without the columns, and crowsetta blank cells."""
+    write_wav(tmp_path / "a.wav", np.zeros(800, np.float32), 24_000)
+    file = str(tmp_path / "a.wav")
+    events = Events.from_columns([file, file], [0, 1], [1, 2], ["x", "y"], low_hz=[NAN, 500], high_hz=[NAN, NAN])
+    for path in write_events(events, tmp_path, ["raven"], {file: 2.0}):
+        found = read_events(path)
+        assert (found.low_hz.tolist(), found.high_hz.tolist()) == ([0, 500], [12_000, 12_000])
