@@ -28,7 +28,9 @@ LEAST_FRAMES = 4  # of a template
 FRAME_SHARE = 0.1  # of the shortest class's length: longest shift of a frame, so that short calls have some frames
 HOP_SHARE = 0.25  # of the shortest class's length, from one window to the next
 AROUND_SHARE = 0.25  # of a class's length: how far an example may be moved to agree with the others
-OWN_SHARE = 0.6  # of the way from the background to the examples' own scores: a lower score is no event (the same study)
+OWN_SHARE = (
+    0.6  # of the way from the background to the examples' own scores: a lower score is no event (benchmarks/few_examples.py)
+)
 FBANKS = 8  # waveforms whose filterbanks are computed at once
 HEADERS = 32  # recordings whose rates are looked at
 TYPICAL_LOGIT = 3.0  # a score of 0.95
