@@ -12,7 +12,7 @@ from beats_jax.detect import main as detect
 from beats_jax.errors import UserError
 from beats_jax.pipelines.detecting.background import false_alarms
 from beats_jax.pipelines.detecting.examples import find_examples
-from beats_jax.pipelines.detecting.few_examples import aligned, band_levels, loud_bands, template_of
+from beats_jax.pipelines.detecting.mel_templates import aligned, band_levels, loud_bands, template_of
 
 RATE = 16_000
 TIMES = (3.0, 8.5, 14.2, 21.0, 26.6)
