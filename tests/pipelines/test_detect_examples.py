@@ -102,6 +102,14 @@ def test_a_table_of_events_is_as_good(place):
     np.testing.assert_allclose([float(row["start"]) for row in _rows(output, "up")], TIMES, atol=0.06)
 
 
+def test_recordings_of_a_table_are_found_below_the_input(place, tmp_path):
+    table = tmp_path / "elsewhere.csv"
+    table.write_text("file,start,end,label\na.wav,1,2,up\n")
+    assert find_examples(table, [str(place / "night")])[0].file == place / "night" / "a.wav"
+    with pytest.raises(UserError, match="nor below --input"):
+        find_examples(table, [str(tmp_path)])
+
+
 def test_negatives_raise_the_threshold(place, capsys):
     arguments = ["--input", str(place / "night" / "a.wav"), "--examples", str(place / "clips" / "rising")]
     negatives = ["--negatives", str(place / "clips" / "rising")]  # sounds that are found are meant by nobody
