@@ -26,7 +26,7 @@ RATE = 16_000
 
 
 def noise(seconds, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+    return np.asarray(np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)), np.float32)
 
 
 @pytest.fixture
