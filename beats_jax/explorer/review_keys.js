@@ -9,6 +9,7 @@ const VERDICTS = { y: "yes", n: "no", u: "unsure" };
 const GONE_MS = 5000; // Streamlit takes the component away and brings it back whenever it has new data for it
 const RETRY_MS = 3000;
 const RETRIES = 10;
+const TYPING = "input, textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=slider]";
 const COLOURS = { yes: "#2e9d5b", no: "#d1495b", unsure: "#b08900" };
 
 function memory() {
@@ -58,12 +59,11 @@ function deliver(me, tries = 0) {
 
 function onKey(me, event) {
   if (me.left && performance.now() - me.left > GONE_MS) return; // another page is shown
-  const typing = event.target.closest?.("input, textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=slider]");
-  if (typing || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
+  if (event.target.closest?.(TYPING) || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const place = me.rows.indexOf(me.mark);
   if (key in VERDICTS) {
-    if (place < 0 || me.waiting) return; // the next page is on its way
+    if (place < 0 || me.waiting || me.seen < me.turning) return; // another page, or the clip that was taken back, is on its way
     const clip = me.mark;
     me.verdicts[clip] = VERDICTS[key];
     me.waiting = me.rows.every((one) => one in me.verdicts);
@@ -71,6 +71,7 @@ function onKey(me, event) {
     send(me, { clip, verdict: VERDICTS[key], mark: me.mark });
   } else if (key === "z") {
     send(me, { undo: true });
+    me.turning = me.number;
   } else if (key === "ArrowLeft" || key === "ArrowRight") {
     const to = me.rows[place + (key === "ArrowLeft" ? -1 : 1)];
     if (to === undefined) return;
@@ -78,6 +79,7 @@ function onKey(me, event) {
     send(me, { mark: to });
   } else if (key === "PageUp" || key === "PageDown") {
     send(me, { page: key === "PageUp" ? -1 : 1 });
+    me.turning = me.number;
   } else if (key === " " && event.target.tagName !== "BUTTON" && event.target.tagName !== "AUDIO") {
     const one = sound(me.mark);
     if (one) one.paused ? one.play().catch(() => {}) : one.pause();
@@ -93,7 +95,10 @@ export default function (component) {
   me.setStateValue = setStateValue;
   me.plays = data.plays;
   me.seen = data.seen;
-  if (me.token !== data.token) Object.assign(me, { token: data.token, log: [], number: 0, mark: data.mark, rows: [], jump: -1, unsent: false, sent: 0 });
+  if (me.token !== data.token) {
+    const fresh = { log: [], number: 0, sent: 0, turning: 0, unsent: false, rows: [], mark: data.mark, jump: -1 };
+    Object.assign(me, { token: data.token, ...fresh });
+  }
   const pending = me.log.filter((entry) => entry.number > data.seen && entry.clip !== undefined);
   me.verdicts = { ...data.verdicts, ...Object.fromEntries(pending.map((entry) => [entry.clip, entry.verdict])) };
   const turned = me.rows.join() !== data.rows.join();

@@ -176,6 +176,17 @@ def test_keys_that_come_faster_than_the_server_answers_are_all_taken_for_their_c
     assert [start for start, _ in lines[12:]] == [order[5], order[11]]
 
 
+def test_a_key_right_after_undo_never_meets_another_clip(detections, browser, tmp_path):
+    table = tmp_path / "review.csv"
+    with served(detections, "--review", str(table), "--label", "owl") as (address, _), tab(browser, address) as page:
+        page.keyboard.type("yzn")
+        page.get_by_text("Taken back").wait_for()
+        page.wait_for_function("() => window.beatsJaxReview.seen >= window.beatsJaxReview.turning")
+        press(page, "u", "1 of 21 reviewed: 0 yes, 0 no, 1 unsure")
+    assert {found.start for found in read_reviews(table)} == {0.0}
+    assert verdicts(table) == [(0.0, "unsure", "")]
+
+
 def test_markup_in_names_and_labels_is_text(detections, browser, tmp_path):
     options = ("--review", str(tmp_path / "review.csv"), "--label", HOSTILE)
     with served(detections, *options) as (address, _), tab(browser, address) as page:
