@@ -2,11 +2,13 @@
 
     python benchmarks/review_rounds.py ../shared/data STUDY --seeds 8
     python benchmarks/review_rounds.py ../shared/data STUDY --verbs --seeds 1
+    python benchmarks/review_rounds.py ../shared/data STUDY --verbs --browser --seeds 1 --orders uncertain
 
 Recordings are made: rare calls of one species, about as loud as the noise, among more frequent calls of others, over field noise
 (soundscapes of the data folder; training and test have different ones). The first detector knows ten loud calls and noise.
 Without --verbs detectors are logistic regressions on frozen embeddings (mean and deviation of mel bands), so that many seeds
-take minutes; with it everything goes through `train` (a small BEATs), `detect` and the reviewing library, as a user does it.
+take minutes; with it everything goes through `train` (a small BEATs), `detect` and the reviewing library, as a user does it; with
+--browser the oracle presses the keys of the page, which needs beats-jax[ui], playwright and chromium.
 Printed: average precision and F1 of test windows after every round, with 95 % intervals over seeds (bootstrap), beside random.
 """
 
@@ -15,8 +17,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +151,45 @@ def review_round(made: Recordings, candidates, table, order: str, vectors, seed:
         decide(table, candidates, row, verdict, "oracle")
 
 
+def browser_round(made: Recordings, detections: Path, table: Path, order: str, seed: int) -> None:
+    """The same by keys: the oracle reads the name under the marked clip."""
+    from playwright.sync_api import sync_playwright
+
+    what = ["--detections", str(detections), "--of", "windows", "--label", TARGET, "--order", order, "--seed", str(seed)]
+    command = [sys.executable, "-m", "beats_jax.review", *what, "--review", str(table), "--reviewer", "oracle", "--port", "8599"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = chromium.new_page()
+            page.set_default_timeout(120_000)
+            wait_for_page(page, "http://127.0.0.1:8599")
+            for _ in range(CLIPS):
+                mark = page.evaluate("window.beatsJaxReview.mark")
+                tile = page.locator(f".st-key-tile_{mark}")
+                found = re.search(r"(\w+\.wav) · ([\d.]+)-([\d.]+) s", tile.inner_text())
+                assert found, tile.inner_text()
+                page.keyboard.press(made.truth(found[1], float(found[2]), float(found[3]))[0])
+                page.wait_for_function(f"() => window.beatsJaxReview.mark !== {mark} && !window.beatsJaxReview.waiting")
+                page.wait_for_function("() => document.querySelector(`.st-key-tile_${window.beatsJaxReview.mark}`)")
+            page.wait_for_function("() => window.beatsJaxReview.seen === window.beatsJaxReview.number")
+            chromium.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for_page(page, address: str) -> None:
+    """Opens the page once its server answers."""
+    for _ in range(120):
+        try:
+            page.goto(address)
+            break
+        except Exception:  # noqa: BLE001  Playwright has no error of its own for a server that is not there yet
+            time.sleep(1)
+    page.wait_for_function("() => window.beatsJaxReview && document.querySelector(`.st-key-tile_${window.beatsJaxReview.mark}`)")
+
+
 class Probe:
     """Logistic regressions on frozen embeddings of all windows of a seed."""
 
@@ -216,7 +260,9 @@ def verb(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", f"beats_jax.{arguments[0]}", *arguments[1:]], check=True, stdout=subprocess.DEVNULL)
 
 
-def verb_rounds(made: Recordings, seed: int, orders: list[str], epochs: float) -> Iterator[tuple[str, int, float, float]]:
+def verb_rounds(
+    made: Recordings, seed: int, orders: list[str], epochs: float, *, browser: bool
+) -> Iterator[tuple[str, int, float, float]]:
     """The same by `train` and `detect`: a small BEATs from scratch."""
     from beats_jax.pipelines.detecting.scores import SCORES, scored_recordings
     from beats_jax.pipelines.reviewing.candidates import open_candidates
@@ -225,7 +271,8 @@ def verb_rounds(made: Recordings, seed: int, orders: list[str], epochs: float) -
     for order in orders:
         reviewed: list[str] = []
         for number in range(ROUNDS + 1):
-            place = made.folder / "verbs" / (order if number else "start") / f"round{number}"
+            folder = made.folder / "verbs" / (f"{order}_by_keys" if browser else order)
+            place = (folder if number else made.folder / "verbs" / "start") / f"round{number}"
             run = place / "run"
             if not (run / "metrics.json").is_file():
                 verb(*train_arguments(made, run, seed, epochs, reviewed))
@@ -239,11 +286,14 @@ def verb_rounds(made: Recordings, seed: int, orders: list[str], epochs: float) -
             yield order, number * CLIPS, *figures(np.array(truth), np.array(scores))
             if number == ROUNDS:
                 break
-            table = ReviewFile(made.folder / "verbs" / order / "review.csv")
+            table = ReviewFile(folder / "review.csv")
             if number == 0:
                 table.path.unlink(missing_ok=True)
-            candidates = open_candidates(place / "pool", kind="windows", labels=[TARGET])
-            review_round(made, candidates, table, order, None, 1000 * seed + number)
+            if browser:
+                browser_round(made, place / "pool", table.path, order, 1000 * seed + number)
+            else:
+                candidates = open_candidates(place / "pool", kind="windows", labels=[TARGET])
+                review_round(made, candidates, table, order, None, 1000 * seed + number)
             reviewed = [str(table.path)]
 
 
@@ -298,6 +348,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder of recordings and tables")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--verbs", action="store_true", help="train and detect as a user does")
+    parser.add_argument("--browser", action="store_true", help="with --verbs: review by the keys of the page")
     choices = [order for order in ORDERS if order != "diverse"]
     parser.add_argument("--orders", nargs="+", default=["uncertain", "random"], choices=choices, help="of --verbs")
     parser.add_argument("--epochs", type=float, default=60.0, help="of each training of --verbs")
@@ -305,7 +356,11 @@ def main() -> None:
     results = []
     for seed in range(given.seeds):
         made = make_recordings(given.data, given.study / f"seed{seed}", seed)
-        found = verb_rounds(made, seed, given.orders, given.epochs) if given.verbs else probe_rounds(made, seed)
+        found = (
+            verb_rounds(made, seed, given.orders, given.epochs, browser=given.browser)
+            if given.verbs
+            else probe_rounds(made, seed)
+        )
         for row in found:
             print(seed, *row[:2], *(f"{value:.3f}" for value in row[2:]), flush=True)
             results.append((seed, *row))
