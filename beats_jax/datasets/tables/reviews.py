@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -51,14 +52,16 @@ def place_of(file: str, start: float, end: float, label: str) -> Place:
     return file, decimal(start), decimal(end), label
 
 
-def read_reviews(path: Path) -> list[Review]:
+def read_reviews(path: Path, *, scored: bool = False) -> list[Review]:
     """All lines, the oldest first; score, other_label, reviewer and time may be absent from the table.
 
+    Args:
+      scored: refuse a verdict yes or no without its score.
     Raises:
       UserError: a column is missing, a time or score is no number, or there is another verdict; the line is named.
     """
     table = read_table(path)
-    table.require_columns(["file", "start", "end", "label", "verdict"])
+    table.require_columns(["file", "start", "end", "label", *(["score"] if scored else []), "verdict"])
     rows = len(table["file"])
     starts, ends = (numbers(table[name], name, table, needed=True).tolist() for name in ("start", "end"))
     blank = [""] * rows
@@ -69,6 +72,8 @@ def read_reviews(path: Path) -> list[Review]:
     found = []
     for row, (file, label, verdict, *others) in enumerate(texts):
         _check(table, row, file, label, verdict.lower(), others[0])
+        if scored and verdict.lower() in (YES, NO) and math.isnan(scores[row]):
+            raise UserError(f"{table.at(row)}: the score is {table['score'][row]!r}; every reviewed detection needs its score")
         found.append(Review(file, starts[row], ends[row], label, scores[row], verdict.lower(), *others))
     return found
 

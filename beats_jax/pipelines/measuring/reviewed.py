@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.columns import number
-from beats_jax.datasets.sources.text_table import Table, read_table
+from beats_jax.datasets.tables.reviews import NO, REVIEW_FILE, YES, read_reviews, standing
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.precision_table import (
     PrecisionTable,
@@ -18,8 +17,7 @@ from beats_jax.evaluation.metrics.precision_table import (
 )
 from beats_jax.pipelines.measuring.evaluate import new_folder
 
-TABLE_FILE, REVIEW_FILE = "precision.csv", "review.csv"
-VERDICTS = {"yes": True, "no": False, "unsure": None, "": None}
+TABLE_FILE = "precision.csv"
 WANTED = 0.9
 
 
@@ -56,25 +54,10 @@ def read_reviewed(path: Path) -> tuple[list[str], list[float], list[bool], list[
     Raises:
       UserError: see `write_precision_of`; the line is named.
     """
-    table = read_table(path)
-    table.require_columns(["file", "start", "end", "label", "score", "verdict"])
-    last: dict[tuple[str, ...], tuple[str, float, bool] | None] = {}
-    rows = zip(*(table[name] for name in ("file", "start", "end", "label", "score", "verdict")), strict=True)
-    for row, (file, start, end, label, score, verdict) in enumerate(rows):
-        if verdict.lower() not in VERDICTS:
-            raise UserError(f"{table.at(row)}: the verdict is {verdict!r}; write yes, no or unsure")
-        decided = VERDICTS[verdict.lower()]
-        found = None if decided is None else (label, _score(score, table, row), decided)
-        last[file, start, end, label] = found  # reviewed again: the last verdict counts
-    sure = [found for found in last.values() if found is not None]
-    again, unsure = len(table["file"]) - len(last), len(last) - len(sure)
+    reviews = read_reviews(path, scored=True)
+    places, last = {review.place for review in reviews}, standing(reviews)
+    sure = [review for review in last.values() if review.verdict in (YES, NO)]
+    again, unsure = len(reviews) - len(places), len(places) - len(sure)
     notes = [f"{unsure} detections without a verdict, or unsure, are left out."] if unsure else []
     notes += [f"{again} rows are of detections that were reviewed again; the last verdict counts."] if again else []
-    return [label for label, _, _ in sure], [score for _, score, _ in sure], [right for _, _, right in sure], notes
-
-
-def _score(cell: str, table: Table, row: int) -> float:
-    value = number(cell, decimal_comma=table.decimal_comma)
-    if not np.isfinite(value):
-        raise UserError(f"{table.at(row)}: the score is {cell!r}; every reviewed detection needs its score")
-    return value
+    return [one.label for one in sure], [one.score for one in sure], [one.verdict == YES for one in sure], notes
