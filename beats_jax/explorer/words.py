@@ -219,6 +219,8 @@ WORDS: dict[str, dict[str, str]] = {
     "mouse": {"en": "The mouse", "es": "El ratón"},
     "mouse_pan": {"en": "clicks a point, moves the map", "es": "pulsa un punto, mueve el mapa"},
     "mouse_lasso": {"en": "draws a lasso", "es": "dibuja un lazo"},
+    "too_few": {"en": "Too few windows for clusters.", "es": "Demasiado pocas ventanas para formar grupos."},
+    "no_variance": {"en": "The windows do not differ.", "es": "Las ventanas no difieren."},
 }
 
 
