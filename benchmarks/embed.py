@@ -130,7 +130,7 @@ def ours(folder: Path, weights: Path, outputs: Path, dtype: str) -> Callable[[],
     """One call embeds the folder into a new output."""
     from beats_jax.pipelines.embed import EmbedSettings, embed
 
-    settings = EmbedSettings((str(folder),), str(weights), window_seconds=WINDOW, tail="pad", dtype=dtype)
+    settings = EmbedSettings((str(folder),), model=str(weights), window_seconds=WINDOW, tail="pad", dtype=dtype)
 
     def compute() -> None:
         output = outputs / f"{dtype}_{len(list(outputs.iterdir()))}"

@@ -56,7 +56,7 @@ def generated(data: Path, folder: Path, snrs: tuple[float, ...], seconds: float 
             call = variant(kinds[name], rng, counts[name])
             counts[name] += 1
             begin = int((start + rng.uniform(0, 0.3)) * RATE)
-            sound = mixed(sound, call, begin, snr)
+            mixed(sound, call, begin, snr)
             rows.append((begin / RATE, (begin + len(call)) / RATE, name))
         path = folder / f"snr{snr:g}.flac"
         soundfile.write(path, np.clip(sound, -1, 1), RATE)
@@ -136,8 +136,7 @@ def noise_of(clips: list[Path], seconds: float, rng: np.random.Generator) -> np.
 
 
 def mixed(noise: np.ndarray, call: np.ndarray, begin: int, snr: float) -> np.ndarray:
-    """The noise with the call added so that their powers in the call's own band (90 % of its energy) differ by `snr` dB."""
-    noise = noise.copy()
+    """Adds a call so that its power in its own band (90 % of its energy) and the noise's differ by `snr` dB, in place."""
     here = noise[begin : begin + len(call)]
     call = call[: len(here)]
     power = np.abs(np.fft.rfft(call)) ** 2

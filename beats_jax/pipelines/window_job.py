@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 HEADER_THREADS = 8
 PLACE_BYTES = 200  # of a row besides its own columns: file, times, what the recorder wrote; Parquet stores repeats once
+HELD_BYTES = 2000  # of the objects of a window in memory, until its recording is finished; its row is there up to four times
 PLACES = ("file", "start", "end")
 
 
@@ -246,7 +247,7 @@ def _announce(plan: Plan, table: WindowTable, folder: Path) -> None:
     print(
         f"{len(plan.names)} recordings{done}; {sum(left) / 3600:.2f} h to {words.do}: {windows} windows of "
         f"{grid.window_seconds:g} s, {_size(windows * row_bytes)} on disk ({_size(free)} free), "
-        f"{_size(longest * row_bytes)} of memory for the longest",
+        f"{_size(longest * (4 * row_bytes + HELD_BYTES))} of memory for the longest",
         flush=True,
     )
     if windows * row_bytes > free:

@@ -12,7 +12,7 @@ from beats_jax.detect import main as detect
 from beats_jax.errors import UserError
 from beats_jax.pipelines.detecting.background import false_alarms
 from beats_jax.pipelines.detecting.examples import find_examples
-from beats_jax.pipelines.detecting.few_examples import aligned, band_levels, loud_bands, template_of
+from beats_jax.pipelines.detecting.mel_templates import aligned, band_levels, loud_bands, template_of
 
 RATE = 16_000
 TIMES = (3.0, 8.5, 14.2, 21.0, 26.6)
@@ -100,6 +100,14 @@ def test_a_table_of_events_is_as_good(place):
         detect(["--input", str(place / "night" / "a.wav"), "--examples", str(place / "table.csv"), "--output", str(output)]) == 0
     )
     np.testing.assert_allclose([float(row["start"]) for row in _rows(output, "up")], TIMES, atol=0.06)
+
+
+def test_recordings_of_a_table_are_found_below_the_input(place, tmp_path):
+    table = tmp_path / "elsewhere.csv"
+    table.write_text("file,start,end,label\na.wav,1,2,up\n")
+    assert find_examples(table, [str(place / "night")])[0].file == place / "night" / "a.wav"
+    with pytest.raises(UserError, match="nor below --input"):
+        find_examples(table, [str(tmp_path)])
 
 
 def test_negatives_raise_the_threshold(place, capsys):

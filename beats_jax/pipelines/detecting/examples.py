@@ -11,6 +11,7 @@ import numpy as np
 from beats_jax.audio.files import search_folder, some
 from beats_jax.audio.io import AudioError, audio_info, read
 from beats_jax.config import AudioConfig
+from beats_jax.datasets.sources.annotations import locate_recordings
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.errors import UserError
 
@@ -31,17 +32,18 @@ class Example:
         return self.end - self.start
 
 
-def find_examples(source: Path) -> list[Example]:
+def find_examples(source: Path, inputs: Sequence[str] = ()) -> list[Example]:
     """The examples in a folder or a table, sorted by label, file and time.
 
     Args:
       source: a folder of class folders, a folder of clips (one class with the folder's name), or a table of events.
+      inputs: folders below which the recordings of a table are looked for by name, where they are not beside it.
     Raises:
       UserError: nothing is there, clips beside class folders, a clip or recording that cannot be read, or too many.
     """
     if not source.exists():
         raise UserError(f"--examples {source} does not exist; give a folder of clips, or a table of events")
-    found = _in_folder(source) if source.is_dir() else _in_table(source)
+    found = _in_folder(source) if source.is_dir() else _in_table(source, inputs)
     for label in {example.label for example in found}:
         number = sum(example.label == label for example in found)
         if number > MOST:
@@ -68,7 +70,7 @@ def _in_folder(folder: Path) -> list[Example]:
     return [whole_clip(clip, name if direct else clip.relative_to(folder).parts[0]) for clip in clips]
 
 
-def _in_table(table: Path) -> list[Example]:
+def _in_table(table: Path, inputs: Sequence[str]) -> list[Example]:
     events = read_events(table)
     if not len(events):
         raise UserError(f"{table} holds no events; give one row an example: file, start, end, label")
@@ -76,12 +78,19 @@ def _in_table(table: Path) -> list[Example]:
     columns = (events.files.tolist(), events.starts.tolist(), events.ends.tolist(), events.labels.tolist())
     for file, start, end, label in zip(*columns, strict=True):
         path = next((place for place in (Path(file), table.parent / file) if place.is_file()), None)
+        path = path or _below(file, inputs)
         if path is None:
-            raise UserError(f"{table} names {file}, which is neither there nor in {table.parent}; correct the table")
+            raise UserError(f"{table} names {file}, which is neither there, nor in {table.parent}, nor below --input; correct it")
         if not label or end <= start:
             raise UserError(f"{table} has an event in {file} at {start:g} s without a {'length' if label else 'label'}")
         found.append(Example(path, start, end, label))
     return found
+
+
+def _below(file: str, inputs: Sequence[str]) -> Path | None:
+    """The recording of that name below one of some folders."""
+    located = (Path(locate_recordings([file], Path(folder))[file]) for folder in inputs if Path(folder).is_dir())
+    return next((path for path in located if path.is_file()), None)
 
 
 def whole_clip(clip: Path, label: str = "") -> Example:

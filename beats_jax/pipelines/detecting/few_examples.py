@@ -22,19 +22,18 @@ from beats_jax.inference.template import TemplateProgram, correlations, fisher_z
 from beats_jax.pipelines.detecting.background import FalseAlarms, background_stretches, false_alarms
 from beats_jax.pipelines.detecting.detector import Detector
 from beats_jax.pipelines.detecting.examples import Example, lowest_rate, read_example
+from beats_jax.pipelines.detecting.mel_templates import aligned, band_levels, loud_bands, template_of, unit_patches
 
-LEAST_FRAMES, LEAST_BANDS = 4, 4  # of a template
-ENERGY_SHARE = 0.8  # benchmarks/few_examples.py: all bands find half as much at 6 dB, and 0.95 a little less
+LEAST_FRAMES = 4  # of a template
 FRAME_SHARE = 0.1  # of the shortest class's length: longest shift of a frame, so that short calls have some frames
 HOP_SHARE = 0.25  # of the shortest class's length, from one window to the next
 AROUND_SHARE = 0.25  # of a class's length: how far an example may be moved to agree with the others
-NOISE_ENERGY = 0.5  # above the background of a band with nothing but normal noise
-OWN_SHARE = 0.6  # of the way from the background to the examples' own scores: a lower score is no event (the same study)
-REFERENCES, ROUNDS = 10, 3  # of alignment
+OWN_SHARE = (
+    0.6  # of the way from the background to the examples' own scores: a lower score is no event (benchmarks/few_examples.py)
+)
 FBANKS = 8  # waveforms whose filterbanks are computed at once
 HEADERS = 32  # recordings whose rates are looked at
 TYPICAL_LOGIT = 3.0  # a score of 0.95
-ZERO = 1e-3  # of the spread of a band that never changes
 
 
 @dataclass(frozen=True)
@@ -142,13 +141,7 @@ def fit_templates(
     fbanks = _fbanks(background_stretches(recordings, audio), audio)
     level, spread = band_levels(np.concatenate(fbanks))
     background = [(fbank - level) / spread for fbank in fbanks]
-    room = {label: max(1, round(AROUND_SHARE * frames[label])) for label in labels}
-    sounds = [read_example(example, audio, room[example.label] * _shift(settings)) for example in examples]
-    require_sound(examples, sounds)
-    stretches: dict[str, list[np.ndarray]] = {label: [] for label in labels}
-    for example, fbank in zip(examples, _fbanks(sounds, audio), strict=True):
-        least = frames[example.label] + 2 * room[example.label]
-        stretches[example.label].append(_padded((fbank - level) / spread, least))
+    stretches = _stretches(examples, frames, audio, level, spread)
     bands = {label: loud_bands(stretches[label]) for label in labels}
     patches = {label: aligned([one[:, bands[label]] for one in stretches[label]], frames[label]) for label in labels}
     longest = max(frames.values())
@@ -180,63 +173,18 @@ def fit_templates(
     return FewExamples(arrays, facts)
 
 
-def band_levels(fbank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Level and spread of each band, float32 [M], of frames [F, M]: the median and, as of a normal distribution, the median
-    distance from it. Calls in less than half of the time hardly change them."""
-    level = np.median(fbank, axis=0)
-    spread = 1.4826 * np.median(np.abs(fbank - level), axis=0)
-    return level.astype(np.float32), np.maximum(spread, ZERO).astype(np.float32)
-
-
-def loud_bands(stretches: Sequence[np.ndarray]) -> np.ndarray:
-    """int64 [K], sorted: the fewest bands that hold `ENERGY_SHARE` of the examples' energy above the background.
-
-    Args:
-      stretches: [F_e, M] in units of the background.
-    """
-    above = np.concatenate([np.square(np.maximum(stretch, 0.0)) for stretch in stretches]).mean(axis=0)
-    above = np.maximum(above - NOISE_ENERGY, 0.0)
-    order = np.argsort(-above, kind="stable")
-    share = np.cumsum(above[order]) / max(float(above.sum()), 1e-9)
-    return np.sort(order[: max(LEAST_BANDS, int(np.searchsorted(share, ENERGY_SHARE)) + 1)])
-
-
-def aligned(stretches: Sequence[np.ndarray], frames: int) -> np.ndarray:
-    """Patches float32 [E, T, M] of examples [F_e, M], F_e >= T, each moved to where it agrees best with the others.
-
-    First with the middle of the one of `REFERENCES` examples that the others agree with best, then with the mean of the others,
-    which is made anew in each of `ROUNDS`.
-    """
-
-    def patches() -> np.ndarray:
-        return np.stack([stretch[place : place + frames] for stretch, place in zip(stretches, places, strict=True)])
-
-    places = [(len(stretch) - frames) // 2 for stretch in stretches]
-    if len(stretches) > 1:
-        found = [[_places(stretch, one) for stretch in stretches] for one in patches()[:REFERENCES]]
-        best = max(found, key=lambda row: sum(float(scores.max()) for scores in row))
-        places = [int(scores.argmax()) for scores in best]
-        for _ in range(ROUNDS):
-            units = _normalised(patches())
-            others = units.sum(axis=0) - units
-            places = [int(_places(stretch, other).argmax()) for stretch, other in zip(stretches, others, strict=True)]
-    return patches()
-
-
-def template_of(patches: np.ndarray) -> np.ndarray:
-    """Mean of the patches [E, T, M], each of zero mean and unit norm, and the result again: float32 [T, M]."""
-    return _normalised(_normalised(patches).mean(axis=0)[None])[0]
-
-
-def _normalised(patches: np.ndarray) -> np.ndarray:
-    centred = patches - patches.mean(axis=(1, 2), keepdims=True)
-    return centred / np.maximum(np.sqrt(np.square(centred).sum(axis=(1, 2), keepdims=True)), 1e-9)
-
-
-def _places(stretch: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Correlation of a template with every place of a stretch, float [F - T + 1]."""
-    patches = np.lib.stride_tricks.sliding_window_view(stretch, len(template), axis=0).transpose(0, 2, 1)
-    return np.einsum("ptm,tm->p", _normalised(patches), _normalised(template[None])[0])
+def _stretches(
+    examples: Sequence[Example], frames: dict[str, int], audio: AudioConfig, level: np.ndarray, spread: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """label → its examples [F_e, M] in units of the background, with room for alignment; what no file holds is background."""
+    room = {label: max(1, round(AROUND_SHARE * number)) for label, number in frames.items()}
+    sounds = [read_example(example, audio, room[example.label] * _shift(audio.filterbank)) for example in examples]
+    require_sound(examples, sounds)
+    found: dict[str, list[np.ndarray]] = {label: [] for label in frames}
+    for example, fbank in zip(examples, _fbanks(sounds, audio), strict=True):
+        least = frames[example.label] + 2 * room[example.label]
+        found[example.label].append(_padded((fbank - level) / spread, least))
+    return found
 
 
 def _left_out(patches: np.ndarray) -> tuple[float, ...]:
@@ -244,7 +192,7 @@ def _left_out(patches: np.ndarray) -> tuple[float, ...]:
     if len(patches) == 1:
         return ()
     rest = [np.delete(patches, place, axis=0) for place in range(len(patches))]
-    found = [(_normalised(one[None])[0] * template_of(others)).sum() for one, others in zip(patches, rest, strict=True)]
+    found = [(unit_patches(one[None])[0] * template_of(others)).sum() for one, others in zip(patches, rest, strict=True)]
     return tuple(np.asarray(fisher_z(jnp.asarray(found))).tolist())
 
 

@@ -65,7 +65,7 @@ def open_examples(settings: ExampleSettings, inputs: Sequence[str], output: Path
     Raises:
       UserError: no examples or recordings, or ones that cannot be read; OUTPUT holds the scores of others.
     """
-    examples = find_examples(settings.examples)
+    examples = find_examples(settings.examples, inputs)
     negatives = [] if settings.negatives is None else [whole_clip(clip) for clip in find_clips(settings.negatives)]
     request = _request(settings, examples, negatives)
     path = output / KEPT

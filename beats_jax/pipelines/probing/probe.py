@@ -17,22 +17,20 @@ from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
-from beats_jax.evaluation.metrics.operating_point import choose_operating_point
 from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
 from beats_jax.evaluation.probes.attentive import AttentiveProbe
-from beats_jax.evaluation.probes.fitted import ATTENTIVE, fit_attentive, fit_probe
+from beats_jax.evaluation.probes.fitted import ATTENTIVE
 from beats_jax.evaluation.probes.kinds import KINDS, usable_settings
 from beats_jax.evaluation.probes.nested import TEST, Averages, EmbeddingProbe, Probe, Study, best, best_of, study
 from beats_jax.evaluation.report.probe import EncoderFindings, KindFindings, headline
 from beats_jax.inference.files import probabilities, rate_notes
 from beats_jax.inference.model import Model, load
-from beats_jax.inference.program import Outputs
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
-from beats_jax.pipelines.measuring.measure import write_operating_point
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.measuring.write import REPORT_FILES
 from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
 from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, randomise
+from beats_jax.pipelines.probing.final import save_final
 from beats_jax.pipelines.probing.folds import (
     FoldPlan,
     base_data,
@@ -42,11 +40,10 @@ from beats_jax.pipelines.probing.folds import (
     plan_folds,
     targets_of,
 )
-from beats_jax.pipelines.probing.saved import FOLDER, ProbeHead, write_head
+from beats_jax.pipelines.probing.saved import FOLDER
 from beats_jax.pipelines.probing.tokens import read_tokens, without_facts
 from beats_jax.pipelines.probing.write import write_probe
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
-from beats_jax.weights.bundle import Reading
 from beats_jax.weights.pretrained import read_memory
 
 MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
@@ -118,7 +115,9 @@ def _probe(
     plans = _plans(rows, settings)
     print(f"{len(rows)} rows, {len(vocabulary)} classes. {plans[0].sentence}", flush=True)
     findings, logits = [], {}
-    keep = partial(_save_final, settings, data, model, rows, vocabulary, targets, output / FOLDER)
+    keep = partial(
+        save_final, settings.model, settings.token_layer, settings.seed, data, model, vocabulary, targets, output / FOLDER
+    )
     for name, embeddings in found.items():
         probes = _probes(embeddings, targets, plans, kinds, data.multi_label)
         if ATTENTIVE in kinds and name == MODEL:
@@ -134,51 +133,6 @@ def _probe(
     notes = [*manifest.notes, *known, *fold_notes(targets, plans[0], vocabulary.names)]
     report = output / REPORT_FILES[page]
     return write_probe(report, settings, data, findings, logits[MODEL], rows, vocabulary, plans[0], notes, errors, command)
-
-
-def _save_final(
-    settings: ProbeSettings,
-    data: DataConfig,
-    model: Model,
-    rows: Manifest,
-    vocabulary: LabelVocabulary,
-    targets: np.ndarray,
-    folder: Path,
-    found: EncoderFindings,
-    embeddings: Embeddings,
-    probes: Mapping[str, Probe],
-    first: Study,
-) -> None:
-    """Fits the chosen probe on all rows and writes it, with thresholds by the predictions of its kind for held-out rows."""
-    choice = found.final
-    probe, (layer, pooling) = probes[choice.kind], found.place(choice)
-    setting = probe.settings[choice.setting]
-    if isinstance(probe, AttentiveProbe):
-        arrays = fit_attentive(setting, probe.tokens, probe.token_mask, targets, data.multi_label, settings.seed)
-        layer, pooling = str(settings.token_layer), ""
-    else:
-        vectors = embeddings.values.reshape(-1, *embeddings.values.shape[2:])[choice.embedding]
-        arrays = fit_probe(choice.kind, setting, vectors, targets, data.multi_label)
-    path = Path(settings.model).expanduser()
-    head = ProbeHead(
-        kind=choice.kind,
-        setting=setting,
-        arrays=arrays,
-        layer=int(layer),
-        pooling=pooling,
-        labels=vocabulary.names,
-        multi_label=data.multi_label,
-        reading=Reading(data.heard_seconds, data.hop_seconds, data.trim_below_dbfs),
-        source=str(path.resolve()) if path.exists() else settings.model,
-        encoder=model.program(Outputs()).identity(),
-    )
-    logits = first.kinds[choice.kind].logits  # not those of the best kind in each fold, whose scores have other scales
-    held = np.isfinite(logits).all(axis=1)
-    labels = targets[held] if data.multi_label else targets[held].argmax(axis=1)
-    scores = probabilities(logits[held], data.multi_label)
-    point = choose_operating_point(labels, scores, vocabulary.names, multi_label=data.multi_label, config=EvaluationConfig())
-    write_head(folder, head)
-    write_operating_point(folder, point)
 
 
 def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:
