@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ def verb(argv: Sequence[str]) -> int:
     if find_spec("streamlit") is None or find_spec("plotly") is None:
         raise UserError("the page needs Streamlit and Plotly; pip install 'beats-jax[ui]' installs them")
 
+    require_free(parsed.address, parsed.port)
+
     from beats_jax.pipelines.exploring.collection import open_collection
 
     collection = open_collection(given.settings)  # here, where mistakes end in one line and embedding shows a bar
@@ -30,6 +33,16 @@ def verb(argv: Sequence[str]) -> int:
     embedded = [] if given.settings.embeddings else [f"--embedded={collection.table.folder.parent}"]
     command = server_command([*argv, *embedded], parsed.address, parsed.port, parsed.max_upload)
     os.execv(command[0], command)  # the server then holds no memory of the embedding
+
+
+def require_free(address: str, port: int) -> None:
+    """Raises `UserError` where no page can be served there, before hours of embedding."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"no page can be at {address}, port {port} ({error}); give another --port or --address") from error
 
 
 def server_command(argv: Sequence[str], address: str, port: int, max_upload: int) -> list[str]:
