@@ -19,7 +19,7 @@ def verb(argv: Sequence[str]) -> int:
     parsed = parser().parse_args(argv)
     given = page_arguments(parsed)
     require_streamlit()
-    require_free(parsed.address, parsed.port)
+    require_free(parsed.address, parsed.port)  # before hours of embedding
 
     from beats_jax.pipelines.exploring.collection import open_collection
 

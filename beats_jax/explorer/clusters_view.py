@@ -15,10 +15,14 @@ from beats_jax.explorer.colours import cluster_name
 from beats_jax.explorer.session import CLUSTER_COMPONENTS, ClusterSettings, Page, cells, name_of, plain, select, setting
 
 GRID = 12  # spectrograms
+LEAST_WINDOWS = 3  # fewer are no clusters
 
 
 def show(page: Page) -> None:
     """Draws the view."""
+    if len(page.collection) < LEAST_WINDOWS:
+        st.info(page.words("too_few"))
+        return
     settings = _settings(page)
     st.session_state["cluster_settings"] = settings
     with st.spinner(page.words("computing_clusters")):

@@ -8,7 +8,6 @@ import streamlit as st
 from beats_jax.explorer.session import Page, cells, select, selected
 
 MOST_SHOWN = 1000
-FOUND = "found_rows"
 
 
 def show(page: Page) -> None:

@@ -15,6 +15,9 @@ SHARES = (0.5, 0.9)
 def show(page: Page) -> None:
     """Draws the view."""
     words, explained = page.words, page.collection.principal.explained
+    if not explained.any():
+        st.info(words("no_variance"))
+        return
     number, total = np.arange(1, len(explained) + 1), np.cumsum(explained)
     figure = go.Figure(
         [

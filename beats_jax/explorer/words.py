@@ -41,8 +41,8 @@ WORDS: dict[str, dict[str, str]] = {
     "point_size": {"en": "Size of points", "es": "Tamaño de los puntos"},
     "second_map": {"en": "A second map beside it", "es": "Un segundo mapa al lado"},
     "computing_map": {
-        "en": "computing the map, once; {points} points ...",
-        "es": "calculando el mapa, una vez; {points} puntos ...",
+        "en": "computing the map, once; {points} points. t-SNE of 20,000 points takes minutes ...",
+        "es": "calculando el mapa, una vez; {points} puntos. t-SNE de 20 000 puntos tarda minutos ...",
     },
     "needs_umap": {
         "en": "UMAP is not installed: pip install 'beats-jax[discover]'",
@@ -219,6 +219,8 @@ WORDS: dict[str, dict[str, str]] = {
     "mouse": {"en": "The mouse", "es": "El ratón"},
     "mouse_pan": {"en": "clicks a point, moves the map", "es": "pulsa un punto, mueve el mapa"},
     "mouse_lasso": {"en": "draws a lasso", "es": "dibuja un lazo"},
+    "too_few": {"en": "Too few windows for clusters.", "es": "Demasiado pocas ventanas para formar grupos."},
+    "no_variance": {"en": "The windows do not differ.", "es": "Las ventanas no difieren."},
 }
 
 

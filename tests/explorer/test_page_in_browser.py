@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +181,60 @@ def test_a_training_is_started_watched_and_ends(served: str, open_page: Callable
     page.get_by_text("Metric").wait_for()
     shoot(page, "training")
     assert (place / "out" / "runs" / "first" / "metrics.json").is_file()
+
+
+def test_umap_is_computed_where_it_is_installed(served: str, open_page: Callable[..., Any], place: Path) -> None:
+    page = open_page(served)
+    page.get_by_role("combobox", name="Method").first.click()
+    page.get_by_role("option", name="UMAP").click()
+    found = place / "out" / "maps"
+    deadline = time.monotonic() + 300  # its first call compiles
+    while not list(found.glob("umap-2d-*.npy")):
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(500)
+    settled(page)
+    assert page.locator(".js-plotly-plot").count() >= 1
+    shoot(page, "umap")
+
+
+def test_an_upload_beyond_the_bound_is_refused(open_page: Callable[..., Any], recordings: Path, tmp_path: Path) -> None:
+    with serve("--data", str(recordings), "--output", "out", "--max-upload", "1", cwd=tmp_path) as (address, log):
+        page = open_page(address)
+        view(page, "Place a file")
+        (tmp_path / "large.wav").write_bytes(b"\0" * 1_500_000)
+        page.locator("input[type=file]").set_input_files(str(tmp_path / "large.wav"))
+        seen(page, "File must be 1.0MB or smaller")
+        assert page.locator("audio").count() == 0
+        assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/media/../../../../etc/passwd",
+        "/media/%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/media/x",
+    ],
+)
+def test_no_path_leads_out_of_the_page(served: str, path: str) -> None:
+    with closing(http.client.HTTPConnection(served.removeprefix("http://"), timeout=20)) as connection:
+        connection.request("GET", path)
+        assert connection.getresponse().status in (400, 403, 404)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"), [("http://evil.example", None), ("null", None), ("http://evil.example", "evil.example")]
+)
+def test_another_site_cannot_connect(served: str, origin: str, host: str | None) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    def stream(**options: Any) -> Any:
+        given: dict[str, Any] = {"subprotocols": ["streamlit"], **options}
+        return connect(served.replace("http", "ws") + "/_stcore/stream", **given)
+
+    with stream(origin=served):
+        pass
+    with pytest.raises(InvalidStatus):
+        stream(origin=origin, additional_headers={"Host": host} if host else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from pathlib import Path
 from string import Formatter
@@ -12,6 +13,7 @@ import pytest
 import beats_jax
 from beats_jax import explore
 from beats_jax.command_line import run_verb
+from beats_jax.errors import UserError
 from beats_jax.explorer import server
 from beats_jax.explorer.arguments import LANGUAGES, page_arguments, parser
 from beats_jax.explorer.words import NAMES, WORDS, Words
@@ -59,6 +61,15 @@ def test_the_server_binds_to_this_machine_and_bounds_uploads() -> None:
 def test_mistakes_end_in_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb(explore.verb, argv) == 2
     assert re.fullmatch(r"error: [^\n]+\n", capsys.readouterr().err)
+
+
+def test_a_port_in_use_or_none_is_refused_before_anything_is_embedded() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        for port in (other.getsockname()[1], 70_000):
+            with pytest.raises(UserError, match="--port"):
+                server.require_free("127.0.0.1", port)
 
 
 def test_without_streamlit_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
