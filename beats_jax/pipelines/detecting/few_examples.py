@@ -197,6 +197,7 @@ def _left_out(patches: np.ndarray) -> tuple[float, ...]:
 
 
 def fit_class(label: str, own: tuple[float, ...], background: np.ndarray, windows_per_hour: float, per_hour: float) -> ClassFit:
+    """The threshold of a class, by the background's tail and by what the examples score without themselves (`own`)."""
     alarms = false_alarms(background, windows_per_hour)
     threshold = alarms.score_at(per_hour)
     if own:
