@@ -14,6 +14,7 @@ VERBS = {
     "embed": "embed recordings window by window into Parquet tables, resumable",
     "detect": "find sounds in recordings: scores, events, tables for Raven, Audacity and Kaleidoscope, resumable",
     "search": "find the windows of embedded recordings that are most like a clip",
+    "explore": "explore recordings on a page in the browser: map, sounds, clusters, labels",
     "convert": "convert checkpoints from PyTorch to our format and back; list and inspect checkpoints",
     "doctor": "prove that this installation computes what the published code computes; check a model",
 }

@@ -19,6 +19,7 @@ ROOMS = (
     "training",
     "evaluation",
     "pipelines",
+    "explorer",
 )
 START = """# API reference
 

@@ -1,0 +1,1 @@
+"""What the page `explore` shows: vectors of recordings with places, labels and sounds; maps kept on disk; labels written."""
