@@ -24,8 +24,8 @@ from beats_jax.datasets.tables.cells import decimal
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.maps import Principal, fit_principal, sample_rows
 from beats_jax.evaluation.embeddings.neighbours import unit_vectors
-from beats_jax.inference.embeddings import LOGITS, Embeddings, open_embeddings
-from beats_jax.inference.query import open_query_model
+from beats_jax.inference.search.embeddings import LOGITS, Embeddings, open_embeddings
+from beats_jax.inference.search.query import open_query_model
 from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.embed import EmbedSettings, embed
 from beats_jax.pipelines.exploring.known_labels import folder_labels, labels_of_windows, read_labels
