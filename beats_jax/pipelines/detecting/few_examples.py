@@ -1,8 +1,8 @@
 """A detector from a few examples: no encoder is trained; seconds of work on top of the scores of the recordings.
 
 With the filterbank each class is the mean of its examples' spectrograms, aligned, in units of the background
-(`template`). With a model it is the direction that tells the examples' embeddings from those of the background: linear discriminant
-analysis with the shrinkage of Ledoit and Wolf (2004).
+(`template`). With a model it is the direction that tells the examples' embeddings from those of the background: linear
+discriminant analysis with the shrinkage of Ledoit and Wolf (2004).
 """
 
 from __future__ import annotations
