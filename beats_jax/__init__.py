@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beats_jax.api.extractor import BEATsFeatureExtractor as BEATsFeatureExtractor
     from beats_jax.api.trainer import BEATsTrainer as BEATsTrainer
-    from beats_jax.inference.embeddings import open_embeddings as open_embeddings
     from beats_jax.inference.model import Model as Model
+    from beats_jax.inference.search.embeddings import open_embeddings as open_embeddings
     from beats_jax.pipelines.probing.saved import load as load
     from beats_jax.weights.download import ensure_checkpoint as ensure_checkpoint
     from beats_jax.weights.published import list_available_models as list_available_models
@@ -37,7 +37,7 @@ _PLACES = {
     "ensure_checkpoint": "beats_jax.weights.download",
     "list_available_models": "beats_jax.weights.published",
     "load": "beats_jax.pipelines.probing.saved",
-    "open_embeddings": "beats_jax.inference.embeddings",
+    "open_embeddings": "beats_jax.inference.search.embeddings",
 }
 
 

@@ -79,7 +79,7 @@ def once(compute: Any) -> tuple[float, Any]:
 
 def exact(arguments: argparse.Namespace) -> None:
     import beats_jax
-    from beats_jax.inference.nearest import device_blocks, nearest_rows
+    from beats_jax.inference.search.nearest import device_blocks, nearest_rows
 
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         copy = Path(place) / "rows.npy"
@@ -122,7 +122,7 @@ def exact(arguments: argparse.Namespace) -> None:
 
 def approximate(arguments: argparse.Namespace) -> None:
     import beats_jax
-    from beats_jax.inference.approximate import index_path
+    from beats_jax.inference.search.approximate import index_path
 
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         table = beats_jax.open_embeddings(

@@ -34,6 +34,8 @@ def available(page: Page) -> list[str]:
     frame, found = page.collection.frame, []
     if any(page.labels):
         found.append("colour_label")
+    if page.collection.predictions:
+        found.append("colour_prediction")
     if page.clusters is not None:
         found.append("colour_cluster")
     if len({site for site in frame["site"] if site}) > 1:
@@ -53,6 +55,8 @@ def colours_of(page: Page, by: str) -> Colours:
     if by == "colour_cluster" and page.clusters is not None:
         names = [cluster_name(page, int(label)) for label in page.clusters.labels]
         return grouped(names, page.words("unknown"), page.words("others"))
+    if by == "colour_prediction":
+        return grouped(list(page.collection.predictions), page.words("unknown"), page.words("others"))
     if by == "colour_recording":
         return grouped(page.collection.names, page.words("unknown"), page.words("others"))
     if by == "colour_none":

@@ -56,6 +56,7 @@ WORDS: dict[str, dict[str, str]] = {
     "colour": {"en": "Colour", "es": "Color"},
     "colour_none": {"en": "one colour", "es": "un color"},
     "colour_label": {"en": "label", "es": "etiqueta"},
+    "colour_prediction": {"en": "prediction", "es": "predicción"},
     "colour_cluster": {"en": "cluster", "es": "grupo"},
     "cluster": {"en": "cluster {number}", "es": "grupo {number}"},
     "colour_site": {"en": "site", "es": "sitio"},

@@ -39,6 +39,7 @@ class WindowProgress:
         """So much sound was computed; times count from the end of the first batch, which was compiled for."""
         if not self._windows:
             self._counted_from, self._first_done = time.monotonic(), seconds
+            self._next_line = self._counted_from + FIRST_SECONDS  # compiling says nothing about the rest
         self._done += seconds
         self._windows += windows
         if self._bar is not None:

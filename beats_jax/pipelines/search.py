@@ -19,9 +19,9 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.tables.registry import Events, table_kind, write_events
 from beats_jax.errors import UserError
 from beats_jax.files import cannot_write, whole_file, write_text
-from beats_jax.inference.embeddings import Embeddings, Matches, open_embeddings
 from beats_jax.inference.job import header_seconds
-from beats_jax.inference.nearest import METRICS
+from beats_jax.inference.search.embeddings import Embeddings, Matches, open_embeddings
+from beats_jax.inference.search.nearest import METRICS
 from beats_jax.spreadsheets import safe_cell
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from beats_jax.inference.nearest import METRICS, TILE, device_blocks, nearest_rows
+from beats_jax.inference.search.nearest import METRICS, TILE, device_blocks, nearest_rows
 from beats_jax.parallel.mesh import make_mesh
 
 NOTHING = np.zeros((1, 0, 24), np.float32)

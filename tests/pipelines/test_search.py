@@ -20,7 +20,7 @@ from beats_jax.config import AudioConfig
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.embed import main as embed
 from beats_jax.errors import UserError
-from beats_jax.inference.query import parse_clip
+from beats_jax.inference.search.query import parse_clip
 from beats_jax.inference.store import FINISHED
 from beats_jax.pipelines.search import clip_names
 from beats_jax.search import main

@@ -22,7 +22,7 @@ class SoundfileDecoder:
     """An open `soundfile.SoundFile` (a `recording.Decoder`)."""
 
     def __init__(self, path: Path, sound: soundfile.SoundFile, fault: AudioError | None = None) -> None:
-        """fault: why the sound ends too early; what is there can be read."""
+        """fault: why the sound ends too early. The sound before its end can be read."""
         self._path = path
         self._sound = sound
         self._fault = fault

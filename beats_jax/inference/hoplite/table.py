@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from beats_jax.errors import UserError
-from beats_jax.inference.embeddings import Embeddings
 from beats_jax.inference.hoplite.read import read_database
 from beats_jax.inference.hoplite.schema import MODEL_KEY
-from beats_jax.inference.nearest import Nearest
+from beats_jax.inference.search.embeddings import Embeddings
+from beats_jax.inference.search.nearest import Nearest
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from beats_jax.inference.query import Examples
+    from beats_jax.inference.search.query import Examples
 
 CHUNK = 20_000  # vectors given at once
 

@@ -1,7 +1,7 @@
 """A detector from a few examples: no encoder is trained; seconds of work on top of the scores of the recordings.
 
 With the filterbank each class is the mean of its examples' spectrograms, aligned, in units of the background
-(`inference.template`). With a model it is the direction that tells the examples' embeddings from those of the background: linear
+(`template`). With a model it is the direction that tells the examples' embeddings from those of the background: linear
 discriminant analysis with the shrinkage of Ledoit and Wolf (2004).
 """
 
@@ -18,11 +18,11 @@ from beats_jax.audio.filterbank import filterbank, frames_inside
 from beats_jax.config import AudioConfig, FilterbankConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.template import TemplateProgram, correlations, fisher_z
 from beats_jax.pipelines.detecting.background import FalseAlarms, background_stretches, false_alarms
 from beats_jax.pipelines.detecting.detector import Detector
 from beats_jax.pipelines.detecting.examples import Example, lowest_rate, read_example
 from beats_jax.pipelines.detecting.mel_templates import aligned, band_levels, loud_bands, template_of, unit_patches
+from beats_jax.pipelines.detecting.template import TemplateProgram, correlations, fisher_z
 
 LEAST_FRAMES = 4  # of a template
 FRAME_SHARE = 0.1  # of the shortest class's length: longest shift of a frame, so that short calls have some frames
@@ -197,6 +197,7 @@ def _left_out(patches: np.ndarray) -> tuple[float, ...]:
 
 
 def fit_class(label: str, own: tuple[float, ...], background: np.ndarray, windows_per_hour: float, per_hour: float) -> ClassFit:
+    """The threshold of a class, by the background's tail and by what the examples score without themselves (`own`)."""
     alarms = false_alarms(background, windows_per_hour)
     threshold = alarms.score_at(per_hour)
     if own:

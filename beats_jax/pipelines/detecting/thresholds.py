@@ -118,7 +118,7 @@ def threshold_lines(thresholds: Mapping[str, Threshold], wanted: WantedThreshold
 
 
 def one_line(label: str) -> str:
-    """A label as it is printed."""
+    """The label without line breaks, for messages."""
     return " ".join(label.split())
 
 

@@ -24,13 +24,14 @@ from beats_jax.datasets.tables.cells import decimal
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.maps import Principal, fit_principal, sample_rows
 from beats_jax.evaluation.embeddings.neighbours import unit_vectors
-from beats_jax.inference.embeddings import Embeddings, open_embeddings
-from beats_jax.inference.query import open_query_model
+from beats_jax.inference.search.embeddings import LOGITS, Embeddings, open_embeddings
+from beats_jax.inference.search.query import open_query_model
 from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.embed import EmbedSettings, embed
 from beats_jax.pipelines.exploring.known_labels import folder_labels, labels_of_windows, read_labels
 from beats_jax.pipelines.exploring.label_table import LABELS_FILE, LabelTable
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
+from beats_jax.weights.audioset import readable_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,8 @@ class Collection:
 
     Attributes:
       frame: file, start, end (seconds) and `audio.recorders.metadata.COLUMNS`; index 0 to N-1; what is unknown is None or NaN.
-      vectors: float32 [N, D]. labels: of each row, "" = none; of a table or of folders. table: where they are from.
+      vectors: float32 [N, D]. labels: of each row, "" = none; of a table or of folders. predictions: the likeliest label of each
+        row where the embeddings have logits, else empty. table: where they are from.
       notes: what is not shown, and why.
     """
 
@@ -86,6 +88,7 @@ class Collection:
     frame: pd.DataFrame
     vectors: np.ndarray
     labels: tuple[str, ...]
+    predictions: tuple[str, ...]
     table: Embeddings
     notes: tuple[Note, ...]
 
@@ -165,7 +168,7 @@ def open_collection(settings: ExploreSettings) -> Collection:
             open_query_model(table.identity, settings.model, table.folder)
     else:
         table, wanted = _embed(settings, notes)
-    frame, vectors = _read(table, wanted, settings, notes)
+    frame, vectors, predictions = _read(table, wanted, settings, notes)
     if settings.embeddings and settings.data:
         frame["file"] = _moved(frame["file"].tolist(), Path(settings.data))
     frame["file"] = [os.path.abspath(name) for name in frame["file"]]
@@ -174,7 +177,7 @@ def open_collection(settings: ExploreSettings) -> Collection:
         notes.append(Note("missing", len(gone), gone[0]))
     events = read_labels(settings.labels, settings.data) if settings.labels else folder_labels(settings.data)
     labels = labels_of_windows(events, *(frame[name].tolist() for name in PLACE_COLUMNS))
-    return Collection(settings, frame, vectors, tuple(labels), table, tuple(notes))
+    return Collection(settings, frame, vectors, tuple(labels), predictions, table, tuple(notes))
 
 
 def _embed(settings: ExploreSettings, notes: list[Note]) -> tuple[Embeddings, set[str]]:
@@ -201,8 +204,8 @@ def _embed(settings: ExploreSettings, notes: list[Note]) -> tuple[Embeddings, se
 
 def _read(
     table: Embeddings, wanted: set[str] | None, settings: ExploreSettings, notes: list[Note]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Places and vectors of the rows that are shown, not more of them in memory."""
+) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+    """Places, vectors and predictions of the rows that are shown, not more of them in memory."""
     column, rows = table.require_column(settings.column or None), np.arange(len(table))
     if wanted is not None:
         rows = rows[[name in wanted for name in table.places(rows)["file"].to_pylist()]]
@@ -211,18 +214,27 @@ def _read(
     chosen = rows[sample_rows(len(rows), settings.max_samples, settings.seed)]
     if len(chosen) < len(rows):
         notes.append(Note("sampled", len(chosen), str(len(rows))))
-    vectors, seen = np.empty((len(chosen), table.columns[column]), np.float32), 0
-    for part in table.read_vectors(column):
-        first, last = np.searchsorted(chosen, (seen, seen + len(part)))
-        vectors[first:last] = part[chosen[first:last] - seen]
-        seen += len(part)
+    vectors = _take(table, column, table.columns[column], chosen)
+    likeliest = _take(table, LOGITS, len(table.labels), chosen).argmax(axis=1) if table.labels else np.zeros(0, np.int64)
     frame, usable = table.places(chosen).to_pandas(), np.isfinite(vectors).all(axis=1)
     if not usable.any():
         raise UserError(f"{table.folder} holds no finite vector; embed the recordings anew")
     if not usable.all():
         notes.append(Note("unusable", int((~usable).sum()), str(frame["file"][~usable].iat[0])))
         frame, vectors = frame[usable].reset_index(drop=True), vectors[usable]
-    return _with_recorder_columns(frame), vectors
+        likeliest = likeliest[usable] if table.labels else likeliest
+    names = readable_names(table.labels[row] for row in likeliest.tolist())
+    return _with_recorder_columns(frame), vectors, tuple(names)
+
+
+def _take(table: Embeddings, column: str, width: int, rows: np.ndarray) -> np.ndarray:
+    """Some vectors of a column, float32 [R, width]; rows in order."""
+    vectors, seen = np.empty((len(rows), width), np.float32), 0
+    for part in table.read_vectors(column):
+        first, last = np.searchsorted(rows, (seen, seen + len(part)))
+        vectors[first:last] = part[rows[first:last] - seen]
+        seen += len(part)
+    return vectors
 
 
 def _moved(names: list[str], root: Path) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from beats_jax.audio.io import write_wav
 from beats_jax.errors import UserError
+from beats_jax.inference.store import Store
 from beats_jax.pipelines.exploring.clips import playable_wav, read_clip, spectrogram, usual_speed
 from beats_jax.pipelines.exploring.collection import Collection, ExploreSettings, open_collection
 from beats_jax.pipelines.exploring.maps import MapSettings, map_path, places_of
@@ -152,6 +155,26 @@ def test_mistakes_end_in_one_sentence(
     monkeypatch.chdir(place)
     with pytest.raises(UserError, match=message):
         open_collection(ExploreSettings(**{"output": "out", **settings}))
+
+
+def test_predictions_are_the_likeliest_labels_of_the_same_rows(tmp_path: Path) -> None:
+    schema = pa.schema(
+        {"file": pa.string(), "start": pa.float64(), "end": pa.float64()}
+        | {"embedding": pa.list_(pa.float32(), 4), "logits": pa.list_(pa.float32(), 3)}
+    )
+    identity = {"model": "filterbank", "audio": {}, "grid": {"window_seconds": 1.0}}
+    vectors, logits = np.random.default_rng(0).normal(size=(2, 20, 4)).astype(np.float32)
+    with Store(tmp_path / "e" / "embeddings", identity, schema) as store:
+        for half in (slice(0, 10), slice(10, 20)):
+            columns = [[f"{k}.wav" for k in range(20)][half], [0.0] * 10, [1.0] * 10, list(vectors[half]), list(logits[half, :3])]
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            store.append(pa.Table.from_arrays(arrays, schema=schema), str(half))
+            store.flush()
+    (tmp_path / "e" / "embed.json").write_text(json.dumps({**identity, "labels": ["owl", "wren", "frog"]}))
+    found = open_collection(ExploreSettings(embeddings=str(tmp_path / "e"), output=str(tmp_path), max_samples=8))
+    rows = [int(name.removesuffix(".wav")) for name in found.names]
+    np.testing.assert_array_equal(found.vectors, vectors[rows])
+    assert found.predictions == tuple(["owl", "wren", "frog"][k] for k in logits[rows, :3].argmax(axis=1))
 
 
 def test_a_damaged_part_is_named(collection: Collection, tmp_path: Path) -> None:

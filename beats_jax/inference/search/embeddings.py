@@ -21,8 +21,8 @@ from beats_jax.config.rules import require, require_one_of
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.inference.hoplite.schema import SQLITE_FILE
-from beats_jax.inference.nearest import METRICS, Block, Nearest, device_blocks, nearest_rows
-from beats_jax.inference.parts import open_parts, read_part, read_places, read_vectors, vector_columns
+from beats_jax.inference.search.nearest import METRICS, Block, Nearest, device_blocks, nearest_rows
+from beats_jax.inference.search.parts import open_parts, read_part, read_places, read_vectors, vector_columns
 from beats_jax.inference.store import JOB_FILE, differences
 from beats_jax.json_files import read_json
 from beats_jax.parallel.mesh import make_mesh
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from beats_jax.inference.query import Clip, Examples, QueryModel
+    from beats_jax.inference.search.query import Clip, Examples, QueryModel
 
 RECORD, FOLDER = "embed.json", "embeddings"
 SPARE = 10  # times as many rows are asked for where some of them may not be wanted
@@ -191,7 +191,7 @@ class Embeddings:
         model: str | Path | None = None,
     ) -> Examples:
         """Vectors of clips, by the model and the windows of this table; arguments and errors as in `search`."""
-        from beats_jax.inference.query import open_query_model, read_examples
+        from beats_jax.inference.search.query import open_query_model, read_examples
 
         name = str(model or self.record.get("loaded_from") or "")
 
@@ -242,7 +242,7 @@ class Embeddings:
             if not np.isfinite(vectors).all() or (metric == "cosine" and not vectors.any()):
                 raise UserError(f"{name} has no usable vector (not finite, or all 0); give another clip")
         if approximate:
-            from beats_jax.inference.approximate import approximate_rows
+            from beats_jax.inference.search.approximate import approximate_rows
 
             return approximate_rows(self, column, positive, negative, k, metric)
         blocks = self._loaded.get(column) or device_blocks(self.read_vectors(column), self.mesh)

@@ -8,7 +8,7 @@ from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.events import EventRule, find_events
-from beats_jax.inference.template import TemplateProgram, correlations
+from beats_jax.pipelines.detecting.template import TemplateProgram, correlations
 
 AUDIO = AudioConfig()
 

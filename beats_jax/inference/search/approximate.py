@@ -2,8 +2,8 @@
 
     FOLDER/_nearest_COLUMN_METRIC_DIGEST.usearch    mapped, not read; DIGEST is of the parts: others, another index
 
-The index holds the vectors as the parts do, so that its candidates are scored again exactly (`inference.nearest`): scores are
-those of the exact search, and only a row that the graph did not lead to can be missing.
+The index holds the vectors as the parts do, so that its candidates are scored again exactly (`nearest`): scores are those
+of the exact search, and only a row that the graph did not lead to can be missing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from beats_jax.errors import UserError
 from beats_jax.files import remove_leftovers, whole_file
-from beats_jax.inference.nearest import Nearest, device_blocks, nearest_rows
+from beats_jax.inference.search.nearest import Nearest, device_blocks, nearest_rows
 
 if TYPE_CHECKING:
-    from beats_jax.inference.embeddings import Embeddings
+    from beats_jax.inference.search.embeddings import Embeddings
 
 KINDS = {"cosine": "cos", "dot": "ip", "euclidean": "l2sq"}
 CANDIDATES = 4  # for each wanted row, of every example
