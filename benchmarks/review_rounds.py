@@ -194,7 +194,7 @@ class Probe:
     """Logistic regressions on frozen embeddings of all windows of a seed."""
 
     def __init__(self, made: Recordings) -> None:
-        from beats_jax.inference.embeddings import open_embeddings
+        from beats_jax.inference.search.embeddings import open_embeddings
         from beats_jax.pipelines.embed import EmbedSettings, embed
 
         self.folder = made.folder / "embedded"

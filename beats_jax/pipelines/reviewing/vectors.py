@@ -9,7 +9,7 @@ import numpy as np
 
 from beats_jax.datasets.tables.events import Events
 from beats_jax.errors import UserError
-from beats_jax.inference.embeddings import open_embeddings
+from beats_jax.inference.search.embeddings import open_embeddings
 
 
 def vectors_of(events: Events, folder: Path) -> np.ndarray:
