@@ -23,8 +23,8 @@ def test_clips_have_the_vectors_of_their_windows(tmp_path):
     events = Events.from_columns(files, [1.2, 0, 1.9, 0], [1.9, 0.4, 2.9, 1], ["owl"] * 4)
     found = vectors_of(events, tmp_path / "embedded")
     for row, start in ((0, 1.0), (1, 0.0), (2, 2.0)):
-        same = table[(table["file"] == files[row]) & (table["start"] == start)]
-        assert np.array_equal(found[row], same["embedding"].iat[0])
+        same = (table["file"] == files[row]) & (table["start"] == start)
+        assert np.array_equal(found[row], table.loc[same, "embedding"].tolist()[0])
     assert np.isnan(found[3]).all()
     with pytest.raises(UserError, match="holds none of these recordings"):
         vectors_of(events.take([3]), tmp_path / "embedded")
