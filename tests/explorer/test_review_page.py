@@ -99,6 +99,7 @@ def tab(browser, address, **size):
     page.set_default_timeout(60_000)
     page.goto(address)
     page.get_by_text("Keys: Y yes").wait_for()  # the last words of the page
+    page.wait_for_function("() => window.beatsJaxReview?.listener")
     idle(page)
     try:
         yield page
