@@ -1,6 +1,10 @@
-"""The error that a user can put right, which every verb turns into one line and exit status 2; and one warning."""
+"""The error that a user can put right, which a verb turns into a line and exit status 2; warnings that name the user's line."""
 
 from __future__ import annotations
+
+import os
+import sys
+import warnings
 
 
 class UserError(ValueError):
@@ -13,3 +17,12 @@ class UserError(ValueError):
 
 class LicenceWarning(UserWarning):
     """The weights that were loaded may be used under conditions that many users cannot meet (non-commercial ones)."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A Python warning at the line that called this package, however deep the caller of this function stands in it."""
+    package = os.path.dirname(__file__) + os.sep
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from beats_jax.audio.band import rate_warnings
 from beats_jax.audio.io import AudioError, audio_info
 from beats_jax.audio.survey import survey
 from beats_jax.config import AudioConfig
-from beats_jax.errors import UserError
+from beats_jax.errors import UserError, warn
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Outputs, Program
@@ -67,7 +66,7 @@ def file_rows(
 def warn_of_rates(files: Sequence[PathLike], audio: AudioConfig) -> None:
     """A Python warning for each of `rate_notes`."""
     for note in rate_notes(files, audio):
-        warnings.warn(note, stacklevel=4)
+        warn(note)
 
 
 def rate_notes(files: Sequence[PathLike], audio: AudioConfig) -> tuple[str, ...]:

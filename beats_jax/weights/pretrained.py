@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from beats_jax.errors import LicenceWarning, UserError
+from beats_jax.errors import LicenceWarning, UserError, warn
 from beats_jax.weights import formats
 from beats_jax.weights.bundle import FACTS_FILE, TENSORS_FILE, Bundle, load_bundle, read_seen
 from beats_jax.weights.download import ensure
@@ -79,7 +78,7 @@ def _read_published(name: str) -> Bundle:
 @cache
 def _warn_of_licence(licence: str) -> None:
     # Cached: one warning in a process.
-    warnings.warn(f"these weights are under {licence}: no commercial use", LicenceWarning, stacklevel=4)
+    warn(f"these weights are under {licence}: no commercial use", LicenceWarning)
 
 
 def _read_path(path: Path) -> Bundle:

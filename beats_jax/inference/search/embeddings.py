@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ import numpy as np
 
 from beats_jax.config.rules import require, require_one_of
 from beats_jax.config.validation import nearest
-from beats_jax.errors import UserError
+from beats_jax.errors import UserError, warn
 from beats_jax.inference.hoplite.schema import SQLITE_FILE
 from beats_jax.inference.search.nearest import METRICS, Block, Nearest, device_blocks, nearest_rows
 from beats_jax.inference.search.parts import open_parts, read_part, read_places, read_vectors, vector_columns
@@ -179,7 +178,7 @@ class Embeddings:
             approximate=approximate,
         )
         if found.unusable:
-            warnings.warn(f"{found.unusable} rows of {self.folder} have no usable vector and are left out", stacklevel=2)
+            warn(f"{found.unusable} rows of {self.folder} have no usable vector and are left out")
         return found.to_pandas(examples.names)
 
     def examples(
