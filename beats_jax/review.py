@@ -8,12 +8,12 @@ from pathlib import Path
 
 from beats_jax.command_line import run_verb
 
-PAGE = Path(__file__).parent / "explorer" / "review_page.py"
+PAGE = Path(__file__).parent / "explorer" / "reviewing" / "page.py"
 
 
 def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, opens the detections and the table of verdicts, and becomes the server of the page."""
-    from beats_jax.explorer.review_arguments import parser, review_arguments
+    from beats_jax.explorer.reviewing.arguments import parser, review_arguments
     from beats_jax.explorer.server import require_free, require_streamlit, serve
 
     parsed = parser().parse_args(argv)

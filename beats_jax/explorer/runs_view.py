@@ -74,7 +74,7 @@ def _training(page: Page) -> None:
 
 
 def _has_classes(page: Page) -> bool:
-    """Whether --data itself says what is in its recordings."""
+    """Whether --data has labels of its own: class folders, or a table."""
     settings = page.given.settings
     return bool(settings.data) and not settings.labels and any(page.collection.labels)
 

@@ -12,8 +12,8 @@ from beats_jax import review
 from beats_jax.command_line import run_verb
 from beats_jax.explorer import server
 from beats_jax.explorer.arguments import LANGUAGES
-from beats_jax.explorer.review_arguments import parser, review_arguments
-from beats_jax.explorer.review_words import WORDS, ReviewWords
+from beats_jax.explorer.reviewing.arguments import parser, review_arguments
+from beats_jax.explorer.reviewing.words import WORDS, ReviewWords
 from beats_jax.pipelines.reviewing.order import ORDERS
 
 VIEWS = Path(beats_jax.__file__).parent / "explorer"

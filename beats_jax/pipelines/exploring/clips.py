@@ -80,7 +80,7 @@ def spectrogram(clip: Clip, high_hz: float = 0.0, columns: int = COLUMNS, rows: 
 
 
 def usual_speed(sample_rate: int) -> float:
-    """The speed at which people hear most of a recording: ultrasound ten times slower, infrasound four times faster."""
+    """The speed of the player: ultrasound ten times slower, infrasound four times faster."""
     return 0.1 if sample_rate > 96_000 else 4.0 if sample_rate <= 4_000 else 1.0
 
 

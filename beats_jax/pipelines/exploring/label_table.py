@@ -112,7 +112,7 @@ def label_settings(path: Path) -> list[str]:
 
 
 def checked_text(text: str, what: str) -> str:
-    """A label or name as it is kept. Raises `UserError` for one that is empty, too long or holds control characters."""
+    """A checked label or name. Raises `UserError` for one that is empty, too long or holds control characters."""
     text = unicodedata.normalize("NFC", text).strip()
     if not text or len(text) > LONGEST_LABEL or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         shown = text if len(text) <= 40 else f"{text[:40]}..."

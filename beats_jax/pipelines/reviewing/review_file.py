@@ -94,7 +94,7 @@ class ReviewFile:
         return taken[0] if taken else None
 
     def _append(self, lines: Callable[[tuple[Review, ...]], list[Review]]) -> None:
-        """Adds the lines that the table, as it is under the lock, calls for."""
+        """Adds lines that depend on the table, which is read under the lock."""
         with self._changing() as descriptor:
             _repair(descriptor)
             size = os.fstat(descriptor).st_size

@@ -15,7 +15,7 @@ MOST_TICKS = 5
 
 
 def tile_png(clip: Clip, start: float, end: float, high_hz: float = 0.0) -> bytes:
-    """A clip as it is shown in a mosaic.
+    """A clip in a mosaic.
 
     Args:
       start, end: seconds; vertical lines stand there where the clip shows more. high_hz: highest frequency, 0 = half the rate.

@@ -11,8 +11,8 @@ import streamlit as st
 
 from beats_jax.datasets.tables.reviews import NO, UNSURE, YES, Review, standing
 from beats_jax.errors import UserError
-from beats_jax.explorer.review_keys import Session, listen
-from beats_jax.explorer.review_words import ReviewWords
+from beats_jax.explorer.reviewing.keys import Session, listen
+from beats_jax.explorer.reviewing.words import ReviewWords
 from beats_jax.explorer.session import plain
 from beats_jax.pipelines.exploring.clips import playable_wav, read_clip, usual_speed
 from beats_jax.pipelines.reviewing.candidates import Candidates
@@ -21,7 +21,7 @@ from beats_jax.pipelines.reviewing.review_file import ReviewFile
 from beats_jax.pipelines.reviewing.tiles import tile_png
 
 COLUMNS = 3
-COLOURS = {YES: "#2e9d5b", NO: "#d1495b", UNSURE: "#b08900"}  # as in review_keys.js
+COLOURS = {YES: "#2e9d5b", NO: "#d1495b", UNSURE: "#b08900"}  # as in keys.js
 STYLE = """<style>
 .stMainBlockContainer {padding: 3.5rem 1.5rem 2rem}
 [class*="st-key-tile_"] {border-radius: .5rem; padding: .5rem; border: 3px solid transparent}

@@ -12,10 +12,10 @@ import streamlit as st
 from beats_jax.datasets.tables.reviews import Place, Review, standing
 from beats_jax.errors import UserError
 from beats_jax.explorer.arguments import LANGUAGES
-from beats_jax.explorer.review_arguments import LONGEST_CONTEXT, ReviewArguments, parser, review_arguments
-from beats_jax.explorer.review_keys import session
-from beats_jax.explorer.review_view import Mosaic, show
-from beats_jax.explorer.review_words import ReviewWords
+from beats_jax.explorer.reviewing.arguments import LONGEST_CONTEXT, ReviewArguments, parser, review_arguments
+from beats_jax.explorer.reviewing.keys import session
+from beats_jax.explorer.reviewing.view import Mosaic, show
+from beats_jax.explorer.reviewing.words import ReviewWords
 from beats_jax.explorer.session import plain
 from beats_jax.explorer.words import NAMES
 from beats_jax.pipelines.reviewing.candidates import Candidates, open_candidates
@@ -69,7 +69,7 @@ def vectors_at(folder: str, candidates: Candidates) -> np.ndarray:
 def _settings(
     given: ReviewArguments, words: ReviewWords, candidates: Candidates, table: ReviewFile, decided: dict[Place, Review]
 ) -> Mosaic:
-    """What is shown, as it is chosen in the sidebar."""
+    """The choices of the sidebar."""
     progress = progress_of(candidates, decided)
     labels = list(candidates.labels)
 

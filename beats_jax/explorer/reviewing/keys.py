@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 import streamlit.components.v2 as components
 
-SCRIPT = Path(__file__).with_name("review_keys.js")
+SCRIPT = Path(__file__).with_name("keys.js")
 NAME = "review_keys"  # of the component, and of its state
 
 
@@ -62,7 +62,7 @@ def listen(
 
     Args:
       clips: those shown, in order. verdicts: of those that have one. mark: the clip that keys act on.
-      plays: play a clip when it is marked. on_key: called with every entry of the log (see review_keys.js), once each; it must
+      plays: play a clip when it is marked. on_key: called with every entry of the log (see keys.js), once each; it must
         not touch `st.session_state`.
     """
     component = components.component(NAME, js=SCRIPT.read_text(encoding="utf-8"))

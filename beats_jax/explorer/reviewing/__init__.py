@@ -1,0 +1,1 @@
+"""The page of `review`: a mosaic of clips, keys and verdicts."""
