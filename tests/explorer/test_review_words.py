@@ -29,7 +29,7 @@ def test_every_text_is_there_in_every_language_with_the_same_values():
 
 
 def test_every_text_that_the_page_names_is_there_and_none_is_left_over():
-    code = "\n".join((VIEWS / f"review_{name}.py").read_text(encoding="utf-8") for name in ("page", "view", "keys"))
+    code = "\n".join((VIEWS / "reviewing" / f"{name}.py").read_text(encoding="utf-8") for name in ("page", "view", "keys"))
     named = set(re.findall(r"words\(\s*[\"'](\w+)[\"']", code))
     assert named | set(ORDERS) | {"yes", "no", "unsure"} <= WORDS.keys()
     others = {key for key in WORDS if not key.startswith("said_") and key not in {*ORDERS, "yes", "no", "unsure"}}
