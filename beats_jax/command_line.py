@@ -40,6 +40,18 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
 
 
+def add_grid_arguments(group: argparse._ActionsContainer) -> None:
+    """The windows of recordings, for verbs that compute something of each."""
+    group.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: the model's own, else 10)")
+    group.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: the window)")
+    group.add_argument(
+        "--tail",
+        choices=("shift", "pad", "drop"),
+        default="shift",
+        help="the end of a recording: one more window that ends with it (shift), a shorter one (pad), none (drop)",
+    )
+
+
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a job that runs as several processes, for `start_processes`."""
     group = parser.add_argument_group(

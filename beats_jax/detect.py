@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
+from beats_jax.command_line import ArgumentParser, add_grid_arguments, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,14 +77,7 @@ def _add_example_arguments(result: argparse.ArgumentParser) -> None:
 
 def _add_window_arguments(result: argparse.ArgumentParser) -> None:
     group = result.add_argument_group("scores of windows")
-    group.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: the model's own, else 10)")
-    group.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: the window)")
-    group.add_argument(
-        "--tail",
-        choices=("shift", "pad", "drop"),
-        default="shift",
-        help="the end of a recording: one more window that ends with it (shift), a shorter one (pad), none (drop)",
-    )
+    add_grid_arguments(group)
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
+from beats_jax.command_line import ArgumentParser, add_grid_arguments, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
 
 EXAMPLES = """
@@ -45,14 +45,7 @@ def parser() -> ArgumentParser:
         metavar="DB",
         help="only repair a Perch-Hoplite database; vectors that it lacks are taken from --output, or their windows removed",
     )
-    result.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: the model's own, else 10)")
-    result.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: the window)")
-    result.add_argument(
-        "--tail",
-        choices=("shift", "pad", "drop"),
-        default="shift",
-        help="the end of a recording: one more window that ends with it (shift), a shorter one (pad), none (drop)",
-    )
+    add_grid_arguments(result)
     result.add_argument(
         "--layer",
         nargs="+",

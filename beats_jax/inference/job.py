@@ -60,7 +60,7 @@ def window_values(
 def iterate_rows(
     program: Program, recordings: Stretches, grid: Grid, reducer: Reducer, *, on_error: OnError = "nan", **options: Any
 ) -> Iterator[Row]:
-    """One answer a row, as soon as it is known; options as in `window_values`.
+    """Yields the answer of each row when its last window is computed; options as in `window_values`.
 
     Raises:
       AudioError: the first bad row, with `on_error` raise.

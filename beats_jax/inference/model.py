@@ -170,7 +170,8 @@ class Model:
         """
         self.require_head()
         if padding_mask is None:
-            return self.program(Outputs(logits=True))(self.params, self._sound(waveforms, lengths, sample_rate))["logits"]
+            program = self.program(Outputs(logits=True))
+            return program(program.params, self._sound(waveforms, lengths, sample_rate))["logits"]
         if lengths is not None:
             raise UserError("padding_mask and lengths are both given; give one of them")
         logits = self._encode(self._inputs(waveforms, padding_mask, sample_rate), layers=False).logits

@@ -116,8 +116,7 @@ class ProbedModel(Model):
     ) -> jax.Array:
         if padding_mask is not None:
             raise UserError("a probe was fitted with lengths; give lengths in place of padding_mask")
-        program = self.program(Outputs(logits=True))
-        return program(program.params, self._sound(waveforms, lengths, sample_rate))["logits"]
+        return super().logits(waveforms, lengths=lengths, sample_rate=sample_rate)
 
     def save(self, path: str | Path) -> Path:
         """Refused: the folder of `evaluate --probe` is the probe. Raises `UserError`."""
