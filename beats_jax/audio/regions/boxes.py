@@ -26,28 +26,45 @@ class Boxes:
         return Boxes(self.first[rows], self.last[rows], self.low[rows], self.high[rows])
 
 
-def hysteresis(loud: np.ndarray, seeds: np.ndarray, open_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of those components of `loud` that hold a seed; bool [T, F] both, seeds are loud.
+@dataclass(frozen=True)
+class Threshold:
+    """What belongs to a region, as powers over the background.
+
+    A region reaches above `seed`; its pixels lie above `edge`, and above the largest of theirs over `depth`.
+    """
+
+    seed: float
+    edge: float
+    depth: float  # infinite: no such rule
+
+
+def hysteresis(level: np.ndarray, rule: Threshold, open_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that belong to regions.
 
     Args:
-      open_end: the sound goes on: components that touch the last frame are kept too.
+      level: float32 [T, F], powers over the background.
+      open_end: the sound goes on: components that touch the last frame are kept whatever they reach.
     Returns:
       (bool [T, F] kept, int [P] flat places of the pixels of components that touch the last frame).
     """
     from scipy.ndimage import label
 
-    kept = np.zeros(loud.shape, bool)
-    if not (seeds.any() or (open_end and loud[-1].any())):
+    kept = np.zeros(level.shape, bool)
+    loud = level > rule.edge
+    if not (open_end and loud[-1].any()) and not (level > rule.seed).any():
         return kept, np.zeros(0, np.int64)
     labels, count = label(loud, ALL_EIGHT)
-    wanted, touching = np.zeros((2, count + 1), bool)
-    wanted[labels[seeds]] = True
+    places = np.flatnonzero(loud)
+    names, levels = labels.ravel()[places], level.ravel()[places]
+    largest = np.zeros(count + 1, np.float32)
+    np.maximum.at(largest, names, levels)
+    least = np.where(largest > rule.seed, largest / np.float32(rule.depth), np.float32(np.inf))
+    touching = np.zeros(count + 1, bool)
     if open_end:
         touching[labels[-1]] = True
         touching[0] = False
-    places = np.flatnonzero(loud)
-    names = labels.ravel()[places]
-    kept.ravel()[places] = (wanted | touching)[names]
+        least[touching] = 0
+    kept.ravel()[places] = levels > least[names]
     return kept, places[touching[names]]
 
 

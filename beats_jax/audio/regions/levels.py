@@ -8,7 +8,6 @@ import numpy as np
 
 from beats_jax.audio.regions.settings import RegionSettings
 
-FLOOR = np.float32(10**-9.6)  # what is 96 dB below full scale or quieter counts as silence
 CACHED_SAMPLES = 1 << 16  # windowed at a time: they stay in the cache
 QUIET = 0.2  # share of frames that stay below the background "quiet"
 
@@ -20,6 +19,7 @@ class Plan:
     Attributes:
       rate: Hz. fft, hop: samples. first, last: rows of the FFT that are kept, `last` not included. hz: float64 [F], their
       frequencies. gain: float32 [F], what the band-pass does to the power, with the scale of the window.
+      floor: power that counts as silence.
     """
 
     rate: int
@@ -29,6 +29,7 @@ class Plan:
     last: int
     hz: np.ndarray
     gain: np.ndarray
+    floor: float
 
     @property
     def frame_seconds(self) -> float:
@@ -50,7 +51,7 @@ class Levels:
     """A stretch of spectrogram.
 
     Attributes:
-      power: float32 [T, F], 1 at full scale (a sine of amplitude 1 has 1/3), cut to the range of 96 dB below.
+      power: float32 [T, F], 1 at full scale (a sine of amplitude 1 has 1/3), cut to the range below that `range_db` states.
       background: float32 [F], the same of each row.
     """
 
@@ -67,7 +68,7 @@ def make_plan(rate: int, settings: RegionSettings) -> Plan:
     first, last = (int(kept[0]), int(kept[-1]) + 1) if len(kept) else (0, 0)
     window = np.hanning(fft + 1)[:-1]
     gain = 2 / (fft * np.square(window).sum()) * _band_pass(hz[first:last], rate, settings)
-    return Plan(rate, fft, fft - fft // 2, first, last, hz[first:last], gain.astype(np.float32))
+    return Plan(rate, fft, fft - fft // 2, first, last, hz[first:last], gain.astype(np.float32), 10 ** (-settings.range_db / 10))
 
 
 def _band_pass(hz: np.ndarray, rate: int, settings: RegionSettings) -> np.ndarray:
@@ -86,7 +87,7 @@ def _band_pass(hz: np.ndarray, rate: int, settings: RegionSettings) -> np.ndarra
 def levels_of(samples: np.ndarray, plan: Plan, settings: RegionSettings) -> Levels:
     """Power and background of samples float32 [n] that hold at least one frame."""
     power = power_of(samples, plan)
-    return Levels(power, background_of(power, settings))
+    return Levels(power, background_of(power, plan, settings))
 
 
 def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
@@ -102,10 +103,10 @@ def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
         part = np.square(spectrum.real, out=power[start : start + together])
         part += np.square(spectrum.imag)
         part *= plan.gain
-    return np.clip(power, FLOOR, 1, out=power)
+    return np.clip(power, np.float32(plan.floor), 1, out=power)
 
 
-def background_of(power: np.ndarray, settings: RegionSettings) -> np.ndarray:
+def background_of(power: np.ndarray, plan: Plan, settings: RegionSettings) -> np.ndarray:
     """float32 [F]: the power of each row of [T, F] between the sounds, its dB smoothed over neighbouring rows."""
     from scipy.ndimage import uniform_filter1d
 
@@ -123,5 +124,5 @@ def background_of(power: np.ndarray, settings: RegionSettings) -> np.ndarray:
         place = int(QUIET * rows.shape[1])
         rows.partition(place, axis=1)
         quiet = rows[:, place]
-        profile = np.log10(np.where(quiet > FLOOR, quiet * (np.log(2) / -np.log(1 - QUIET)), FLOOR))
+        profile = np.log10(np.where(quiet > 1.01 * plan.floor, quiet * (np.log(2) / -np.log(1 - QUIET)), quiet))
     return np.power(10, uniform_filter1d(profile.astype(np.float32), settings.smooth_rows, mode="nearest"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.audio.regions.boxes import Boxes, close_gaps, components, hysteresis
+from beats_jax.audio.regions.boxes import Boxes, Threshold, close_gaps, components, hysteresis
+from beats_jax.audio.regions.joining import Found, in_order, join_harmonics, settled
 from beats_jax.audio.regions.levels import Levels, Plan, levels_of
 from beats_jax.audio.regions.settings import RegionSettings
 
@@ -27,18 +28,6 @@ class Region:
     low_hz: float
     high_hz: float
     snr_db: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """A box in frames and rows of the whole recording, with the power of its sound and of the noise in it."""
-
-    first: int
-    last: int
-    low: int
-    high: int
-    signal: float
-    noise: float
 
 
 def search(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings) -> Iterator[Region]:
@@ -62,9 +51,10 @@ def _separate(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings
         if not plan.frames(len(samples)):
             continue
         levels = levels_of(samples, plan, settings)
-        mask, _ = hysteresis(*_above(levels, settings))
+        mask, _ = hysteresis(levels.power / levels.background, _threshold(settings))
         _, boxes = components(close_gaps(mask, *_reach(plan, settings), to_border=True))
-        yield start, _measure(boxes, levels.power, Noise.of(levels, settings), 0)
+        found = _measure(boxes, levels.power, Noise.of(levels, settings), 0)
+        yield start, join_harmonics(found) if settings.join_harmonics else found
 
 
 def _joined(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings) -> Iterator[tuple[int, list[Found]]]:
@@ -88,16 +78,15 @@ class Joiner:
         self.longest = max(1, round(settings.max_seconds / plan.frame_seconds))
         self.offset = 0  # frame of the recording at which the held ones begin
         self.power = np.zeros((0, len(plan.hz)), np.float32)
-        self.loud, self.seeds = np.zeros((2, 0, len(plan.hz)), bool)  # without the pixels of boxes that were given
+        self.level = np.zeros_like(self.power)  # over the background; 0 in boxes that were given
+        self.threshold = _threshold(settings)
         self.noise = Noise(np.zeros((0, len(plan.hz)), np.float32), np.zeros(0, np.int64))
         self.waiting: list[Found] = []
 
     def add(self, levels: Levels) -> list[Found]:
         """The boxes that are complete with one more stretch, those of an earlier start first."""
-        loud, seeds = _above(levels, self.settings)
         self.power = np.concatenate([self.power, levels.power])
-        self.loud = np.concatenate([self.loud, loud])
-        self.seeds = np.concatenate([self.seeds, seeds])
+        self.level = np.concatenate([self.level, levels.power / levels.background])
         self.noise = self.noise.followed_by(Noise.of(levels, self.settings))
         return self._settle(ended=False)
 
@@ -107,7 +96,7 @@ class Joiner:
 
     def _settle(self, ended: bool) -> list[Found]:
         length = len(self.power)
-        mask, open_pixels = hysteresis(self.loud, self.seeds, open_end=not ended)
+        mask, open_pixels = hysteresis(self.level, self.threshold, open_end=not ended)
         labels, boxes = components(close_gaps(mask, *self.reach))
         final = np.ones(len(boxes), bool)
         if not ended:
@@ -115,22 +104,22 @@ class Joiner:
             final[np.unique(labels.ravel()[open_pixels]) - 1] = False
             final |= length - boxes.first > self.longest  # cut here
         with_seed = np.zeros(len(boxes) + 1, bool)  # an open component without one is no region
-        with_seed[labels[self.seeds]] = True
+        with_seed[labels[self.level > self.threshold.seed]] = True
         self.waiting += _measure(boxes.take(final & with_seed[1:]), self.power, self.noise, self.offset)
         rest = boxes.first[~final]
         start = int(rest.min()) if len(rest) else length
-        given = np.append(False, final)[labels[start:]]
-        self.loud, self.seeds = self.loud[start:] & ~given, self.seeds[start:] & ~given
-        self.power, self.noise = self.power[start:], self.noise.since(start)
+        self.level = np.where(np.append(False, final)[labels[start:]], np.float32(0), self.level[start:])
+        self.power, self.noise = self.power[start:].copy(), self.noise.since(start)
         self.offset += start
         return self._in_order(None if ended else self.offset)
 
     def _in_order(self, before: int | None) -> list[Found]:
-        """Takes out the waiting boxes that start before a frame."""
-        ordered = sorted(self.waiting, key=lambda one: (one.first, one.low))
-        count = sum(before is None or one.first < before for one in ordered)
+        """Takes out the waiting boxes that nothing changes which starts at frame `before` or later, by start."""
+        ordered = in_order(self.waiting)
+        harmonics = bool(self.settings.join_harmonics)
+        count = len(ordered) if before is None else settled(ordered, before, harmonics)
         self.waiting = ordered[count:]
-        return ordered[:count]
+        return join_harmonics(ordered[:count]) if harmonics else ordered[:count]
 
 
 @dataclass(frozen=True)
@@ -162,10 +151,9 @@ class Noise:
         return float(frames @ self.rows[:, low : high + 1].sum(axis=1, dtype=np.float64))
 
 
-def _above(levels: Levels, settings: RegionSettings) -> tuple[np.ndarray, np.ndarray]:
-    """bool [T, F] each: what is so far above the background that it belongs to a region, and what makes one."""
-    edge, seed = (levels.background * np.float32(10 ** (decibels / 10)) for decibels in (settings.edge_db, settings.seed_db))
-    return levels.power > edge, levels.power > seed
+def _threshold(settings: RegionSettings) -> Threshold:
+    seed, edge, depth = (10 ** (decibels / 10) for decibels in (settings.seed_db, settings.edge_db, settings.depth_db))
+    return Threshold(seed, edge, depth if settings.depth_db else float("inf"))
 
 
 def _measure(boxes: Boxes, power: np.ndarray, noise: Noise, offset: int) -> list[Found]:
