@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from beats_jax.config.rules import Settings, bounded, one_of
+from beats_jax.evaluation.embeddings.clusters import by_size
 from beats_jax.evaluation.embeddings.grouping.group import cluster
+from beats_jax.evaluation.embeddings.grouping.knee import knee, neighbour_distances
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 
 LEAST_REGIONS = 3  # fewer are no group
@@ -17,13 +19,14 @@ LEAST_REGIONS = 3  # fewer are no group
 
 @dataclass(frozen=True)
 class SignalSettings(Settings):
-    """How signal is told from noise. The defaults are darksound's.
+    """How signal is told from noise. Darksound's way is `knee="nearest"`, the rest as it stands.
 
     Attributes:
       method: `dbscan` with eps at the knee of the sorted distances, or `hdbscan`.
       percentage_pts, min_pts: rows that make a place dense, in per cent of the species' regions, or a number; 0 and 0 = 2.
       eps: distance within a group; 0 = the knee.
-      knee: of the distances to the `nearest` other row, as upstream, or to the `kth`, k = the rows that make a place dense.
+      knee: of the distances to the `kth` other row, k = the rows that make a place dense, or to the `nearest`, as upstream, which
+        calls more of a species' regions noise.
       keep: `biggest`: the largest group is signal; `all`: every group is.
     """
 
@@ -32,7 +35,7 @@ class SignalSettings(Settings):
     percentage_pts: float = bounded(0.0, ge=0, le=100)
     min_pts: int = bounded(0, ge=0)
     eps: float = bounded(0.0, ge=0)
-    knee: str = one_of("nearest", "kth")
+    knee: str = one_of("kth", "nearest")
     keep: str = one_of("biggest", "all")
 
 
@@ -63,7 +66,7 @@ def pseudo_labels(
         rows = np.flatnonzero(finite & (of_row == one))
         if len(rows) < LEAST_REGIONS:
             continue
-        group[rows] = cluster(scale_features(features[rows], names), _grouping(len(rows), settings))[0]
+        group[rows] = _groups(scale_features(features[rows], names), settings)
         signal[rows] = group[rows] == 0 if settings.keep == "biggest" else group[rows] >= 0  # 0 is the largest
     return PseudoLabels(signal, group)
 
@@ -79,16 +82,22 @@ def scale_features(features: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return scaled
 
 
-def _grouping(rows: int, settings: SignalSettings) -> GroupingSettings:
-    dense = round(settings.percentage_pts / 100 * rows) if settings.percentage_pts else settings.min_pts
-    dense = max(2, min(dense, rows))
-    halved = max(1, round(dense / 2)) if settings.method == "hdbscan" else dense  # as upstream calls HDBSCAN
-    return GroupingSettings(
-        scale="none",
-        reduce="none",
-        method=settings.method,
-        smallest=dense,
-        min_samples=halved,
-        epsilon=settings.eps,
-        knee=settings.knee,
+def _groups(points: np.ndarray, settings: SignalSettings) -> np.ndarray:
+    """int32 [N], the largest group first."""
+    dense = round(settings.percentage_pts / 100 * len(points)) if settings.percentage_pts else settings.min_pts
+    dense = max(2, min(dense, len(points)))
+    if settings.method == "dbscan" or not np.ptp(points, axis=0).any():
+        same = {"scale": "none", "reduce": "none", "method": "dbscan", "smallest": 2}
+        return cluster(points, GroupingSettings(**same, min_samples=dense, epsilon=settings.eps, knee=settings.knee))[0]
+    from sklearn.cluster import HDBSCAN
+
+    eps = settings.eps or knee(neighbour_distances(points, dense if settings.knee == "kth" else 1))
+    # Upstream's call, but a single group is allowed: most species have one sound.
+    model = HDBSCAN(
+        min_cluster_size=dense,
+        min_samples=max(1, round(dense / 2)),
+        cluster_selection_epsilon=eps,
+        allow_single_cluster=True,
+        copy=True,  # type: ignore[arg-type]  its stub wants a text
     )
+    return by_size(model.fit_predict(points))
