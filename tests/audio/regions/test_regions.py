@@ -22,12 +22,15 @@ PLAIN = RegionSettings(
     low_hz=200.0,
     high_hz=12_000.0,
     fft_samples=512,
+    range_db=125.0,
     seed_db=26.0,
     edge_db=10.0,
+    depth_db=33.0,
     join_seconds=0.02,
     join_hz=200.0,
+    join_harmonics=True,
     min_seconds=0.03,
-)  # join_harmonics is to be chosen
+)
 APART = replace(PLAIN, join_harmonics=False)
 
 
