@@ -108,9 +108,8 @@ def labels(data: Path) -> None:
         files, starts, ends = zip(*rows, strict=True)
         found = Events.from_columns(files, starts, ends, ["sound"] * len(rows))
         hits = int((match_events(truth, found, MatchRule(iou=0.3)) >= 0).sum())
-        print(
-            f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f}; {len(truth)} labels, {len(found)} regions"
-        )
+        counts = f"{len(truth)} labels, {len(found)} regions"
+        print(f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f}; {counts}")
 
 
 def read_rows(table: Path, folder: Path) -> Events:

@@ -57,7 +57,7 @@ class Levels:
     """A stretch of spectrogram.
 
     Attributes:
-      power: float32 [T, F], 1 at full scale (a sine of amplitude 1 has 1/3), cut to the range below that `range_db` states.
+      power: float32 [T, F], a sine of amplitude 1 has 1/3; at least the floor that `range_db` states.
       background: float32 [F], the same of each row.
     """
 
@@ -114,7 +114,7 @@ def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
         part = np.square(kept.real, out=power[start : start + together])
         part += np.square(kept.imag)
         part *= plan.gain
-    return np.clip(power, np.float32(plan.floor), 1, out=power)
+    return np.maximum(power, np.float32(plan.floor), out=power)
 
 
 def background_of(power: np.ndarray, plan: Plan, settings: RegionSettings) -> np.ndarray:

@@ -130,6 +130,15 @@ def test_the_same_samples_at_another_rate_are_the_same_boxes() -> None:
     np.testing.assert_allclose(fast.to_numpy(), slow.to_numpy() * [0.1, 0.1, 10, 10, 1], rtol=1e-6)
 
 
+def test_the_scale_of_the_samples_does_not_matter() -> None:
+    """Floats in the scale of 16 bit integers, and a recording at a third of the gain."""
+    sound = calls_in_noise(0)
+    plain, large, small = (find_regions(scale * sound, sample_rate=RATE).to_numpy() for scale in (1.0, 32768.0, 0.3))
+    assert len(plain) > 15
+    np.testing.assert_allclose(large, plain, rtol=1e-3)
+    np.testing.assert_allclose(small, plain, rtol=1e-3)
+
+
 def test_notes_stay_apart_and_pulses_of_a_trill_do_not() -> None:
     notes, trill = noise(6), noise(6)
     for place in range(12):
