@@ -28,7 +28,7 @@ def recording(tmp_path: Path) -> Path:
 def level(clip: np.ndarray, hz: float, rate: int = RATE) -> float:
     """Amplitude of a tone in the middle of a clip."""
     middle = clip[len(clip) // 4 : -len(clip) // 4]
-    return 2 * abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / rate)))
+    return 2 * float(abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / rate))))
 
 
 def test_clips_have_margins_where_there_is_sound(recording: Path) -> None:
