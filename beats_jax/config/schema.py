@@ -115,6 +115,7 @@ class DataConfig(Settings):
     train_split: float = bounded(0.7, ge=0, le=1)
     val_split: float = bounded(0.15, ge=0, le=1)
     test_split: float = bounded(0.15, ge=0, le=1)
+    split_by: str = one_of("rows", "classes")  # what is split: recordings | whole classes, for few-shot learning of new ones
     split_seed: int = 0
     window_seconds: float = bounded(10.0, gt=0)
     evaluation_window_seconds: float = bounded(0.0, ge=0)  # 0 = window_seconds
@@ -155,6 +156,9 @@ class DataConfig(Settings):
             not (self.reviewed and self.fold), "data.reviewed trains only, and with data.fold all rows are measured; give one"
         )
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
+        if self.split_by == "classes":
+            other = [name for name in ("fold", "reviewed", "multi_label") if getattr(self, name)]
+            require(not other, f"data.split_by 'classes' takes recordings of one class each and no data.{' or data.'.join(other)}")
         require(
             self.trim_below_dbfs == 0 or self.check == "decode",
             "data.trim_below_dbfs needs data.check 'decode': only decoding finds where the sound is",
