@@ -54,7 +54,9 @@ def class_of_rows(manifest: Manifest) -> np.ndarray:
     wrong = np.flatnonzero(manifest.labels.per_row != 1)
     if len(wrong):
         row = int(wrong[0])
-        raise UserError(f"{manifest.files[row]} has the labels {list(manifest.labels[row])}; data.split_by 'classes' needs one a row")
+        raise UserError(
+            f"{manifest.files[row]} has the labels {list(manifest.labels[row])}; data.split_by 'classes' needs one a row"
+        )
     return np.array(manifest.labels.names)[manifest.labels.ids]
 
 

@@ -34,7 +34,9 @@ def test_whole_classes_go_to_one_split_in_the_shares_asked_for(seed: int) -> Non
 
 def test_another_seed_draws_other_classes() -> None:
     names = [f"species {i:02d}" for i in range(20)]
-    draws = {frozenset(classes_of(assign_splits(manifest_of(names), by_classes(0.5, 0.0, 0.5, seed)))["test"]) for seed in range(5)}
+    draws = {
+        frozenset(classes_of(assign_splits(manifest_of(names), by_classes(0.5, 0.0, 0.5, seed)))["test"]) for seed in range(5)
+    }
     assert len(draws) == 5 and all(len(draw) == 10 for draw in draws)
 
 

@@ -106,4 +106,6 @@ def _shared_species(labels: Sequence[Sequence[str]], splits: Sequence[str]) -> l
     for (species,), split in zip(labels, splits, strict=True):
         places.setdefault(species, set()).add(split)
     shared = sorted(species for species, found in places.items() if len(found) > 1)
-    return [f"{len(shared)} species are in several splits, which the official splits do not share: {some(shared)}"] if shared else []
+    return (
+        [f"{len(shared)} species are in several splits, which the official splits do not share: {some(shared)}"] if shared else []
+    )
