@@ -1,4 +1,4 @@
-"""Images of regions of interest as darksound makes them, on the device: harmonic, percussive and delta parts of a mel spectrogram.
+"""Images of sounds as darksound makes them, on the device: harmonic, percussive and delta parts of a mel spectrogram.
 
     waveforms f32 [B, S], lengths i32 [B] -> fades -> 3 s, centred -> mel power -> harmonic and percussive part, dB, delta
     -> each from 0 to 1 -> images f32 [B, 3, M, F], high frequencies first -> resized as a network reads them
@@ -65,7 +65,7 @@ def darksound_images(
 
 
 def faded(waveforms: Waveforms, lengths: Int[Array, " batch"], samples: int) -> Waveforms:
-    """The first and last `samples` of every sound under a raised cosine (torchaudio's "half_sine", which is none); zeros behind."""
+    """The first and last `samples` of every sound under a raised cosine (torchaudio's "half_sine"); zeros behind."""
     place = jnp.arange(waveforms.shape[1])[None]
     rise = [jnp.clip(at / (samples - 1), 0.0, 1.0) for at in (place, lengths[:, None] - 1 - place)]
     factors = [0.5 - 0.5 * jnp.cos(jnp.pi * x) for x in rise]
@@ -214,7 +214,7 @@ def _coloured(images: jax.Array) -> jax.Array:
 
 
 def constant_q(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """f32 [84, F]: magnitudes of the constant-Q transform (upstream's option `cqt`), high frequencies first; librosa, on the host.
+    """f32 [84, F]: magnitudes of the constant-Q transform (upstream's option `cqt`), high frequencies first, by librosa.
 
     Args:
       waveform: f32 [S], faded and padded as for the others.

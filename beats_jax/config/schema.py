@@ -158,9 +158,7 @@ class DataConfig(Settings):
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
         if self.split_by == "classes":
             other = [name for name in ("fold", "reviewed", "multi_label") if getattr(self, name)]
-            require(
-                not other, f"data.split_by 'classes' takes recordings of one class each and no data.{' or data.'.join(other)}"
-            )
+            require(not other, f"data.split_by 'classes' takes one class a recording and no data.{' or data.'.join(other)}")
         require(
             self.trim_below_dbfs == 0 or self.check == "decode",
             "data.trim_below_dbfs needs data.check 'decode': only decoding finds where the sound is",

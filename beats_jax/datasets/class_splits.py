@@ -44,8 +44,8 @@ def require_classes_apart(manifest: Manifest) -> None:
     if shared:
         where = " and ".join(pairs[pairs[:, 0] == shared[0], 1].tolist())
         raise UserError(
-            f"data.split_by is 'classes', but {len(shared)} classes are in several splits: {some(shared)} ({shared[0]} in {where}); "
-            "give each class to one split, or set data.split_by='rows'"
+            f"data.split_by is 'classes', but {len(shared)} classes are in several splits: {some(shared)} ({shared[0]} in {where})"
+            "; give each class to one split, or set data.split_by='rows'"
         )
 
 
@@ -54,9 +54,7 @@ def class_of_rows(manifest: Manifest) -> np.ndarray:
     wrong = np.flatnonzero(manifest.labels.per_row != 1)
     if len(wrong):
         row = int(wrong[0])
-        raise UserError(
-            f"{manifest.files[row]} has the labels {list(manifest.labels[row])}; data.split_by 'classes' needs one a row"
-        )
+        raise UserError(f"{manifest.files[row]} has the labels {list(manifest.labels[row])}; data.split_by 'classes' needs one")
     return np.array(manifest.labels.names)[manifest.labels.ids]
 
 

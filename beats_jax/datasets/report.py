@@ -105,9 +105,7 @@ class ValidationReport:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
         absent = {} if self.classes_apart else self.absent_from_training
         if self.classes_apart:
-            lines.append(
-                "no class of val and test is in training: they measure how well new classes are learnt from few examples"
-            )
+            lines.append("no class of val and test is in training: they measure learning from few examples")
         disputed = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
         found: list[tuple[str, Sequence[str]]] = [
             ("classes have a single example", [name for name, number in self.labels.items() if number == 1]),

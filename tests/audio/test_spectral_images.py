@@ -73,7 +73,8 @@ def test_images_are_upstreams(golden: dict[str, np.ndarray], name: str) -> None:
         bound = 1e-3 if stage == "image" else 1e-4 * theirs.max()
         np.testing.assert_allclose(columns(ours, theirs), theirs, atol=bound, err_msg=stage)
     silent = every_stage(jnp.zeros_like(waveforms), lengths, VERSIONS[name])["image"]
-    assert np.isfinite(silent).all() and not np.asarray(silent).any()
+    assert np.isfinite(silent).all()
+    assert not np.asarray(silent).any()
 
 
 def test_the_network_finds_every_median() -> None:
@@ -105,7 +106,8 @@ def test_sizes_and_colours() -> None:
     rows, columns_ = np.mgrid[0:128, 0:282].astype(np.float32)
     plane = np.broadcast_to(0.001 * (rows + 0.5) + 0.002 * (columns_ + 0.5), (1, 3, 128, 282))
     published, whole = as_published(jnp.asarray(plane)), at_size(jnp.asarray(plane), 224, 112)
-    assert published.shape == (1, 224, 224, 3) and whole.shape == (1, 224, 112, 3)
+    assert published.shape == (1, 224, 224, 3)
+    assert whole.shape == (1, 224, 112, 3)
     colour = (np.asarray(published)[0] * IMAGENET_STD + IMAGENET_MEAN).transpose(2, 0, 1)
     at = np.arange(224) + 0.5
     expected = 0.001 * (at[:, None] + 16) / 2 + 0.002 * (at[None] + 170) / 2  # the middle of 256 x 564

@@ -26,7 +26,8 @@ def test_whole_classes_go_to_one_split_in_the_shares_asked_for(seed: int) -> Non
     names = [f"species {i % 20:02d}" for i in range(90)]
     found = classes_of(assign_splits(manifest_of(names), by_classes(0.5, 0.1, 0.4, seed)))
     assert [len(found[name]) for name in ("train", "val", "test")] == [10, 2, 8]
-    assert set().union(*found.values()) == set(names) and sum(map(len, found.values())) == 20
+    assert set().union(*found.values()) == set(names)
+    assert sum(map(len, found.values())) == 20
     order = np.random.default_rng(seed).permutation(len(names))
     again = assign_splits(manifest_of([names[i] for i in order]), by_classes(0.5, 0.1, 0.4, seed))
     assert classes_of(again) == found
@@ -37,7 +38,8 @@ def test_another_seed_draws_other_classes() -> None:
     draws = {
         frozenset(classes_of(assign_splits(manifest_of(names), by_classes(0.5, 0.0, 0.5, seed)))["test"]) for seed in range(5)
     }
-    assert len(draws) == 5 and all(len(draw) == 10 for draw in draws)
+    assert len(draws) == 5
+    assert all(len(draw) == 10 for draw in draws)
 
 
 def test_too_few_classes_and_several_labels_are_refused() -> None:
