@@ -1,6 +1,6 @@
-"""LaplacianShot (Ziko et al. 2020, arXiv 2006.15486): queries of an episode are labelled together (letters: see `models.fewshot`).
+"""LaplacianShot (Ziko et al. 2020, arXiv 2006.15486): the queries of an episode are labelled together.
 
-Neighbouring queries pull each other to the same class. It assumes nothing on how many queries a class has, unlike methods that
+Letters: see `models.fewshot`. Neighbouring queries pull each other to the same class. It assumes nothing on how many queries a class has, unlike methods that
 balance the classes (PT-MAP, TIM), which profit from benchmarks whose classes are equally frequent (Veilleux et al. 2021).
 """
 

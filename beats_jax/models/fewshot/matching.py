@@ -1,8 +1,8 @@
 """Matching networks with full context embeddings (Vinyals et al. 2016) as darksound and easyfsl compute them.
 
-Letters: see `models.fewshot`. The support is read in order by a bidirectional LSTM, each query by an LSTM that attends to the support as many steps as it has
-items. The paper's cosine is here a product with the support vectors of length 1; the query keeps its own length.
-The order of the support changes the scores: classes one after the other, as episodes hold them.
+Letters: see `models.fewshot`. The support is read in order by a bidirectional LSTM, each query by an LSTM that attends to the
+support as many steps as it has items. The paper's cosine is here a product with the support vectors of length 1; the query keeps
+its own length. The order of the support changes the scores: classes one after the other, as episodes hold them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The relation module (Sung et al. 2018) as darksound and easyfsl have it, on maps of any size (letters: see `models.fewshot`)."""
+"""The relation module (Sung et al. 2018) as darksound and easyfsl have it, on maps of any size.
+
+Letters: see `models.fewshot`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of matching and relation networks: darksound's and easyfsl's keys to our variables and back, strict in both directions."""
+"""Weights of matching and relation networks: darksound's and easyfsl's keys to our variables and back, strict both ways."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def relation_table() -> KeyTable:
 
 
 def matching_from_torch(state_dict: Mapping[str, Any]) -> tuple[int, Params]:
-    """The width and the `params` of `FullContextEmbeddings` from a state dict of numpy arrays; keys of the backbone are passed over.
+    """The width and the `params` of `FullContextEmbeddings` from a state dict of numpy arrays; the backbone's keys are left out.
 
     Raises:
       UserError: missing or unknown keys, or tensors that do not fit each other.
