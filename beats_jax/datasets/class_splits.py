@@ -44,7 +44,7 @@ def require_classes_apart(manifest: Manifest) -> None:
     if shared:
         where = " and ".join(pairs[pairs[:, 0] == shared[0], 1].tolist())
         raise UserError(
-            f"data.split_by is 'classes', but {len(shared)} classes are in several splits: {some(shared)} ({shared[0]} in {where})"
+            f"data.split_by is 'classes', but {len(shared)} classes are in several splits: {some(shared)} ({where})"
             "; give each class to one split, or set data.split_by='rows'"
         )
 

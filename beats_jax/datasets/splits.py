@@ -60,8 +60,8 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
 
     `data.fold` names the test fold. Without it rows keep their splits (all or none must have one); else whole groups are drawn
     for `train_split`, `val_split` and `test_split`, each class as near to these shares as groups allow (greedy iterative
-    stratification, Sechidis et al. 2011). With `data.split_by` "classes" whole classes are drawn instead, and splits of the data must
-    have no class in common. The same `split_seed` gives the same splits. Rows of `data.reviewed` train; those of a
+    stratification, Sechidis et al. 2011). With `data.split_by` "classes" whole classes are drawn instead, and splits of the data
+    must have no class in common. The same `split_seed` gives the same splits. Rows of `data.reviewed` train; those of a
     group that is measured are left out, so that the others have the splits that they have without them.
 
     Raises:

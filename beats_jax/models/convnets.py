@@ -54,6 +54,8 @@ class BatchNorm(nn.Module):
     Parameters `scale`, `bias` [D]; statistics `mean`, `var` [D] and `count` [] (int32, batches seen).
     """
 
+    momentum: float = MOMENTUM
+
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
         width = x.shape[-1]
@@ -66,8 +68,8 @@ class BatchNorm(nn.Module):
         if train:
             used_mean, used_var, unbiased = batch_statistics(x)
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                mean.value = (1 - MOMENTUM) * mean.value + MOMENTUM * used_mean
-                var.value = (1 - MOMENTUM) * var.value + MOMENTUM * unbiased
+                mean.value = (1 - self.momentum) * mean.value + self.momentum * used_mean
+                var.value = (1 - self.momentum) * var.value + self.momentum * unbiased
                 count.value = count.value + 1
         row = (None, None, None, slice(None))
         return (x - used_mean[row]) * (jax.lax.rsqrt(used_var + EPSILON) * scale)[row] + bias[row]

@@ -46,7 +46,7 @@ def test_too_few_classes_and_several_labels_are_refused() -> None:
     with pytest.raises(UserError, match="val 1; every split needs two"):
         assign_splits(manifest_of(list("abcdef")), by_classes(0.5, 0.15, 0.35))
     several = Manifest.from_columns(["a.wav", "b.wav"], [["x", "y"], ["z"]])
-    with pytest.raises(UserError, match="a.wav has the labels"):
+    with pytest.raises(UserError, match=r"a\.wav has the labels"):
         assign_splits(several, by_classes(0.5, 0.0, 0.5))
-    with pytest.raises(UserError, match="no data.fold or data.multi_label"):
+    with pytest.raises(UserError, match=r"no data\.fold or data.multi_label"):
         DataConfig(split_by="classes", fold="1", multi_label=True)

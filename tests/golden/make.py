@@ -34,6 +34,7 @@ ARRAYS = {  # file: patterns of the names of its arrays
         *("fbank", "mask", "mask_tokens", "ids_keep", "student_out", "decoder_in", "decoder_out", "teacher_targets"),
         *("sample_size", "*_loss_sum", "total_loss_*", "*_var", "grad/*", "ema_*", "blockmask_64x8_*"),
     ),
+    "fewshot_scores": ("*",),
     "fbank_parity": ("waveform", "fbank_*_normalised", "fbank_np64_raw"),
     "mel_hpss": ("clip_int16", "waveform_*", "v?_mel", "v?_harmonic", "v?_percussive", "v?_image"),
     "quantizer_train": ("*",),
