@@ -159,7 +159,7 @@ def largest_query(groups: np.ndarray, n_shot: int) -> int:
 
 
 def class_draws(classes: np.ndarray, size: int, draws: int, seed: int) -> np.ndarray:
-    """int [draws, size]: pools of classes for an `EpisodeSampler`, each without replacement and a function of the seed and its number.
+    """int [draws, size]: pools of classes for an `EpisodeSampler`, each without replacement and a function of seed and number.
 
     Raises:
       UserError: more classes a draw than there are.

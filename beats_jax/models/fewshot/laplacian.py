@@ -1,7 +1,8 @@
 """LaplacianShot (Ziko et al. 2020, arXiv 2006.15486): the queries of an episode are labelled together.
 
-Letters: see `models.fewshot`. Neighbouring queries pull each other to the same class. It assumes nothing on how many queries a class has, unlike methods that
-balance the classes (PT-MAP, TIM), which profit from benchmarks whose classes are equally frequent (Veilleux et al. 2021).
+Letters: see `models.fewshot`. Neighbouring queries pull each other to the same class. It assumes nothing on how many queries a
+class has, unlike methods that balance the classes (PT-MAP, TIM), which profit from benchmarks whose classes are equally frequent
+(Veilleux et al. 2021).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def laplacian_scores(
       pull: weight of the neighbours against the distance to class means.
     """
     centre = jnp.mean(support, axis=(0, 1)) if centre is None else centre
-    support, query = unit(support - centre), unit(query - centre[None])
+    support, query = unit(support - centre[None, None]), unit(query - centre[None])
     costs = squared_distances(query, _rectified(support, query))
     near = _affinities(query, min(neighbours, query.shape[0] - 1))
 
@@ -45,7 +46,7 @@ def laplacian_scores(
 
 def _rectified(support: jax.Array, query: jax.Array, scale: float = 10.0) -> jax.Array:
     """float32 [W, D]: class means of support and queries, the queries weighted by their cosine's softmax (Liu et al. 2020)."""
-    query = query + jnp.mean(support, axis=(0, 1)) - jnp.mean(query, axis=0)[None]
+    query = query + (jnp.mean(support, axis=(0, 1)) - jnp.mean(query, axis=0))[None]
     shares = jax.nn.softmax(scale * unit(query) @ unit(prototypes(support)).T, axis=-1)
     total = jnp.sum(support, axis=1) + shares.T @ query
     return total / (support.shape[1] + jnp.sum(shares, axis=0))[:, None]

@@ -28,7 +28,7 @@ def simpleshot_scores(support: Support, query: Queries, centre: Float[Array, " w
       centre: mean embedding of other recordings, as published; None = the mean of the support.
     """
     centre = jnp.mean(support, axis=(0, 1)) if centre is None else centre
-    return prototypical_scores(unit(support - centre), unit(query - centre[None]))
+    return prototypical_scores(unit(support - centre[None, None]), unit(query - centre[None]))
 
 
 def unit(vectors: Float[Array, "*items width"]) -> Float[Array, "*items width"]:
