@@ -220,6 +220,10 @@ class EvaluationConfig(Settings):
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
     threshold_goal: str = one_of("f1", "precision", "recall")  # of each class's own threshold, chosen on validation rows
     threshold_wanted: float = bounded(0.9, gt=0, le=1)  # the precision or recall to reach
+    n_way: int = bounded(5, ge=2)  # data.split_by classes: classes of an episode; all, where fewer are held out
+    n_shot: int = bounded(5, ge=1)  # labelled examples of each
+    n_query: int = bounded(5, ge=1)  # examples of each that are to be named
+    episodes: int = bounded(600, ge=2, le=1_000_000)  # of the test; validation takes a third
     watch_clips: int = bounded(256, ge=0, le=100_000)  # without labels: held-out clips that are watched (rank, drift)
     probe_data: str = ""  # without labels: labelled clips (folders, ESC-50, CSV) that a linear probe reads at every evaluation
     class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group

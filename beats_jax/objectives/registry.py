@@ -16,6 +16,7 @@ from beats_jax.errors import UserError
 # As text, so that only the objective of a run is imported.
 OBJECTIVES: dict[str, str] = {
     "supervised": "beats_jax.objectives.supervised:build",
+    "episodic": "beats_jax.objectives.episodic:build",
     "masked_prediction": "beats_jax.objectives.masked_prediction:build",
     "contrastive": "beats_jax.objectives.contrastive:build",
     "joint": "beats_jax.objectives.joint:build",
