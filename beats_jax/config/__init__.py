@@ -1,6 +1,15 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
-from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
+from beats_jax.config.models import (
+    ASTConfig,
+    BEATsConfig,
+    CNNConfig,
+    ConvolutionalConfig,
+    EATConfig,
+    ModelConfig,
+    ResNetConfig,
+    TokenizerConfig,
+)
 from beats_jax.config.objectives import (
     AugmentConfig,
     ContrastiveConfig,
@@ -28,7 +37,9 @@ __all__ = [
     "AudioConfig",
     "AugmentConfig",
     "BEATsConfig",
+    "CNNConfig",
     "ContrastiveConfig",
+    "ConvolutionalConfig",
     "DataConfig",
     "EATConfig",
     "EATObjectiveConfig",
@@ -40,6 +51,7 @@ __all__ = [
     "MaskedPredictionConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "ResNetConfig",
     "SupervisedConfig",
     "SyntheticConfig",
     "TokenizerConfig",
