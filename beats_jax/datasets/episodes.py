@@ -69,6 +69,7 @@ class EpisodeSampler:
             np.arange(len(labels)) if groups is None or not rule.disjoint else np.unique(groups, return_inverse=True)[1]
         )
         self._rows = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])}
+        self._parts = {label: np.unique(self._groups[rows], return_counts=True) for label, rows in self._rows.items()}
         self.pools = np.array([list(self._rows)], np.int64) if pools is None else np.asarray(pools, np.int64)
         if self.pools.shape[1] < rule.n_way:
             raise UserError(f"n_way is {rule.n_way}, and there are {self.pools.shape[1]} classes; give at most that many ways")
@@ -112,7 +113,7 @@ class EpisodeSampler:
 
     def _divide(self, rng: np.random.Generator, label: int, sides: np.ndarray) -> bool:
         """Gives sides to as many groups of a class as it needs; False where none of `ORDERS` orders is enough."""
-        groups, sizes = np.unique(self._groups[self._rows[label]], return_counts=True)
+        groups, sizes = self._parts[label]
         have = [int(sizes[sides[groups] == side].sum()) for side in (0, 1)]
         free = np.flatnonzero(sides[groups] < 0)
         for _ in range(ORDERS):
