@@ -40,7 +40,13 @@ def save_head(folder: Path, head: SavedHead) -> None:
     """Writes the files into the folder of a model, each whole or not at all; the description last."""
     from safetensors.numpy import save
 
-    facts = {"format": FORMAT, "method": head.method, "pooling": head.pooling, "window_seconds": head.window_seconds, "sha256": ""}
+    facts = {
+        "format": FORMAT,
+        "method": head.method,
+        "pooling": head.pooling,
+        "window_seconds": head.window_seconds,
+        "sha256": "",
+    }
     if head.params is not None:
         flat = {path: np.ascontiguousarray(leaf) for path, leaf in flatten_dict(head.params, sep="/").items()}
         tensors = save(flat)

@@ -44,7 +44,9 @@ class FewShotHead:
     def init(self, key: jax.Array, item: Sequence[int]) -> Any:
         """Random parameters for items of this shape, batch statistics among them; None where there are none."""
         module, shape = self.module(item[-1]), tuple(item)
-        return None if module is None else module.init({"params": key}, jnp.zeros((2, 1, *shape)), jnp.zeros((2, *shape)))["params"]
+        return (
+            None if module is None else module.init({"params": key}, jnp.zeros((2, 1, *shape)), jnp.zeros((2, *shape)))["params"]
+        )
 
     def scores(self, params: Any, support: jax.Array, query: jax.Array) -> Scores:
         """Scores as they are measured: the largest is the class that is named."""

@@ -173,7 +173,9 @@ class EpisodicRun(NewClassesRun):
         """Exports the encoder as WORKDIR/model, and beside its tensors how it compares queries with examples."""
         super().save(weights, labels, start, fitted)
         config, params = self.settings_of_episodes, self.head_params(weights)
-        head = SavedHead(config.method, config.pooling, self.experiment.data.window_seconds, None if params is None else fetch(params))
+        head = SavedHead(
+            config.method, config.pooling, self.experiment.data.window_seconds, None if params is None else fetch(params)
+        )
         call_on_main(lambda: save_head(self.workdir / "model", head))
 
 
