@@ -69,10 +69,8 @@ def main() -> None:
     rule = EpisodeRule(WAYS, SHOTS, QUERIES)
     for what, groups in (("every row a recording", None), ("two rows a recording", np.arange(len(labels)) // 2)):
         sampler = EpisodeSampler(labels, names, rule, groups)
-        print(
-            f"drawing, {what:22} {EPISODES / best(lambda sampler=sampler: sampler.batch(0, EPISODES)):8.1f} episodes a CPU second",
-            flush=True,
-        )
+        seconds = best(lambda sampler=sampler: sampler.batch(0, EPISODES))
+        print(f"drawing, {what:22} {EPISODES / seconds:8.1f} episodes a CPU second", flush=True)
     episodes = sampler.batch(0, EPISODES)
     for name, method in METHODS.items():
         few = EPISODES if name != "logistic" else MATCHED

@@ -5,6 +5,7 @@ Letters: see `models.fewshot`.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -33,8 +34,17 @@ def adaptive_max_pool(maps: Maps, size: int) -> Float[Array, "_ _ _ channels"]:
     for axis in (1, 2):
         length = maps.shape[axis]
         cells = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        maps = jnp.concatenate([jax.lax.slice_in_dim(maps, *cell, axis=axis).max(axis, keepdims=True) for cell in cells], axis)
+        maps = jnp.stack([maximum_along(jax.lax.slice_in_dim(maps, *cell, axis=axis), axis) for cell in cells], axis)
     return maps
+
+
+def maximum_along(x: jax.Array, axis: int) -> jax.Array:
+    """The maximum along a short axis, which is dropped.
+
+    `jnp.max` divides its gradient by how many values equal the maximum. Where XLA computes the values anew and rounds otherwise,
+    none does, and the gradient is NaN.
+    """
+    return reduce(jnp.maximum, (jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])))
 
 
 class RelationModule(nn.Module):
@@ -53,7 +63,7 @@ class RelationModule(nn.Module):
         x = adaptive_max_pool(nn.relu(BatchNorm(1.0, name="bn1")(x, train)), GRID)
         kernel, bias = torch_kernel(), torch_bias(9 * channels)
         x = nn.Conv(channels, (3, 3), padding="VALID", kernel_init=kernel, bias_init=bias, name="conv2")(x)
-        x = jnp.max(nn.relu(BatchNorm(1.0, name="bn2")(x, train)), axis=(1, 2))
+        x = maximum_along(maximum_along(nn.relu(BatchNorm(1.0, name="bn2")(x, train)), 2), 1)
         x = nn.relu(nn.Dense(HIDDEN, kernel_init=kernel, bias_init=torch_bias(channels), name="hidden")(x))
         x = nn.Dense(1, kernel_init=kernel, bias_init=torch_bias(HIDDEN), name="score")(x)
         return jax.nn.sigmoid(x).reshape(queries, ways)
