@@ -20,6 +20,7 @@ class FilterbankConfig(Settings):
     """A Kaldi log-mel filterbank. The defaults are what BEATs was trained on (specs: unilm/beats/BEATs.py `preprocess`)."""
 
     GROUP: ClassVar[str] = "filterbank"
+    kind: str = one_of("kaldi", "floor")  # log-mel | spectra at even frequencies over each one's noise floor (`audio.floor`)
     sample_rate: int = bounded(16_000, ge=1, le=LARGEST)
     num_mel_bins: int = bounded(128, ge=1, le=LARGEST)
     frame_length_ms: float = bounded(25.0, gt=0, le=LARGEST)
@@ -37,6 +38,12 @@ class FilterbankConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.frame_samples >= 2 and self.hop_samples >= 1, "filterbank frames must be at least two samples long")
+        if self.kind == "floor":
+            nyquist = self.sample_rate / 2
+            top = self.high_hz if self.high_hz > 0 else nyquist + self.high_hz
+            band = f"filterbank.low_hz {self.low_hz:g} and high_hz {self.high_hz:g} must give a band within 0-{nyquist:g} Hz"
+            require(0 <= self.low_hz < top <= nyquist, band)
+            require(self.target_frames == 0, "filterbank.kind 'floor' has no fixed length: filterbank.target_frames must be 0")
 
     @property
     def frame_samples(self) -> int:
@@ -180,7 +187,7 @@ class TrainingConfig(Settings):
     lora_targets: str = r".*/(q_proj|v_proj|qkv)/kernel"  # regular expression on paths of kernels
     optimizer: str = one_of("adamw", "adam", "cautious_adamw")  # adam: torch's, coupled decay; cautious: where momentum agrees
     learning_rate: float = bounded(1e-4, gt=0)  # peak
-    schedule: str = one_of("cosine", "step")  # after the warm-up; step: constant, then in steps
+    schedule: str = one_of("cosine", "step", "one_cycle")  # after the warm-up; step: constant, then in steps; one_cycle: cosines
     min_learning_rate: float = 0.0  # end of the cosine; the steps stop here too
     warmup_fraction: float = bounded(0.1, ge=0, lt=1)  # share of all steps
     decay_start_epochs: float = bounded(5.0, ge=0)  # step: the first one comes after this many epochs
