@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.audio.floor import floor_spectrum, frames_in
+from beats_jax.audio.spectral_images import image_frames
 from beats_jax.config.schema import FilterbankConfig
 from beats_jax.errors import UserError
 
@@ -99,6 +100,8 @@ def frames_inside(samples: int, config: FilterbankConfig) -> int:
     """Frames of `samples` samples: those that fit wholly, 1 + (samples - frame) // hop or 0; `floor`: the whole hops."""
     if config.kind == "floor":
         return int(frames_in(samples, config))
+    if config.is_image:
+        return config.target_frames
     return max(0, 1 + (samples - config.frame_samples) // config.hop_samples)
 
 
@@ -116,6 +119,9 @@ def _check_waveforms(waveforms: jax.Array | np.ndarray, config: FilterbankConfig
 
 @partial(jax.jit, static_argnames="config")
 def _filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: FilterbankConfig) -> tuple[jax.Array, jax.Array]:
+    if config.is_image:
+        fbank = image_frames(waveforms, lengths, config)
+        return fbank, jnp.ones(fbank.shape[:2], bool)
     raw = _raw_filterbank(waveforms, lengths, config)
     batch, frames = raw.shape[:2]
     if lengths is None:
