@@ -60,7 +60,7 @@ def ours(seconds: float) -> dict[str, float]:
 
     def training(episodes: int) -> Callable[[], object]:
         config = CNNConfig(widths=CHANNELS)
-        family, sizes = registry.family(config), {"n_way": WAYS, "n_shot": SHOTS, "n_query": QUERIES}
+        family = registry.family(config)
         frontend = Frontend(image, lambda mask: family.token_mask(mask, HEIGHT), AugmentConfig(), 16_000)
         objective = Episodic(
             model=registry.build(config),
@@ -68,7 +68,7 @@ def ours(seconds: float) -> dict[str, float]:
             head=FewShotHead("prototypical"),
             frontend=frontend,
             optimizer=optax.adam(1e-3),
-            config=EpisodicConfig(**sizes, episodes_per_step=episodes),
+            config=EpisodicConfig(n_way=WAYS, n_shot=SHOTS, n_query=QUERIES, episodes_per_step=episodes),
         )
         clips = episodes * WAYS * (SHOTS + QUERIES)
         fixed = {"lengths": np.ones(clips, np.int32), "example_mask": np.ones(clips, bool), "positions": np.arange(clips)}
