@@ -57,7 +57,10 @@ def add_event_arguments(group: Any) -> None:
 def add_encoder_arguments(group: Any) -> None:
     """What --probe and --episodes share: the encoder's layers, its baselines, and how the data are read."""
     group.add_argument(
-        "--layers", type=_integers, metavar="I,J", help="layers (probes: all; episodes: the last); --layers=-1 is the last one"
+        "--layers",
+        type=_integers,
+        metavar="I,J",
+        help="layers (probes: all; episodes: the features); --layers=-1: the last",
     )
     group.add_argument(
         "--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (probes: all it has; episodes: mean)"
