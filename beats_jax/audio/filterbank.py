@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.audio.floor import floor_spectrum, frames_in
+from beats_jax.audio.pcen import pcen
 from beats_jax.audio.spectral_images import image_frames
 from beats_jax.config.schema import FilterbankConfig
 from beats_jax.errors import UserError
@@ -212,9 +213,10 @@ def _frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def _log_mel(power: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """[F, fft / 2] -> [F, M]."""
+    """[F, fft / 2] -> [F, M]; of kind "pcen" not the logarithm but `audio.pcen`."""
     parts = [jnp.matmul(power[:, low:high], weights, precision=EXACT) for low, high, weights in _mel_blocks(config)]
-    return jnp.log(jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR))
+    energies = jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR)
+    return pcen(energies, config) if config.kind == "pcen" else jnp.log(energies)
 
 
 def fft_samples(config: FilterbankConfig) -> int:

@@ -20,9 +20,9 @@ class FilterbankConfig(Settings):
     """A Kaldi log-mel filterbank. The defaults are what BEATs was trained on (specs: unilm/beats/BEATs.py `preprocess`)."""
 
     GROUP: ClassVar[str] = "filterbank"
-    # log-mel | spectra at even frequencies over each one's noise floor (`audio.floor`) | images of 3 s by darksound's two
-    # generations, of num_mel_bins rows and target_frames columns (`audio.spectral_images`; they read neither mean nor std)
-    kind: str = one_of("kaldi", "floor", "darksound_v1", "darksound_v2")
+    # A frame holds log-mel energies | PCEN (`audio.pcen`; mean and std: data.statistics=training) | spectra over their noise
+    # floor (`audio.floor`) | images of 3 s, num_mel_bins x target_frames, without mean and std (`audio.spectral_images`)
+    kind: str = one_of("kaldi", "pcen", "floor", "darksound_v1", "darksound_v2")  # log-mel, PCEN, over the floor, images of 3 s
     sample_rate: int = bounded(16_000, ge=1, le=LARGEST)
     num_mel_bins: int = bounded(128, ge=1, le=LARGEST)
     frame_length_ms: float = bounded(25.0, gt=0, le=LARGEST)
