@@ -10,6 +10,7 @@ import pytest
 from compiled_once import compiled_once
 
 import beats_jax
+from beats_jax.evaluate import main as evaluate
 from beats_jax.train import main as train
 from beats_jax.training.preemption import StopSignals
 from beats_jax.weights.bundle import TENSORS_FILE, load_bundle
@@ -78,6 +79,12 @@ def test_what_it_leaves_is_an_encoder_with_its_head(finished: Path) -> None:
     assert head is not None
     assert (head.method, head.pooling, head.window_seconds) == ("matching", "mean", 0.5)
     assert head.params["read_out"]["kernel"].shape == (64, 128)
+
+
+@pytest.mark.slow
+def test_evaluate_run_says_what_measures_it(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(["--run", str(finished), "--output", str(tmp_path / "output")]) == 2
+    assert f"evaluate --episodes {finished}" in capsys.readouterr().err
 
 
 @pytest.mark.slow
