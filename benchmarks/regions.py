@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ from beats_jax.datasets.tables.registry import read_events
 from beats_jax.evaluation.metrics.events import MatchRule, match_events
 
 RATE = 48_000
-WHOLE = replace(BAMBIRD, first_seconds=0.0)
 AGREES = 0.9  # IoU of a box with one of the other side's
 FOLDERS = {"birds": "birds/audio/*", "finch": "finch/audio/*", "spinetail": "spinetail/*.flac", "soundscapes": "soundscapes/*"}
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -66,7 +64,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
     with tempfile.TemporaryDirectory() as folder:
         waveforms, answer = Path(folder) / "waveforms.npz", Path(folder) / "answer.json"
         np.savez(waveforms, **sounds)  # type: ignore[arg-type]  names are no arguments of its own
-        find_regions(next(iter(sounds.values())), WHOLE, sample_rate=RATE)
+        find_regions(next(iter(sounds.values())), BAMBIRD, sample_rate=RATE)
         times: list[tuple[float, float]] = []
         ours, theirs = {}, {}
         for _ in range(rounds):
@@ -74,7 +72,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
             subprocess.run(command, check=True, env=ONE_THREAD)
             reply = json.loads(answer.read_text())
             start = time.process_time()
-            ours = {name: find_regions(sound, WHOLE, sample_rate=RATE).to_numpy()[:, :4] for name, sound in sounds.items()}
+            ours = {name: find_regions(sound, BAMBIRD, sample_rate=RATE).to_numpy()[:, :4] for name, sound in sounds.items()}
             times.append((time.process_time() - start, reply["cpu_seconds"]))
             theirs = {name: np.array(rows).reshape(-1, 4) for name, rows in reply["boxes"].items()}
     for kind in FOLDERS:
