@@ -4,7 +4,7 @@
     python benchmarks/regions.py labels --data FOLDER       precision and recall at IoU 0.3 with suggested settings
     python benchmarks/regions.py memory [--hours 1,8]       peak memory of a fresh process over a FLAC of so many hours
 
-FOLDER holds birds, finch, spinetail, soundscapes and bats. `maad` needs scikit-maad in OTHER_ENV and a clone of
+FOLDER holds birds, finch, spinetail, soundscapes, bats and right-whale. `maad` needs scikit-maad in OTHER_ENV and a clone of
 github.com/ear-team/bambird; both sides get the same waveforms at 48 kHz, in processes that take turns, and CPU seconds count.
 """
 
@@ -110,6 +110,19 @@ def labels(data: Path) -> None:
         print(f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f}; {counts}")
 
 
+def whales(data: Path) -> None:
+    """Prints in how many clips with and without an up-call a region of 0.3 s lies in its band; every 20th clip."""
+    with (data / "right-whale/labels.csv").open() as file:
+        rows = list(csv.DictReader(file))[::20]
+    seen: dict[str, list[bool]] = {}
+    for row in rows:
+        found = find_regions(data / "right-whale/audio" / row["filename"])
+        fits = (found.low_hz < 250) & found.high_hz.between(100, 450) & (found.end - found.start > 0.3)
+        seen.setdefault(row["label"], []).append(bool(fits.any()))
+    for label, hits in sorted(seen.items()):
+        print(f"{label}: a region in the band of up-calls in {np.mean(hits):.3f} of {len(hits)} clips")
+
+
 def read_rows(table: Path, folder: Path) -> Events:
     """Rows of a CSV with file, start and end."""
     with table.open() as file:
@@ -152,6 +165,7 @@ def main() -> None:
         beside_maad(options.data, options.maad_python, options.bambird, options.every, options.rounds)
     elif options.what == "labels":
         labels(options.data)
+        whales(options.data)
     else:
         memory([float(hours) for hours in options.hours.split(",")])
 
