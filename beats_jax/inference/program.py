@@ -92,6 +92,7 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
         real = family.reference_token_mask(inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
         attended = real
     module = registry.build(config, architecture.dtype, architecture.form)
+    out: Any
     if architecture.own_statistics:
         out = _by_own_statistics(module, params, fbank, attended, layers)
     else:

@@ -39,7 +39,7 @@ SETTINGS = {  # job -> the arguments that are fields of its settings
     "detections": ("iou", "tolerance", "segment"),
 }
 READS = {"probe": READING, "episodes": tuple(name for name in READING if name != "multi_label")}
-FIELDS = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # argument -> field, where they differ
+FIELDS: dict[str, str] = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # where the names differ
 
 
 def add_event_arguments(group: Any) -> None:

@@ -3,11 +3,19 @@
 import csv
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
 
+from beats_jax.config import AudioConfig, CNNConfig
 from beats_jax.evaluate import main
+from beats_jax.inference.model import Model
+from beats_jax.models import registry
+from beats_jax.models.fewshot.heads import FewShotHead
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.few_shot_head import SavedHead, save_head
 
 RATE = 16_000
 
@@ -121,3 +129,38 @@ def test_too_few_events_are_refused(night, tmp_path, capsys):
     place = ["--few-shot-detection", "filterbank", "--data", str(night), "--output", str(tmp_path / "out")]
     assert main([*place, "--n-shot", "8"]) == 2
     assert "no class with more than 8 events in a recording; give a smaller --n-shot" in capsys.readouterr().err
+
+
+def write_run(folder, method):
+    """A model folder as a run by episodes leaves it, with random weights."""
+    head = FewShotHead(method)
+    config = CNNConfig(widths=(4, 6), predictor_class=0)
+    model = registry.build(config).init(jax.random.key(0), jnp.zeros((1, 32, 128)))["params"]
+    bundle = Bundle(jax.tree.map(np.asarray, model), config, AudioConfig(), (), False, "test")
+    Model(bundle).save(folder)
+    # Half a second: 48 frames, of which the convolutions leave maps of 12 x 32
+    item = (6,) if method == "matching" else (12, 32, 6)
+    params = jax.tree.map(np.asarray, head.init(jax.random.key(1), item))
+    save_head(folder, SavedHead(method, "mean", 0.5, params))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["matching", "relation"])
+def test_a_run_compares_as_it_was_trained(clips, tmp_path, capsys, method):
+    write_run(tmp_path / "run", method)
+    command = arguments(clips, tmp_path / "out", "--leave-out-small", "--n-tasks", "12")
+    command[1] = str(tmp_path / "run")
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"model, {method}: accuracy" in said
+    assert "own-statistics, simpleshot" in said
+    with (tmp_path / "out" / "episodes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    place = "mean" if method == "matching" else "map"
+    found = [float(row[f"model features {place} {method}"]) for row in rows]
+    assert len(found) == 12
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["accuracy"] == metrics[f"{method}_accuracy"] == pytest.approx(np.mean(found), abs=1e-6)
+    command[command.index("--output") + 1] = str(tmp_path / "other")
+    assert main([*command, "--method", "relation" if method == "matching" else "matching"]) == 2
+    assert "has weights of its own" in capsys.readouterr().err
