@@ -115,6 +115,7 @@ class DataConfig(Settings):
     train_split: float = bounded(0.7, ge=0, le=1)
     val_split: float = bounded(0.15, ge=0, le=1)
     test_split: float = bounded(0.15, ge=0, le=1)
+    split_by: str = one_of("rows", "classes")  # what is split: recordings | whole classes, for few-shot learning of new ones
     split_seed: int = 0
     window_seconds: float = bounded(10.0, gt=0)
     evaluation_window_seconds: float = bounded(0.0, ge=0)  # 0 = window_seconds
@@ -155,6 +156,9 @@ class DataConfig(Settings):
             not (self.reviewed and self.fold), "data.reviewed trains only, and with data.fold all rows are measured; give one"
         )
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
+        if self.split_by == "classes":
+            other = [name for name in ("fold", "reviewed", "multi_label") if getattr(self, name)]
+            require(not other, f"data.split_by 'classes' takes one class a recording and no data.{' or data.'.join(other)}")
         require(
             self.trim_below_dbfs == 0 or self.check == "decode",
             "data.trim_below_dbfs needs data.check 'decode': only decoding finds where the sound is",
@@ -216,6 +220,10 @@ class EvaluationConfig(Settings):
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
     threshold_goal: str = one_of("f1", "precision", "recall")  # of each class's own threshold, chosen on validation rows
     threshold_wanted: float = bounded(0.9, gt=0, le=1)  # the precision or recall to reach
+    n_way: int = bounded(5, ge=2)  # data.split_by classes: classes of an episode; all, where fewer are held out
+    n_shot: int = bounded(5, ge=1)  # labelled examples of each
+    n_query: int = bounded(5, ge=1)  # examples of each that are to be named
+    episodes: int = bounded(600, ge=2, le=1_000_000)  # of the test; validation takes a third
     watch_clips: int = bounded(256, ge=0, le=100_000)  # without labels: held-out clips that are watched (rank, drift)
     probe_data: str = ""  # without labels: labelled clips (folders, ESC-50, CSV) that a linear probe reads at every evaluation
     class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group
