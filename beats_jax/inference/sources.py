@@ -35,9 +35,12 @@ class VectorSource:
 
     def vectors(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The vectors of a window, float32 [width] by name."""
-        pooled = pool_window(values, self.poolings)
-        found = {name: pooled[layer, list(places)].reshape(-1) for name, (layer, places) in self.columns.items()}
+        found = self.arrange(pool_window(values, self.poolings))
         return found | ({"logits": values["logits"]} if self.labels else {})
+
+    def arrange(self, pooled: np.ndarray) -> dict[str, np.ndarray]:
+        """The vectors of pooled layers, float32 [L, P, D] by `poolings`."""
+        return {name: pooled[layer, list(places)].reshape(-1) for name, (layer, places) in self.columns.items()}
 
 
 def filterbank_source(audio: AudioConfig) -> VectorSource:
