@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EMBEDDINGS, COLUMN = "embeddings", "embedding"
 
 
-def vector_identity(source: VectorSource, grid: Grid, regions: Mapping[str, Any]) -> dict[str, Any]:
+def vector_identity(source: VectorSource, grid: Grid, margin: float, regions: Mapping[str, Any]) -> dict[str, Any]:
     """All that the vectors depend on, with the keys of a table of `embed`."""
     return {
         **source.program.identity(),
@@ -36,6 +36,7 @@ def vector_identity(source: VectorSource, grid: Grid, regions: Mapping[str, Any]
         "keep": "float32",
         "grid": asdict(grid),
         "rows": "region",
+        "margin": margin,
         "regions": dict(regions),
     }
 
@@ -50,6 +51,7 @@ def vector_schema(width: int) -> pa.Schema:
 def store_vectors(
     source: VectorSource,
     grid: Grid,
+    margin: float,
     identity: Mapping[str, Any],
     regions: Path,
     folder: Path,
@@ -61,7 +63,7 @@ def store_vectors(
     """Embeds the regions of the recordings that `folder` does not hold yet.
 
     Args:
-      regions: folder of `store_regions`.
+      margin: seconds before and behind each region that are embedded with it. regions: folder of `store_regions`.
     Raises:
       UserError: a folder of another job or a damaged shard; with strict `errors` the first recording that cannot be read.
     """
@@ -74,7 +76,7 @@ def store_vectors(
             store.append(store.schema.empty_table(), name, sizes[name])
         if len(rows):
             print(f"{len(rows)} regions of {len(with_some)} recordings to embed", flush=True)
-            _embed(store, source, grid, rows, sizes, errors, batch_size, threads)
+            _embed(store, source, grid, margin, rows, sizes, errors, batch_size, threads)
 
 
 def _rows_left(tables: list[pa.Table], done: set[str]) -> pa.Table:
@@ -90,6 +92,7 @@ def _embed(
     store: Store,
     source: VectorSource,
     grid: Grid,
+    margin: float,
     rows: pa.Table,
     sizes: Mapping[str, int],
     errors: ErrorLog,
@@ -97,7 +100,7 @@ def _embed(
     threads: int,
 ) -> None:
     files, starts, ends = rows["file"].to_pylist(), rows["start"].to_numpy(), rows["end"].to_numpy()
-    stretches = Recordings(np.array(files, object), starts, ends)
+    stretches = Recordings(np.array(files, object), np.maximum(starts - margin, 0), ends + margin)
     values = window_values(source.program, stretches, grid, batch_size=batch_size, threads=threads)
     first = 0  # row of the recording whose regions come now
     pending: list[Row] = []

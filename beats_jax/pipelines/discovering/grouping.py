@@ -1,0 +1,120 @@
+"""Items to clusters with their figures: groups, stability, representatives, novelty, agreement with known labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.errors import UserError
+from beats_jax.evaluation.embeddings.clusters import NOISE, SILHOUETTE_ROWS, describe_clusters
+from beats_jax.evaluation.embeddings.grouping.group import Groups, group
+from beats_jax.evaluation.embeddings.maps import sample_rows
+from beats_jax.evaluation.embeddings.novelty import UNSURE, novelty
+from beats_jax.pipelines.discovering.clustered import Clustered
+from beats_jax.pipelines.discovering.items import Items, open_items
+from beats_jax.pipelines.discovering.labels import labels_of_items, read_known, region_figures
+from beats_jax.pipelines.discovering.members import representative_ranks
+from beats_jax.pipelines.discovering.settings import DiscoverSettings
+
+Figures = dict[str, float | int | str | None]
+
+
+def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) -> Clustered:
+    """The clusters of all sounds whose vectors are finite; the others are listed, and in none.
+
+    Raises:
+      UserError: a method that is not installed, labels that cannot be read, or a reference of another model.
+    """
+    usable = items.usable
+    _list_unusable(items, usable, errors)
+    groups = group(items.vectors, settings.grouping) if len(items) else _nothing()
+    ranks = representative_ranks(groups.points, groups.labels, items.frame["file"].to_numpy(object), settings.representatives)
+    known, agreement = _known(items, groups.labels, settings)
+    new = np.full(len(items), np.nan)
+    if settings.reference and usable.any():
+        new[usable] = _novelty(items.vectors[usable], Path(settings.reference), settings)
+    count = groups.count
+    stability = np.full(count, np.nan)
+    figures: Figures = {
+        "sounds": len(items),
+        "recordings": len(items.recordings),
+        "clusters": count,
+        "coverage": groups.coverage,
+        **_quality(groups),
+        **agreement,
+    }
+    silhouettes = cluster_silhouettes(groups.points, groups.labels, settings.grouping.seed)
+    return Clustered(items, groups.labels, groups.membership, groups.points, ranks, new, known, stability, silhouettes, figures)
+
+
+def _nothing() -> Groups:
+    empty = np.zeros(0)
+    return Groups(empty.astype(np.int32), empty.astype(np.float32), np.zeros((0, 1), np.float32), empty.astype(bool), 0)
+
+
+def _list_unusable(items: Items, usable: np.ndarray, errors: ErrorLog) -> None:
+    bad = items.frame[~usable]
+    for file, start in zip(bad["file"], bad["start"], strict=True):
+        errors.add(file, f"the vector of its sound at {start:.2f} s is not finite; the sound is in no cluster")
+    if len(bad):
+        print(f"warning: {len(bad)} sounds have vectors that are not finite, and are in no cluster", flush=True)
+
+
+def _quality(groups: Groups) -> Figures:
+    kept = groups.finite
+    found = describe_clusters(groups.points[kept], groups.labels[kept], groups.fitted) if kept.any() else None
+    return {
+        "silhouette": found.silhouette if found else None,
+        "davies_bouldin": found.davies_bouldin if found else None,
+        "calinski_harabasz": found.calinski_harabasz if found else None,
+    }
+
+
+def cluster_silhouettes(points: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """float64 [C]: the mean silhouette of the rows of each cluster, of at most `SILHOUETTE_ROWS` in all; NaN where undefined."""
+    from sklearn.metrics import silhouette_samples
+
+    count = int(labels.max(initial=NOISE)) + 1
+    kept = np.flatnonzero(labels != NOISE)
+    rows = kept[sample_rows(len(kept), SILHOUETTE_ROWS, seed)] if len(kept) else kept
+    if not 2 <= len(np.unique(labels[rows])) < len(rows):
+        return np.full(count, np.nan)
+    values = silhouette_samples(points[rows], labels[rows])
+    sums, sizes = (np.bincount(labels[rows], weights, count) for weights in (values, None))
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def _known(items: Items, labels: np.ndarray, settings: DiscoverSettings) -> tuple[tuple[str, ...], Figures]:
+    if not settings.labels:
+        return (), {}
+    table = read_known(settings.labels, settings.inputs)
+    known = labels_of_items(table, items.frame)
+    figures: Figures = dict(region_figures(table, items.frame, items.recordings)) if settings_find_regions(items) else {}
+    if not any(known):
+        raise UserError(
+            f"--labels {settings.labels} has no label for any of the {len(items)} sounds; its files must be those of --input"
+        )
+    return tuple(known), figures
+
+
+def settings_find_regions(items: Items) -> bool:
+    """Whether the sounds were sought, and are not windows of a grid."""
+    return bool(items.frame["snr_db"].notna().any())
+
+
+def _novelty(vectors: np.ndarray, reference: Path, settings: DiscoverSettings) -> np.ndarray:
+    others = open_items(reference, settings.column or None)
+    others = others.take(others.usable)
+    if len(others) < UNSURE:
+        raise UserError(f"--reference {reference} has {len(others)} usable sounds; shares need {UNSURE} or more")
+    if others.vectors.shape[1] != vectors.shape[1]:
+        raise UserError(f"--reference {reference} has vectors of {others.vectors.shape[1]} numbers, these have {vectors.shape[1]}")
+    return novelty(vectors, others.vectors, others.frame["file"].to_numpy(str), settings.grouping.seed)
+
+
+def with_seed(settings: DiscoverSettings, seed: int) -> DiscoverSettings:
+    """The settings with another seed of everything that is drawn."""
+    return replace(settings, grouping=replace(settings.grouping, seed=seed))

@@ -1,0 +1,45 @@
+"""What `discover` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from beats_jax.audio.regions import RegionSettings
+from beats_jax.config.rules import require
+from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
+from beats_jax.inference.sources import FILTERBANK
+from beats_jax.pipelines.window_job import ReadSettings
+
+
+@dataclass(frozen=True)
+class DiscoverSettings(ReadSettings):
+    """Which sounds are sought and grouped, and what becomes of the groups; see `python -m beats_jax.discover --help`.
+
+    Attributes:
+      margin: seconds of the recording before and behind a region that are embedded with it.
+      column: of an output of `embed`, where it has several. labels: table of known labels; reference: folder of known sounds;
+        "" = none. formats: names of `datasets.tables.registry.TABLES`.
+      representatives, members: sounds of each cluster on the page, the nearest to its middle and others drawn at random.
+    Raises:
+      UserError: a number out of its range.
+    """
+
+    model: str = FILTERBANK
+    layer: int = -1
+    pooling: str = "mean"
+    dtype: str = "auto"
+    margin: float = 0.0
+    regions: RegionSettings = field(default_factory=RegionSettings)
+    grouping: GroupingSettings = field(default_factory=GroupingSettings)
+    column: str = ""
+    labels: str = ""
+    reference: str = ""
+    formats: tuple[str, ...] = ("raven", "audacity")
+    representatives: int = 3
+    members: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.margin <= 60, f"--margin is {self.margin:g}; it must be from 0 to 60 seconds")
+        require(1 <= self.representatives <= 100, f"--representatives is {self.representatives}; it must be from 1 to 100")
+        require(0 <= self.members <= 100, f"--members is {self.members}; it must be from 0 to 100")
