@@ -32,7 +32,9 @@ tables and the page are made anew from the embeddings on disk. Then look at OUTP
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
-    description = "Find kinds of sound without labels; writes regions.csv, clusters.csv, tables for Raven and Audacity, report.html."
+    description = (
+        "Find kinds of sound without labels; writes regions.csv, clusters.csv, tables for Raven and Audacity, report.html."
+    )
     result = ArgumentParser("discover", description, EXAMPLES)
     add = result.add_argument
     add("--input", nargs="+", required=True, metavar="DIR_OR_FILE", help="folders of recordings, files, or an output of embed")

@@ -49,8 +49,8 @@ class VectorSource:
 def audio_for_rate(sample_rate: int) -> AudioConfig:
     """The front-end of `filterbank` for recordings of a rate: that of BEATs, or for whales and bats the same on their scale.
 
-    Above `audio.band.ULTRASOUND_RATE` and at `LOW_RATE` or less frames keep their samples, so that they become shorter or longer as
-    the rate differs from 16 kHz: the recording is read as if it were played slower or faster.
+    Above `audio.band.ULTRASOUND_RATE` and at `LOW_RATE` or less frames keep their samples, so that they become shorter or longer
+    as the rate differs from 16 kHz: the recording is read as if it were played slower or faster.
     """
     if LOW_RATE < sample_rate <= ULTRASOUND_RATE:
         return AudioConfig()

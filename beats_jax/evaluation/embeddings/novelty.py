@@ -3,7 +3,7 @@
 The distance is that to the nearest vector of the reference, by cosine. What it means depends on the encoder, so it is calibrated:
 each vector of the reference has such a distance, too, to the nearest one of another recording. The novelty of a new vector is the
 share of the reference with a smaller distance, from 0 (as near as any) to 1 (farther than all): 1 minus the p-value of a
-conformal test (Laxhammar and Falkman 2010, with one neighbour). Of sounds that are like the reference a share of 5 % has 0.95 or more.
+conformal test (Laxhammar and Falkman 2010, with one neighbour). Of sounds that are like the reference 5 % have 0.95 or more.
 """
 
 from __future__ import annotations

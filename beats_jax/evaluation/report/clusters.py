@@ -102,9 +102,7 @@ def _hours_section(hours: Mapping[str, np.ndarray], note: str, names: Sequence[s
         lines.append(f"The {MOST_SITES} sites with most sounds of {len(hours)}; hours.csv has all.")
     if len(names) > MOST_CLUSTERS:
         lines.append(f"The {MOST_CLUSTERS} largest clusters of {len(names)}.")
-    counts = Table(
-        ("site", "sounds in clusters"), [(site or "no site named", int(table.sum())) for site, table in hours.items()]
-    )
+    counts = Table(("site", "sounds in clusters"), [(site or "no site named", int(table.sum())) for site, table in hours.items()])
     draw = partial(site_hours, hours, names)
     return Section("Sites and hours", [Figure(draw, "sounds by cluster, site and hour", " ".join(lines), instead=counts)])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from beats_jax.datasets.tables.cells import decimal
+from beats_jax.datasets.tables.refinements import UNCLUSTERED
 from beats_jax.evaluation.embeddings.clusters import NOISE
 from beats_jax.evaluation.embeddings.patterns import clocks
 from beats_jax.pipelines.discovering.items import Items
@@ -19,7 +20,6 @@ from beats_jax.pipelines.discovering.members import cluster_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-UNCLUSTERED = "unclustered"  # what tables of events call a sound in no cluster
 SHOWN_PLACES = 10  # sites and hours that clusters.csv names
 
 
@@ -34,8 +34,8 @@ class Clustered:
     """N sounds in C clusters, the largest first.
 
     Attributes:
-      items: the sounds. labels: int [N], -1 = in no cluster. membership: float [N], 0 to 1. points: float [N, K], the space in which
-        clusters were sought. ranks: int [N], 1 = the best representative of its cluster, 0 = none.
+      items: the sounds. labels: int [N], -1 = in no cluster. membership: float [N], 0 to 1.
+      points: float [N, K], the space in which clusters were sought. ranks: int [N], 1 = the best representative, 0 = none.
       novelty: float [N], NaN without a reference. known: texts [N], known labels, "" = none; () where no table was given.
       stability, silhouettes: float [C], NaN = not known.
       figures: of the whole, fit for JSON; None = undefined.

@@ -1,7 +1,8 @@
 """Discovery: regions of sound → embeddings → clusters → what a biologist gets of them.
 
 OUTPUT/regions/, OUTPUT/embeddings/   Parquet shards; a killed job goes on where it was, and new recordings are added
-OUTPUT/regions.csv, .parquet          file, start, end, low_hz, high_hz, snr_db, cluster (-1 = none), membership, representative, novelty, name
+OUTPUT/regions.csv, .parquet          file, start, end, low_hz, high_hz, snr_db, cluster (-1 = none), membership, representative,
+                                      novelty, name
 OUTPUT/clusters.csv, hours.csv        a row a cluster; counts by cluster, site and hour
 OUTPUT/raven/, audacity/, *.txt       tables of events, with the names of clusters as labels
 OUTPUT/clips/NAME/                    a WAV of each representative

@@ -28,7 +28,7 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
     """The regions of all recordings with their vectors, and what they depend on, fit for JSON.
 
     Raises:
-      UserError: no recordings, an unknown model, a folder of another job, or a damaged one; with strict `errors` the first bad file.
+      UserError: no recordings, an unknown model, a folder of another job or a damaged one; strict `errors`: the first bad file.
     """
     names, left_out = find_recordings(settings.inputs)
     errors.forget(left_out)

@@ -111,7 +111,9 @@ def _novelty(vectors: np.ndarray, reference: Path, settings: DiscoverSettings) -
     if len(others) < UNSURE:
         raise UserError(f"--reference {reference} has {len(others)} usable sounds; shares need {UNSURE} or more")
     if others.vectors.shape[1] != vectors.shape[1]:
-        raise UserError(f"--reference {reference} has vectors of {others.vectors.shape[1]} numbers, these have {vectors.shape[1]}")
+        raise UserError(
+            f"--reference {reference} has vectors of {others.vectors.shape[1]} numbers, these have {vectors.shape[1]}"
+        )
     return novelty(vectors, others.vectors, others.frame["file"].to_numpy(str), settings.grouping.seed)
 
 

@@ -23,7 +23,7 @@ class Items:
     """N sounds, by file and start.
 
     Attributes:
-      frame: file, start, end (seconds), low_hz, high_hz, snr_db (NaN for windows) and `recorders.metadata.COLUMNS`; index 0 to N-1.
+      frame: file, start, end (seconds), low_hz, high_hz, snr_db (NaN for windows), `recorders.metadata.COLUMNS`; index 0 to N-1.
       vectors: float32 [N, D]. recordings: all that were searched, also those without a sound.
     """
 

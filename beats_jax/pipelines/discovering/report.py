@@ -83,7 +83,8 @@ def sentences(found: Clustered) -> list[str]:
         return [f"None of {len(items)} sounds is in a cluster. Lower --smallest, or give --method kmeans with --clusters."]
     sizes = [len(rows) for rows in found.rows]
     lines.append(
-        f"{inside} of {len(items)} sounds ({inside / len(items):.0%}) are in {len(sizes)} clusters of {min(sizes)} to {max(sizes)}."
+        f"{inside} of {len(items)} sounds ({inside / len(items):.0%}) are in {len(sizes)} clusters of {min(sizes)} to "
+        f"{max(sizes)}."
     )
     if len(sizes) == 1:
         lines.append("There is one cluster only: nothing separates the sounds, or --smallest is too large.")
@@ -95,12 +96,15 @@ def sentences(found: Clustered) -> list[str]:
         lines.append(f"Regions against the annotated sounds, at an IoU in time of 0.3: {parts}.")
     if figures.get("ami") is not None:
         lines.append(
-            f"Against the labels: AMI {figures['ami']:.2f}, ARI {figures['ari']:.2f} at a coverage of {figures['coverage']:.0%}; "
-            f"with sounds in no cluster counted as one cluster {figures['ami_with_noise']:.2f} and {figures['ari_with_noise']:.2f}."
+            f"Against the labels: AMI {figures['ami']:.2f}, ARI {figures['ari']:.2f} at a coverage of "
+            f"{figures['coverage']:.0%}; with sounds in no cluster counted as one {figures['ami_with_noise']:.2f} and "
+            f"{figures['ari_with_noise']:.2f}."
         )
     new = found.novelty[np.isfinite(found.novelty)]
     if len(new):
-        lines.append(f"{(new >= 0.95).mean():.0%} of the sounds are newer than 95 % of the reference; 5 % of known ones would be.")
+        lines.append(
+            f"{(new >= 0.95).mean():.0%} of the sounds are newer than 95 % of the reference; 5 % of known ones would be."
+        )
     return lines
 
 
@@ -130,7 +134,17 @@ def _page_row(found: Clustered, row: Mapping[Any, Any]) -> list[Any]:
     band = "" if row["low_hz"] != row["low_hz"] else f"{row['low_hz']:.0f} to {row['high_hz']:.0f}"
     known = [row["known_label"], number("known_share")] if found.known else []
     figures = [number("stability"), number("silhouette")]
-    return [row["name"], row["size"], row["recordings"], *figures, band, number("seconds"), number("novelty"), row["sites"], *known]
+    return [
+        row["name"],
+        row["size"],
+        row["recordings"],
+        *figures,
+        band,
+        number("seconds"),
+        number("novelty"),
+        row["sites"],
+        *known,
+    ]
 
 
 def _map(found: Clustered, seed: int) -> ClusterMap | None:

@@ -95,4 +95,3 @@ def _write_clip(path: Path, file: str, start: float, end: float, errors: ErrorLo
         write_wav(path, np.clip(sound, -1, 1), rate)
         return True
     return False
-

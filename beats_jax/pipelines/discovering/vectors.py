@@ -1,6 +1,6 @@
 """The embedding of every region, by the one way of inference: a region is a window of given start and end.
 
-OUTPUT/embeddings/part-*.parquet   the columns of the regions, and `embedding`, pooled over the region; `search` and `explore` open it
+OUTPUT/embeddings/part-*.parquet   the columns of the regions, and `embedding`, pooled over the region, as `embed` writes it
 """
 
 from __future__ import annotations

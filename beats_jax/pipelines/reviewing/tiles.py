@@ -47,7 +47,10 @@ def with_axes(picture: Picture, start: float, end: float, band: tuple[float, flo
             draw.text((x, ABOVE + HEIGHT + 3), f"{second:g}", INK, font, anchor="mt")
     draw.text((LEFT + WIDTH, ABOVE + HEIGHT + 3), "s", INK, font, anchor="rt")
     if not any(map(math.isnan, band)):
-        xs = [LEFT + round((min(max(bound, picture.start), picture.end) - picture.start) / seconds * (WIDTH - 1)) for bound in (start, end)]
+        xs = [
+            LEFT + round((min(max(bound, picture.start), picture.end) - picture.start) / seconds * (WIDTH - 1))
+            for bound in (start, end)
+        ]
         ys = [ABOVE + HEIGHT - 1 - round(min(hz, picture.high_hz) / picture.high_hz * (HEIGHT - 1)) for hz in reversed(band)]
         draw.rectangle([(xs[0], ys[0]), (max(xs), max(ys))], outline=BOUND, width=1)
     for bound in (start, end) if any(map(math.isnan, band)) else ():
