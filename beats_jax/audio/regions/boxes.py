@@ -1,4 +1,4 @@
-"""Levels as boxes: hysteresis, closing of gaps, connected components."""
+"""Masks as boxes: hysteresis, closing of gaps, connected components."""
 
 from __future__ import annotations
 
@@ -26,25 +26,46 @@ class Boxes:
         return Boxes(self.first[rows], self.last[rows], self.low[rows], self.high[rows])
 
 
-def hysteresis(level: np.ndarray, edge_db: float, seed_db: float, open_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of components above `edge_db` that reach above `seed_db`.
+@dataclass(frozen=True)
+class Threshold:
+    """What belongs to a region, as powers over the background.
+
+    A region reaches above `seed`; its pixels lie above `edge`, and above the largest of theirs over `depth`.
+    """
+
+    seed: float
+    edge: float
+    depth: float  # infinite: no such rule
+
+
+def hysteresis(level: np.ndarray, rule: Threshold, open_end: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that belong to regions.
 
     Args:
-      level: float32 [T, F], dB above the background.
+      level: float32 [T, F], powers over the background.
       open_end: the sound goes on: components that touch the last frame are kept whatever they reach.
     Returns:
-      (bool [T, F] kept, bool [T, F] those of components that touch the last frame).
+      (bool [T, F] kept, int [P] flat places of the pixels of components that touch the last frame).
     """
     from scipy.ndimage import label
 
-    labels, count = label(level > edge_db, ALL_EIGHT)
-    kept = np.zeros(count + 1, bool)
-    kept[labels[level > seed_db]] = True
+    kept = np.zeros(level.shape, bool)
+    loud = level > rule.edge
+    if not (open_end and loud[-1].any()) and not (level > rule.seed).any():
+        return kept, np.zeros(0, np.int64)
+    labels, count = label(loud, ALL_EIGHT)
+    places = np.flatnonzero(loud)
+    names, levels = labels.ravel()[places], level.ravel()[places]
+    largest = np.zeros(count + 1, np.float32)
+    np.maximum.at(largest, names, levels)
+    least = np.where(largest > rule.seed, largest / np.float32(rule.depth), np.float32(np.inf))
     touching = np.zeros(count + 1, bool)
     if open_end:
         touching[labels[-1]] = True
-    kept[0] = touching[0] = False
-    return (kept | touching)[labels], touching[labels]
+        touching[0] = False
+        least[touching] = 0
+    kept.ravel()[places] = levels > least[names]
+    return kept, places[touching[names]]
 
 
 def close_gaps(mask: np.ndarray, frames: int, rows: int, to_border: bool = False) -> np.ndarray:
@@ -52,22 +73,37 @@ def close_gaps(mask: np.ndarray, frames: int, rows: int, to_border: bool = False
 
     Outside the mask there is nothing; with `to_border` (upstream's) anything, so that pixels near a border reach it.
     """
-    from scipy.ndimage import maximum_filter1d, minimum_filter1d
-
-    margins = (0, 0) if to_border else (frames, rows)
-    closed = np.pad(mask.view(np.uint8), [(margin, margin) for margin in margins])
-    for axis, half in enumerate((frames, rows)):
-        closed = maximum_filter1d(closed, 2 * half + 1, axis=axis, mode="constant", cval=0)
-    for axis, half in enumerate((frames, rows)):
-        closed = minimum_filter1d(closed, 2 * half + 1, axis=axis, mode="constant", cval=1)
-    return closed[margins[0] : margins[0] + len(mask), margins[1] : margins[1] + mask.shape[1]].view(bool)
+    halves = (frames, rows)
+    for axis, half in enumerate(halves):
+        mask = _over_windows(np.logical_or, _pad(mask, axis, half if to_border else 2 * half, False), axis, half)
+    for axis, half in enumerate(halves):
+        mask = _over_windows(np.logical_and, _pad(mask, axis, half, True) if to_border else mask, axis, half)
+    return mask
 
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, Boxes]:
     """Labels int32 [T, F] of the connected pixels of a mask (0 = none), and the box of label n + 1 at n."""
     from scipy.ndimage import find_objects, label
 
-    labels, _ = label(mask, ALL_EIGHT)
-    slices = [found for found in find_objects(labels) if found is not None]
-    bounds = np.array([(t.start, t.stop - 1, f.start, f.stop - 1) for t, f in slices], np.int64).reshape(-1, 4)
-    return labels, Boxes(*bounds.T)
+    labels, count = label(mask, ALL_EIGHT)
+    bounds = np.array([(t.start, t.stop - 1, f.start, f.stop - 1) for t, f in find_objects(labels, count)], np.int64)
+    return labels, Boxes(*bounds.reshape(-1, 4).T)
+
+
+def _over_windows(combine: np.ufunc, mask: np.ndarray, axis: int, half: int) -> np.ndarray:
+    """`combine` of each 2 * half + 1 neighbours along an axis, which becomes 2 * half shorter: windows double step by step."""
+    size, window = 1, 2 * half + 1
+    while size < window:
+        step = min(size, window - size)
+        length = mask.shape[axis] - step
+        mask = combine(_cut(mask, axis, 0, length), _cut(mask, axis, step, step + length))
+        size += step
+    return mask
+
+
+def _cut(mask: np.ndarray, axis: int, start: int, stop: int) -> np.ndarray:
+    return mask[start:stop] if axis == 0 else mask[:, start:stop]
+
+
+def _pad(mask: np.ndarray, axis: int, width: int, value: bool) -> np.ndarray:
+    return np.pad(mask, [(width, width) if axis == place else (0, 0) for place in (0, 1)], constant_values=value)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beats_jax.audio.io import audio_info, blocks
+from beats_jax.audio.io import audio_info, blocks, read
 from beats_jax.audio.recording import AnyPath, AudioError
 from beats_jax.audio.regions.levels import make_plan
 from beats_jax.audio.regions.search import Region, search
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("start", "end", "low_hz", "high_hz", "snr_db")
+EXCERPT_SECONDS = 10.0
+MOST_EXCERPTS = 12
 
 
 def find_regions(
@@ -53,18 +55,20 @@ def find_regions(
 def stream_regions(path: AnyPath, settings: RegionSettings | None = None) -> Iterator[Region]:
     """The regions of a recording of any length, by start, in memory for about a minute of it.
 
+    Settings that are None are suggested from this recording alone; `suggested_settings` does so for many together.
+
     Raises:
       AudioError: as `find_regions`, when the damage is reached.
     """
     settings = settings or RegionSettings()
     rate = settings.sample_rate or audio_info(path).sample_rate
-    settings = suggest(rate, settings)
+    if not settings.complete():
+        settings = suggest(excerpts([path], settings)[rate], rate, settings)
     plan = make_plan(rate, settings)
     if not len(plan.hz):
         raise AudioError(path, _no_band(rate, settings))
-    end = settings.first_seconds or None
-    with closing(blocks(path, sample_rate=rate, channel=settings.channel, end_seconds=end)) as read:  # type: ignore[type-var]
-        yield from search(read, plan, settings)
+    read = blocks(path, sample_rate=rate, channel=settings.channel, end_seconds=settings.first_seconds or None)
+    yield from search(read, plan, settings)
 
 
 def waveform_regions(waveform: np.ndarray, sample_rate: int, settings: RegionSettings | None = None) -> Iterator[Region]:
@@ -77,14 +81,65 @@ def waveform_regions(waveform: np.ndarray, sample_rate: int, settings: RegionSet
     )
     require(bool(np.isfinite(waveform).all()), "the waveform has NaN or infinite samples")
     rate = settings.sample_rate or sample_rate
-    settings = suggest(rate, settings)
+    sound = resample(waveform.astype(np.float32, copy=False), sample_rate, rate)
+    sound = sound[: round(settings.first_seconds * rate)] if settings.first_seconds else sound
+    step = round(EXCERPT_SECONDS * rate)
+    if not settings.complete():
+        starts = _spread(len(sound) / rate, MOST_EXCERPTS)
+        settings = suggest([sound[round(start * rate) :][:step] for start in starts], rate, settings)
     plan = make_plan(rate, settings)
     if not len(plan.hz):
         raise UserError(f"the waveform {_no_band(rate, settings)}")
-    sound = resample(waveform.astype(np.float32, copy=False), sample_rate, rate)
-    sound = sound[: round(settings.first_seconds * rate)] if settings.first_seconds else sound
-    step = 1 << 20
     return search((sound[place : place + step] for place in range(0, len(sound), step)), plan, settings)
+
+
+def suggested_settings(paths: Sequence[AnyPath], settings: RegionSettings | None = None) -> dict[int, RegionSettings]:
+    """Complete settings for recordings, for each of their rates in Hz, from stretches of some of them.
+
+    Files that cannot be read are left out; a rate that only they have is absent.
+    """
+    settings = settings or RegionSettings()
+    found = excerpts(paths, settings, skip_bad=True)
+    return {rate: suggest(stretches, rate, settings) for rate, stretches in found.items()}
+
+
+def excerpts(paths: Sequence[AnyPath], settings: RegionSettings, skip_bad: bool = False) -> dict[int, list[np.ndarray]]:
+    """Rate in Hz → at most a dozen stretches of up to 10 s, float32 [n], evenly over files of that rate and over their length.
+
+    Raises:
+      AudioError: a file cannot be read, unless `skip_bad`.
+    """
+    infos: dict[int, list[tuple[AnyPath, float]]] = {}
+    for path in paths:
+        try:
+            info = audio_info(path)
+        except AudioError:
+            if not skip_bad:
+                raise
+            continue
+        infos.setdefault(settings.sample_rate or info.sample_rate, []).append((path, info.seconds))
+    return {rate: list(_read_excerpts(files, rate, settings, skip_bad)) for rate, files in infos.items()}
+
+
+def _read_excerpts(
+    files: Sequence[tuple[AnyPath, float]], rate: int, settings: RegionSettings, skip_bad: bool
+) -> Iterator[np.ndarray]:
+    chosen = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), MOST_EXCERPTS))]
+    for path, seconds in chosen:
+        length = min(seconds, settings.first_seconds) if settings.first_seconds else seconds
+        for start in _spread(length, max(1, MOST_EXCERPTS // len(chosen))):
+            try:
+                yield read(path, sample_rate=rate, start_seconds=start, seconds=EXCERPT_SECONDS, channel=settings.channel)
+            except AudioError:
+                if not skip_bad:
+                    raise
+
+
+def _spread(seconds: float, most: int) -> list[float]:
+    """Starts of at most so many stretches, evenly over a length; one behind the other where they cover it."""
+    count = max(1, min(most, math.ceil(seconds / EXCERPT_SECONDS)))
+    last = max(0.0, seconds - EXCERPT_SECONDS)
+    return [last * place / max(1, count - 1) for place in range(count)] if count > 1 else [0.0]
 
 
 def _no_band(rate: int, settings: RegionSettings) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.audio.regions.boxes import Boxes, close_gaps, components, hysteresis
+from beats_jax.audio.regions.boxes import Boxes, Threshold, close_gaps, components, hysteresis
+from beats_jax.audio.regions.joining import Found, in_order, join_harmonics, settled
 from beats_jax.audio.regions.levels import Levels, Plan, levels_of
 from beats_jax.audio.regions.settings import RegionSettings
 
@@ -27,18 +28,6 @@ class Region:
     low_hz: float
     high_hz: float
     snr_db: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """A box in frames and rows of the whole recording, with the power of its sound and of the noise in it."""
-
-    first: int
-    last: int
-    low: int
-    high: int
-    signal: float
-    noise: float
 
 
 def search(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings) -> Iterator[Region]:
@@ -62,10 +51,10 @@ def _separate(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings
         if not plan.frames(len(samples)):
             continue
         levels = levels_of(samples, plan, settings)
-        level = levels.power - levels.background
-        mask, _ = hysteresis(level, settings.edge_db, settings.seed_db)
+        mask, _ = hysteresis(levels.power / levels.background, _threshold(settings))
         _, boxes = components(close_gaps(mask, *_reach(plan, settings), to_border=True))
-        yield start, _measure(boxes, levels.power, np.broadcast_to(levels.background, level.shape), settings, 0)
+        found = _measure(boxes, levels.power, Noise.of(levels, settings), 0)
+        yield start, join_harmonics(found) if settings.join_harmonics else found
 
 
 def _joined(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings) -> Iterator[tuple[int, list[Found]]]:
@@ -89,71 +78,91 @@ class Joiner:
         self.longest = max(1, round(settings.max_seconds / plan.frame_seconds))
         self.offset = 0  # frame of the recording at which the held ones begin
         self.power = np.zeros((0, len(plan.hz)), np.float32)
-        self.background = np.zeros_like(self.power)
-        self.done = np.zeros(self.power.shape, bool)  # pixels of boxes that were given
+        self.level = np.zeros_like(self.power)  # over the background; 0 in boxes that were given
+        self.threshold = _threshold(settings)
+        self.noise = Noise(np.zeros((0, len(plan.hz)), np.float32), np.zeros(0, np.int64))
         self.waiting: list[Found] = []
 
     def add(self, levels: Levels) -> list[Found]:
         """The boxes that are complete with one more stretch, those of an earlier start first."""
         self.power = np.concatenate([self.power, levels.power])
-        self.background = np.concatenate([self.background, np.broadcast_to(levels.background, levels.power.shape)])
-        self.done = np.concatenate([self.done, np.zeros(levels.power.shape, bool)])
+        self.level = np.concatenate([self.level, levels.power / levels.background])
+        self.noise = self.noise.followed_by(Noise.of(levels, self.settings))
         return self._settle(ended=False)
 
     def finish(self) -> list[Found]:
         """The boxes that remain when the sound has ended."""
-        return self._settle(ended=True)
+        return self._settle(ended=True) if len(self.power) else self._in_order(None)
 
     def _settle(self, ended: bool) -> list[Found]:
         length = len(self.power)
-        if not length:
-            return self._in_order(None)
-        level = np.where(self.done, -np.inf, self.power - self.background)
-        mask, open_pixels = hysteresis(level, self.settings.edge_db, self.settings.seed_db, open_end=not ended)
+        mask, open_pixels = hysteresis(self.level, self.threshold, open_end=not ended)
         labels, boxes = components(close_gaps(mask, *self.reach))
         final = np.ones(len(boxes), bool)
         if not ended:
             final = boxes.last < length - 1 - 2 * self.reach[0]
-            final[np.unique(labels[open_pixels]) - 1] = False
+            final[np.unique(labels.ravel()[open_pixels]) - 1] = False
             final |= length - boxes.first > self.longest  # cut here
-        given = boxes.take(final)
-        if not ended:  # an open component without a seed is none
-            given = given.take(_with_seed(labels, level > self.settings.seed_db, len(boxes))[final])
-        self.waiting += _measure(given, self.power, self.background, self.settings, self.offset)
+        with_seed = np.zeros(len(boxes) + 1, bool)  # an open component without one is no region
+        with_seed[labels[self.level > self.threshold.seed]] = True
+        self.waiting += _measure(boxes.take(final & with_seed[1:]), self.power, self.noise, self.offset)
         rest = boxes.first[~final]
         start = int(rest.min()) if len(rest) else length
-        answer = self._in_order(self.offset + start if not ended else None)
-        self.done |= np.append(False, final)[labels]
-        self._forget(start)
-        return answer
-
-    def _forget(self, frames: int) -> None:
-        self.offset += frames
-        self.power, self.background, self.done = (part[frames:].copy() for part in (self.power, self.background, self.done))
+        self.level = np.where(np.append(False, final)[labels[start:]], np.float32(0), self.level[start:])
+        self.power, self.noise = self.power[start:].copy(), self.noise.since(start)
+        self.offset += start
+        return self._in_order(None if ended else self.offset)
 
     def _in_order(self, before: int | None) -> list[Found]:
-        """Takes out the waiting boxes that start before a frame."""
-        ordered = sorted(self.waiting, key=lambda one: (one.first, one.low))
-        count = sum(before is None or one.first < before for one in ordered)
+        """Takes out the waiting boxes that nothing changes which starts at frame `before` or later, by start."""
+        ordered = in_order(self.waiting)
+        harmonics = bool(self.settings.join_harmonics)
+        count = len(ordered) if before is None else settled(ordered, before, harmonics)
         self.waiting = ordered[count:]
-        return ordered[:count]
+        return join_harmonics(ordered[:count]) if harmonics else ordered[:count]
 
 
-def _with_seed(labels: np.ndarray, seeds: np.ndarray, count: int) -> np.ndarray:
-    """bool [count]: whether a pixel of each label is a seed."""
-    found = np.zeros(count + 1, bool)
-    found[labels[seeds]] = True
-    return found[1:]
+@dataclass(frozen=True)
+class Noise:
+    """Mean power of the noise: float32 [K, F] of K stretches, and int64 [T], the stretch of each frame."""
+
+    rows: np.ndarray
+    stretch: np.ndarray
+
+    @classmethod
+    def of(cls, levels: Levels, settings: RegionSettings) -> Noise:
+        """Of one stretch."""
+        rows = levels.background * np.float32(10 ** (MEAN_OF_NOISE_DB[settings.background] / 10))
+        return cls(rows[None], np.zeros(len(levels.power), np.int64))
+
+    def followed_by(self, other: Noise) -> Noise:
+        """Both, one after the other."""
+        return Noise(np.concatenate([self.rows, other.rows]), np.concatenate([self.stretch, other.stretch + len(self.rows)]))
+
+    def since(self, frame: int) -> Noise:
+        """Without the frames before one, and without the stretches of which no frame is left."""
+        stretch = self.stretch[frame:]
+        first = int(stretch[0]) if len(stretch) else len(self.rows)
+        return Noise(self.rows[first:], stretch - first)
+
+    def within(self, first: int, last: int, low: int, high: int) -> float:
+        """Sum over a box."""
+        frames = np.bincount(self.stretch[first : last + 1], minlength=len(self.rows))
+        return float(frames @ self.rows[:, low : high + 1].sum(axis=1, dtype=np.float64))
 
 
-def _measure(boxes: Boxes, power: np.ndarray, background: np.ndarray, settings: RegionSettings, offset: int) -> list[Found]:
-    above = np.float32(MEAN_OF_NOISE_DB[settings.background])
+def _threshold(settings: RegionSettings) -> Threshold:
+    seed, edge, depth = (10 ** (decibels / 10) for decibels in (settings.seed_db, settings.edge_db, settings.depth_db))
+    return Threshold(seed, edge, depth if settings.depth_db else float("inf"))
+
+
+def _measure(boxes: Boxes, power: np.ndarray, noise: Noise, offset: int) -> list[Found]:
     found = []
-    for first, last, low, high in zip(boxes.first, boxes.last, boxes.low, boxes.high, strict=True):
-        inside = slice(first, last + 1), slice(low, high + 1)
-        noise = float(np.sum(10 ** ((background[inside] + above) / 10), dtype=np.float64))
-        sound = float(np.sum(10 ** (power[inside] / 10), dtype=np.float64))
-        found.append(Found(int(first) + offset, int(last) + offset, int(low), int(high), max(sound - noise, 1e-3 * noise), noise))
+    for bounds in zip(boxes.first.tolist(), boxes.last.tolist(), boxes.low.tolist(), boxes.high.tolist(), strict=True):
+        first, last, low, high = bounds
+        expected = noise.within(*bounds)
+        sound = float(power[first : last + 1, low : high + 1].sum(dtype=np.float64))
+        found.append(Found(first + offset, last + offset, low, high, max(sound - expected, 1e-3 * expected), expected))
     return found
 
 

@@ -45,10 +45,13 @@ class RegionSettings(Settings):
       first_seconds: only the start of a recording is searched; 0 = all of it.
       chunk_seconds: length of the stretches whose background is estimated at a time.
       separate_chunks: True: boxes end where stretches do, as upstream; False: they go on.
+      range_db: what lies so far below full scale counts as silence. A sine of full scale has -5 dB; the rounding of 16 bits
+        makes about -128 dB in each pixel of a window of 1024 samples.
       background: of a row of the spectrogram in a stretch: its median or mean in dB, or "quiet", the level that a fifth of the
         frames stay below, raised to where the median of Gaussian noise lies: it holds when a sound fills most of the stretch.
       smooth_rows: rows of the running mean over the background.
       seed_db: a region reaches so far above the background; edge_db: and has so much in all its pixels.
+      depth_db: and what lies so far below its loudest pixel does not belong to it; 0 = no such rule.
       join_seconds, join_hz: gaps up to twice these are closed.
       join_harmonics: boxes that start and end together become one, whatever their frequencies.
       min_seconds: regions as short or shorter are dropped. max_seconds: longer ones are cut.
@@ -65,10 +68,12 @@ class RegionSettings(Settings):
     first_seconds: float = bounded(0.0, ge=0)
     chunk_seconds: float = bounded(10.0, gt=0, le=3600)
     separate_chunks: bool = False
-    background: str = one_of("quiet", "median", "mean")
-    smooth_rows: int = bounded(10, ge=1, le=10_000)
-    seed_db: float = bounded(26.0, gt=0)
-    edge_db: float = bounded(10.0, gt=0)
+    range_db: float = bounded(125.0, gt=0, le=300)
+    background: str = one_of("median", "quiet", "mean")
+    smooth_rows: int = bounded(3, ge=1, le=10_000)
+    seed_db: float | None = None
+    edge_db: float | None = None
+    depth_db: float = bounded(33.0, ge=0, le=200)
     join_seconds: float | None = None
     join_hz: float | None = None
     join_harmonics: bool | None = None
@@ -78,12 +83,13 @@ class RegionSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("low_hz", "high_hz", "join_seconds", "join_hz", "min_seconds"):
+        for name in ("low_hz", "high_hz", "seed_db", "edge_db", "join_seconds", "join_hz", "min_seconds"):
             value = getattr(self, name)
             require(value is None or 0 <= value < math.inf, f"regions.{name} is {value}; it must not be negative")
         require(self.low_hz is None or self.high_hz is None or self.low_hz < self.high_hz, f"regions: {self._band()}")
         require(self.fft_samples is None or 8 <= self.fft_samples <= 2**20, f"regions.fft_samples is {self.fft_samples}")
-        require(self.edge_db <= self.seed_db, f"regions.edge_db is {self.edge_db}, above seed_db {self.seed_db}")
+        edge, seed = self.edge_db, self.seed_db
+        require(edge is None or seed is None or edge <= seed, f"regions.edge_db is {edge}, above seed_db {seed}; lower it")
 
     def _band(self) -> str:
         return f"low_hz is {self.low_hz}, high_hz {self.high_hz}; the lower one must be below"
@@ -101,7 +107,12 @@ BAMBIRD = RegionSettings(  # its defaults
     fft_samples=1024,
     first_seconds=30.0,
     separate_chunks=True,
+    range_db=96.0,
     background="median",
+    smooth_rows=10,
+    seed_db=26.0,
+    edge_db=10.0,
+    depth_db=0.0,
     join_seconds=0.2,
     join_hz=250.0,
     join_harmonics=False,
