@@ -51,8 +51,8 @@ WORDS: dict[str, dict[str, str]] = {
     "sound_of": {"en": "Sound of {name}", "es": "Sonido de {name}"},
     "train": {"en": "Train on the named clusters", "es": "Entrenar con los grupos con nombre"},
     "keys": {
-        "en": "Keys: type a name and press Enter, D drop, Z undo, ← → another cluster, PageUp and PageDown turn the page.",
-        "es": "Teclas: escriba un nombre y pulse Intro, D descartar, Z deshacer, ← → otro grupo, RePág y AvPág cambian de página.",
+        "en": "Keys: type a name and press Enter, D drop, Z undo, ← → another cluster, PageUp and PageDown another page.",
+        "es": "Teclas: un nombre e Intro, D descartar, Z deshacer, ← → otro grupo, RePág y AvPág otra página.",
     },
 }
 

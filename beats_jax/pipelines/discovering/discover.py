@@ -31,7 +31,7 @@ from beats_jax.inference.store import JOB_FILE, differences
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.detecting.tables import remove_tables, require_unchanged, written_tables
 from beats_jax.pipelines.discovering.clustered import Clustered
-from beats_jax.pipelines.discovering.embedded import embed_regions
+from beats_jax.pipelines.discovering.embedded import SUGGESTED, embed_regions
 from beats_jax.pipelines.discovering.grouping import cluster_items
 from beats_jax.pipelines.discovering.items import Items, open_items
 from beats_jax.pipelines.discovering.report import sentences, write_report
@@ -42,7 +42,7 @@ from beats_jax.pipelines.training.workdir import ERRORS_FILE, METRICS_FILE, hold
 from beats_jax.pipelines.training.workdir_lock import others
 
 RECORD = "discover.json"
-OWN = ("regions", "embeddings", RECORD, ERRORS_FILE)  # what a folder of ours begins with
+OWN = ("regions", "embeddings", RECORD, ERRORS_FILE, SUGGESTED)  # what a folder of ours begins with
 
 
 def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command: str) -> None:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beats_jax.audio.io import AudioError, audio_info
-from beats_jax.audio.regions import find_regions
-from beats_jax.config import to_mapping
+from beats_jax.audio.regions import RegionSettings, find_regions
+from beats_jax.audio.regions.finding import suggested_settings
+from beats_jax.config import from_mapping, to_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.errors import UserError
 from beats_jax.inference.files import HEADERS, rate_notes
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.model import WINDOW_SECONDS
 from beats_jax.inference.sources import FILTERBANK, VectorSource, audio_for_rate, filterbank_source, open_source
+from beats_jax.json_files import read_json
 from beats_jax.pipelines.discovering.items import Items, open_items
 from beats_jax.pipelines.discovering.regions import REGIONS, store_regions
 from beats_jax.pipelines.discovering.settings import DiscoverSettings
 from beats_jax.pipelines.discovering.vectors import EMBEDDINGS, store_vectors, vector_identity
+from beats_jax.pipelines.training.workdir import write_json
 from beats_jax.pipelines.window_job import find_recordings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUGGESTED = "region_settings.json"  # settings of regions for each rate, as they were suggested when the job began
+SUGGEST_FILES = 500  # recordings that are opened for the suggestions
 
 
 def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) -> tuple[Items, dict[str, Any]]:
@@ -41,7 +50,7 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
         print(f"warning: {note}", flush=True)
     search = {"settings": to_mapping(settings.regions)}
     store_regions(
-        partial(find_regions, settings=settings.regions),
+        partial(_regions_of, chosen=region_settings(names, settings, output), given=settings.regions),
         search,
         names,
         output / REGIONS,
@@ -62,6 +71,39 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
         threads=settings.threads,
     )
     return open_items(output), identity
+
+
+def region_settings(names: Sequence[str], settings: DiscoverSettings, output: Path) -> dict[int, RegionSettings]:
+    """Complete settings for each rate of the recordings. What was suggested once holds for recordings that are added later.
+
+    Raises:
+      UserError: the record of them is damaged.
+    """
+    path = output / SUGGESTED
+    known: dict[int, RegionSettings] = {}
+    if path.is_file():
+        found = read_json(path, {str: dict}, remedy="delete it, and the folder regions beside it")
+        known = {int(rate): from_mapping(RegionSettings, values, path.name) for rate, values in found.items()}
+    step = -(-len(names) // SUGGEST_FILES)
+    new = suggested_settings([*names[::step]], settings.regions) if not known else {}
+    if new:
+        write_json(path, {str(rate): to_mapping(values) for rate, values in new.items()})
+    for rate, values in (known | new).items():
+        print(f"regions at {rate} Hz: {_in_words(values)}", flush=True)
+    return known | new
+
+
+def _in_words(values: RegionSettings) -> str:
+    return (
+        f"{values.low_hz:.0f} to {values.high_hz:.0f} Hz, {values.seed_db:.0f} dB above the background, at least "
+        f"{values.min_seconds:.3g} s, gaps of {values.join_seconds:.3g} s and {values.join_hz:.0f} Hz closed"
+    )
+
+
+def _regions_of(name: str, chosen: Mapping[int, RegionSettings], given: RegionSettings) -> pd.DataFrame:
+    """Those of a file; one of a rate that had no part in the suggestions gets its own."""
+    rate = given.sample_rate or audio_info(name).sample_rate
+    return find_regions(name, chosen.get(rate, given))
 
 
 def _open_source(settings: DiscoverSettings, names: list[str]) -> tuple[VectorSource, Grid]:

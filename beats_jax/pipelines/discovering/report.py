@@ -184,7 +184,8 @@ def _sounds(found: Clustered, settings: DiscoverSettings) -> list[ClusterSounds]
             [(_story(found, row), _example(found, row, ceiling)) for row in rows.tolist()]
             for rows in (found.representatives(cluster), drawn[cluster])
         ]
-        heading = f"{name}: {len(found.rows[cluster])} sounds of {found.items.frame['file'].iloc[found.rows[cluster]].nunique()} recordings"
+        recordings = found.items.frame["file"].iloc[found.rows[cluster]].nunique()
+        heading = f"{name}: {len(found.rows[cluster])} sounds of {recordings} recordings"
         shown.append(ClusterSounds(heading, parts[0], parts[1]))
     return shown
 
