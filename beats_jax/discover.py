@@ -74,7 +74,7 @@ def _add_clusters(result: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--method", default="", metavar="NAME", help="hdbscan dbscan kmeans gmm agglomerative; fast_hdbscan plscan evoc")
     add("--clusters", type=int, metavar="N", help="how many, for kmeans, gmm and agglomerative")
-    add("--smallest", type=int, metavar="N", help="sounds of the smallest cluster")
+    add("--smallest", type=int, metavar="N", help="sounds of the smallest cluster (default: by their number)")
     add("--group", nargs="+", default=[], metavar="NAME=X", help="other settings of clusters: scale reduce dimensions ...")
     add("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
 
@@ -96,11 +96,11 @@ def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
     from beats_jax.audio.regions.settings import with_options
     from beats_jax.config import from_mapping
     from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
-    from beats_jax.pipelines.discovering.settings import DiscoverSettings
+    from beats_jax.pipelines.discovering.settings import SCALE, DiscoverSettings
 
     names = ("low_hz", "high_hz", "min_seconds", "seed_db", "edge_db")
     regions = with_options(None, _given(arguments, names) | parse_pairs(arguments.region, "--region"))
-    grouping = {"seed": arguments.seed, **_given(arguments, ("clusters", "smallest"))}
+    grouping = {"seed": arguments.seed, "scale": SCALE, **_given(arguments, ("clusters",))}
     grouping |= {"method": arguments.method} if arguments.method else {}
     same = ("model", "layer", "pooling", "dtype", "margin", "column", "labels", "reference", "representatives", "members")
     return DiscoverSettings(
@@ -108,6 +108,7 @@ def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
         regions=regions,
         grouping=from_mapping(GroupingSettings, grouping | parse_pairs(arguments.group, "--group"), "--group"),
         formats=tuple(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name)),
+        smallest=arguments.smallest or 0,
         batch_size=arguments.batch_size,
         threads=arguments.threads,
         **{name: getattr(arguments, name) for name in same},

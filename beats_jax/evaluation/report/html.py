@@ -197,7 +197,10 @@ def _card(card: Card, pictures: str, player: str) -> str:
 
 def _pictures(waveform: np.ndarray, example: Example) -> str:
     given = example.picture
-    drawn = spectrogram(waveform, example.sample_rate) if given is None else f"data:image/png;base64,{_base64(given)}"
+    if given is None:
+        drawn = spectrogram(waveform, example.sample_rate)
+    else:
+        drawn = f"data:image/{_image_kind(given)};base64,{_base64(given)}"
     uris = [drawn]
     uris += [] if example.fbank is None else [model_input(example.fbank)]
     return "".join(f'<img src="{uri}" alt="spectrogram">' for uri in uris)
@@ -221,6 +224,10 @@ def audio_uri(waveform: np.ndarray, sample_rate: int) -> str:
         file.setframerate(sample_rate)
         file.writeframes(counts.tobytes())
     return f"data:audio/wav;base64,{_base64(stream.getvalue())}"
+
+
+def _image_kind(data: bytes) -> str:
+    return "png" if data.startswith(b"\x89PNG") else "jpeg"
 
 
 def _base64(data: bytes) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from beats_jax.datasets.tables.cells import decimal
 from beats_jax.datasets.tables.refinements import UNCLUSTERED
 from beats_jax.evaluation.embeddings.clusters import NOISE
 from beats_jax.evaluation.embeddings.patterns import clocks
@@ -173,9 +172,3 @@ def hour_table(found: Clustered) -> pd.DataFrame:
         for (cluster, site, hour), count in sorted(counts.items())
     ]
     return pd.DataFrame(lines, columns=["cluster", "name", "site", "hour", "regions"])
-
-
-def place_text(found: Clustered, row: int) -> str:
-    """`recording.wav at 12.3 s`."""
-    frame = found.items.frame
-    return f"{frame['file'].iat[row]} at {decimal(round(float(frame['start'].iat[row]), 2))} s"

@@ -105,7 +105,7 @@ def _require_ours(output: Path) -> None:
 def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: Items) -> dict[str, Any]:
     """All that the tables depend on, fit for JSON."""
     own = to_mapping(settings)
-    names = ("grouping", "labels", "reference", "formats", "representatives", "members", "column")
+    names = ("grouping", "smallest", "labels", "reference", "formats", "representatives", "members", "column")
     digest = hashlib.sha256(json.dumps([items.recordings, len(items)]).encode())
     return {
         **{name: own[name] for name in names},

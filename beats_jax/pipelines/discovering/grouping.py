@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,8 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
     """
     usable = items.usable
     _list_unusable(items, usable, errors)
-    groups = group(items.vectors, settings.grouping) if len(items) else _nothing()
+    grouping = settings.grouping_of(int(usable.sum()))
+    groups = group(items.vectors, grouping) if len(items) else _nothing()
     ranks = representative_ranks(groups.points, groups.labels, items.frame["file"].to_numpy(object), settings.representatives)
     known, agreement = _known(items, groups.labels, settings)
     new = np.full(len(items), np.nan)
@@ -42,6 +42,7 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
         "sounds": len(items),
         "recordings": len(items.recordings),
         "clusters": count,
+        "smallest": grouping.smallest,
         "coverage": groups.coverage,
         **_quality(groups),
         **agreement,
@@ -92,7 +93,7 @@ def _known(items: Items, labels: np.ndarray, settings: DiscoverSettings) -> tupl
         return (), {}
     table = read_known(settings.labels, settings.inputs)
     known = labels_of_items(table, items.frame)
-    figures: Figures = dict(region_figures(table, items.frame, items.recordings)) if settings_find_regions(items) else {}
+    figures: Figures = dict(region_figures(table, items.frame, items.recordings)) if are_regions(items) else {}
     if not any(known):
         raise UserError(
             f"--labels {settings.labels} has no label for any of the {len(items)} sounds; its files must be those of --input"
@@ -100,7 +101,7 @@ def _known(items: Items, labels: np.ndarray, settings: DiscoverSettings) -> tupl
     return tuple(known), figures
 
 
-def settings_find_regions(items: Items) -> bool:
+def are_regions(items: Items) -> bool:
     """Whether the sounds were sought, and are not windows of a grid."""
     return bool(items.frame["snr_db"].notna().any())
 
@@ -115,8 +116,3 @@ def _novelty(vectors: np.ndarray, reference: Path, settings: DiscoverSettings) -
             f"--reference {reference} has vectors of {others.vectors.shape[1]} numbers, these have {vectors.shape[1]}"
         )
     return novelty(vectors, others.vectors, others.frame["file"].to_numpy(str), settings.grouping.seed)
-
-
-def with_seed(settings: DiscoverSettings, seed: int) -> DiscoverSettings:
-    """The settings with another seed of everything that is drawn."""
-    return replace(settings, grouping=replace(settings.grouping, seed=seed))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from beats_jax.evaluation.metrics.result import Estimate
 from beats_jax.evaluation.report.clusters import ClusterMap, ClusterSounds, clusters_page
 from beats_jax.evaluation.report.html import MP3_RATES
 from beats_jax.evaluation.report.page import Example, write_page
-from beats_jax.pipelines.discovering.clustered import Clustered, cluster_table, place_text
+from beats_jax.pipelines.discovering.clustered import Clustered, cluster_table
 from beats_jax.pipelines.discovering.members import random_members
 from beats_jax.pipelines.discovering.settings import DiscoverSettings
 from beats_jax.pipelines.environment import provenance
@@ -42,7 +44,7 @@ def write_report(
     found: Clustered, output: Path, settings: DiscoverSettings, command: str, record: Mapping[str, Any], errors: ErrorLog
 ) -> Path:
     """Writes report.html."""
-    table = cluster_table(found)
+    header, rows = _page_table(found)
     sounds = _sounds(found, settings)
     hours, hours_note = site_tables(found)
     left = len(found.rows) - len(sounds)
@@ -53,8 +55,8 @@ def write_report(
         tiles=_tiles(found),
         findings=sentences(found),
         names=found.names,
-        header=_header(found),
-        rows=[_page_row(found, row) for row in table.to_dict("records")],
+        header=header,
+        rows=rows,
         of_map=_map(found, settings.grouping.seed),
         hours=hours,
         hours_note=hours_note,
@@ -122,29 +124,22 @@ def _agreement(found: Clustered) -> list[tuple[str, float | None, float | None]]
     return [*rows, ("coverage", float(found.figures["coverage"] or 0), 1.0)]  # type: ignore[list-item]
 
 
-def _header(found: Clustered) -> list[str]:
-    known = ["known label", "share"] if found.known else []
-    return ["cluster", "sounds", "recordings", "stability", "silhouette", "Hz", "seconds", "novelty", "sites", *known]
+HEADER = {  # columns of clusters.csv on the page; those without a value in any row are left out
+    **{"name": "cluster", "size": "sounds", "recordings": "recordings", "stability": "stability", "silhouette": "silhouette"},
+    **{"hz": "Hz", "seconds": "seconds", "snr_db": "dB above background", "novelty": "novelty", "sites": "sites"},
+    **{"known_label": "known label", "known_share": "share"},
+}
 
 
-def _page_row(found: Clustered, row: Mapping[Any, Any]) -> list[Any]:
-    def number(name: str) -> float | None:
-        return None if row[name] != row[name] else float(row[name])
+def _page_table(found: Clustered) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of the table of clusters."""
+    rows = [{**row, "hz": _band(row)} for row in cluster_table(found).to_dict("records")]
+    kept = [name for name in HEADER if any(row.get(name) not in (None, "") and row[name] == row[name] for row in rows)]
+    return [HEADER[name] for name in kept], [[None if row[name] != row[name] else row[name] for name in kept] for row in rows]
 
-    band = "" if row["low_hz"] != row["low_hz"] else f"{row['low_hz']:.0f} to {row['high_hz']:.0f}"
-    known = [row["known_label"], number("known_share")] if found.known else []
-    figures = [number("stability"), number("silhouette")]
-    return [
-        row["name"],
-        row["size"],
-        row["recordings"],
-        *figures,
-        band,
-        number("seconds"),
-        number("novelty"),
-        row["sites"],
-        *known,
-    ]
+
+def _band(row: Mapping[Any, Any]) -> str:
+    return "" if row["low_hz"] != row["low_hz"] else f"{row['low_hz']:.0f} to {row['high_hz']:.0f}"
 
 
 def _map(found: Clustered, seed: int) -> ClusterMap | None:
@@ -177,11 +172,12 @@ def site_tables(found: Clustered) -> tuple[dict[str, np.ndarray], str]:
 
 def _sounds(found: Clustered, settings: DiscoverSettings) -> list[ClusterSounds]:
     ceiling = _highest_shown(found)
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in found.items.frame["file"].unique()] or ["/"])
     drawn = random_members(found.labels, found.ranks, settings.members, settings.grouping.seed)
     shown = []
     for cluster, name in enumerate(found.names[:SHOWN_CLUSTERS]):
         parts = [
-            [(_story(found, row), _example(found, row, ceiling)) for row in rows.tolist()]
+            [(_story(found, row), _example(found, row, ceiling, folder)) for row in rows.tolist()]
             for rows in (found.representatives(cluster), drawn[cluster])
         ]
         recordings = found.items.frame["file"].iloc[found.rows[cluster]].nunique()
@@ -191,7 +187,7 @@ def _sounds(found: Clustered, settings: DiscoverSettings) -> list[ClusterSounds]
 
 
 def _story(found: Clustered, row: int) -> str:
-    known = f", {found.known[row]}" if found.known and found.known[row] else ""
+    known = f", label {found.known[row]}" if found.known and found.known[row] else ""
     new = f", novelty {found.novelty[row]:.2f}" if np.isfinite(found.novelty[row]) else ""
     return f"membership {found.membership[row]:.2f}{known}{new}"
 
@@ -203,22 +199,29 @@ def _highest_shown(found: Clustered) -> float:
     return 1.33 * float(np.percentile(high, 99)) if len(high) else 0.0
 
 
-def _example(found: Clustered, row: int, ceiling: float) -> Example:
+def _example(found: Clustered, row: int, ceiling: float, folder: str) -> Example:
     """The sound with some of its recording before and behind; a file that has gone has no picture, and its place stays."""
     one = found.items.frame.iloc[row]
     file, start, end = str(one["file"]), float(one["start"]), float(one["end"])
-    end = min(end, start + LONGEST_CLIP)
+    end, shown = min(end, start + LONGEST_CLIP), os.path.relpath(file, folder)
     try:
         clip = read_clip(Path(file), start, end, min(MOST_CONTEXT, end - start))
     except (UserError, OSError):
-        return Example(file, start, "", "", np.nan, None, 0)
+        return Example(shown, start, "", "", np.nan, None, 0)
     band = (float(one["low_hz"]), float(one["high_hz"]))
     speed = usual_speed(clip.sample_rate)
     rate = min((rate for rate in MP3_RATES if rate >= clip.sample_rate * speed), default=MP3_RATES[-1])
-    picture = tile_png(clip, start, end, ceiling, band)
-    return Example(file, start, "", "", np.nan, playable_sound(clip, speed, rate), rate, picture=picture)
+    picture = _jpeg(tile_png(clip, start, end, ceiling, band))
+    return Example(shown, start, "", "", np.nan, playable_sound(clip, speed, rate), rate, picture=picture)
 
 
-def unread(found: Clustered, rows: Sequence[int]) -> list[str]:
-    """Names of sounds."""
-    return [place_text(found, row) for row in rows]
+def _jpeg(png: bytes) -> bytes:
+    """A tile in a fifth of its bytes: a page may show two hundred."""
+    from PIL import Image
+
+    tile = Image.open(io.BytesIO(png))
+    sheet = Image.new("RGB", tile.size, "white")
+    sheet.paste(tile, mask=tile)
+    stream = io.BytesIO()
+    sheet.save(stream, "JPEG", quality=82)
+    return stream.getvalue()

@@ -18,7 +18,7 @@ MOST_SITES, MOST_CLUSTERS = 4, 40  # panels and rows of the picture of hours
 
 @picture("png", 120)
 def cluster_map(places: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Points [M, 2] coloured by cluster int [M]; -1, in no cluster, is grey and small. Names stand on the clusters' medians."""
+    """Points [M, 2] coloured by cluster int [M]; -1, in no cluster, is grey and small. Names stand in the middle of clusters."""
     figure = new_figure(7.4, 5.2)
     axes = figure.add_subplot()
     outside = labels < 0
@@ -32,7 +32,8 @@ def cluster_map(places: np.ndarray, labels: np.ndarray, names: Sequence[str]) ->
         axes.scatter(*own.T, s=size, c=colour, marker=shape, alpha=0.75, linewidths=0)
         if cluster < NAMED:
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.85, "linewidth": 0.8}
-            axes.text(*np.median(own, axis=0), shorten(names[cluster], 14), ha="center", va="center", fontsize=7, bbox=box)
+            middle = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]  # a point of its own
+            axes.text(*middle, shorten(names[cluster], 14), ha="center", va="center", fontsize=7, bbox=box)
     axes.set(xticks=[], yticks=[])
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

@@ -1,0 +1,242 @@
+"""The verb `discover`: two kinds of call in noise are found, told apart and written, whatever happens on the way."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from beats_jax.audio.filterbank import beats_filterbank
+from beats_jax.audio.io import read, write_wav
+from beats_jax.datasets.tables.registry import read_events
+from beats_jax.discover import main
+from beats_jax.inference.search.embeddings import open_embeddings
+from beats_jax.inference.store import Store
+
+RATE = 16_000
+TABLES = ("regions.csv", "clusters.csv", "hours.csv")
+
+
+def recording(draw, seconds=6.0, rate=RATE, kinds=((1200.0, 0.25), (4500.0, 0.15)), every=0.75):
+    """Noise with calls of alternating kinds (Hz, seconds), and (start, end, kind) of each."""
+    sound = 0.003 * draw.standard_normal(round(seconds * rate))
+    calls = []
+    for number, start in enumerate(np.arange(0.4, seconds - 0.5, every)):
+        hz, length = kinds[number % len(kinds)]
+        time = np.arange(round(length * rate)) / rate
+        tone = np.sin(2 * np.pi * hz * (time + draw.uniform(-0.1, 0.1) * time**2)) * np.hanning(len(time))
+        first = round(start * rate)
+        sound[first : first + len(time)] += 0.3 * tone
+        calls.append((start, start + length, f"kind {number % len(kinds)}"))
+    return sound.astype(np.float32), calls
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Four recordings of two sites and hours with seven calls each, one broken file, and the table of their labels."""
+    folder = tmp_path_factory.mktemp("discover") / "recordings"
+    draw, rows = np.random.default_rng(0), []
+    folder.mkdir()
+    for site, hour in (("SITE1", 5), ("SITE1", 6), ("SITE2", 5), ("SITE2", 21)):
+        name = f"{site}_20260412_{hour:02d}3000.wav"
+        sound, calls = recording(draw)
+        write_wav(folder / name, sound, RATE)
+        rows += [(name, *call) for call in calls]
+    (folder / "broken.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE")
+    pd.DataFrame(rows, columns=["file", "start", "end", "label"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(recordings, tmp_path_factory):
+    """The output of one run."""
+    output = tmp_path_factory.mktemp("found") / "out"
+    assert discover(recordings, output, "--labels", str(recordings / "labels.csv")) == 0
+    return output
+
+
+def discover(recordings, output, *arguments):
+    """Exit status of the verb."""
+    return main(["--input", str(recordings), "--output", str(output), "--members", "1", *arguments])
+
+
+def test_both_kinds_are_clusters_of_their_own(found, recordings):
+    table, clusters = (pd.read_csv(found / name) for name in ("regions.csv", "clusters.csv"))
+    assert pd.crosstab(table.known_label, table.name).to_numpy().tolist() == [[16, 0], [0, 12]]
+    truth = pd.read_csv(recordings / "labels.csv")
+    np.testing.assert_allclose(table.start, truth.start, atol=0.1)
+    np.testing.assert_allclose(sorted(clusters.low_hz), [1200, 4500], atol=500)
+    assert (table.representative > 0).sum() == 6
+    assert table[table.representative == 1].file.tolist() != []
+    metrics = json.loads((found / "metrics.json").read_text())
+    assert metrics["coverage"] == metrics["region_recall"] == metrics["region_precision"] == 1.0
+
+
+def test_a_vector_is_that_of_its_region_alone(found):
+    table = open_embeddings(found).to_pandas().iloc[[0, 5, 20]]
+    for row in table.itertuples():
+        sound = read(row.file, sample_rate=RATE, start_seconds=row.start, seconds=row.end - row.start)
+        fbank = np.asarray(beats_filterbank(sound[None])[0], np.float64)
+        np.testing.assert_allclose(row.embedding, [*fbank.mean(0), *fbank.std(0)], rtol=1e-3, atol=1e-3)
+
+
+def test_tables_clips_and_page_agree(found):
+    table = pd.read_csv(found / "regions.csv")
+    same = pd.read_parquet(found / "regions.parquet")
+    pd.testing.assert_frame_equal(table.drop(columns="novelty"), same.drop(columns="novelty"), check_dtype=False)
+    events = read_events(found / "detections.selections.txt")
+    assert events.labels.tolist() == table.name.tolist()
+    np.testing.assert_allclose(events.starts, table.start, atol=1e-6)
+    assert len(list((found / "raven").iterdir())) == len(list((found / "audacity").iterdir())) == 4
+    hours = pd.read_csv(found / "hours.csv")
+    assert hours.groupby(["site", "hour"]).regions.sum().to_dict() == {
+        ("SITE1", 5): 7, ("SITE1", 6): 7, ("SITE2", 5): 7, ("SITE2", 21): 7,
+    }  # fmt: skip
+    assert len(list((found / "clips").rglob("*.wav"))) == 6
+    page = (found / "report.html").read_text()
+    assert page.count("<audio") == 8  # three representatives and a member of each
+    assert "broken.wav" in page
+    assert page.count("data:image/jpeg") == 8
+
+
+def test_the_same_call_does_nothing_and_new_recordings_are_added(recordings, found, tmp_path, capsys):
+    before = (found / "report.html").stat().st_mtime_ns
+    assert discover(recordings, found, "--labels", str(recordings / "labels.csv")) == 0
+    assert "nothing is new" in capsys.readouterr().out
+    assert (found / "report.html").stat().st_mtime_ns == before
+    assert discover(recordings, found, "--labels", str(recordings / "labels.csv"), "--seed-db", "20") == 2
+    assert "seed_db" in capsys.readouterr().err
+    assert discover(recordings, found, "--margin", "0.1") == 2
+    assert "margin was 0.0, now 0.1" in capsys.readouterr().err
+
+
+def test_a_killed_job_ends_as_one_that_was_not(recordings, found, tmp_path, monkeypatch):
+    append, taken = Store.append, []
+
+    def stop(store, table, name, size):
+        if len(taken) in (2, 5):  # once while regions are sought, once while they are embedded
+            taken.append("stopped")
+            raise OSError("the power went")
+        taken.append(name)
+        append(store, table, name, size)
+        store.flush()
+
+    output, labels = tmp_path / "out", ("--labels", str(recordings / "labels.csv"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", stop)
+        assert discover(recordings, output, *labels) == 1
+        assert discover(recordings, output, *labels) == 1
+    assert taken.count("stopped") == 2
+    assert discover(recordings, output, *labels) == 0
+    for name in TABLES:
+        assert (output / name).read_bytes() == (found / name).read_bytes()
+
+
+def test_other_clusters_are_made_from_what_is_there_unless_somebody_decided_on_them(recordings, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert discover(recordings, output) == 0
+    capsys.readouterr()
+    assert discover(recordings, output, "--method", "kmeans", "--clusters", "4") == 0
+    assert "4 recordings, 4 done already" in capsys.readouterr().out
+    assert len(pd.read_csv(output / "clusters.csv")) == 4
+    (output / "clusters.csv").write_text("mine")
+    assert discover(recordings, output) == 2
+    assert re.search("clusters.csv in .* changed since they were written", capsys.readouterr().err)
+    (output / "clusters.csv").unlink()
+    (output / "refinements.csv").write_text("action,cluster,value,regions,reviewer,time\nbegin,,h,,ana,t\n")
+    assert discover(recordings, output) == 2
+    assert "holds decisions on the clusters" in capsys.readouterr().err
+
+
+def test_windows_of_embed_are_clustered_and_vectors_that_are_not_finite_are_listed(found, recordings, tmp_path, capsys):
+    table = open_embeddings(found)
+    rows = table.to_pandas()
+    rows.at[3, "embedding"] = np.full(256, np.nan, np.float32)
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [*(field for field in table._schema if field.name != "embedding"), pa.field("embedding", pa.list_(pa.float32(), 256))]
+    )
+    identity = {**table.identity, "rows": "window"}
+    with Store(tmp_path / "vectors" / "embeddings", identity, schema) as store:
+        store.append(pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), "all")
+    assert main(["--input", str(tmp_path / "vectors"), "--output", str(tmp_path / "out"), "--format"]) == 0
+    assert "1 sounds have vectors that are not finite" in capsys.readouterr().out
+    result = pd.read_csv(tmp_path / "out" / "regions.csv")
+    assert result.cluster[3] == -1
+    assert sorted(result.name.value_counts()) == [1, 11, 16]
+    assert "not finite" in (tmp_path / "out" / "errors.csv").read_text()
+    assert discover(recordings, tmp_path / "out") == 2
+
+
+def test_novelty_tells_a_new_kind_from_known_ones(found, tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    sound, _ = recording(np.random.default_rng(5), kinds=((1200.0, 0.25), (2500.0, 0.5)))
+    write_wav(folder / "a.wav", sound, RATE)
+    assert discover(folder, tmp_path / "out", "--reference", str(found), "--format") == 0
+    table = pd.read_csv(tmp_path / "out" / "regions.csv")
+    known = table.high_hz < 2000
+    assert known.sum() == 4
+    assert table.novelty[~known].min() >= 0.95
+    assert table.novelty[known].median() < 0.95
+
+
+@pytest.mark.parametrize(
+    ("sounds", "arguments", "said"),
+    [
+        ({"noise.wav": (np.random.default_rng(0).normal(0, 0.01, 40_000), RATE)}, (), "No sound was found"),
+        ({"one.wav": (recording(np.random.default_rng(1), kinds=((2000.0, 0.2),))[0], RATE)}, (), "one cluster only"),
+        ({f"{k}.wav": (recording(np.random.default_rng(2))[0], RATE) for k in range(3)}, (), "21 of 21 sounds"),
+        ({"a.wav": (recording(np.random.default_rng(3), 3.0)[0], RATE)}, ("--smallest", "50"), "None of 4 sounds"),
+        ({"a.wav": (recording(np.random.default_rng(3), 3.0)[0], RATE)}, ("--method", "kmeans", "--clusters", "4"), "of 1 to 1"),
+        (
+            {"bat.wav": (recording(np.random.default_rng(4), 1.2, 300_000, ((40e3, 0.008), (80e3, 0.008)), 0.05)[0], 300_000)},
+            (),
+            "filterbank at 300000 Hz, frames of 1.33 ms",
+        ),
+    ],
+    ids=["no region", "one kind", "identical clips", "all noise", "clusters of one", "bats"],
+)
+def test_odd_collections_end_well(tmp_path, capsys, sounds, arguments, said):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, (sound, rate) in sounds.items():
+        write_wav(folder / name, np.asarray(sound, np.float32), rate)
+    assert discover(folder, tmp_path / "out", "--format", *arguments) == 0
+    assert said in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out" / "regions.csv")
+    assert list(table)[:10] == [
+        *("file", "start", "end", "low_hz", "high_hz", "snr_db", "cluster", "membership", "representative", "novelty"),
+    ]  # fmt: skip
+    if "bat.wav" in sounds:
+        assert table.groupby("name").low_hz.agg(lambda hz: (hz > 60_000).mean()).isin([0, 1]).all()
+        assert len(table) >= 10
+
+
+def test_a_band_above_half_the_rate_and_bad_input_are_said(recordings, tmp_path, capsys):
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    write_wav(folder / "old.wav", recording(np.random.default_rng(0), 2.0, 8000)[0], 8000)
+    assert discover(folder, tmp_path / "out", "--low-hz", "5000", "--high-hz", "7000") == 0
+    assert "lower low_hz" in (tmp_path / "out" / "errors.csv").read_text()
+    assert discover(folder, tmp_path / "strict", "--low-hz", "5000", "--strict") == 2
+    capsys.readouterr()
+    for arguments, message in {
+        ("--input", "nowhere"): "--input nowhere does not exist",
+        ("--group", "smalest=3"): "unknown setting --group.smalest; did you mean 'smallest'?",
+        ("--region", "seed_db"): "--region seed_db has no value",
+        ("--method", "kmeans"): "needs grouping.clusters",
+        ("--format", "rave"): "did you mean 'raven'?",
+        ("--labels", "nowhere.csv"): "--labels nowhere.csv does not exist",
+        ("--reference", str(tmp_path)): "holds no embeddings",
+    }.items():
+        assert discover(recordings, tmp_path / "bad", *arguments) == 2, arguments
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert discover(recordings, tmp_path / "mine") == 2
+    assert "is not empty and holds no discovery" in capsys.readouterr().err
