@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.audio.regions.settings import RegionSettings
+from beats_jax.audio.regions.boxes import Threshold
+from beats_jax.audio.regions.settings import RegionSettings, given
 
 CACHED_SAMPLES = 1 << 16  # windowed at a time: they stay in the cache
 QUIET = 0.2  # share of frames that stay below the background "quiet"
@@ -14,12 +15,13 @@ QUIET = 0.2  # share of frames that stay below the background "quiet"
 
 @dataclass(frozen=True)
 class Plan:
-    """How the sound of one rate becomes levels.
+    """How the sound of one rate becomes levels, and levels boxes.
 
     Attributes:
       rate: Hz. fft, hop: samples. first, last: rows of the FFT that are kept, `last` not included. hz: float64 [F], their
-      frequencies. gain: float32 [F], what the band-pass does to the power, with the scale of the window.
-      floor: power that counts as silence.
+        frequencies. gain: float32 [F], what the band-pass does to the power, with the scale of the window.
+      floor: power that counts as silence. threshold: what belongs to a region.
+      reach: half-sizes in frames and rows of the rectangle that closes gaps. min_seconds: regions are longer.
     """
 
     rate: int
@@ -30,6 +32,9 @@ class Plan:
     hz: np.ndarray
     gain: np.ndarray
     floor: float
+    threshold: Threshold
+    reach: tuple[int, int]
+    min_seconds: float
 
     @property
     def frame_seconds(self) -> float:
@@ -60,28 +65,31 @@ class Levels:
 
 
 def make_plan(rate: int, settings: RegionSettings) -> Plan:
-    """The plan for a rate in Hz; needs settings without None. No rows are left where the band lies above half the rate."""
-    assert settings.fft_samples is not None and settings.low_hz is not None and settings.high_hz is not None
-    fft = settings.fft_samples
+    """The plan for a rate in Hz. No rows are left where the band lies above half the rate. Raises `ValueError` for a None."""
+    fft, low, high = given(settings.fft_samples), given(settings.low_hz), given(settings.high_hz)
+    hop = fft - fft // 2
     hz = np.arange(fft // 2) * rate / fft  # without the row of half the rate, as upstream
-    kept = np.flatnonzero((hz >= settings.low_hz) & (hz <= settings.high_hz))
+    kept = np.flatnonzero((hz >= low) & (hz <= high))
     first, last = (int(kept[0]), int(kept[-1]) + 1) if len(kept) else (0, 0)
-    window = np.hanning(fft + 1)[:-1]
-    gain = 2 / (fft * np.square(window).sum()) * _band_pass(hz[first:last], rate, settings)
-    return Plan(rate, fft, fft - fft // 2, first, last, hz[first:last], gain.astype(np.float32), 10 ** (-settings.range_db / 10))
+    gain = 2 / (fft * np.square(np.hanning(fft + 1)).sum()) * _band_pass(hz[first:last], low, high, rate, settings.filter_order)
+    seed, edge, depth = (10 ** (given(db) / 10) for db in (settings.seed_db, settings.edge_db, settings.depth_db))
+    reach = round(given(settings.join_seconds) * rate / hop), round(given(settings.join_hz) * fft / rate)
+    threshold = Threshold(seed, edge, depth if settings.depth_db else float("inf"))
+    floor = 10 ** (-settings.range_db / 10)
+    return Plan(
+        rate, fft, hop, first, last, hz[first:last], gain.astype(np.float32), floor, threshold, reach, given(settings.min_seconds)
+    )
 
 
-def _band_pass(hz: np.ndarray, rate: int, settings: RegionSettings) -> np.ndarray:
+def _band_pass(hz: np.ndarray, low: float, high: float, rate: int, order: int) -> np.ndarray:
     """Share of the power that a Butterworth filter leaves of each frequency when it runs forth and back."""
-    if not settings.filter_order or not len(hz):
+    if not order or not len(hz):
         return np.ones(len(hz))
-    from scipy.signal import butter, freqz_sos
+    from scipy.signal import butter, sosfreqz
 
-    low, high = float(settings.low_hz or 0), min(float(settings.high_hz or 0), rate // 2 - 1)
-    edges, kind = ([low, high], "bandpass") if low > 0 else (high, "lowpass")
-    sections = butter(settings.filter_order, edges, kind, output="sos", fs=rate)
-    response = freqz_sos(sections, worN=hz, fs=rate)[1]
-    return np.abs(response) ** 4
+    high = min(high, rate // 2 - 1)
+    sections = butter(order, [low, high] if low > 0 else high, "bandpass" if low > 0 else "lowpass", output="sos", fs=rate)
+    return np.abs(sosfreqz(sections, worN=hz, fs=rate)[1]) ** 4  # type: ignore[arg-type]  its stub wants an int
 
 
 def levels_of(samples: np.ndarray, plan: Plan, settings: RegionSettings) -> Levels:
@@ -99,7 +107,9 @@ def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
     power = np.empty((len(frames), len(plan.gain)), np.float32)
     together = max(1, CACHED_SAMPLES // plan.fft)
     for start in range(0, len(frames), together):
-        spectrum = rfft(frames[start : start + together] * window, axis=1, overwrite_x=True)[:, plan.first : plan.last]
+        spectrum = np.asarray(rfft(frames[start : start + together] * window, axis=1, overwrite_x=True))[
+            :, plan.first : plan.last
+        ]
         part = np.square(spectrum.real, out=power[start : start + together])
         part += np.square(spectrum.imag)
         part *= plan.gain

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.audio.regions.boxes import Boxes, Threshold, close_gaps, components, hysteresis
+from beats_jax.audio.regions.boxes import Boxes, close_gaps, components, hysteresis
 from beats_jax.audio.regions.joining import Found, in_order, join_harmonics, settled
 from beats_jax.audio.regions.levels import Levels, Plan, levels_of
 from beats_jax.audio.regions.settings import RegionSettings
@@ -51,8 +51,8 @@ def _separate(blocks: Iterator[np.ndarray], plan: Plan, settings: RegionSettings
         if not plan.frames(len(samples)):
             continue
         levels = levels_of(samples, plan, settings)
-        mask, _ = hysteresis(levels.power / levels.background, _threshold(settings))
-        _, boxes = components(close_gaps(mask, *_reach(plan, settings), to_border=True))
+        mask, _ = hysteresis(levels.power / levels.background, plan.threshold)
+        _, boxes = components(close_gaps(mask, *plan.reach, to_border=True))
         found = _measure(boxes, levels.power, Noise.of(levels, settings), 0)
         yield start, join_harmonics(found) if settings.join_harmonics else found
 
@@ -73,13 +73,11 @@ class Joiner:
     """Grows the mask stretch by stretch, and gives a box once nothing that comes later can change it."""
 
     def __init__(self, plan: Plan, settings: RegionSettings) -> None:
-        self.settings = settings
-        self.reach = _reach(plan, settings)
+        self.plan, self.settings = plan, settings
         self.longest = max(1, round(settings.max_seconds / plan.frame_seconds))
         self.offset = 0  # frame of the recording at which the held ones begin
         self.power = np.zeros((0, len(plan.hz)), np.float32)
         self.level = np.zeros_like(self.power)  # over the background; 0 in boxes that were given
-        self.threshold = _threshold(settings)
         self.noise = Noise(np.zeros((0, len(plan.hz)), np.float32), np.zeros(0, np.int64))
         self.waiting: list[Found] = []
 
@@ -96,15 +94,19 @@ class Joiner:
 
     def _settle(self, ended: bool) -> list[Found]:
         length = len(self.power)
-        mask, open_pixels = hysteresis(self.level, self.threshold, open_end=not ended)
-        labels, boxes = components(close_gaps(mask, *self.reach))
+        mask, open_pixels = hysteresis(self.level, self.plan.threshold, open_end=not ended)
+        # The rest is decided, and stays so when a part of it is given and the level of its loudest pixel with it.
+        decided = np.where(mask, np.float32(1.001 * self.plan.threshold.seed), np.float32(0))
+        decided.ravel()[open_pixels] = self.level.ravel()[open_pixels]
+        self.level = decided
+        labels, boxes = components(close_gaps(mask, *self.plan.reach))
         final = np.ones(len(boxes), bool)
         if not ended:
-            final = boxes.last < length - 1 - 2 * self.reach[0]
+            final = boxes.last < length - 1 - 2 * self.plan.reach[0]
             final[np.unique(labels.ravel()[open_pixels]) - 1] = False
             final |= length - boxes.first > self.longest  # cut here
         with_seed = np.zeros(len(boxes) + 1, bool)  # an open component without one is no region
-        with_seed[labels[self.level > self.threshold.seed]] = True
+        with_seed[labels[self.level > self.plan.threshold.seed]] = True
         self.waiting += _measure(boxes.take(final & with_seed[1:]), self.power, self.noise, self.offset)
         rest = boxes.first[~final]
         start = int(rest.min()) if len(rest) else length
@@ -151,11 +153,6 @@ class Noise:
         return float(frames @ self.rows[:, low : high + 1].sum(axis=1, dtype=np.float64))
 
 
-def _threshold(settings: RegionSettings) -> Threshold:
-    seed, edge, depth = (10 ** (decibels / 10) for decibels in (settings.seed_db, settings.edge_db, settings.depth_db))
-    return Threshold(seed, edge, depth if settings.depth_db else float("inf"))
-
-
 def _measure(boxes: Boxes, power: np.ndarray, noise: Noise, offset: int) -> list[Found]:
     found = []
     for bounds in zip(boxes.first.tolist(), boxes.last.tolist(), boxes.low.tolist(), boxes.high.tolist(), strict=True):
@@ -166,16 +163,9 @@ def _measure(boxes: Boxes, power: np.ndarray, noise: Noise, offset: int) -> list
     return found
 
 
-def _reach(plan: Plan, settings: RegionSettings) -> tuple[int, int]:
-    """Half-sizes of the closing rectangle in frames and rows."""
-    assert settings.join_seconds is not None and settings.join_hz is not None
-    return round(settings.join_seconds / plan.frame_seconds), round(settings.join_hz / plan.row_hz)
-
-
 def _fits(box: Found, plan: Plan, settings: RegionSettings) -> bool:
-    assert settings.min_seconds is not None
     frames, rows = box.last - box.first, box.high - box.low
-    if frames <= 0 or rows <= 0 or frames * plan.frame_seconds <= settings.min_seconds:
+    if frames <= 0 or rows <= 0 or frames * plan.frame_seconds <= plan.min_seconds:
         return False
     return not settings.max_ratio or rows / frames < settings.max_ratio
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from beats_jax.config.rules import Settings, bounded, one_of, require
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
+
+T = TypeVar("T")
 
 BAMBIRD_NAMES = {  # PARAMS_EXTRACT of bambird and darksound → ours
     "SAMPLE_RATE": "sample_rate",
@@ -97,6 +99,13 @@ class RegionSettings(Settings):
     def complete(self) -> bool:
         """Whether nothing is left to be suggested."""
         return all(getattr(self, one.name) is not None for one in fields(self))
+
+
+def given(value: T | None) -> T:
+    """A value that is not left to be suggested. Raises `ValueError` for None."""
+    if value is None:
+        raise ValueError("settings must be complete; `suggest` completes them")
+    return value
 
 
 BAMBIRD = RegionSettings(  # its defaults

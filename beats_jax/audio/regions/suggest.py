@@ -31,6 +31,7 @@ SEED_BELOW_DB, LEAST_SEED_DB, LARGEST_SEED_DB = 12.0, 14.0, 26.0
 LEAST_EDGE_DB, LARGEST_EDGE_DB = 7.0, 10.0
 PULSE_FRAMES = 5
 JOIN_ROWS = 6
+HEARD_SHARE = 0.9
 LOW_SHARE, ULTRASOUND_LOW_HZ = 1 / 200, 10_000.0
 
 
@@ -64,17 +65,28 @@ def window_samples(rate: int) -> int:
 
 
 def _with_lengths(stretches: Sequence[np.ndarray], rate: int, settings: RegionSettings, pieces: RegionSettings) -> RegionSettings:
+    frame = make_plan(rate, pieces).frame_seconds
+    typical = _typical_seconds(stretches, rate, pieces)
+    if settings.join_seconds is None:
+        pulses = 0 < typical <= (PULSE_FRAMES + 0.5) * frame
+        settings = replace(settings, join_seconds=2 * typical if pulses else 0.0)
+    if settings.join_seconds:
+        typical = _typical_seconds(stretches, rate, replace(pieces, join_seconds=settings.join_seconds))
+    return _fill(settings, min_seconds=min(max(typical / 3, 2 * frame), 10 * frame))
+
+
+def _typical_seconds(stretches: Sequence[np.ndarray], rate: int, pieces: RegionSettings) -> float:
+    """Median length of what is found; 0 if nothing is."""
     plan = make_plan(rate, pieces)
-    found = [one for stretch in stretches if len(plan.hz) for one in search(iter([stretch]), plan, pieces)]
-    typical = float(np.median([one.end - one.start for one in found])) if found else 4 * plan.frame_seconds
-    pulses = found and typical <= (PULSE_FRAMES + 0.5) * plan.frame_seconds
-    shortest = min(max(typical / 3, 2 * plan.frame_seconds), 10 * plan.frame_seconds)
-    return _fill(settings, join_seconds=2 * typical if pulses else 0.0, min_seconds=shortest)
+    if not len(plan.hz):
+        return 0.0
+    lengths = [one.end - one.start for stretch in stretches for one in search(iter([stretch]), plan, pieces)]
+    return float(np.median(lengths)) if lengths else 0.0
 
 
 def _highest(power: np.ndarray, plan: Plan) -> float:
-    """Frequency of the highest row that is above digital silence most of the time."""
-    heard = np.flatnonzero(np.median(power, axis=0) > 2 * plan.floor)
+    """Frequency of the highest row that is above digital silence nearly always: codecs switch those above on and off."""
+    heard = np.flatnonzero(np.mean(power > 2 * plan.floor, axis=0) >= HEARD_SHARE)
     return float(plan.hz[heard[-1]] if len(heard) else plan.hz[-1])
 
 
