@@ -42,7 +42,8 @@ def suggest(stretches: Sequence[np.ndarray], rate: int, settings: RegionSettings
     settings = _fill(settings, fft_samples=window_samples(rate), join_harmonics=True)
     settings = _fill(settings, low_hz=ULTRASOUND_LOW_HZ if rate > ULTRASOUND_RATE else rate * LOW_SHARE)
     row_hz = rate / (settings.fft_samples or 1)
-    whole = replace(settings, high_hz=rate / 2, join_seconds=0.0, min_seconds=0.0, join_harmonics=False)
+    # A band above half the rate has no rows, which is said where the recording is searched
+    whole = replace(settings, high_hz=max(rate / 2, (settings.low_hz or 0) + row_hz), join_seconds=0.0, min_seconds=0.0, join_harmonics=False)
     whole = _fill(whole, join_hz=JOIN_ROWS * row_hz, seed_db=LARGEST_SEED_DB, edge_db=LARGEST_EDGE_DB)
     plan = make_plan(rate, whole)
     heard = [levels_of(one, plan, whole) for one in stretches if plan.frames(len(one)) and len(plan.hz)]

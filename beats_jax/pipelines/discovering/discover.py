@@ -75,7 +75,10 @@ def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command:
 def _items(settings: DiscoverSettings, output: Path, errors: ErrorLog) -> tuple[Items, dict[str, Any]]:
     """The sounds of recordings, or the windows of an output of `embed`, and what they depend on."""
     folders = [given for given in settings.inputs if is_embeddings(Path(given))]
+    recorded = _recorded(output).get("sounds", {})
     if not folders:
+        if recorded.get("embeddings"):
+            raise UserError(f"{output} holds clusters of {recorded['embeddings']}, not of recordings; give another --output")
         return embed_regions(settings, output, errors)
     if len(settings.inputs) > 1:
         raise UserError(f"--input {folders[0]} is an output of embed; give it alone")
@@ -85,7 +88,10 @@ def _items(settings: DiscoverSettings, output: Path, errors: ErrorLog) -> tuple[
     if not len(items):
         raise UserError(f"--input {folders[0]} holds no rows yet; wait until `embed` has written some")
     print(f"{len(items)} windows of {len(items.recordings)} recordings, embedded already", flush=True)
-    return items, {"embeddings": os.path.abspath(folders[0]), **open_embeddings(folders[0]).identity}
+    identity = {"embeddings": os.path.abspath(folders[0]), **open_embeddings(folders[0]).identity}
+    if recorded and (changes := differences(recorded, json.loads(json.dumps(identity)))):
+        raise UserError(f"{output} holds clusters of other embeddings: {changes}; give another --output")
+    return items, identity
 
 
 def is_embeddings(folder: Path) -> bool:
@@ -117,17 +123,19 @@ def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: 
 
 def _old_tables(output: Path) -> dict[str, str]:
     """The files that the last call wrote, with their hashes."""
-    if not (output / RECORD).is_file():
-        return {}
-    found = read_json(output / RECORD, dict, remedy="delete it").get("tables", {})
-    root = output.resolve()
+    found, root = _recorded(output).get("tables", {}), output.resolve()
     return {str(name): str(digest) for name, digest in found.items() if (output / name).resolve().is_relative_to(root)}
+
+
+def _recorded(output: Path) -> dict[str, Any]:
+    """discover.json; {} before there is one."""
+    return read_json(output / RECORD, dict, remedy="delete it") if (output / RECORD).is_file() else {}
 
 
 def _is_done(output: Path, result: Mapping[str, Any], tables: Mapping[str, str]) -> bool:
     if not tables or not all((output / name).is_file() for name in tables):
         return False
-    return not differences(read_json(output / RECORD, dict).get("result", {}), result)
+    return not differences(_recorded(output).get("result", {}), json.loads(json.dumps(result)))
 
 
 def require_no_decisions(output: Path) -> None:

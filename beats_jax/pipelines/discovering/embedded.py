@@ -48,7 +48,7 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
     source, grid = _open_source(settings, names)
     for note in rate_notes(names, source.program.audio):
         print(f"warning: {note}", flush=True)
-    search = {"settings": to_mapping(settings.regions)}
+    search = {f"regions.{name}": value for name, value in to_mapping(settings.regions).items()}
     store_regions(
         partial(_regions_of, chosen=region_settings(names, settings, output), given=settings.regions),
         search,

@@ -82,7 +82,10 @@ def sentences(found: Clustered) -> list[str]:
         return ["No sound was found. Lower --seed-db, widen the band, or look at errors.csv."]
     inside = int((found.labels != NOISE).sum())
     if not len(found.rows):
-        return [f"None of {len(items)} sounds is in a cluster. Lower --smallest, or give --method kmeans with --clusters."]
+        return [
+            f"None of {len(items)} sounds is in a cluster: they are of one kind, or each of its own. Lower --smallest, or give "
+            "--method kmeans with --clusters."
+        ]
     sizes = [len(rows) for rows in found.rows]
     lines.append(
         f"{inside} of {len(items)} sounds ({inside / len(items):.0%}) are in {len(sizes)} clusters of {min(sizes)} to "

@@ -37,7 +37,7 @@ def vector_identity(source: VectorSource, grid: Grid, margin: float, regions: Ma
         "grid": asdict(grid),
         "rows": "region",
         "margin": margin,
-        "regions": dict(regions),
+        **regions,
     }
 
 
