@@ -47,13 +47,11 @@ def hysteresis(level: np.ndarray, rule: Threshold, open_end: bool = False) -> tu
     Returns:
       (bool [T, F] kept, int [P] flat places of the pixels of components that touch the last frame).
     """
-    from scipy.ndimage import label
-
     kept = np.zeros(level.shape, bool)
     loud = level > rule.edge
     if not (open_end and loud[-1].any()) and not (level > rule.seed).any():
         return kept, np.zeros(0, np.int64)
-    labels, count = label(loud, ALL_EIGHT)
+    labels, count = _label(loud)
     places = np.flatnonzero(loud)
     names, levels = labels.ravel()[places], level.ravel()[places]
     largest = np.zeros(count + 1, np.float32)
@@ -83,11 +81,19 @@ def close_gaps(mask: np.ndarray, frames: int, rows: int, to_border: bool = False
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, Boxes]:
     """Labels int32 [T, F] of the connected pixels of a mask (0 = none), and the box of label n + 1 at n."""
-    from scipy.ndimage import find_objects, label
+    from scipy.ndimage import find_objects
 
-    labels, count = label(mask, ALL_EIGHT)
+    labels, count = _label(mask)
     bounds = np.array([(t.start, t.stop - 1, f.start, f.stop - 1) for t, f in find_objects(labels, count)], np.int64)
     return labels, Boxes(*bounds.reshape(-1, 4).T)
+
+
+def _label(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Components of a mask: their numbers from 1 on, int32, and how many there are."""
+    from scipy.ndimage import label
+
+    labels = np.empty(mask.shape, np.int32)
+    return labels, int(label(mask, ALL_EIGHT, labels))  # type: ignore[arg-type]  with an output it gives the number alone
 
 
 def _over_windows(combine: np.ufunc, mask: np.ndarray, axis: int, half: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def join_harmonics(boxes: Sequence[Found]) -> list[Found]:
     power = np.array([one.signal for one in boxes])
     free = np.ones(len(boxes), bool)
     joined = []
-    for row in np.argsort(-power, kind="stable").tolist():
+    for row in map(int, np.argsort(-power, kind="stable")):
         if not free[row]:
             continue
         shared = np.minimum(last, last[row]) - np.maximum(first, first[row]) + 1
