@@ -99,6 +99,7 @@ def test_clusters_are_named_merged_split_dropped_and_trained_on(clusters, browse
         page.locator("[data-testid=stCheckbox]").first.click()
         idle(page)
         choose(page, "Move the 1 selected to", "no cluster")
+        page.get_by_text("Sounds 1 to").click()  # out of the box, in which letters are typed
         page.keyboard.press("d")
         page.get_by_text("1 dropped").wait_for()
         press(page, "Undo")

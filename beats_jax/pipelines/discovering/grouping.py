@@ -9,7 +9,12 @@ import numpy as np
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.clusters import NOISE, SILHOUETTE_ROWS, describe_clusters
+from beats_jax.evaluation.embeddings.grouping.agreement import agreement
 from beats_jax.evaluation.embeddings.grouping.group import Groups, group
+from beats_jax.evaluation.embeddings.grouping.selection import VALIDITY_ROWS, consecutive
+from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
+from beats_jax.evaluation.embeddings.grouping.stability import Stability, stability
+from beats_jax.evaluation.embeddings.grouping.validity import density_validity
 from beats_jax.evaluation.embeddings.maps import sample_rows
 from beats_jax.evaluation.embeddings.novelty import UNSURE, novelty
 from beats_jax.pipelines.discovering.clustered import Clustered
@@ -32,23 +37,26 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
     grouping = settings.grouping_of(int(usable.sum()))
     groups = group(items.vectors, grouping) if len(items) else _nothing()
     ranks = representative_ranks(groups.points, groups.labels, items.frame["file"].to_numpy(object), settings.representatives)
-    known, agreement = _known(items, groups.labels, settings)
+    known, agreed = _known(items, groups.labels, settings)
     new = np.full(len(items), np.nan)
     if settings.reference and usable.any():
         new[usable] = _novelty(items.vectors[usable], Path(settings.reference), settings)
-    count = groups.count
-    stability = np.full(count, np.nan)
+    print(f"{groups.count} clusters; measuring how stable they are ...", flush=True)
+    count, again = groups.count, _stability(groups, grouping)
     figures: Figures = {
         "sounds": len(items),
         "recordings": len(items.recordings),
         "clusters": count,
         "smallest": grouping.smallest,
-        "coverage": groups.coverage,
-        **_quality(groups),
-        **agreement,
+        "clustered": groups.coverage,
+        "coverage": groups.coverage,  # of the labelled sounds, where labels are known: those that the figures below are about
+        "stability": None if again is None else again.agreement,
+        **_quality(groups, grouping.seed),
+        **agreed,
     }
-    silhouettes = cluster_silhouettes(groups.points, groups.labels, settings.grouping.seed)
-    return Clustered(items, groups.labels, groups.membership, groups.points, ranks, new, known, stability, silhouettes, figures)
+    silhouettes = cluster_silhouettes(groups.points, groups.labels, grouping.seed)
+    stable = np.full(count, np.nan) if again is None else again.clusters
+    return Clustered(items, groups.labels, groups.membership, groups.points, ranks, new, known, stable, silhouettes, figures)
 
 
 def _nothing() -> Groups:
@@ -64,10 +72,19 @@ def _list_unusable(items: Items, usable: np.ndarray, errors: ErrorLog) -> None:
         print(f"warning: {len(bad)} sounds have vectors that are not finite, and are in no cluster", flush=True)
 
 
-def _quality(groups: Groups) -> Figures:
+def _stability(groups: Groups, settings: GroupingSettings) -> Stability | None:
+    if not groups.count:
+        return None
+    return stability(groups.points[groups.finite], groups.labels[groups.finite], settings)
+
+
+def _quality(groups: Groups, seed: int) -> Figures:
     kept = groups.finite
+    rows = np.flatnonzero(kept)[sample_rows(int(kept.sum()), VALIDITY_ROWS, seed)] if kept.any() else np.flatnonzero(kept)
+    validity = density_validity(groups.points[rows], consecutive(groups.labels[rows]))
     found = describe_clusters(groups.points[kept], groups.labels[kept], groups.fitted) if kept.any() else None
     return {
+        "dbcv": validity.score,
         "silhouette": found.silhouette if found else None,
         "davies_bouldin": found.davies_bouldin if found else None,
         "calinski_harabasz": found.calinski_harabasz if found else None,
@@ -98,7 +115,10 @@ def _known(items: Items, labels: np.ndarray, settings: DiscoverSettings) -> tupl
         raise UserError(
             f"--labels {settings.labels} has no label for any of the {len(items)} sounds; its files must be those of --input"
         )
-    return tuple(known), figures
+    labelled = np.array([bool(label) for label in known])
+    figures |= agreement(np.array(known)[labelled], labels[labelled])
+    figures["labelled"] = figures.pop("n")
+    return tuple(known), {name: value for name, value in figures.items() if name != "clusters"}
 
 
 def are_regions(items: Items) -> bool:

@@ -114,7 +114,7 @@ def sentences(found: Clustered) -> list[str]:
 
 
 def _tiles(found: Clustered) -> list[tuple[str, Estimate]]:
-    names = {"coverage": "coverage", "stability": "stability", "silhouette": "silhouette", "dbcv": "DBCV", "ami": "AMI"}
+    names = {"clustered": "in clusters", "stability": "stability", "silhouette": "silhouette", "dbcv": "DBCV", "ami": "AMI"}
     values = {name: found.figures.get(name) for name in names}
     return [(title, Estimate(float(values[name]))) for name, title in names.items() if isinstance(values[name], int | float)]  # type: ignore[arg-type]
 
