@@ -28,7 +28,9 @@ def clusters(tmp_path_factory):
         for number in range(12):
             time = np.arange(RATE // 5) / RATE
             first = round((0.5 + 0.75 * number) * RATE)
-            sound[first : first + len(time)] += 0.3 * np.sin(2 * np.pi * (800, 2500, 5500)[number % 3] * time) * np.hanning(len(time))
+            sound[first : first + len(time)] += (
+                0.3 * np.sin(2 * np.pi * (800, 2500, 5500)[number % 3] * time) * np.hanning(len(time))
+            )
         write_wav(folder / "audio" / name, sound.astype(np.float32), RATE)
     assert main(["--input", str(folder / "audio"), "--output", str(folder / "found")]) == 0
     (folder / "audio" / "gone.wav").unlink()
