@@ -18,6 +18,7 @@ from beats_jax.inference.reduce import pool_window
 
 FILTERBANK = "filterbank"  # the name of a model that needs no weights
 LOW_RATE = 8000  # Hz: at 8 kHz a quarter of the bands at 16 kHz are empty, below it more
+HIGHEST_RATE = 48_000  # Hz, of audible sound
 ULTRASOUND_LOW_HZ = 10_000.0  # as in configs/ultrasound.py
 
 
@@ -47,14 +48,14 @@ class VectorSource:
 
 
 def audio_for_rate(sample_rate: int) -> AudioConfig:
-    """The front-end of `filterbank` for recordings of a rate: that of BEATs, or for whales and bats the same on their scale.
+    """A front-end of mel bands for recordings of a rate: that of BEATs up to half of their rate, at most `HIGHEST_RATE`.
 
-    Above `audio.band.ULTRASOUND_RATE` and at `LOW_RATE` or less frames keep their samples, so that they become shorter or longer
-    as the rate differs from 16 kHz: the recording is read as if it were played slower or faster.
+    For whales and bats it is on their scale: above `audio.band.ULTRASOUND_RATE` and at `LOW_RATE` or less frames have the samples
+    of those at 16 kHz, as if the recording were played slower or faster.
     """
-    if LOW_RATE < sample_rate <= ULTRASOUND_RATE:
-        return AudioConfig()
     usual = AudioConfig().filterbank
+    if LOW_RATE < sample_rate <= ULTRASOUND_RATE:
+        return AudioConfig(filterbank=replace(usual, sample_rate=min(sample_rate, HIGHEST_RATE)))
     factor = usual.sample_rate / sample_rate
     lowest = ULTRASOUND_LOW_HZ if sample_rate > ULTRASOUND_RATE else usual.low_hz / factor
     scaled = replace(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beats_jax.audio.io import AudioError, audio_info
+import numpy as np
+
+from beats_jax.audio.io import audio_info
 from beats_jax.audio.regions import RegionSettings, find_regions
 from beats_jax.audio.regions.finding import suggested_settings
 from beats_jax.config import from_mapping, to_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.errors import UserError
-from beats_jax.inference.files import HEADERS, rate_notes
+from beats_jax.inference.files import rate_notes
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.model import WINDOW_SECONDS
-from beats_jax.inference.sources import FILTERBANK, VectorSource, audio_for_rate, filterbank_source, open_source
+from beats_jax.inference.store import JOB_FILE, read_rows
 from beats_jax.json_files import read_json
+from beats_jax.pipelines.discovering.encoders import open_encoder
 from beats_jax.pipelines.discovering.items import Items, open_items
 from beats_jax.pipelines.discovering.regions import REGIONS, store_regions
 from beats_jax.pipelines.discovering.settings import DiscoverSettings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUGGESTED = "region_settings.json"  # settings of regions for each rate, as they were suggested when the job began
+LONG_REGION, SHORTEST_WINDOW = 95, 0.5  # percentile of the lengths; seconds
 SUGGEST_FILES = 500  # recordings that are opened for the suggestions
 
 
@@ -45,8 +47,8 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
         errors.add(file, reason)
     if not names:
         raise UserError(f"--input holds no recordings that can be used; {errors.path} lists {len(left_out)} others")
-    source, grid = _open_source(settings, names)
-    for note in rate_notes(names, source.program.audio):
+    encoder = open_encoder(settings, names)
+    for note in rate_notes(names, encoder.audio):
         print(f"warning: {note}", flush=True)
     search = {f"regions.{name}": value for name, value in to_mapping(settings.regions).items()}
     store_regions(
@@ -58,19 +60,25 @@ def embed_regions(settings: DiscoverSettings, output: Path, errors: ErrorLog) ->
         errors,
         settings.threads,
     )
-    identity = vector_identity(source, grid, settings.margin, search)
-    store_vectors(
-        source,
-        grid,
-        settings.margin,
-        identity,
-        output / REGIONS,
-        output / EMBEDDINGS,
-        errors,
-        batch_size=settings.batch_size,
-        threads=settings.threads,
-    )
+    grid = _region_grid(encoder.grid, settings.margin, output)
+    identity = vector_identity(encoder, grid, settings.margin, search)
+    store_vectors(encoder, grid, settings.margin, identity, output, errors, settings)
     return open_items(output), identity
+
+
+def _region_grid(longest: Grid, margin: float, output: Path) -> Grid:
+    """Windows for regions: as long as nearly all of them, because a batch is as long as its windows; longer ones take several.
+
+    The first call decides for those that add recordings.
+    """
+    job = output / EMBEDDINGS / JOB_FILE
+    if job.is_file():
+        found = read_json(job, {"grid": {"window_seconds": float}}, remedy="delete the folder embeddings")
+        return Grid(min(found["grid"]["window_seconds"], longest.window_seconds))
+    lengths = [table["end"].to_numpy() - table["start"].to_numpy() for table in read_rows(output / REGIONS, ["start", "end"])]
+    seconds = np.concatenate([*lengths, np.zeros(0)])
+    usual = float(np.percentile(seconds, LONG_REGION)) if len(seconds) else 0.0
+    return Grid(min(longest.window_seconds, max(SHORTEST_WINDOW, np.ceil(4 * (usual + 2 * margin)) / 4)))
 
 
 def region_settings(names: Sequence[str], settings: DiscoverSettings, output: Path) -> dict[int, RegionSettings]:
@@ -104,27 +112,3 @@ def _regions_of(name: str, chosen: Mapping[int, RegionSettings], given: RegionSe
     """Those of a file; one of a rate that had no part in the suggestions gets its own."""
     rate = given.sample_rate or audio_info(name).sample_rate
     return find_regions(name, chosen.get(rate, given))
-
-
-def _open_source(settings: DiscoverSettings, names: list[str]) -> tuple[VectorSource, Grid]:
-    if settings.model == FILTERBANK and (settings.layer, settings.pooling) == (-1, "mean"):
-        audio = audio_for_rate(usual_rate(names))
-        if audio != type(audio)():
-            bank = audio.filterbank
-            print(f"filterbank at {bank.sample_rate} Hz, frames of {bank.frame_length_ms:.3g} ms", flush=True)
-        return filterbank_source(audio), Grid(WINDOW_SECONDS)
-    print("loading the model ...", flush=True)
-    options: Mapping[str, Any] = {"logits": False, "dtype": settings.dtype, "window": None, "hop": None}
-    source, grid, _ = open_source(settings.model, (settings.layer,), (settings.pooling,), **options)
-    return source, grid
-
-
-def usual_rate(names: list[str]) -> int:
-    """The most frequent sample rate of the recordings, by the headers of some; 16 kHz where none can be read."""
-    rates: Counter[int] = Counter()
-    for name in names[:: -(-len(names) // HEADERS)]:
-        try:
-            rates[audio_info(name).sample_rate] += 1
-        except (AudioError, OSError):
-            continue  # listed when it is searched
-    return rates.most_common(1)[0][0] if rates else 16_000

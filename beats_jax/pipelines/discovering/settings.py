@@ -11,8 +11,8 @@ from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.window_job import ReadSettings
 
-# Columns of a vector have one unit (log energies of bands, features of a layer): on a common range those without any sound weigh
-# as much as those with it. Of 28 calls of two kinds in noise HDBSCAN finds no cluster by `minmax` and both by `l2`.
+# Columns of a vector have one unit (dB above the background, features of a layer): on a common range those without any sound weigh
+# as much as those with it; of 28 calls of two kinds in noise HDBSCAN finds no cluster by `minmax`. Length 1 leaves loudness out.
 SCALE = "l2"
 
 
@@ -58,8 +58,8 @@ class DiscoverSettings(ReadSettings):
 
 
 def smallest_cluster(sounds: int) -> int:
-    """Sounds of the smallest cluster: a quarter of the root of their number, 3 at least.
+    """Sounds of the smallest cluster: a quarter of the root of their number, 4 at least.
 
-    6 of some 600 sounds, as upstream has it; 3 of thirty, among which 6 is too many; 79 of 100,000, where 6 makes thousands.
+    6 of some 600 sounds, as upstream has it; 4 of thirty, among which 6 is too many; 79 of 100,000, where 6 makes thousands.
     """
-    return max(3, round(0.25 * sounds**0.5))
+    return max(4, round(0.25 * sounds**0.5))

@@ -19,26 +19,21 @@ from beats_jax.inference.reduce import Pooled, Row, reduce_rows
 from beats_jax.inference.sources import VectorSource
 from beats_jax.inference.store import Store, finished_sizes, read_rows
 from beats_jax.inference.stream import Recordings
-from beats_jax.pipelines.discovering.regions import region_schema
+from beats_jax.pipelines.discovering.encoders import COLUMN, Encoder
+from beats_jax.pipelines.discovering.regions import REGIONS, region_schema
 from beats_jax.pipelines.progress import WindowProgress
+from beats_jax.pipelines.window_job import ReadSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EMBEDDINGS, COLUMN = "embeddings", "embedding"
+EMBEDDINGS = "embeddings"
 
 
-def vector_identity(source: VectorSource, grid: Grid, margin: float, regions: Mapping[str, Any]) -> dict[str, Any]:
+def vector_identity(encoder: Encoder, grid: Grid, margin: float, regions: Mapping[str, Any]) -> dict[str, Any]:
     """All that the vectors depend on, with the keys of a table of `embed`."""
-    return {
-        **source.program.identity(),
-        "columns": dict(source.widths),
-        "keep": "float32",
-        "grid": asdict(grid),
-        "rows": "region",
-        "margin": margin,
-        **regions,
-    }
+    table = {"columns": {COLUMN: encoder.width}, "keep": "float32", "grid": asdict(grid), "rows": "region", "margin": margin}
+    return {**encoder.identity, **table, **regions}
 
 
 def vector_schema(width: int) -> pa.Schema:
@@ -49,34 +44,31 @@ def vector_schema(width: int) -> pa.Schema:
 
 
 def store_vectors(
-    source: VectorSource,
+    encoder: Encoder,
     grid: Grid,
     margin: float,
     identity: Mapping[str, Any],
-    regions: Path,
-    folder: Path,
+    output: Path,
     errors: ErrorLog,
-    *,
-    batch_size: int | None,
-    threads: int,
+    reading: ReadSettings,
 ) -> None:
-    """Embeds the regions of the recordings that `folder` does not hold yet.
+    """Embeds the regions of the recordings that `output` does not hold yet.
 
     Args:
-      margin: seconds before and behind each region that are embedded with it. regions: folder of `store_regions`.
+      margin: seconds before and behind each region that are embedded with it.
     Raises:
       UserError: a folder of another job or a damaged shard; with strict `errors` the first recording that cannot be read.
     """
-    with Store(folder, identity, vector_schema(source.widths[COLUMN])) as store:
-        done, sizes = store.done(), finished_sizes(regions)
-        tables = [table for table in read_rows(regions) if len(table)]
+    with Store(output / EMBEDDINGS, identity, vector_schema(encoder.width)) as store:
+        done, sizes = store.done(), finished_sizes(output / REGIONS)
+        tables = [table for table in read_rows(output / REGIONS) if len(table)]
         rows = _rows_left(tables, done)
         with_some = set(rows["file"].to_pylist())
         for name in sorted(sizes.keys() - done - with_some):  # without a region: finished at once
             store.append(store.schema.empty_table(), name, sizes[name])
         if len(rows):
             print(f"{len(rows)} regions of {len(with_some)} recordings to embed", flush=True)
-            _embed(store, source, grid, margin, rows, sizes, errors, batch_size, threads)
+            _embed(store, encoder.source(rows), grid, margin, rows, sizes, errors, reading)
 
 
 def _rows_left(tables: list[pa.Table], done: set[str]) -> pa.Table:
@@ -96,12 +88,11 @@ def _embed(
     rows: pa.Table,
     sizes: Mapping[str, int],
     errors: ErrorLog,
-    batch_size: int | None,
-    threads: int,
+    reading: ReadSettings,
 ) -> None:
     files, starts, ends = rows["file"].to_pylist(), rows["start"].to_numpy(), rows["end"].to_numpy()
     stretches = Recordings(np.array(files, object), np.maximum(starts - margin, 0), ends + margin)
-    values = window_values(source.program, stretches, grid, batch_size=batch_size, threads=threads)
+    values = window_values(source.program, stretches, grid, batch_size=reading.batch_size, threads=reading.threads)
     first = 0  # row of the recording whose regions come now
     pending: list[Row] = []
     with WindowProgress(float((ends - starts).sum()), "embedding", "embedded", unit="regions") as progress:
