@@ -1,10 +1,20 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
-from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
+from beats_jax.config.models import (
+    ASTConfig,
+    BEATsConfig,
+    CNNConfig,
+    ConvolutionalConfig,
+    EATConfig,
+    ModelConfig,
+    ResNetConfig,
+    TokenizerConfig,
+)
 from beats_jax.config.objectives import (
     AugmentConfig,
     ContrastiveConfig,
     EATObjectiveConfig,
+    EpisodicConfig,
     JointConfig,
     MaskedPredictionConfig,
     ObjectiveConfig,
@@ -27,10 +37,13 @@ __all__ = [
     "AudioConfig",
     "AugmentConfig",
     "BEATsConfig",
+    "CNNConfig",
     "ContrastiveConfig",
+    "ConvolutionalConfig",
     "DataConfig",
     "EATConfig",
     "EATObjectiveConfig",
+    "EpisodicConfig",
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
@@ -38,6 +51,7 @@ __all__ = [
     "MaskedPredictionConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "ResNetConfig",
     "SupervisedConfig",
     "SyntheticConfig",
     "TokenizerConfig",

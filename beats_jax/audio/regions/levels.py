@@ -107,11 +107,10 @@ def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
     power = np.empty((len(frames), len(plan.gain)), np.float32)
     together = max(1, CACHED_SAMPLES // plan.fft)
     for start in range(0, len(frames), together):
-        spectrum = np.asarray(rfft(frames[start : start + together] * window, axis=1, overwrite_x=True))[
-            :, plan.first : plan.last
-        ]
-        part = np.square(spectrum.real, out=power[start : start + together])
-        part += np.square(spectrum.imag)
+        spectrum = rfft(frames[start : start + together] * window, axis=1, overwrite_x=True)
+        kept = np.asarray(spectrum, np.complex64)[:, plan.first : plan.last]
+        part = np.square(kept.real, out=power[start : start + together])
+        part += np.square(kept.imag)
         part *= plan.gain
     return np.clip(power, np.float32(plan.floor), 1, out=power)
 

@@ -42,13 +42,13 @@ def suggest(stretches: Sequence[np.ndarray], rate: int, settings: RegionSettings
     settings = _fill(settings, fft_samples=window_samples(rate), join_harmonics=True)
     settings = _fill(settings, low_hz=ULTRASOUND_LOW_HZ if rate > ULTRASOUND_RATE else rate * LOW_SHARE)
     row_hz = rate / (settings.fft_samples or 1)
-    # A band above half the rate has no rows, which is said where the recording is searched
-    whole = replace(settings, high_hz=max(rate / 2, (settings.low_hz or 0) + row_hz), join_seconds=0.0, min_seconds=0.0, join_harmonics=False)
+    lowest = settings.low_hz or 0.0
+    whole = replace(settings, high_hz=max(rate / 2, lowest + row_hz), join_seconds=0.0, min_seconds=0.0, join_harmonics=False)
     whole = _fill(whole, join_hz=JOIN_ROWS * row_hz, seed_db=LARGEST_SEED_DB, edge_db=LARGEST_EDGE_DB)
     plan = make_plan(rate, whole)
     heard = [levels_of(one, plan, whole) for one in stretches if plan.frames(len(one)) and len(plan.hz)]
     top = max((_highest(levels.power, plan) for levels in heard), default=rate / 2)
-    settings = _fill(settings, high_hz=max(top, (settings.low_hz or 0) + row_hz))
+    settings = _fill(settings, high_hz=max(top, lowest + row_hz))
     loudest = [float(10 * np.log10((levels.power / levels.background).max())) for levels in heard]
     seed = float(np.percentile(loudest, LOUD_STRETCH)) - SEED_BELOW_DB if loudest else LARGEST_SEED_DB
     seed = min(max(seed, LEAST_SEED_DB), LARGEST_SEED_DB)
