@@ -75,7 +75,7 @@ def make_plan(rate: int, settings: RegionSettings) -> Plan:
     seed, edge, depth = (10 ** (given(db) / 10) for db in (settings.seed_db, settings.edge_db, settings.depth_db))
     reach = round(given(settings.join_seconds) * rate / hop), round(given(settings.join_hz) * fft / rate)
     threshold = Threshold(seed, edge, depth if settings.depth_db else float("inf"))
-    floor = 10 ** (-settings.range_db / 10)
+    floor = 10 ** (-given(settings.range_db) / 10)
     return Plan(
         rate, fft, hop, first, last, hz[first:last], gain.astype(np.float32), floor, threshold, reach, given(settings.min_seconds)
     )

@@ -70,12 +70,12 @@ class RegionSettings(Settings):
     first_seconds: float = bounded(0.0, ge=0)
     chunk_seconds: float = bounded(10.0, gt=0, le=3600)
     separate_chunks: bool = False
-    range_db: float = bounded(125.0, gt=0, le=300)
+    range_db: float | None = None
     background: str = one_of("median", "quiet", "mean")
     smooth_rows: int = bounded(3, ge=1, le=10_000)
     seed_db: float | None = None
     edge_db: float | None = None
-    depth_db: float = bounded(33.0, ge=0, le=200)
+    depth_db: float | None = None
     join_seconds: float | None = None
     join_hz: float | None = None
     join_harmonics: bool | None = None
@@ -85,7 +85,7 @@ class RegionSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("low_hz", "high_hz", "seed_db", "edge_db", "join_seconds", "join_hz", "min_seconds"):
+        for name in ("low_hz", "high_hz", "range_db", "seed_db", "edge_db", "depth_db", "join_seconds", "join_hz", "min_seconds"):
             value = getattr(self, name)
             require(value is None or 0 <= value < math.inf, f"regions.{name} is {value}; it must not be negative")
         require(self.low_hz is None or self.high_hz is None or self.low_hz < self.high_hz, f"regions: {self._band()}")
