@@ -94,19 +94,17 @@ def verb(argv: Sequence[str]) -> int:
 def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
     """The settings of parsed arguments. Raises `UserError` for an unknown name or a value out of range."""
     from beats_jax.audio.regions.settings import with_options
-    from beats_jax.config import from_mapping
-    from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
-    from beats_jax.pipelines.discovering.settings import SCALE, DiscoverSettings
+    from beats_jax.pipelines.discovering.settings import DiscoverSettings, default_grouping
 
     names = ("low_hz", "high_hz", "min_seconds", "seed_db", "edge_db")
     regions = with_options(None, _given(arguments, names) | parse_pairs(arguments.region, "--region"))
-    grouping = {"seed": arguments.seed, "scale": SCALE, **_given(arguments, ("clusters",))}
+    grouping = {"seed": arguments.seed, **_given(arguments, ("clusters",))}
     grouping |= {"method": arguments.method} if arguments.method else {}
     same = ("model", "layer", "pooling", "dtype", "margin", "column", "labels", "reference", "representatives", "members")
     return DiscoverSettings(
         inputs=tuple(arguments.input),
         regions=regions,
-        grouping=from_mapping(GroupingSettings, grouping | parse_pairs(arguments.group, "--group"), "--group"),
+        grouping=default_grouping(grouping | parse_pairs(arguments.group, "--group")),
         formats=tuple(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name)),
         smallest=arguments.smallest or 0,
         batch_size=arguments.batch_size,

@@ -65,7 +65,7 @@ def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command:
             print(f"nothing is new: {output} holds the result of this job", flush=True)
             return
         require_no_decisions(output)
-        found = cluster_items(items, settings, errors)
+        found = cluster_items(items, identity, settings, errors)
         _write(found, output, settings, identity, result, command, errors)
     print("\n".join(sentences(found)), flush=True)
     print(f"report: {output / 'report.html'}", flush=True)
@@ -118,6 +118,7 @@ def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: 
         "labels_sha256": sha256_of(settings.labels) if settings.labels and Path(settings.labels).is_file() else "",
         "sounds": json.loads(json.dumps(identity)),
         "recordings_sha256": digest.hexdigest(),
+        "beats_jax": beats_jax.__version__,
     }
 
 

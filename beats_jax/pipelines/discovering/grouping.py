@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +20,25 @@ from beats_jax.evaluation.embeddings.grouping.stability import Stability, stabil
 from beats_jax.evaluation.embeddings.grouping.validity import density_validity
 from beats_jax.evaluation.embeddings.maps import sample_rows
 from beats_jax.evaluation.embeddings.novelty import UNSURE, novelty
+from beats_jax.inference.search.embeddings import open_embeddings
+from beats_jax.inference.store import differences
 from beats_jax.pipelines.discovering.clustered import Clustered
 from beats_jax.pipelines.discovering.items import Items, open_items
 from beats_jax.pipelines.discovering.labels import labels_of_items, read_known, region_figures
 from beats_jax.pipelines.discovering.members import representative_ranks
-from beats_jax.pipelines.discovering.settings import DiscoverSettings
+from beats_jax.pipelines.discovering.settings import TREES, DiscoverSettings
 
+# Of the identity of vectors: what makes two tables comparable. Windows of `embed` and regions may be compared.
+ENCODER = ("model", "params_sha256", "audio", "above_background", "layers", "poolings", "columns", "margin")
+LARGEST_SHARE = 0.7  # of the sounds in one cluster
 Figures = dict[str, float | int | str | None]
 
 
-def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) -> Clustered:
+def cluster_items(items: Items, identity: Mapping[str, Any], settings: DiscoverSettings, errors: ErrorLog) -> Clustered:
     """The clusters of all sounds whose vectors are finite; the others are listed, and in none.
+
+    Args:
+      identity: all that the vectors depend on; those of a reference must be of the same encoder.
 
     Raises:
       UserError: a method that is not installed, labels that cannot be read, or a reference of another model.
@@ -35,12 +46,12 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
     usable = items.usable
     _list_unusable(items, usable, errors)
     grouping = settings.grouping_of(int(usable.sum()))
-    groups = group(items.vectors, grouping) if len(items) else _nothing()
+    groups, grouping = _groups(items, grouping) if len(items) else (_nothing(), grouping)
     ranks = representative_ranks(groups.points, groups.labels, items.frame["file"].to_numpy(object), settings.representatives)
     known, agreed = _known(items, groups.labels, settings)
     new = np.full(len(items), np.nan)
     if settings.reference and usable.any():
-        new[usable] = _novelty(items.vectors[usable], Path(settings.reference), settings)
+        new[usable] = _novelty(items.vectors[usable], identity, settings)
     print(f"{groups.count} clusters; measuring how stable they are ...", flush=True)
     count, again = groups.count, _stability(groups, grouping)
     figures: Figures = {
@@ -48,6 +59,7 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
         "recordings": len(items.recordings),
         "clusters": count,
         "smallest": grouping.smallest,
+        "selection": grouping.selection,
         "clustered": groups.coverage,
         "coverage": groups.coverage,  # of the labelled sounds, where labels are known: those that the figures below are about
         "stability": None if again is None else again.agreement,
@@ -57,6 +69,28 @@ def cluster_items(items: Items, settings: DiscoverSettings, errors: ErrorLog) ->
     silhouettes = cluster_silhouettes(groups.points, groups.labels, grouping.seed)
     stable = np.full(count, np.nan) if again is None else again.clusters
     return Clustered(items, groups.labels, groups.membership, groups.points, ranks, new, known, stable, silhouettes, figures)
+
+
+def _groups(items: Items, settings: GroupingSettings) -> tuple[Groups, GroupingSettings]:
+    """The groups, and how they were made: the leaves of HDBSCAN's tree, where its most stable cut puts nearly all into one.
+
+    Sounds of the field often have no gaps between kinds but places where they are denser; and clusters are merged by one click,
+    while one of everything tells nothing.
+    """
+    found = group(items.vectors, settings)
+    largest = float((found.labels == 0).mean())
+    if largest <= LARGEST_SHARE or settings.selection != "eom" or settings.method not in TREES:
+        return found, settings
+    leaves = replace(settings, selection="leaf")
+    finer = group(items.vectors, leaves)
+    if finer.count <= found.count:
+        return found, settings
+    print(
+        f"one cluster would hold {largest:.0%} of the sounds, so the {finer.count} densest parts of it and the others are taken "
+        "(--group selection=leaf)",
+        flush=True,
+    )
+    return finer, leaves
 
 
 def _nothing() -> Groups:
@@ -126,13 +160,14 @@ def are_regions(items: Items) -> bool:
     return bool(items.frame["snr_db"].notna().any())
 
 
-def _novelty(vectors: np.ndarray, reference: Path, settings: DiscoverSettings) -> np.ndarray:
+def _novelty(vectors: np.ndarray, identity: Mapping[str, Any], settings: DiscoverSettings) -> np.ndarray:
+    reference = settings.reference
     others = open_items(reference, settings.column or None)
+    theirs = open_embeddings(reference).identity
+    ours = {name: value for name, value in identity.items() if name in ENCODER}
+    if changes := differences({name: theirs.get(name) for name in ours}, json.loads(json.dumps(ours))):
+        raise UserError(f"--reference {reference} was embedded in another way: {changes}; make it anew with discover")
     others = others.take(others.usable)
     if len(others) < UNSURE:
         raise UserError(f"--reference {reference} has {len(others)} usable sounds; shares need {UNSURE} or more")
-    if others.vectors.shape[1] != vectors.shape[1]:
-        raise UserError(
-            f"--reference {reference} has vectors of {others.vectors.shape[1]} numbers, these have {vectors.shape[1]}"
-        )
     return novelty(vectors, others.vectors, others.frame["file"].to_numpy(str), settings.grouping.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Items:
     @property
     def usable(self) -> np.ndarray:
         """bool [N]: the vector is finite."""
-        return np.isfinite(self.vectors).all(axis=1)
+        return np.asarray(np.isfinite(self.vectors).all(axis=1))
 
     def take(self, rows: np.ndarray) -> Items:
         """The given rows (int [R] or bool [N])."""
@@ -72,7 +72,7 @@ def _frame(table: Embeddings) -> pd.DataFrame:
     import pandas as pd
 
     found = table.places(np.arange(len(table))).to_pandas() if table.parts else pd.DataFrame({name: [] for name in PLACE})
-    columns: dict[str, pd.Series] = {name: found[name] for name in PLACE}
+    columns: dict[str, Any] = {name: found[name] for name in PLACE}
     for name in BOUNDS:
         columns[name] = found[name].astype(float) if name in found else pd.Series(np.nan, found.index, dtype=float)
     for name, kind in COLUMNS.items():

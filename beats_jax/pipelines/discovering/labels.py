@@ -66,8 +66,8 @@ def region_figures(labels: Labels, frame: pd.DataFrame, recordings: Sequence[str
     files, starts, ends = zip(*rows, strict=True)
     truth = Events.from_columns(files, starts, ends, ["sound"] * len(rows))
     annotated = {real[file] for file in labels if file in real}
-    own = frame[frame["file"].isin(annotated)]
-    found = Events.from_columns(own["file"].tolist(), own["start"], own["end"], ["sound"] * len(own))
+    own = frame[frame["file"].isin(sorted(annotated))]
+    found = Events.from_columns(own["file"].tolist(), own["start"].tolist(), own["end"].tolist(), ["sound"] * len(own))
     hits = int((match_events(truth, found, MatchRule(iou=IOU)) >= 0).sum())
     counts = Counts(hits, len(found) - hits, len(truth) - hits)
     figures = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}

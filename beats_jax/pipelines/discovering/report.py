@@ -136,9 +136,13 @@ HEADER = {  # columns of clusters.csv on the page; those without a value in any 
 
 def _page_table(found: Clustered) -> tuple[list[str], list[list[Any]]]:
     """Header and rows of the table of clusters."""
-    rows = [{**row, "hz": _band(row)} for row in cluster_table(found).to_dict("records")]
+    rows = [{**row, "hz": _band(row), "snr_db": _short(row["snr_db"])} for row in cluster_table(found).to_dict("records")]
     kept = [name for name in HEADER if any(row.get(name) not in (None, "") and row[name] == row[name] for row in rows)]
     return [HEADER[name] for name in kept], [[None if row[name] != row[name] else row[name] for name in kept] for row in rows]
+
+
+def _short(value: float) -> str:
+    return "" if value != value else f"{value:.1f}"
 
 
 def _band(row: Mapping[Any, Any]) -> str:

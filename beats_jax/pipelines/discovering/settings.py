@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from typing import Any
 
 from beats_jax.audio.regions import RegionSettings
+from beats_jax.config import from_mapping
 from beats_jax.config.rules import require
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.window_job import ReadSettings
 
-# Columns of a vector have one unit (dB above the background, features of a layer): on a common range those without any sound weigh
-# as much as those with it; of 28 calls of two kinds in noise HDBSCAN finds no cluster by `minmax`. Length 1 leaves loudness out.
-SCALE = "l2"
+# Chosen on finch notes and a day in a forest (docs/discovery.md). Columns of a vector have one unit (dB above the background, features
+# of a layer): on a common range those without any sound weigh as much as those with it, and of 28 calls of two kinds in noise
+# HDBSCAN finds no cluster. With `min_samples` as large as the smallest cluster half of all sounds are in none.
+DEFAULTS: Mapping[str, Any] = {"scale": "none", "dimensions": 8}
+TREES = ("hdbscan", "fast_hdbscan")  # methods that cut a tree of densities
+DENSE_ROWS = 3  # that make a place dense for them
+
+
+def default_grouping(given: Mapping[str, Any]) -> GroupingSettings:
+    """How sounds are grouped where `given` says nothing else. Raises `UserError` for an unknown setting or a wrong value."""
+    dense = {"min_samples": DENSE_ROWS} if given.get("method", TREES[0]) in TREES else {}
+    return from_mapping(GroupingSettings, {**DEFAULTS, **dense, **given}, "--group")
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class DiscoverSettings(ReadSettings):
     dtype: str = "auto"
     margin: float = 0.0
     regions: RegionSettings = field(default_factory=RegionSettings)
-    grouping: GroupingSettings = field(default_factory=partial(GroupingSettings, scale=SCALE))
+    grouping: GroupingSettings = field(default_factory=lambda: default_grouping({}))
     smallest: int = 0
     column: str = ""
     labels: str = ""

@@ -45,7 +45,8 @@ def write_result_tables(found: Clustered, output: Path, formats: Sequence[str], 
 def events_of(table: pd.DataFrame, labels: Sequence[str], scores: np.ndarray) -> Events:
     """Rows of regions as events with these labels."""
     bounds = {name: table[name].to_numpy(np.float64) for name in ("low_hz", "high_hz")}
-    return Events.from_columns(table["file"].tolist(), table["start"], table["end"], labels, scores=np.round(scores, 4), **bounds)
+    times = (table["start"].to_numpy(np.float64), table["end"].to_numpy(np.float64))
+    return Events.from_columns(table["file"].tolist(), *times, labels, scores=np.round(scores, 4), **bounds)
 
 
 def write_event_tables(

@@ -15,11 +15,10 @@ from beats_jax.datasets.tables.events import Events
 from beats_jax.datasets.tables.refinements import REGIONS_FILE, RefinedCluster
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.grouping.group import group
-from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.discovering.discover import RECORD
 from beats_jax.pipelines.discovering.items import open_items
-from beats_jax.pipelines.discovering.settings import SCALE
+from beats_jax.pipelines.discovering.settings import default_grouping
 
 MOST_PARTS = 20
 
@@ -84,7 +83,7 @@ class Discovery:
             raise UserError(f"a cluster is split into 2 to {MOST_PARTS} parts, not {parts}")
         vectors = self.vectors[rows]
         usable = np.isfinite(vectors).all(axis=1)
-        settings = GroupingSettings(method="kmeans", clusters=parts, scale=SCALE, seed=seed)
+        settings = default_grouping({"method": "kmeans", "clusters": parts, "seed": seed})
         labels = group(vectors[usable], settings).labels if usable.sum() >= parts else np.zeros(0, np.int32)
         if labels.max(initial=0) + 1 < parts:
             raise UserError(f"{cluster.name} has too few different sounds for {parts} parts")

@@ -191,6 +191,7 @@ def test_novelty_tells_a_new_kind_from_known_ones(found, tmp_path):
     assert known.sum() == 4
     assert table.novelty[~known].min() >= 0.95
     assert table.novelty[known].median() < 0.95
+    assert discover(folder, tmp_path / "wide", "--reference", str(found), "--margin", "0.2") == 2
 
 
 @pytest.mark.parametrize(
