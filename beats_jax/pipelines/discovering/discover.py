@@ -24,6 +24,8 @@ from beats_jax.config import to_mapping
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.tables.registry import table_kind
 from beats_jax.errors import UserError
+from beats_jax.evaluation.embeddings.grouping.methods import require_method
+from beats_jax.evaluation.embeddings.maps import require_umap
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.files import sha256_of
 from beats_jax.inference.search.embeddings import open_embeddings
@@ -52,8 +54,7 @@ def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command:
       UserError: no recordings, an unknown model or method, an output of another job, a table in it that somebody changed; with
         `strict` the first file that cannot be used.
     """
-    for name in settings.formats:
-        table_kind(name)
+    _check(settings)
     _require_ours(output)
     with hold_workdir(output):
         errors = open_errors(output, strict=strict)
@@ -70,6 +71,22 @@ def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command:
     print("\n".join(sentences(found)), flush=True)
     print(f"report: {output / 'report.html'}", flush=True)
     _report_errors(errors)
+
+
+def _check(settings: DiscoverSettings) -> None:
+    """Refuses before hours of work what would end them."""
+    for name in settings.formats:
+        table_kind(name)
+    require_method(settings.grouping.method)
+    if settings.grouping.reduce == "umap":
+        require_umap()
+    for given in settings.inputs:
+        if not Path(given).exists():
+            raise UserError(f"--input {given} does not exist")
+    if settings.labels and not Path(settings.labels).is_file():
+        raise UserError(f"--labels {settings.labels} does not exist; give a table of labels")
+    if settings.reference:
+        open_embeddings(settings.reference)
 
 
 def _items(settings: DiscoverSettings, output: Path, errors: ErrorLog) -> tuple[Items, dict[str, Any]]:

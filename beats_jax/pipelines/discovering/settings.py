@@ -13,9 +13,9 @@ from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.window_job import ReadSettings
 
-# Chosen on finch notes and a day in a forest (docs/discovery.md). Columns of a vector have one unit (dB above the background, features
-# of a layer): on a common range those without any sound weigh as much as those with it, and of 28 calls of two kinds in noise
-# HDBSCAN finds no cluster. With `min_samples` as large as the smallest cluster half of all sounds are in none.
+# Chosen on finch notes and a day in a forest (docs/discovery.md). Columns of a vector have one unit (dB above the background,
+# features of a layer): on a common range those without any sound weigh as much as those with it, and of 28 calls of two kinds in
+# noise HDBSCAN finds no cluster. With `min_samples` as large as the smallest cluster half of all sounds are in none.
 DEFAULTS: Mapping[str, Any] = {"scale": "none", "dimensions": 8}
 TREES = ("hdbscan", "fast_hdbscan")  # methods that cut a tree of densities
 DENSE_ROWS = 3  # that make a place dense for them
