@@ -76,6 +76,7 @@ def _add_clusters(result: argparse.ArgumentParser) -> None:
     add("--clusters", type=int, metavar="N", help="how many, for kmeans, gmm and agglomerative")
     add("--smallest", type=int, metavar="N", help="sounds of the smallest cluster (default: by their number)")
     add("--group", nargs="+", default=[], metavar="NAME=X", help="other settings of clusters: scale reduce dimensions ...")
+    add("--iterations", type=int, default=0, metavar="N", help="times that an encoder learns from the clusters (default: 0)")
     add("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
 
 
@@ -100,7 +101,8 @@ def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
     regions = with_options(None, _given(arguments, names) | parse_pairs(arguments.region, "--region"))
     grouping = {"seed": arguments.seed, **_given(arguments, ("clusters",))}
     grouping |= {"method": arguments.method} if arguments.method else {}
-    same = ("model", "layer", "pooling", "dtype", "margin", "column", "labels", "reference", "representatives", "members")
+    names = ("model", "layer", "pooling", "dtype", "margin", "column", "labels", "reference")
+    same = (*names, "representatives", "members", "iterations")
     return DiscoverSettings(
         inputs=tuple(arguments.input),
         regions=regions,

@@ -66,7 +66,7 @@ def discover(settings: DiscoverSettings, output: Path, *, strict: bool, command:
             print(f"nothing is new: {output} holds the result of this job", flush=True)
             return
         require_no_decisions(output)
-        found = cluster_items(items, identity, settings, errors)
+        found = cluster_items(items, identity, settings, output, errors)
         _write(found, output, settings, identity, result, command, errors)
     print("\n".join(sentences(found)), flush=True)
     print(f"report: {output / 'report.html'}", flush=True)
@@ -128,7 +128,7 @@ def _require_ours(output: Path) -> None:
 def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: Items) -> dict[str, Any]:
     """All that the tables depend on, fit for JSON."""
     own = to_mapping(settings)
-    names = ("grouping", "smallest", "labels", "reference", "formats", "representatives", "members", "column")
+    names = ("grouping", "smallest", "iterations", "labels", "reference", "formats", "representatives", "members", "column")
     digest = hashlib.sha256(json.dumps([items.recordings, len(items)]).encode())
     return {
         **{name: own[name] for name in names},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from beats_jax.inference.search.embeddings import open_embeddings
 from beats_jax.inference.store import differences
 from beats_jax.pipelines.discovering.clustered import Clustered
 from beats_jax.pipelines.discovering.items import Items, open_items
+from beats_jax.pipelines.discovering.iterations import iterate
 from beats_jax.pipelines.discovering.labels import labels_of_items, read_known, region_figures
+from beats_jax.pipelines.discovering.mec import Iteration
 from beats_jax.pipelines.discovering.members import representative_ranks
 from beats_jax.pipelines.discovering.settings import TREES, DiscoverSettings
 
@@ -34,11 +37,14 @@ LARGEST_SHARE = 0.7  # of the sounds in one cluster
 Figures = dict[str, float | int | str | None]
 
 
-def cluster_items(items: Items, identity: Mapping[str, Any], settings: DiscoverSettings, errors: ErrorLog) -> Clustered:
+def cluster_items(
+    items: Items, identity: Mapping[str, Any], settings: DiscoverSettings, output: Path, errors: ErrorLog
+) -> Clustered:
     """The clusters of all sounds whose vectors are finite; the others are listed, and in none.
 
     Args:
       identity: all that the vectors depend on; those of a reference must be of the same encoder.
+      output: folder of the iterations in which clusters are learnt, where there are some.
 
     Raises:
       UserError: a method that is not installed, labels that cannot be read, or a reference of another model.
@@ -47,6 +53,10 @@ def cluster_items(items: Items, identity: Mapping[str, Any], settings: DiscoverS
     _list_unusable(items, usable, errors)
     grouping = settings.grouping_of(int(usable.sum()))
     groups, grouping = _groups(items, grouping) if len(items) else (_nothing(), grouping)
+    learnt: list[Iteration] = []
+    if settings.iterations and groups.count >= 2:
+        last, learnt = iterate(items, identity, grouping, settings, output)
+        groups = last.groups
     ranks = representative_ranks(groups.points, groups.labels, items.frame["file"].to_numpy(object), settings.representatives)
     known, agreed = _known(items, groups.labels, settings)
     new = np.full(len(items), np.nan)
@@ -64,6 +74,8 @@ def cluster_items(items: Items, identity: Mapping[str, Any], settings: DiscoverS
         "coverage": groups.coverage,  # of the labelled sounds, where labels are known: those that the figures below are about
         "stability": None if again is None else again.agreement,
         **_quality(groups, grouping.seed),
+        **({"iterations": len(learnt) - 1, "clustered_before": learnt[0].groups.coverage} if learnt else {}),
+        **_agreement_before(learnt, known),
         **agreed,
     }
     silhouettes = cluster_silhouettes(groups.points, groups.labels, grouping.seed)
@@ -153,6 +165,15 @@ def _known(items: Items, labels: np.ndarray, settings: DiscoverSettings) -> tupl
     figures |= agreement(np.array(known)[labelled], labels[labelled])
     figures["labelled"] = figures.pop("n")
     return tuple(known), {name: value for name, value in figures.items() if name != "clusters"}
+
+
+def _agreement_before(learnt: Sequence[Iteration], known: Sequence[str]) -> Figures:
+    """AMI and ARI of the first clusters, before anything was learnt of them."""
+    labelled = np.array([bool(label) for label in known], bool)
+    if not learnt or not labelled.any():
+        return {}
+    first = agreement(np.array(known)[labelled], learnt[0].groups.labels[labelled])
+    return {f"{name}_before": first[name] for name in ("ami", "ari", "ami_with_noise", "ari_with_noise")}
 
 
 def are_regions(items: Items) -> bool:

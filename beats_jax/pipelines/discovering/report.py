@@ -105,6 +105,11 @@ def sentences(found: Clustered) -> list[str]:
             f"{figures['coverage']:.0%}; with sounds in no cluster counted as one {figures['ami_with_noise']:.2f} and "
             f"{figures['ari_with_noise']:.2f}."
         )
+    if "iterations" in figures:
+        lines.append(
+            f"An encoder learnt from the clusters {figures['iterations']} times; before, {figures['clustered_before']:.0%} of "
+            "the sounds were in clusters" + (f", with AMI {figures['ami_before']:.2f}." if figures.get("ami_before") else ".")
+        )
     new = found.novelty[np.isfinite(found.novelty)]
     if len(new):
         lines.append(

@@ -33,6 +33,7 @@ class DiscoverSettings(ReadSettings):
 
     Attributes:
       smallest: sounds of the smallest cluster; 0 = by their number (`smallest_cluster`). `grouping.smallest` is not read.
+      iterations: times that an encoder learns from the clusters, and clusters are sought anew; fewer where they settle.
       margin: seconds of the recording before and behind a region that are embedded with it.
       column: of an output of `embed`, where it has several. labels: table of known labels; reference: folder of known sounds;
         "" = none. formats: names of `datasets.tables.registry.TABLES`.
@@ -49,6 +50,7 @@ class DiscoverSettings(ReadSettings):
     regions: RegionSettings = field(default_factory=RegionSettings)
     grouping: GroupingSettings = field(default_factory=lambda: default_grouping({}))
     smallest: int = 0
+    iterations: int = 0
     column: str = ""
     labels: str = ""
     reference: str = ""
@@ -61,6 +63,7 @@ class DiscoverSettings(ReadSettings):
         require(0 <= self.margin <= 60, f"--margin is {self.margin:g}; it must be from 0 to 60 seconds")
         require(1 <= self.representatives <= 100, f"--representatives is {self.representatives}; it must be from 1 to 100")
         require(0 <= self.members <= 100, f"--members is {self.members}; it must be from 0 to 100")
+        require(0 <= self.iterations <= 1000, f"--iterations is {self.iterations}; it must be from 0 to 1000")
         require(self.smallest == 0 or self.smallest >= 2, f"--smallest is {self.smallest}; it must be 2 or more")
 
     def grouping_of(self, sounds: int) -> GroupingSettings:

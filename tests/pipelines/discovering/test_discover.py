@@ -16,6 +16,7 @@ from beats_jax.discover import main
 from beats_jax.inference.region_program import band_centres
 from beats_jax.inference.search.embeddings import open_embeddings
 from beats_jax.inference.store import Store
+from beats_jax.pipelines.discovering import iterations
 
 RATE = 16_000
 TABLES = ("regions.csv", "clusters.csv", "hours.csv")
@@ -257,3 +258,36 @@ def test_a_band_above_half_the_rate_and_bad_input_are_said(recordings, tmp_path,
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert discover(recordings, tmp_path / "mine") == 2
     assert "is not empty and holds no discovery" in capsys.readouterr().err
+
+
+def test_iterations_learn_from_the_clusters_and_resume(recordings, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def learner(regions, settings):
+        def learn(given):
+            asked.append(given.iteration)
+            assert given.iteration or np.bincount(given.labels[given.labels >= 0]).tolist() == [13, 10]  # the surest four fifths of 16 and 12
+            return "learnt"
+
+        return learn
+
+    def embedder(regions, settings):
+        def embed(model):
+            assert model == "learnt"
+            lengths = (regions.ends - regions.starts)[:, None]
+            return np.concatenate([10.0 * (lengths > 0.22), lengths, lengths**2], axis=1).astype(np.float32)
+
+        return embed
+
+    monkeypatch.setattr(iterations, "learner", learner)
+    monkeypatch.setattr(iterations, "embedder", embedder)
+    labels = ("--labels", str(recordings / "labels.csv"), "--format")
+    assert discover(recordings, tmp_path / "out", "--iterations", "2", *labels) == 0
+    assert "An encoder learnt from the clusters" in capsys.readouterr().out
+    assert asked[0] == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["ami_before"] == 1.0
+    (tmp_path / "out" / "clusters.csv").unlink()
+    asked.clear()
+    assert discover(recordings, tmp_path / "out", "--iterations", "2", *labels) == 0
+    assert asked == []
