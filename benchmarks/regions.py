@@ -1,7 +1,7 @@
 """Regions of interest: speed and boxes beside bambird's path through scikit-maad, labels that are found, memory.
 
     python benchmarks/regions.py maad --data FOLDER --maad-python OTHER_ENV/bin/python --bambird CLONE [--every 1] [--rounds 3]
-    python benchmarks/regions.py labels --data FOLDER       precision and recall at IoU 0.3, settings suggested from each recording
+    python benchmarks/regions.py labels --data FOLDER       precision and recall at IoU 0.3 with suggested settings
     python benchmarks/regions.py memory [--hours 1,8]       peak memory of a fresh process over a FLAC of so many hours
 
 FOLDER holds birds, finch, spinetail, soundscapes and bats. `maad` needs scikit-maad in OTHER_ENV and a clone of
@@ -81,9 +81,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
         print(kind, agreement(ours, theirs, kind))
     ratios = [other / own for own, other in times]
     best = [min(column) for column in zip(*times, strict=True)]
-    print(
-        f"{audio:.0f} s of sound: ours {audio / best[0]:.0f}x real time a core, bambird's {audio / best[1]:.0f}x (best of {rounds})"
-    )
+    print(f"{audio:.0f} s: ours {audio / best[0]:.0f}x real time a core, bambird's {audio / best[1]:.0f}x (best of {rounds})")
     print(f"ours is {np.median(ratios):.1f} times as fast (median; {min(ratios):.1f} to {max(ratios):.1f})")
 
 
@@ -102,21 +100,16 @@ def labels(data: Path) -> None:
     finch = read_rows(data / "finch/annotations.csv", data / "finch/audio")
     bats = read_rows(data / "bats/annotations.csv", data / "bats")
     track = read_events(data / "spinetail/spinetail.audacity.txt")
-    spinetail = replace(
-        track,
-        files=Events.from_columns(
-            [str(data / "spinetail/spinetail.flac")] * len(track), [0] * len(track), [0] * len(track), [""] * len(track)
-        ).files,
-    )
+    song = [str(data / "spinetail/spinetail.flac")] * len(track)
+    spinetail = Events.from_columns(song, track.starts, track.ends, track.labels.tolist())
     for name, truth in (("finch", finch), ("spinetail", spinetail), ("bats", bats)):
         truth = Events.from_columns(truth.files.tolist(), truth.starts, truth.ends, ["sound"] * len(truth))
         rows = [(file, one.start, one.end) for file in truth.rows_of() for one in find_regions(file).itertuples()]
         files, starts, ends = zip(*rows, strict=True)
         found = Events.from_columns(files, starts, ends, ["sound"] * len(rows))
         hits = int((match_events(truth, found, MatchRule(iou=0.3)) >= 0).sum())
-        print(
-            f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f} ({len(truth)} labels, {len(found)} regions)"
-        )
+        counts = f"{len(truth)} labels, {len(found)} regions"
+        print(f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f}; {counts}")
 
 
 def read_rows(table: Path, folder: Path) -> Events:

@@ -2,7 +2,7 @@
 
     python benchmarks/regions_maad.py WAVEFORMS.npz RESULT.json BAMBIRD_FOLDER
 
-WAVEFORMS: name → float32 [samples] at 48 kHz. RESULT: name → boxes (start, end, low, high), and the CPU seconds of filter and boxes.
+WAVEFORMS: name → float32 [samples] at 48 kHz. RESULT: name → boxes (start, end, low, high), and CPU seconds of filter and boxes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import maad.rois
 import maad.sound
-import maad.util  # noqa: F401  bambird finds it as maad.util
+import maad.util
 import numpy as np
 
 RATE, STRETCH = 48_000, 480_000

@@ -85,11 +85,12 @@ class RegionSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("low_hz", "high_hz", "range_db", "seed_db", "edge_db", "depth_db", "join_seconds", "join_hz", "min_seconds"):
+        for name in ("low_hz", "high_hz", "seed_db", "edge_db", "depth_db", "join_seconds", "join_hz", "min_seconds"):
             value = getattr(self, name)
             require(value is None or 0 <= value < math.inf, f"regions.{name} is {value}; it must not be negative")
         require(self.low_hz is None or self.high_hz is None or self.low_hz < self.high_hz, f"regions: {self._band()}")
         require(self.fft_samples is None or 8 <= self.fft_samples <= 2**20, f"regions.fft_samples is {self.fft_samples}")
+        require(self.range_db is None or math.isfinite(self.range_db), f"regions.range_db is {self.range_db}; it must be finite")
         edge, seed = self.edge_db, self.seed_db
         require(edge is None or seed is None or edge <= seed, f"regions.edge_db is {edge}, above seed_db {seed}; lower it")
 

@@ -10,7 +10,7 @@ thresholds follow the loudest sounds, and lengths those of the pieces:
                   which gaps of up to four times their length join
     min_seconds   a third of the typical piece, at least 2 frames, at most 10
     join_hz       6 rows
-    range_db      what lies 66 dB below the loudest pixel is silence: from 96 (upstream's) to 125, where 16 bits end
+    range_db      what lies 66 dB below the loudest pixel is silence, whatever the gain; at most 125 dB, where 16 bits end
     depth_db      33 dB; 25 dB for ultrasound, whose loud calls have long echoes
     low_hz        1/200 of the rate (240 Hz at 48 kHz, 10 Hz at 2 kHz), 10 kHz for ultrasound recorders: below is wind
     high_hz       the highest row that holds more than digital silence: codecs and resampling cut off what lies above
@@ -30,7 +30,7 @@ from beats_jax.audio.regions.settings import RegionSettings, given
 
 LOUD_STRETCH = 90  # percentile of the stretches' loudest pixels
 SEED_BELOW_DB, LEAST_SEED_DB, LARGEST_SEED_DB = 12.0, 14.0, 26.0
-RANGE_BELOW_LOUDEST_DB, LEAST_RANGE_DB, LARGEST_RANGE_DB = 66.0, 96.0, 125.0
+RANGE_BELOW_LOUDEST_DB, LARGEST_RANGE_DB, NO_SOUND_RANGE_DB = 66.0, 125.0, 96.0
 DEPTH_DB, ULTRASOUND_DEPTH_DB = 33.0, 25.0
 LEAST_EDGE_DB, LARGEST_EDGE_DB = 7.0, 10.0
 PULSE_FRAMES = 5
@@ -65,14 +65,14 @@ def _with_thresholds(heard: Sequence[Levels], plan: Plan, settings: RegionSettin
     if not heard:
         return _fill(
             settings,
-            range_db=LEAST_RANGE_DB,
+            range_db=NO_SOUND_RANGE_DB,
             seed_db=LARGEST_SEED_DB,
             edge_db=min(LARGEST_EDGE_DB, settings.seed_db or LARGEST_SEED_DB),
         )
     kept = plan.hz <= given(settings.high_hz)
     loudest = np.percentile([levels.power[:, kept].max() for levels in heard], LOUD_STRETCH)
     wanted = RANGE_BELOW_LOUDEST_DB - 10 * float(np.log10(loudest))
-    settings = _fill(settings, range_db=min(max(wanted, LEAST_RANGE_DB), LARGEST_RANGE_DB))
+    settings = _fill(settings, range_db=min(wanted, LARGEST_RANGE_DB))
     floor = 10 ** (-given(settings.range_db) / 10)
     above = [(levels.power / np.maximum(levels.background, floor))[:, kept].max() for levels in heard]
     seed = 10 * float(np.log10(np.percentile(above, LOUD_STRETCH))) - SEED_BELOW_DB

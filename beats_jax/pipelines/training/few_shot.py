@@ -1,4 +1,4 @@
-"""A run that is measured on classes it never met: it learns by episodes or as a classifier, then a few examples name new classes."""
+"""A run that is measured on classes it never met: it learns by episodes or as a classifier, a few examples name them."""
 
 from __future__ import annotations
 
@@ -165,6 +165,10 @@ class EpisodicRun(NewClassesRun):
         experiment, episodes = self.experiment, self.settings_of_episodes.episodes_per_step
         rows = (self.train_rows, self.sampler, episodes, experiment.data, experiment.audio)
         return self._without_changed(episode_batches(*rows, **self._place(start_step)))
+
+    def describe_start(self, state: Any) -> list[str]:
+        """As every run, without the advice to draw by time, which episodes do not."""
+        return [line for line in super().describe_start(state) if "data.draw" not in line]
 
     def head_params(self, weights: Any) -> Any:
         return weights.get("head")
