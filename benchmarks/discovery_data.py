@@ -94,6 +94,23 @@ def _distractor(rng: np.random.Generator, snr_db: float) -> np.ndarray:
     return (0.3 * both / np.abs(both).max()).astype(np.float32)
 
 
+def half(problem: Problem, seed: int) -> Problem:
+    """The sounds of half of the kinds, which stand for those that no encoder has met: another half for each seed."""
+    kinds = np.unique(problem.labels)
+    chosen = np.random.default_rng(seed).permutation(kinds)[: len(kinds) // 2]
+    return problem.take(np.flatnonzero(np.isin(problem.labels, chosen)))
+
+
+def known(name: str, folder: Path) -> Problem | None:
+    """A problem that `folder` holds already."""
+    table = folder / "problem.csv"
+    if not table.is_file():
+        return None
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    labels, recordings = (np.array([row[column] for row in rows]) for column in ("label", "recording"))
+    return Problem(name, [folder / row["filename"] for row in rows], labels, recordings)
+
+
 def _written(name: str, sounds: list[tuple[np.ndarray, str, str]], folder: Path) -> Problem:
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -101,4 +118,8 @@ def _written(name: str, sounds: list[tuple[np.ndarray, str, str]], folder: Path)
         files.append(folder / f"{number:05d}_{label.replace(' ', '_')}.wav")
         if not files[-1].is_file():
             write_wav(files[-1], np.asarray(sound, np.float32), RATE)
+    with (folder / "problem.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["filename", "label", "recording"])
+        table.writerows((path.name, label, recording) for path, (_, label, recording) in zip(files, sounds, strict=True))
     return Problem(name, files, np.array([each[1] for each in sounds]), np.array([each[2] for each in sounds]))

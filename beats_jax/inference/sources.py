@@ -13,7 +13,7 @@ from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.model import WINDOW_SECONDS, Model, load
-from beats_jax.inference.program import FilterbankProgram, Outputs, Program
+from beats_jax.inference.program import FilterbankProgram, ModulationProgram, Outputs, Program
 from beats_jax.inference.reduce import pool_window
 
 FILTERBANK = "filterbank"  # the name of a model that needs no weights
@@ -74,6 +74,12 @@ def filterbank_source(audio: AudioConfig) -> VectorSource:
     return VectorSource(FilterbankProgram(audio), ("mean", "std"), {"embedding": (0, (0, 1))}, {"embedding": width})
 
 
+def modulation_source(audio: AudioConfig) -> VectorSource:
+    """Modulation spectra beside statistics of the mel bands: kinds of calls come apart that `filterbank` mixes up."""
+    program = ModulationProgram(audio)
+    return VectorSource(program, ("mean",), {"embedding": (0, (0,))}, {"embedding": program.width})
+
+
 def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...], logits: bool = False) -> VectorSource:
     """Layers and poolings of a model: `embedding`, or `embedding_LAYER_POOLING` where there are several.
 
@@ -98,6 +104,9 @@ def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...
     return VectorSource(program, poolings, columns, widths, model.labels if logits else ())
 
 
+WITHOUT_WEIGHTS = {FILTERBANK: filterbank_source, "modulation": modulation_source}
+
+
 def open_source(
     name: str,
     layers: tuple[int, ...],
@@ -111,12 +120,13 @@ def open_source(
     """The source of a name, its windows, and where it is from (`source`, `licence`).
 
     Raises:
-      UserError: an unknown name; layers, poolings or logits of `filterbank`, which has one vector; see `model_source`.
+      UserError: an unknown name; layers, poolings or logits of a name without weights, which has one vector; see `model_source`.
     """
-    if name == FILTERBANK:
+    if name in WITHOUT_WEIGHTS:
         if layers != (-1,) or poolings != ("mean",) or logits:
-            raise UserError("filterbank has one vector, mean and deviation of each mel band; leave out layer, pooling and logits")
-        return filterbank_source(AudioConfig()), Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": FILTERBANK, "licence": ""}
+            raise UserError(f"{name} has one vector, of statistics of the mel bands; leave out layer, pooling and logits")
+        source = WITHOUT_WEIGHTS[name](AudioConfig())
+        return source, Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": name, "licence": ""}
     model = load(name, dtype=dtype)
     source = model_source(model, layers, poolings, logits)
     return source, model.grid(window, hop), {"source": model.source, "licence": model.licence}

@@ -17,7 +17,7 @@ from beats_jax.errors import UserError
 from beats_jax.files import write_text
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.reduce import Pooled
-from beats_jax.inference.sources import FILTERBANK, open_source
+from beats_jax.inference.sources import WITHOUT_WEIGHTS, open_source
 from beats_jax.inference.stream import Recordings
 from beats_jax.pipelines.discovering.mec import Embed, Learn, Learning
 from beats_jax.pipelines.training.experiment import run_experiment
@@ -47,7 +47,7 @@ class EncoderSettings:
     Attributes:
       window_seconds: of training windows. steps: of an iteration. learning_rate: at its highest.
       n_way: clusters of an episode, all where there are fewer; 0 = all, as upstream. n_shot, n_query: rows of each.
-      model: settings of the encoder that begins where the first model is `filterbank`, or another that cannot be trained.
+      model: settings of the encoder that begins where the first model has no weights (`filterbank`, `modulation`).
       audio: front-end of that encoder. augment: of `objective.augment`. changed: any other settings of the experiment, by group.
       batch_size, threads: of embedding.
     """
@@ -70,7 +70,7 @@ class EncoderSettings:
 
 
 def embedder(regions: Regions, settings: EncoderSettings | None = None) -> Embed:
-    """Embeds the regions with the model of a name, file or run: the mean of its last layer, or the statistics of `filterbank`.
+    """Embeds the regions with a model (name, file, run): the mean of its last layer, or the vector of a name without weights.
 
     A region that cannot be read has a vector of NaN.
     """
@@ -128,7 +128,7 @@ def _write_table(path: Path, regions: Regions, rows: np.ndarray, labels: np.ndar
 
 def _experiment(settings: EncoderSettings, table: Path, model: str, clusters: int) -> dict[str, Any]:
     """An experiment as nested settings; `settings.changed` has the last word."""
-    start = None if model == FILTERBANK else read_checkpoint(model)
+    start = None if model in WITHOUT_WEIGHTS else read_checkpoint(model)
     groups: dict[str, dict[str, Any]] = {
         "data": {
             "source": "csv",
