@@ -23,7 +23,7 @@ class ImageConfig(Settings):
 
     frames: int = size(64, most=1024)
     bands: int = size(64, most=1024)
-    scale: str = one_of("linear", "mel")  # linear: bins of the transform, from low_hz up | mel: bands from low_hz to high_hz
+    scale: str = one_of("mel", "linear")  # mel: bands from low_hz to high_hz | linear: the lowest bins of the transform from low_hz
     low_hz: float = bounded(0.0, ge=0)
     high_hz: float = bounded(0.0, ge=0)  # mel: 0 = half the sample rate
     overlap: int = bounded(4, ge=4, le=64)  # hops in a transform; 4 = three quarters, which Griffin-Lim needs at least

@@ -158,13 +158,13 @@ def active_units(means: jax.Array) -> jax.Array:
 def measure_codes(codes: jax.Array, labels: jax.Array, classes: int) -> dict[str, jax.Array]:
     """Mean [C, Z] and a root of the covariance [C, Z, Z] of each class's codes [N, Z]; a class without images has those of all."""
     member = jax.nn.one_hot(labels, classes)
-    member = jnp.where(jnp.sum(member, axis=0) > 0, member, 1.0)
-    member = member / jnp.sum(member, axis=0)
+    member = jnp.where(jnp.sum(member, axis=0, keepdims=True) > 0, member, 1.0)
+    member = member / jnp.sum(member, axis=0, keepdims=True)
     mean = member.T @ codes
     centred = codes[None] - mean[:, None]
     covariance = jnp.einsum("nc,cny,cnz->cyz", member, centred, centred)
-    diagonal = covariance * jnp.eye(codes.shape[1])
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal + 1e-6 * jnp.eye(codes.shape[1])
+    unit = jnp.eye(codes.shape[1])[None]
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance * unit + 1e-6 * unit
     return {"mean": mean, "root": jnp.linalg.cholesky(covariance)}
 
 
@@ -173,7 +173,7 @@ def measure_texture(residuals: jax.Array) -> dict[str, jax.Array]:
     spectrum of the standardised residuals, mean square 1, and `quantiles` of their distribution.
     """
     mean, deviation = jnp.mean(residuals, axis=(0, 2)), jnp.std(residuals, axis=(0, 2)) + 1e-6
-    standard = (residuals - mean[:, None]) / deviation[:, None]
+    standard = (residuals - mean[None, :, None]) / deviation[None, :, None]
     power = jnp.mean(jnp.square(jnp.abs(jnp.fft.fft2(standard))), axis=0)
     quantiles = jnp.quantile(standard.reshape(-1)[:: max(1, standard.size // 2**18)], jnp.linspace(0, 1, QUANTILES))
     return {
@@ -187,10 +187,10 @@ def measure_texture(residuals: jax.Array) -> dict[str, jax.Array]:
 def draw_texture(texture: dict[str, jax.Array], key: jax.Array, count: int) -> jax.Array:
     """Noise [N, F, T] with the spectrum, the distribution and the deviations of `measure_texture`."""
     white = jax.random.normal(key, (count, *texture["amplitude"].shape))
-    coloured = jnp.real(jnp.fft.ifft2(jnp.fft.fft2(white) * texture["amplitude"]))
+    coloured = jnp.real(jnp.fft.ifft2(jnp.fft.fft2(white) * texture["amplitude"][None]))
     share = jax.scipy.stats.norm.cdf(coloured)
     standard = jnp.interp(share, jnp.linspace(0, 1, QUANTILES), texture["quantiles"])
-    return texture["mean"][:, None] + texture["deviation"][:, None] * standard
+    return texture["mean"][None, :, None] + texture["deviation"][None, :, None] * standard
 
 
 def build(experiment: Experiment, optimizer: optax.GradientTransformation, vocabulary: Any, **_: Any) -> AutoencoderTraining:
