@@ -30,7 +30,8 @@ from beats_jax.objectives.images import GeneratorState, ImageBatch, ImageObjecti
 from beats_jax.objectives.metrics import Metrics, once
 from beats_jax.objectives.state.state import Params
 
-QUANTILES = 257  # of the residuals' distribution
+QUANTILES = 65  # of the residuals' distribution, at normal scores evenly spaced from -WIDEST to WIDEST
+WIDEST = 4.0
 SHRINKAGE = 0.05  # of a class's covariance of codes towards its diagonal: a class with few images has no full one
 
 
@@ -151,12 +152,12 @@ class AutoencoderTraining(ImageObjective):
 
 
 def active_units(means: jax.Array) -> jax.Array:
-    """Units whose mean varies over the images [N, Z] by more than `ACTIVE` (arXiv 1509.00519); near 0 the latent has collapsed."""
+    """Units whose mean varies over the images [N, Z] by more than `ACTIVE` (arXiv 1509.00519); near 0 = a collapsed latent."""
     return jnp.sum(jnp.var(means, axis=0) > ACTIVE).astype(jnp.float32)
 
 
 def measure_codes(codes: jax.Array, labels: jax.Array, classes: int) -> dict[str, jax.Array]:
-    """Mean [C, Z] and a root of the covariance [C, Z, Z] of each class's codes [N, Z]; a class without images has those of all."""
+    """Mean [C, Z] and root of the covariance [C, Z, Z] of each class's codes [N, Z]; a class without images has those of all."""
     member = jax.nn.one_hot(labels, classes)
     member = jnp.where(jnp.sum(member, axis=0, keepdims=True) > 0, member, 1.0)
     member = member / jnp.sum(member, axis=0, keepdims=True)
@@ -175,7 +176,8 @@ def measure_texture(residuals: jax.Array) -> dict[str, jax.Array]:
     mean, deviation = jnp.mean(residuals, axis=(0, 2)), jnp.std(residuals, axis=(0, 2)) + 1e-6
     standard = (residuals - mean[None, :, None]) / deviation[None, :, None]
     power = jnp.mean(jnp.square(jnp.abs(jnp.fft.fft2(standard))), axis=0)
-    quantiles = jnp.quantile(standard.reshape(-1)[:: max(1, standard.size // 2**18)], jnp.linspace(0, 1, QUANTILES))
+    shares = jax.scipy.stats.norm.cdf(jnp.linspace(-WIDEST, WIDEST, QUANTILES))
+    quantiles = jnp.quantile(standard.reshape(-1)[:: max(1, standard.size // 2**18)], shares)
     return {
         "mean": mean,
         "deviation": deviation,
@@ -188,8 +190,7 @@ def draw_texture(texture: dict[str, jax.Array], key: jax.Array, count: int) -> j
     """Noise [N, F, T] with the spectrum, the distribution and the deviations of `measure_texture`."""
     white = jax.random.normal(key, (count, *texture["amplitude"].shape))
     coloured = jnp.real(jnp.fft.ifft2(jnp.fft.fft2(white) * texture["amplitude"][None]))
-    share = jax.scipy.stats.norm.cdf(coloured)
-    standard = jnp.interp(share, jnp.linspace(0, 1, QUANTILES), texture["quantiles"])
+    standard = jnp.interp(coloured, jnp.linspace(-WIDEST, WIDEST, QUANTILES), texture["quantiles"])
     return texture["mean"][None, :, None] + texture["deviation"][None, :, None] * standard
 
 

@@ -1,8 +1,8 @@
-"""Images of sound against librosa's transform, levels of known sounds, and sounds made of images again."""
+"""Images of sound against scipy's transform, levels of known sounds, and sounds made of images again."""
 
-import librosa
 import numpy as np
 import pytest
+from scipy.signal import stft
 
 from beats_jax.audio.spectrogram_images import Transform
 from beats_jax.config import ImageConfig
@@ -27,15 +27,15 @@ def test_a_full_scale_sine_has_0_db():
     assert image[0, 40, 30] < -60
 
 
-def test_power_is_that_of_librosa():
+def test_power_is_that_of_scipy():
     sounds = chirps()
     hop, size = LINEAR.hop, LINEAR.size
     before = (size - hop) // 2
     padded = np.pad(sounds[0], (0, hop * 64 - 4000))
     padded = np.pad(padded, (before, size - hop - before), mode="reflect")
-    spectrum = np.abs(librosa.stft(padded, n_fft=size, hop_length=hop, center=False, window="hann"))
-    decibels = 20 * np.log10(np.maximum(spectrum[1:65] * 2 / LINEAR.window.sum(), 1e-5))
-    np.testing.assert_allclose(LINEAR.images(sounds)[0], decibels, atol=1e-3)
+    spectrum = np.abs(stft(padded, nperseg=size, noverlap=size - hop, boundary=None, padded=False, window="hann")[2])
+    decibels = 20 * np.log10(np.maximum(2 * spectrum[1:65], 1e-5))
+    np.testing.assert_allclose(LINEAR.images(sounds)[0], decibels, atol=0.01)
 
 
 def test_transform_and_inverse_give_the_sound_back():
@@ -44,7 +44,7 @@ def test_transform_and_inverse_give_the_sound_back():
     np.testing.assert_allclose(again[:, 100:3900], sounds[:, 100:3900], atol=1e-5)
 
 
-@pytest.mark.parametrize(("scale", "most"), [("linear", 0.15), ("mel", 0.45)])
+@pytest.mark.parametrize(("scale", "most"), [("linear", 0.15), pytest.param("mel", 0.45, marks=pytest.mark.slow)])
 def test_sound_of_an_image_has_nearly_that_image(scale, most):
     transform = Transform(ImageConfig(scale=scale, bands=64 if scale == "linear" else 48), 2000, 4000)
     images = transform.images(chirps())
@@ -66,7 +66,7 @@ def test_silence_is_the_floor_and_sounds_silent():
 
 
 def test_settings_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="has 63 bins"):
+    with pytest.raises(UserError, match="has 62 bins"):
         Transform(ImageConfig(scale="linear", bands=128, low_hz=512), 2000, 4000)
     with pytest.raises(UserError, match="not below 1000 Hz"):
         Transform(ImageConfig(low_hz=1200), 2000, 4000)

@@ -52,9 +52,10 @@ def test_samplers_follow_the_closed_form_of_normal_images():
         found = jax.jit(partial(sampler, ideal_denoiser, steps=steps))(noise)
         return float(np.abs(np.asarray(found) - exact).max() / np.abs(exact).max())
 
-    heun, first = error(diffusion.sample_heun, 18), error(diffusion.sample_ddim, 18)
-    assert heun < 0.01 < first < 0.2
-    assert error(diffusion.sample_ddim, 72) < first / 2
+    second, first = (error(sampler, 18) for sampler in (diffusion.sample_heun, diffusion.sample_ddim))
+    assert second < 0.06 < first < 0.2
+    assert error(diffusion.sample_heun, 36) < second / 3.5
+    assert first / 2.5 < error(diffusion.sample_ddim, 36) < first / 1.8
 
 
 def test_noise_levels_fall_from_the_highest_to_zero():
@@ -112,7 +113,7 @@ def test_texture_repeats_spectrum_distribution_and_bands():
     def neighbours(x):
         return np.corrcoef(x[:, 4, :-1].ravel(), x[:, 4, 1:].ravel())[0, 1]
 
-    assert neighbours(drawn) == pytest.approx(neighbours(residuals), abs=0.08)
+    assert neighbours(drawn) == pytest.approx(neighbours(residuals), abs=0.12)  # of the mapped noise it is a little lower
     skew = lambda x: float((((x - x.mean()) / x.std()) ** 3).mean())  # noqa: E731
     assert skew(drawn[:, 4]) == pytest.approx(skew(residuals[:, 4]), rel=0.35)
 

@@ -206,7 +206,9 @@ def _sounds(sounds: Sequence[Sound]) -> Section | None:
         for speed, (waveform, played) in (("own speed", plain), (f"{FASTER} times faster", (loud, rate * FASTER))):
             example = Example(f"drawn {number}, {speed}", 0.0, sound.label, "", 0.0, waveform, played)
             cards.append(Card([*story, f", {speed}"], example))
-    note = "Griffin-Lim gives phases to the drawn magnitudes (spectral convergence: 0 = exact). Low calls are audible when faster."
+    note = (
+        "Griffin-Lim gives phases to the drawn magnitudes (spectral convergence: 0 = exact). Low calls are audible when faster."
+    )
     return Section("Sounds", [Cards(note, [("", cards)])])
 
 

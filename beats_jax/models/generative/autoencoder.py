@@ -1,6 +1,6 @@
 """Autoencoders of spectrograms: images [N, bands, frames], classes [N] ↔ codes [N, Z].
 
-Plain, variational (Kingma & Welling, arXiv 1312.6114) and adversarial (Makhzani et al., arXiv 1511.05644) ones share the networks.
+Plain, variational (Kingma & Welling, arXiv 1312.6114) and adversarial ones (Makhzani et al., arXiv 1511.05644) share networks.
 """
 
 from __future__ import annotations
