@@ -18,6 +18,7 @@ examples:
   python -m beats_jax.train --config small --config.data.root=recordings --workdir runs/owls_small
   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=recordings
   python -m beats_jax.train --config esc50 --config.data.root=ESC-50-master --config.data.fold=all
+  python -m beats_jax.train --config generative:vae --config.data.root=recordings --workdir runs/vae
   srun --ntasks=4 python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=/shared/recordings
 
 finetune starts from BEATs_iter3_plus_AS2M; --config.model.checkpoint=NAME_OR_FILE takes another, none takes random weights.

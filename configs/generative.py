@@ -22,7 +22,7 @@ def get_config(words: str = "vae") -> ConfigDict:
     kind, _, rate = words.partition(",")
     if kind not in RECIPES or (rate and (not rate.isdecimal() or int(rate) == 0)):
         raise UserError(f"configs/generative.py:{words} is unknown; give a kind ({', '.join(RECIPES)}) and, if any, a rate in Hz")
-    settings = {"name": kind, **recipe_settings(kind)}
+    settings = {"name": "generative", **recipe_settings(kind)}
     if rate:
         hz = int(rate)
         settings["audio"] = {"filterbank": {"sample_rate": hz}}

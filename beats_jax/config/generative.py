@@ -62,8 +62,16 @@ class AutoencoderConfig(GenerativeConfig):
     beta: float = bounded(1.0, ge=0)  # vae: weight of the divergence from the prior
     beta_warmup: float = bounded(0.3, ge=0, le=1)  # vae: share of the steps over which beta rises from 0
     texture: bool = True  # what is drawn gets noise like what the decoder leaves out of training images
+    codes: str = one_of("fitted", "prior")  # drawn from a normal distribution fitted to each class's codes | the standard one
     critic_width: int = size(128)  # aae: hidden units of the network that tells codes from the prior
     fooling: float = bounded(0.1, ge=0)  # aae: learning rate of the encoder's step against the critic, over that of the others
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.kind != "ae" or self.codes == "fitted",
+            "objective.codes is 'prior'; the codes of kind 'ae' follow no prior: use 'fitted'",
+        )
 
 
 @dataclass(frozen=True)

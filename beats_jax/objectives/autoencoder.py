@@ -1,9 +1,11 @@
 """Autoencoders of spectrograms as generators: plain, variational, adversarial.
 
-vae: loss = -log p(x | z) + beta(step) * KL(q(z | x) || N(0, I)), z drawn from q; images are drawn from codes of the prior
+vae: loss = -log p(x | z) + beta(step) * KL(q(z | x) || N(0, I)), z drawn from q
 aae: three turns a step: reconstruction, the critic of codes (prior against q), the encoder against the critic
-ae:  squared error; images are drawn from codes of a normal distribution fitted to each class (arXiv 1903.12436)
+ae:  squared error
 
+Codes are drawn from a normal distribution fitted to those of each class (arXiv 1903.12436): the codes of all images together
+are not distributed quite like the prior, and images of codes between them are too much alike.
 A decoder gives mean images, smoother than any real spectrogram. What is drawn gets a texture like what the decoder leaves out of
 training images: the residuals' spectrum over frequency and time, their deviation in each band and their distribution.
 """
@@ -90,13 +92,16 @@ class AutoencoderTraining(ImageObjective):
         return self._loss(weights, batch, noise, jnp.asarray(self.config.beta))[1]
 
     def finish(self, weights: Params, batch: ImageBatch) -> Params:
-        """Adds `texture`, and the distribution of each class's codes where the prior is not it (ae)."""
-        means, posterior = self.model.apply(
-            {"params": weights["model"]}, batch["images"], batch["labels"], self._spare_noise(batch)
-        )
-        finished = {**weights, "texture": measure_texture(batch["images"] - means)}
-        if self.config.kind == "ae":
-            finished["codes"] = measure_codes(posterior.mean, batch["labels"], self.classes)
+        """Adds `texture` and `codes`, the distribution of each class's codes, where they are drawn with."""
+        posterior = self.encode(weights, batch)
+        # Codes of a VAE as it decodes them, drawn: those of the means are fewer, and their images sharper
+        noise = jax.random.normal(jax.random.key(0), posterior.mean.shape) if self.config.kind == "vae" else 0.0
+        codes = posterior.mean + jnp.exp(posterior.log_variance / 2) * noise
+        finished = dict(weights)
+        if self.config.texture:
+            finished["texture"] = measure_texture(batch["images"] - self.decode(weights, codes, batch["labels"]))
+        if self.config.codes == "fitted":
+            finished["codes"] = measure_codes(codes, batch["labels"], self.classes)
         return finished
 
     def draw(self, weights: Params, key: jax.Array, labels: jax.Array) -> jax.Array:
@@ -117,14 +122,10 @@ class AutoencoderTraining(ImageObjective):
         found: Any = self.model.apply({"params": weights["model"]}, batch["images"], batch["labels"], method="encode")
         return found
 
-    def _spare_noise(self, batch: ImageBatch) -> jax.Array:
-        """Noise of codes for measuring residuals: a VAE's prior gives images as blurred as those of drawn codes."""
-        shape = batch["labels"].shape[0], self.config.latent
-        return jax.random.normal(jax.random.key(0), shape) if self.config.kind == "vae" else jnp.zeros(shape)
-
     def _loss(self, params: Params, batch: ImageBatch, noise: jax.Array, beta: jax.Array) -> tuple[jax.Array, Metrics]:
         """Mean over the images of the loss, and `loss`, `error` (mean square a pixel), `divergence` (nats), `active_units`."""
-        means, posterior = self.model.apply({"params": params["model"]}, batch["images"], batch["labels"], noise)
+        found: Any = self.model.apply({"params": params["model"]}, batch["images"], batch["labels"], noise)
+        means, posterior = found
         errors = jnp.mean(jnp.square(batch["images"] - means), axis=(1, 2))
         metrics = {"error": mean_of(errors), "active_units": once(active_units(posterior.mean))}
         losses = errors

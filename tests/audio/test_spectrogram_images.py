@@ -1,5 +1,7 @@
 """Images of sound against scipy's transform, levels of known sounds, and sounds made of images again."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.signal import stft
@@ -33,7 +35,8 @@ def test_power_is_that_of_scipy():
     before = (size - hop) // 2
     padded = np.pad(sounds[0], (0, hop * 64 - 4000))
     padded = np.pad(padded, (before, size - hop - before), mode="reflect")
-    spectrum = np.abs(stft(padded, nperseg=size, noverlap=size - hop, boundary=None, padded=False, window="hann")[2])
+    whole: Any = {"boundary": None, "padded": False}
+    spectrum = np.abs(stft(padded, nperseg=size, noverlap=size - hop, window="hann", **whole)[2])
     decibels = 20 * np.log10(np.maximum(2 * spectrum[1:65], 1e-5))
     np.testing.assert_allclose(LINEAR.images(sounds)[0], decibels, atol=0.01)
 

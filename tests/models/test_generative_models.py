@@ -91,8 +91,8 @@ def test_likelihood_and_divergence_are_those_of_scipy():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     mean, log_variance = 0.7, -1.2
     x = np.linspace(-12, 12, 200_001)
-    q, p = norm(mean, np.exp(log_variance / 2)), norm(0, 1)
-    integral = np.trapezoid(q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), x)
+    log_q = norm.logpdf(x, mean, np.exp(log_variance / 2))
+    integral = np.trapezoid(np.exp(log_q) * (log_q - norm.logpdf(x)), x)
     posterior = autoencoder.Posterior(jnp.full((1, 1), mean), jnp.full((1, 1), log_variance))
     np.testing.assert_allclose(autoencoder.divergence_from_prior(posterior), [[integral]], rtol=1e-5)
 

@@ -22,11 +22,11 @@ WINDOWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images in dB, float32 [N, bands, frames], their classes, text [N], and the rows they are of, int64 [N]."""
+    """Images in dB, float32 [N, bands, frames], and their classes, text [N]; `padded` of them are of shorter sounds."""
 
     images: np.ndarray
     labels: np.ndarray
-    rows: np.ndarray
+    padded: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,7 +67,7 @@ def read_images(experiment: Experiment, data: PreparedData, split: str) -> Label
     grid = Grid(settings.window_seconds, settings.hop_seconds)
     kept: list[np.ndarray] = []
     owners: list[np.ndarray] = []
-    bytes_ = 0
+    bytes_ = padded = 0
     for batch in window_batches(
         rows, grid, experiment.audio, WINDOWS_AT_ONCE, samples=transform.samples, threads=max(1, settings.num_workers)
     ):
@@ -83,11 +83,11 @@ def read_images(experiment: Experiment, data: PreparedData, split: str) -> Label
             )
         kept.append(images)
         owners.append(batch.row[real])
+        padded += int((batch.lengths[real] < transform.samples - transform.hop).sum())
     if not kept:
         size = transform.config.bands, transform.config.frames
-        return LabelledImages(np.zeros((0, *size), np.float32), np.zeros(0, "U1"), np.zeros(0, np.int64))
-    found = np.concatenate(owners)
-    return LabelledImages(np.concatenate(kept), names[found], found)
+        return LabelledImages(np.zeros((0, *size), np.float32), np.zeros(0, "U1"))
+    return LabelledImages(np.concatenate(kept), names[np.concatenate(owners)], padded)
 
 
 def _labels_of(rows: Manifest) -> np.ndarray:

@@ -58,7 +58,11 @@ def measure_quality(
     # As many training images of each class: a difference of the shares would count as one of quality
     rows = like_shares(np.asarray(train[1]), labels, random)
     drawn = generator.sample(labels, seed)
-    vectors = Vectors(own(drawn), own(held_out[0][chosen]), own(train[0][rows]), own(train[0]))
+    everything = own(train[0])
+    mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-6)
+    # In units of the training images, each coordinate by itself: distances then do not depend on the embedding's scale
+    made, held, learnt = ((part - mean) / deviation for part in (own(drawn), own(held_out[0][chosen]), everything))
+    vectors = Vectors(made, held, learnt[rows], learnt)
     classes = labels, np.asarray(train[1])[rows]
     return Quality(
         compare(vectors.made, vectors, labels, classes, seed),
@@ -71,7 +75,7 @@ def measure_quality(
 
 @dataclass(frozen=True)
 class Vectors:
-    """Embeddings: of drawn, held-out and as many training images, and of all training images."""
+    """Standardised embeddings: of drawn, held-out and as many training images, and of all training images."""
 
     made: np.ndarray
     held: np.ndarray

@@ -45,6 +45,8 @@ def generate(experiment: Experiment, workdir: Path, data: PreparedData, *, comma
     write_text(workdir / DATA_REPORT_FILE, data.report.to_json() + "\n")
     train, held, test = (read_images(experiment, data, split) for split in ("train", "val", "test"))
     print(f"images: {len(train)} to train, {len(held)} to watch, {len(test)} to measure; {_size_line(experiment)}", flush=True)
+    if train.padded:
+        print(f"warning: {_padded_line(train, experiment)}", flush=True)
     watched = (held.images, held.labels) if len(held) else None
     generator = train_generator(train.images, train.labels, experiment, held_out=watched, workdir=workdir, quiet=False)
     generator.save(workdir / "generator")
@@ -102,7 +104,7 @@ def _write_results(
         history=read_history(workdir),
         pictures=pictures_of(generator, images, transform_of(experiment)),
         sounds=sounds,
-        data_summary=data_facts(data),
+        data_summary={**data_facts(data), "short windows": _padded_line(images[0], experiment)},
         settings=settings,
         errors=data.errors.rows(),
         versions=versions(),
@@ -113,6 +115,13 @@ def _write_results(
     print("\n".join(page.findings))
     print(f"generator: {workdir / 'generator'}\nreport: {workdir / REPORT_FILE}", flush=True)
     return metrics
+
+
+def _padded_line(train: LabelledImages, experiment: Experiment) -> str:
+    return (
+        f"{train.padded} of {len(train)} training images end in silence, as their sounds are shorter than the window of "
+        f"{experiment.data.window_seconds:g} s (data.window_seconds)"
+    )
 
 
 def _size_line(experiment: Experiment) -> str:
