@@ -4,8 +4,9 @@ All take embeddings float [N, D] (real, made) of one stated network, and give an
 no scale of their own: beside them stands the floor, the same figure of held-out real examples against the real ones.
 
 Intervals are of a bootstrap over examples (`RESAMPLES`). A resampled distance is larger than that of the examples, because
-repeats leave fewer different ones: its interval is the basic one, 2 d - quantiles, which takes that shift away (Davison & Hinkley
-1997, section 5.2). Figures of neighbourhoods resample the examples that are judged and keep the neighbourhoods.
+repeats leave fewer different ones: its percentiles are moved by the difference of their mean and the value, so that the interval
+shows the spread and lies about the value. Figures of neighbourhoods resample the examples that are judged and keep the
+neighbourhoods.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def frechet_estimate(real: np.ndarray, made: np.ndarray, *, extrapolate: bool = 
     """`frechet_distance`, or `frechet_infinity`, with an interval; both sets are resampled."""
     measure = (lambda x, y: frechet_infinity(x, y, seed)) if extrapolate else frechet_distance
     value = measure(real, made)
-    return _basic_interval(value, lambda random: measure(_redraw(real, random), _redraw(made, random)), seed)
+    return _moved_interval(value, lambda random: measure(_redraw(real, random), _redraw(made, random)), seed)
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ def kernel_estimate(real: np.ndarray, made: np.ndarray, bandwidth: float = 0.0, 
     between = lambda x, y: gaussian_kernel(x, y, bandwidth) if bandwidth else kernel(x, y)  # noqa: E731
     grams = between(real, real), between(made, made), between(real, made)
     value = _discrepancy(*grams, np.ones(len(real)), np.ones(len(made)))
-    return _basic_interval(
+    return _moved_interval(
         value, lambda random: _discrepancy(*grams, _counts(len(real), random), _counts(len(made), random)), seed
     )
 
@@ -258,10 +259,10 @@ def _radius(examples: np.ndarray, neighbours: int) -> np.ndarray:
     return np.partition(distances(examples, examples), neighbours, axis=1)[:, neighbours]
 
 
-def _basic_interval(value: float, draw: Callable[[np.random.Generator], float], seed: int) -> Estimate:
+def _moved_interval(value: float, draw: Callable[[np.random.Generator], float], seed: int) -> Estimate:
     random = np.random.default_rng(seed)
-    low, high = percentile_interval(np.array([draw(random) for _ in range(RESAMPLES)])).tolist()
-    return Estimate(value, 2 * value - high, 2 * value - low)
+    drawn = np.array([draw(random) for _ in range(RESAMPLES)])
+    return Estimate(value, *percentile_interval(drawn + (value - drawn.mean())).tolist())
 
 
 def _redraw(examples: np.ndarray, random: np.random.Generator) -> np.ndarray:
