@@ -128,16 +128,22 @@ def tell_apart(real: np.ndarray, made: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def out_of_fold_scores(examples: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Scores of a logistic classifier for examples [N, D] of the classes 0 and 1, each by one that did not learn its fold."""
+    """Scores of a logistic classifier for examples [N, D] of the classes 0 and 1, each by one that did not learn its fold.
+
+    It reads the standardised coordinates and their squares: sets of equal means and other spreads are told apart too.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    standard = StandardScaler().fit_transform(examples)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     with threads_for(1):
-        return np.asarray(cross_val_predict(model, examples, truth, cv=folds, method="decision_function"))
+        return np.asarray(
+            cross_val_predict(model, np.hstack([standard, np.square(standard)]), truth, cv=folds, method="decision_function")
+        )
 
 
 def train_and_test(

@@ -1,7 +1,8 @@
-"""The embedding by which images are compared where no other is given: a convolutional network with fixed random weights.
+"""The embedding by which images are compared where no other is given.
 
-Networks trained on photographs or speech know nothing of these images, and one trained on them would differ from study to study.
-Random weights keep figures comparable between runs and data sets (Naeem et al., arXiv 2002.09797, section 4.2).
+A convolutional network with fixed random weights (Naeem et al., arXiv 2002.09797, section 4.2) sees textures and levels: networks
+trained on photographs or speech know nothing of these images. Principal components of the training images see where in frequency
+and time they vary, which the network's means over the image do not.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from beats_jax.evaluation.embeddings.maps import threads_for
 from beats_jax.models.generative.layers import convolution, fold
+from beats_jax.pipelines.generating.scaling import Scaling
 
-NAME = "random convolutions (seed 0, 3 layers, mean and deviation of 64 maps)"
+COMPONENTS = 64
+NAME = f"random convolutions (3 layers, mean and deviation of 64 maps) and {COMPONENTS} principal components of training images"
+MOST_FITTED = 4000  # images of which the components are found
 CHANNELS = (32, 64, 64)
 AT_ONCE = 256
 
@@ -39,8 +44,24 @@ def _network(bands: int, frames: int) -> Callable[[np.ndarray], jax.Array]:
     return jax.jit(lambda images: module.apply(params, images))
 
 
+def fit_embedding(images: np.ndarray, scaling: Scaling) -> Callable[[np.ndarray], np.ndarray]:
+    """The embedding fitted to training images, of images [N, bands, frames] in the same units: float32 [N, 128 + 64]."""
+    from sklearn.decomposition import PCA
+
+    rows = np.random.default_rng(0).permutation(len(images))[:MOST_FITTED]
+    flat = scaling.to_network(images[rows]).reshape(len(rows), -1)
+    with threads_for(1):
+        components = PCA(min(COMPONENTS, *flat.shape), svd_solver="randomized", random_state=0).fit(flat)
+
+    def embed(own: np.ndarray) -> np.ndarray:
+        scaled = scaling.to_network(own)
+        return np.hstack([embed_images(scaled), components.transform(scaled.reshape(len(scaled), -1))])
+
+    return embed
+
+
 def embed_images(images: np.ndarray) -> np.ndarray:
-    """Embeddings of images in the units of the networks (`Scaling.to_network`), float32 [N, 128]."""
+    """The random network's part, of images in the units of the networks (`Scaling.to_network`), float32 [N, 128]."""
     network = _network(*images.shape[1:])
     found = []
     for start in range(0, len(images), AT_ONCE):

@@ -9,7 +9,7 @@ import numpy as np
 
 from beats_jax.evaluation.embeddings import generative
 from beats_jax.evaluation.metrics.result import Estimate
-from beats_jax.pipelines.generating.embedding import NAME, embed_images
+from beats_jax.pipelines.generating.embedding import NAME, fit_embedding
 from beats_jax.pipelines.generating.generator import Generator
 
 MOST = 1000  # images of each side that are compared: kernels and neighbourhoods grow with the square
@@ -46,11 +46,11 @@ def measure_quality(
 
     Args:
       train, held_out: images [N, bands, frames] in the generator's units and their classes [N], text.
-      embed: an embedding of one's own, and `embedding`, its name; None = the one of `embedding.py`.
+      embed: an embedding of one's own, and `embedding`, its name; None = `embedding.fit_embedding` of the training images.
     Raises:
       UserError: fewer held-out images than the measures need.
     """
-    own = embed or (lambda images: embed_images(generator.scaling.to_network(images)))
+    own = embed or fit_embedding(train[0], generator.scaling)
     random = np.random.default_rng(seed)
     known = np.flatnonzero(np.isin(held_out[1], generator.classes))
     chosen = np.sort(random.permutation(known)[:MOST])
