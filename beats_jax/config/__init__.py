@@ -1,5 +1,6 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
+from beats_jax.config.generative import AutoencoderConfig, DiffusionConfig, GANConfig, GenerativeConfig, ImageConfig
 from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
 from beats_jax.config.objectives import (
     AugmentConfig,
@@ -26,14 +27,19 @@ __all__ = [
     "ASTConfig",
     "AudioConfig",
     "AugmentConfig",
+    "AutoencoderConfig",
     "BEATsConfig",
     "ContrastiveConfig",
     "DataConfig",
+    "DiffusionConfig",
     "EATConfig",
     "EATObjectiveConfig",
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
+    "GANConfig",
+    "GenerativeConfig",
+    "ImageConfig",
     "JointConfig",
     "MaskedPredictionConfig",
     "ModelConfig",
