@@ -1,7 +1,16 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
 from beats_jax.config.generative import AutoencoderConfig, DiffusionConfig, GANConfig, GenerativeConfig, ImageConfig
-from beats_jax.config.models import ASTConfig, BEATsConfig, EATConfig, ModelConfig, TokenizerConfig
+from beats_jax.config.models import (
+    ASTConfig,
+    BEATsConfig,
+    CNNConfig,
+    ConvolutionalConfig,
+    EATConfig,
+    ModelConfig,
+    ResNetConfig,
+    TokenizerConfig,
+)
 from beats_jax.config.objectives import (
     AugmentConfig,
     ContrastiveConfig,
@@ -29,7 +38,9 @@ __all__ = [
     "AugmentConfig",
     "AutoencoderConfig",
     "BEATsConfig",
+    "CNNConfig",
     "ContrastiveConfig",
+    "ConvolutionalConfig",
     "DataConfig",
     "DiffusionConfig",
     "EATConfig",
@@ -44,6 +55,7 @@ __all__ = [
     "MaskedPredictionConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "ResNetConfig",
     "SupervisedConfig",
     "SyntheticConfig",
     "TokenizerConfig",

@@ -169,9 +169,52 @@ class EATConfig(ModelConfig):
         require(bins >= self.patch_size, f"model.patch_size is {self.patch_size}; it must be at most mel_bins {bins}")
 
 
+@dataclass(frozen=True)
+class ConvolutionalConfig(ModelConfig):
+    """What both families of convolutional networks have. Their batch statistics belong to their parameters."""
+
+    TRAINING_FIELDS: ClassVar[tuple[str, ...]] = ("dropout", "time_shifts")
+
+    dropout: float = bounded(0.0, ge=0, lt=1)  # of the pooled features, before the head
+    time_shifts: int = size(1, 64)  # outside training: logits are the mean over this many circular shifts of the window
+
+
+@dataclass(frozen=True)
+class CNNConfig(ConvolutionalConfig):
+    """A small convolutional network: a convolution of stride 2, then blocks of 2 x 2 maximum, convolution, norm and ReLU."""
+
+    family: str = "cnn"
+    widths: tuple[int, ...] = (32, 48, 96, 128)  # channels of the first convolution and of each block
+    stem_kernel: int = size(5, 63)  # side of the first convolution
+    kernel: int = size(3, 63)  # side of the others
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        widths = self.widths
+        require(
+            2 <= len(widths) <= 8 and all(1 <= width <= LARGEST_SIZE for width in widths),
+            f"model.widths is {widths}; it must hold 2 to 8 numbers of channels, the first convolution's and each block's",
+        )
+        odd = self.stem_kernel % 2 == 1 and self.kernel % 2 == 1
+        require(odd, f"model.stem_kernel is {self.stem_kernel} and model.kernel {self.kernel}; both must be odd")
+
+
+@dataclass(frozen=True)
+class ResNetConfig(ConvolutionalConfig):
+    """ResNet-18 (arXiv 1512.03385; torchvision's `resnet18`) on filterbanks."""
+
+    TRAINING_FIELDS: ClassVar[tuple[str, ...]] = (*ConvolutionalConfig.TRAINING_FIELDS, "trained_on")
+
+    family: str = "resnet"
+    width: int = size(64)  # channels of the first stage, doubled by each that follows
+    trained_on: str = one_of("sound", "images")  # images: weights of pictures, which any front-end may start from
+
+
 MODEL_FAMILIES: dict[str, type[ModelConfig]] = {
     "beats": BEATsConfig,
     "beats_tokenizer": TokenizerConfig,
     "ast": ASTConfig,
     "eat": EATConfig,
+    "cnn": CNNConfig,
+    "resnet": ResNetConfig,
 }

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
 
 from beats_jax.config import ModelConfig
-from beats_jax.models import TokenMask, ast, beats, eat, masking
+from beats_jax.models import TokenMask, ast, beats, cnn, eat, masking, statistics
 from beats_jax.models.cpu import Form
 from beats_jax.models.pretraining import tokenizer
 
@@ -35,12 +35,13 @@ class Family:
       num_special: special tokens that lead the features; masks have them too, True.
       constants: regular expressions on paths of parameters that no optimizer may change.
       hides_padding: padded tokens are hidden from attention.
+      batch_statistics: it normalises by the batch in training, and its call takes `batch_statistics` (`models.cnn`).
       resize: (numpy parameters, frames, mel bins, wanted config) → config and parameters of the same model for other filterbanks;
         None = it fits one kind of input.
     """
 
     config: ModelConfig
-    module: Callable[[Any, Any, Form], nn.Module]
+    module: Callable[[Any, Any, Form], Any]
     depth_of: Callable[[str], int]
     token_mask: Callable[[FrameMask, int], TokenMask]
     reference_token_mask: Callable[[PaddingMask, int, int], TokenMask]
@@ -52,6 +53,7 @@ class Family:
     num_special: int = 0
     constants: tuple[str, ...] = ()
     hides_padding: bool = True
+    batch_statistics: bool = False
     resize: Callable[[Any, int, int, Any], tuple[ModelConfig, Any]] | None = None
 
     def attention_mask(self, token_mask: TokenMask | None) -> TokenMask | None:
@@ -65,7 +67,7 @@ def family(config: ModelConfig) -> Family:
     return FAMILIES[config.family](config)
 
 
-def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form.AUTO) -> nn.Module:
+def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form.AUTO) -> nn.Module | statistics.WithStatistics:
     """The module of `config.family` computing in `dtype` (float32 | bfloat16, as a name or a type)."""
     return family(config).module(config, jnp.dtype(dtype), form)
 
@@ -131,9 +133,26 @@ def _ast(config: Any) -> Family:
     )
 
 
+def _convolutional(config: Any) -> Family:
+    return Family(
+        config,
+        cnn.build,
+        partial(cnn.parameter_depth, config=config),
+        partial(cnn.token_mask, config),
+        partial(cnn.reference_mask, config),
+        min_frames=cnn.patch_of(config),
+        num_features=cnn.width_of(config),
+        num_layers=cnn.blocks_of(config),
+        constants=statistics.CONSTANTS,
+        batch_statistics=True,
+    )
+
+
 FAMILIES: dict[str, Callable[[Any], Family]] = {
     "beats": _beats,
     "beats_tokenizer": _beats_tokenizer,
     "eat": _eat,
     "ast": _ast,
+    "cnn": _convolutional,
+    "resnet": _convolutional,
 }

@@ -35,12 +35,14 @@ class Frontend:
       token_mask: frame_mask [B, F] -> bool [B, T], or None for a model that attends to padding.
       augment: what is done to training rows.
       sample_rate: Hz.
+      hides_unread: a row that could not be read has no real token, because batch statistics must not count it.
     """
 
     filterbank: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     token_mask: Callable[[jax.Array], jax.Array | None]
     augment: AugmentConfig
     sample_rate: int
+    hides_unread: bool = False
 
     def evaluation(self, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None]:
         """fbank [B, F, M] and token_mask [B, T] (or None) of a batch, without augmentation."""
@@ -84,9 +86,12 @@ class Frontend:
 
     def _token_mask(self, frame_mask: jax.Array, batch: Batch) -> jax.Array | None:
         token_mask = self.token_mask(frame_mask)
+        if token_mask is None:
+            return None
+        read = batch["example_mask"][:, None]
         # A row that could not be read counts as all real: without a single real token its softmax, and then every gradient,
         # would be NaN. Its loss is left out.
-        return None if token_mask is None else token_mask | ~batch["example_mask"][:, None]
+        return token_mask & read if self.hides_unread else token_mask | ~read
 
     def _mixup_plan(self, key: jax.Array, keys: jax.Array, example_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Partner int32 [B] and own share float32 [B] of every row; a row that could not be read is no row's partner."""
@@ -103,6 +108,7 @@ def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
         token_mask=lambda frame_mask: family.attention_mask(family.token_mask(frame_mask, settings.num_mel_bins)),
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
+        hides_unread=family.batch_statistics,
     )
 
 

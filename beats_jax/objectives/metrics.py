@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Metric = tuple[jax.Array, jax.Array]
+Metric = tuple[Any, jax.Array]  # the sum may be a tree of arrays, in entries that an objective takes out again
 Metrics = dict[str, Metric]
 
 BLOCK = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)/")

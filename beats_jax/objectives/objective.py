@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from beats_jax.models.statistics import COLLECTION
 from beats_jax.objectives.metrics import Metrics, gradient_norms
 from beats_jax.objectives.random_streams import Stream
 from beats_jax.objectives.state.state import Params, State, apply_gradients
@@ -76,9 +77,8 @@ class Objective(Learner[S]):
         """Gradients like `state.params`, metrics, and what `advance` needs besides."""
 
     def advance(self, state: S, gradients: Params, found: Any) -> S:
-        """The next state; `found` is the third result of `gradients`."""
-        del found
-        return apply_gradients(state, gradients, self.optimizer, self.ema_decay)
+        """The next state; `found`, the third result of `gradients`, is None or the batch statistics of `mean_statistics`."""
+        return apply_gradients(state, gradients, self.optimizer, self.ema_decay, found)
 
     def update(self, state: S, batch: Batch) -> tuple[S, Metrics]:
         """One step: the next state, and the metrics of `gradients` with `gradient_norms` (before clipping)."""
@@ -102,6 +102,23 @@ class SelfSupervised(Objective[S]):
     @abstractmethod
     def evaluate(self, weights: Params, batch: Batch) -> Metrics:
         """Figures of a batch without augmentation and dropout, `loss` among them. The same rows always give the same."""
+
+
+STATISTICS = "_statistics"  # batch statistics, which `mean_statistics` takes out of the metrics
+
+
+def apply_in_training(model: Any, params: Params, *inputs: Any, **options: Any) -> tuple[Any, Metrics]:
+    """The model's output, and batch statistics as an entry of the metrics; no entry for a model without."""
+    output, found = model.apply({"params": params}, *inputs, mutable=[COLLECTION], **options)
+    return output, {STATISTICS: (found[COLLECTION], jnp.ones(()))} if found.get(COLLECTION) else {}
+
+
+def mean_statistics(metrics: Metrics) -> Params | None:
+    """Takes the batch statistics out of the metrics of `mean_gradients`: their mean over the parts of the batch, or None."""
+    if STATISTICS not in metrics:
+        return None
+    total, parts = metrics.pop(STATISTICS)
+    return jax.tree.map(lambda x: x.astype(jnp.float32) / parts, total)
 
 
 def mean_gradients(loss: LossFunction, params: Params, batch: Any, key: jax.Array, parts: int) -> tuple[Params, Metrics]:

@@ -12,6 +12,7 @@ from beats_jax.config import Experiment
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
+from beats_jax.models.registry import family
 
 # As text, so that only the objective of a run is imported.
 OBJECTIVES: dict[str, str] = {
@@ -25,6 +26,9 @@ OBJECTIVES: dict[str, str] = {
     "gan": "beats_jax.objectives.gan:build",
     "diffusion": "beats_jax.objectives.diffusion:build",
 }
+
+# Objectives under which batch statistics move (`objective.apply_in_training`).
+MOVE_STATISTICS = ("supervised",)
 
 
 def build(
@@ -44,6 +48,11 @@ def build(
     name = experiment.objective.name
     if name not in OBJECTIVES:
         raise UserError(f"objective.name is {name!r}; {nearest(name, list(OBJECTIVES))}")
+    if family(experiment.model).batch_statistics and name not in MOVE_STATISTICS:
+        raise UserError(
+            f"objective.name is {name!r}, which does not train a {experiment.model.family!r}, a model with batch statistics; "
+            f"take a model of another family, or one of {', '.join(MOVE_STATISTICS)}"
+        )
     module, function = OBJECTIVES[name].split(":")
     return getattr(import_module(module), function)(
         experiment=experiment, optimizer=optimizer, vocabulary=vocabulary, class_counts=class_counts

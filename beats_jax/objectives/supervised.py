@@ -21,12 +21,13 @@ from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 from beats_jax.models import registry
+from beats_jax.models.statistics import WithStatistics, without_frozen
 from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.classification import balanced_weights, is_right, sigmoid_losses, softmax_losses
 from beats_jax.objectives.metrics import Metrics
-from beats_jax.objectives.objective import Batch, Objective, mean_gradients
+from beats_jax.objectives.objective import Batch, Objective, apply_in_training, mean_gradients, mean_statistics
 from beats_jax.objectives.random_streams import model_rngs
 from beats_jax.objectives.state.state import State, create
 
@@ -42,15 +43,19 @@ class Supervised(Objective[State]):
       multi_label: False: labels int32 [B]; True: labels float32 [B, C].
       class_weights: float32 [C].
       adaptation: which parameters learn.
+      training_options: further arguments of the model's call in training.
+      frozen_statistics: patterns of batch statistics that do not move.
     """
 
-    model: nn.Module
+    model: nn.Module | WithStatistics
     frontend: Frontend
     num_classes: int
     multi_label: bool
     class_weights: np.ndarray
     config: SupervisedConfig
     adaptation: Adaptation = EVERYTHING
+    training_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    frozen_statistics: tuple[str, ...] = ()
 
     def init(self, key: jax.Array, batch: Batch) -> State:
         init_key, run_key = jax.random.split(key)
@@ -59,13 +64,14 @@ class Supervised(Objective[State]):
         params = self.adaptation.init(jax.random.fold_in(init_key, LORA_STREAM), params)
         return create(params, run_key, self.optimizer, average=self.ema_decay > 0)
 
-    def gradients(self, state: State, batch: Batch) -> tuple[Any, Metrics, None]:
+    def gradients(self, state: State, batch: Batch) -> tuple[Any, Metrics, Any]:
         """See `Objective`; `accuracy` (one label a clip) is against the louder label where clips are mixed."""
         key = jax.random.fold_in(state.key, state.step)
         fbank, token_mask, targets = self.frontend.training(key, batch, self.targets(batch["labels"]))
         prepared = {"fbank": fbank, "token_mask": token_mask, "targets": targets, "example_mask": batch["example_mask"]}
         gradients, metrics = mean_gradients(self._loss, state.params, prepared, key, self.accumulation_steps)
-        return gradients, metrics, None
+        statistics = mean_statistics(metrics)
+        return gradients, metrics, None if statistics is None else without_frozen(statistics, self.frozen_statistics)
 
     def predict(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
         """Logits of every row without augmentation, and its loss where the batch has labels; deterministic.
@@ -106,15 +112,17 @@ class Supervised(Objective[State]):
         With class weights the count is the weight of the rows' own classes, so the loss is a weighted mean
         (as in PyTorch's `CrossEntropyLoss(weight=...)` and scikit-learn's `log_loss(sample_weight=...)`).
         """
-        params = self.adaptation.learning(params)
-        logits = self._logits(params, part["fbank"], part["token_mask"], deterministic=False, rngs=model_rngs(key))
+        params = self.adaptation.merge(self.adaptation.learning(params))
+        inputs, options = (part["fbank"], part["token_mask"]), {"deterministic": False, **self.training_options}
+        output, statistics = apply_in_training(self.model, params, *inputs, rngs=model_rngs(key), **options)
+        logits = output.logits.astype(jnp.float32)
         targets, valid = part["targets"], part["example_mask"].astype(jnp.float32)
         total = jnp.sum(jnp.where(valid > 0, self.losses(logits, targets), 0.0))
         if self.multi_label:
-            return total, {"loss": (total, jnp.sum(valid))}
+            return total, {"loss": (total, jnp.sum(valid)), **statistics}
         weight = jnp.sum(valid * jnp.sum(targets * self.class_weights[None], axis=-1))
         accuracy = jnp.sum(valid * is_right(logits, targets)), jnp.sum(valid)
-        return total, {"loss": (total, weight), "accuracy": accuracy}
+        return total, {"loss": (total, weight), "accuracy": accuracy, **statistics}
 
 
 def build(
@@ -132,6 +140,9 @@ def build(
         if class_counts is None:
             raise UserError("objective.class_weights is 'balanced' but the training rows were not counted: use 'none'")
         weights = balanced_weights(class_counts)
+    family = registry.family(model_config)
+    # An encoder that does not learn keeps its statistics: it is the same function of a clip in training and afterwards.
+    by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
     return Supervised(
         model=registry.build(model_config, jnp.dtype(training.precision)),
         frontend=frontend_of(experiment, model_config),
@@ -140,7 +151,9 @@ def build(
         multi_label=experiment.data.multi_label,
         class_weights=weights,
         config=config,
-        adaptation=adaptation.of(training, registry.family(model_config).constants),
+        adaptation=adaptation.of(training, family.constants),
+        training_options=by_batch,
+        frozen_statistics=training.freeze,
         ema_decay=training.ema_decay,
         accumulation_steps=training.accumulation_steps,
     )

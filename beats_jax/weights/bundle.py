@@ -72,7 +72,7 @@ def save_bundle(path: str | Path, bundle: Bundle) -> Path:
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(leaf, dtype=np.float32) for name, leaf in flatten_dict(bundle.params, sep="/").items()}
+    flat = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flatten_dict(bundle.params, sep="/").items()}
     check_params(flat, bundle.model, str(path))
     _check_labels(bundle.labels, bundle.model, str(path))
     tensors = save(flat, metadata={"format": "beats_jax"})

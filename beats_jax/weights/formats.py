@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from beats_jax.errors import UserError
 from beats_jax.weights.bundle import Bundle
-from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, espnet_files
+from beats_jax.weights.families import ast_files, aves_files, beats_files, eat_files, espnet_files, resnet
 from beats_jax.weights.families.key_map import without_prefix
 from beats_jax.weights.pickle_machine import shorten
 from beats_jax.weights.raw import RawCheckpoint, Upstream
@@ -37,6 +37,7 @@ FORMATS: tuple[Format, ...] = (
     Format("AST, Hugging Face tensors", ast_files.is_hugging_face, ast_files.read_hugging_face),
     Format("AST, original state dict", ast_files.is_original, ast_files.read_original),
     Format("DeiT of images, to train AST from", ast_files.is_deit, ast_files.read_deit),
+    Format("ResNet-18 of torchvision", resnet.is_resnet, resnet.read_bundle),
 )
 
 WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
@@ -44,6 +45,7 @@ WRITERS: dict[str, Callable[[Bundle], Upstream]] = {  # by family
     "beats_tokenizer": beats_files.write_tokenizer,
     "eat": eat_files.write_eat,
     "ast": ast_files.write_ast,
+    "resnet": resnet.write_resnet,
 }
 
 INNER_WRAPPINGS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")

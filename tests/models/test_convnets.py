@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from beats_jax.config import ResNetConfig
 from beats_jax.errors import UserError
-from beats_jax.models.convnets import BatchNorm, ResNet18, ResNetConfig
+from beats_jax.models.convnets import BatchNorm, ResNet18
 from beats_jax.weights.families import resnet
 from beats_jax.weights.torch_writer import write_torch_file
 
@@ -75,7 +76,7 @@ def test_gradients_follow_torchvision(tiny, golden):
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_goes_through_unchanged(tmp_path, prefix):
     """With a head and without one, from random variables."""
-    config = ResNetConfig(width=4, num_classes=3 if prefix else 0)
+    config = ResNetConfig(width=4, predictor_class=3 if prefix else 0)
     draw = np.random.default_rng(0)
     variables = {
         path: draw.uniform(0.5, 1.5, shape).astype(dtype) for path, (shape, dtype) in resnet.variable_shapes(config).items()
@@ -93,7 +94,7 @@ def test_a_file_goes_through_unchanged(tmp_path, prefix):
 
 
 def test_misfits_are_named(tmp_path):
-    config = ResNetConfig(width=4, num_classes=0)
+    config = ResNetConfig(width=4, predictor_class=0)
     shapes = resnet.variable_shapes(config)
     file = resnet.to_torch(
         unflatten_dict({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}, sep="/"), config
@@ -110,7 +111,7 @@ def test_misfits_are_named(tmp_path):
 
 def test_files_without_counts_are_read_as_pytorch_reads_them(tmp_path):
     """torchvision's first weights are older than `num_batches_tracked`; some counts and not others are a damaged file."""
-    config = ResNetConfig(width=4, num_classes=0)
+    config = ResNetConfig(width=4, predictor_class=0)
     shapes = resnet.variable_shapes(config)
     file = resnet.to_torch(
         unflatten_dict({path: np.ones(shape, dtype) for path, (shape, dtype) in shapes.items()}, sep="/"), config
@@ -128,7 +129,7 @@ def test_files_without_counts_are_read_as_pytorch_reads_them(tmp_path):
 
 def test_padding_is_symmetric():
     """A point in a corner of an even image: the largest value of conv1's kernel that reaches the corner of the pooled map."""
-    config = ResNetConfig(width=1, num_classes=0)
+    config = ResNetConfig(width=1, predictor_class=0)
     shapes = resnet.variable_shapes(config)
     flat = {
         path: (np.zeros if path.endswith(("mean", "bias")) else np.ones)(shape, dtype) for path, (shape, dtype) in shapes.items()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny_beats import TINY_BEATS
 
+from beats_jax.config import ResNetConfig
 from beats_jax.models.beats import BEATs
-from beats_jax.models.convnets import ResNet18, ResNetConfig
+from beats_jax.models.convnets import ResNet18
 from beats_jax.models.cpu import Form
 from beats_jax.models.layers import LayerNorm, gelu, scale_gradient, standardise
 
@@ -39,7 +40,7 @@ def test_beats():
 
 def test_convnet():
     images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 32, 32, 3)), jnp.float32)
-    module = ResNet18(ResNetConfig(width=4, num_classes=3))
+    module = ResNet18(ResNetConfig(width=4, predictor_class=3))
     variables = jax.jit(module.init)(jax.random.key(0), images)
     check_transpose(lambda images: module.apply(variables, images).logits, images)
 

@@ -21,6 +21,8 @@ TINY = {
         "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "max_length": 32,
         "num_mel_bins": 32,
     },
+    "cnn": {"widths": (4, 8)},
+    "resnet": {"width": 2},
 }  # fmt: skip
 
 DRAW = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from beats_jax.errors import UserError
+from beats_jax.models.statistics import with_statistics
 
 Params = Any  # nested dict of float32 arrays
 
@@ -56,10 +57,18 @@ def create(params: Params, key: jax.Array, optimizer: optax.GradientTransformati
     )
 
 
-def apply_gradients(state: S, gradients: Params, optimizer: optax.GradientTransformation, ema_decay: float) -> S:
-    """One optimizer step, and one step of the average where the state keeps one."""
+def apply_gradients(
+    state: S, gradients: Params, optimizer: optax.GradientTransformation, ema_decay: float, statistics: Params | None = None
+) -> S:
+    """One optimizer step, and one step of the average where the state keeps one.
+
+    Args:
+      statistics: batch statistics that take their places in the parameters (`models.statistics`), and so in the average.
+    """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if statistics is not None:
+        params = with_statistics(params, statistics)
     ema = None if state.ema is None else average(state.ema, params, state.step, ema_decay)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
 

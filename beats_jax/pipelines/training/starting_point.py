@@ -96,7 +96,8 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
             f"{model.checkpoint} is of the family {loaded.model.family!r} and config.model.family is {model.family!r}; "
             "set config.model.family to the first, or name another config.model.checkpoint"
         )
-    changed = front_end_changes(loaded.audio, audio)
+    of_images = getattr(loaded.model, "trained_on", "") == "images"  # it has learnt on no front-end
+    changed = {} if of_images else front_end_changes(loaded.audio, audio)
     architecture, tensors, resized = loaded.model, loaded.params, _describe_ignored(loaded.model, model)
     if registry.family(architecture).resize:
         changed = {name: values for name, values in changed.items() if name not in RESIZABLE}

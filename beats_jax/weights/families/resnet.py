@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from beats_jax.config import AudioConfig, ModelConfig, ResNetConfig, from_mapping, to_mapping
 from beats_jax.errors import UserError
-from beats_jax.models.convnets import BLOCKS, ResNet18, ResNetConfig
+from beats_jax.models.convnets import BLOCKS, ResNet18
+from beats_jax.models.statistics import join, split
 from beats_jax.weights.architecture import Params
-from beats_jax.weights.families.key_map import SAME, TRANSPOSED, Rule, convert_tensors, shape_of, without_prefix
-from beats_jax.weights.raw import read_raw
+from beats_jax.weights.bundle import Bundle
+from beats_jax.weights.families.key_map import MISFIT, SAME, TRANSPOSED, Rule, convert_tensors, shape_of, without_prefix
+from beats_jax.weights.raw import OURS, RawCheckpoint, Upstream, group, own_entry, read_raw
 
 PARALLEL = "module."  # prefix of all keys of a model that was trained on several GPUs
 CONV = Rule(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # [out, in, h, w] to [h, w, in, out]
+COLOURS = 3
+BESIDE = "config.json"  # beside tensors that we write
 COUNT = Rule(lambda x: x, lambda x: x.astype(np.int64), np.int32)
 
 
@@ -43,15 +49,53 @@ def key_table(config: ResNetConfig) -> dict[str, tuple[str, Rule]]:
             if stage > 1 and i == 0:
                 down = f"{theirs}.downsample"
                 conv_and_norm(f"{down}.0", f"{down}.1", f"{ours}/downsample_conv", f"{ours}/downsample_bn")
-    if config.num_classes:
-        table["fc.weight"], table["fc.bias"] = ("params/fc/kernel", TRANSPOSED), ("params/fc/bias", SAME)
+    if config.predictor_class:
+        table["fc.weight"], table["fc.bias"] = ("params/predictor/kernel", TRANSPOSED), ("params/predictor/bias", SAME)
     return table
+
+
+def is_resnet(raw: RawCheckpoint) -> bool:
+    """A state dict of torchvision's ResNet-18."""
+    return raw.has("conv1.weight", "bn1.running_mean", "layer4.1.bn2.weight")
+
+
+def read_bundle(raw: RawCheckpoint) -> Bundle:
+    """Reads a ResNet-18 as an encoder. Of pictures (no entry of ours) it is a start for training: the head is left out.
+
+    Raises:
+      UserError: the tensors are not those of a ResNet-18 of three colours, or its entry of ours is damaged.
+    """
+    own = own_entry(raw.content) or own_entry(group(raw.beside(BESIDE), BESIDE))
+    tensors = {key: value for key, value in raw.state_dict.items() if own or not str(key).startswith("fc.")}
+    config, variables = from_torch(tensors)
+    if shape_of(tensors, "conv1.weight", 4)[1] != COLOURS:
+        raise UserError(f"{MISFIT}: conv1.weight reads {shape_of(tensors, 'conv1.weight', 4)[1]} colours, not {COLOURS}")
+    params = jax.tree.map(np.asarray, join(variables))
+    if not own:
+        config, note = replace(config, trained_on="images"), " (ResNet-18 of images, to train from)"
+        return Bundle(params, config, AudioConfig(), (), False, f"{raw.path.name}{note}")
+    model = from_mapping(ModelConfig, own["model"], f"{OURS}.model")
+    assert isinstance(model, ResNetConfig)
+    config = replace(model, width=config.width, predictor_class=config.predictor_class)
+    audio = from_mapping(AudioConfig, own["audio"], f"{OURS}.audio")
+    return Bundle(params, config, audio, tuple(own["labels"]), own["multi_label"], raw.path.name)
+
+
+def write_resnet(bundle: Bundle) -> Upstream:
+    """The model under torchvision's keys, with an entry of ours (or a file beside the tensors) for what these lack."""
+    config = cast(ResNetConfig, bundle.model)
+    tensors = to_torch(split(jax.tree.map(np.asarray, bundle.params)), config)
+    own = {
+        "model": to_mapping(config), "audio": to_mapping(bundle.audio), "labels": list(bundle.labels),
+        "multi_label": bundle.multi_label,
+    }  # fmt: skip
+    return Upstream({"state_dict": tensors, OURS: own}, tensors, {BESIDE: {OURS: own}})
 
 
 def read_resnet(path: str | Path) -> tuple[ResNetConfig, Params]:
     """Reads a ResNet-18 of torchvision's layout, `.pt` or `.safetensors`, with or without `module.` before all keys.
 
-    It has a reader of its own, not `beats_jax.load`, because it reads images, not sound.
+    For images; `beats_jax.load` gives the same weights as an encoder of sound.
 
     Returns:
       configuration and variables {"params", "batch_stats"} of numpy arrays for `ResNet18(config)`.
@@ -74,7 +118,7 @@ def from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNetConfig, Params]:
     """
     width = shape_of(state_dict, "conv1.weight", 4)[0]
     classes = shape_of(state_dict, "fc.weight", 2)[0] if "fc.weight" in state_dict else 0
-    config = ResNetConfig(width=width, num_classes=classes)
+    config = ResNetConfig(width=width, predictor_class=classes)
     table = key_table(config)
     counters = [key for key, (_, rule) in table.items() if rule is COUNT]
     if not any(key in state_dict for key in counters):
