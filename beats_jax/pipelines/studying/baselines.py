@@ -34,7 +34,7 @@ BASELINES = (
     "gradient_boosting_picture",
     "gradient_boosting_level",
 )
-STEPS = {TRANSFORMER: 2.0}  # times the steps of the arms: it learns more slowly
+STEPS = {TRANSFORMER: 1.5}  # times the steps of the arms: it learns more slowly
 
 
 @dataclass(frozen=True)
