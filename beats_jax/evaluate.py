@@ -1,4 +1,4 @@
-"""`python -m beats_jax.evaluate`: measures a trained run or detections, compares two runs, or probes a frozen encoder."""
+"""`python -m beats_jax.evaluate`: measures a run or detections, compares runs, probes an encoder, or tries it on few examples."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
+from beats_jax.pipelines.measuring.arguments import (
+    add_encoder_arguments,
+    add_episode_arguments,
+    add_event_arguments,
+    add_probe_arguments,
+    refuse_others,
+    settings_of,
+)
 
 EXAMPLES = """
 examples:
@@ -20,6 +27,8 @@ examples:
   python -m beats_jax.evaluate --compare runs/owls runs/owls_lora --output owls_against_lora
   python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
   python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
+  python -m beats_jax.evaluate --episodes filterbank --data owls/labels.csv --n-way 5 --n-shot 5 --n-query 3 --output owls_few
+  python -m beats_jax.evaluate --few-shot-detection filterbank --data annotated_nights --output five_shots
   python -m beats_jax.evaluate --detections owls_found --data annotations.csv --output owls_measured --iou 0.3
   python -m beats_jax.evaluate --reviewed owls_found/review.csv --output owls_precision
 
@@ -33,15 +42,13 @@ detect --precision-table takes.
 
 A probe trains small classifiers on every layer and pooling of a frozen encoder. Nested folds choose among them and measure the
 choice. Embeddings are kept on disk, so that a second probe of the same files takes seconds. With 50 labels begin here.
+
+Episodes measure how well new classes are told apart by a few examples of each, without training: many small tasks are drawn, and
+support and query are of different recordings. MODEL may also be filterbank (mel statistics), or random:MODEL (untrained).
+--few-shot-detection takes the first five events of each class in each annotated recording as known and searches the rest, as
+DCASE task 5 does; --data takes its tables too.
 """
-COLUMNS = {
-    "label": "the label (default: label)",
-    "audio": "the file (default: filename)",
-    "group": "rows that must stay together, such as a recorder or a day",
-    "split": "train or test; without it every row is tested in its turn",
-    "start": "the start of a row in its file, in seconds",
-    "end": "its end",
-}
+JOBS = ("run", "compare", "probe", "episodes", "few_shot_detection", "detections", "reviewed")  # one argument each
 
 
 def parser() -> ArgumentParser:
@@ -54,6 +61,12 @@ def parser() -> ArgumentParser:
         "--compare", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs, or two outputs of evaluate, on the same rows"
     )
     what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
+    what.add_argument("--episodes", metavar="MODEL", help="encoder to try on few-shot episodes: as --probe, or filterbank")
+    what.add_argument(
+        "--few-shot-detection",
+        metavar="MODEL",
+        help="as detect --examples, by the first events of each class in annotated recordings",
+    )
     what.add_argument("--detections", type=Path, metavar="DIR_OR_TABLE", help="output of detect, or any table of events")
     what.add_argument(
         "--reviewed",
@@ -72,60 +85,12 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
-    _add_event_arguments(result.add_argument_group("detections"))
-    _add_probe_arguments(result.add_argument_group("probing"))
+    add_event_arguments(result.add_argument_group("detections"))
+    add_encoder_arguments(result.add_argument_group("probing and episodes"))
+    add_probe_arguments(result.add_argument_group("probing"))
+    add_episode_arguments(result.add_argument_group("episodes"))
     add_process_arguments(result)
     return result
-
-
-def _add_event_arguments(group: Any) -> None:
-    """The arguments of --detections; None where absent, so that the others can refuse them."""
-    rule = group.add_mutually_exclusive_group()
-    rule.add_argument("--iou", type=float, metavar="SHARE", help="of the time of both that must be shared (default: 0.5)")
-    rule.add_argument(
-        "--tolerance", type=float, metavar="S", help="instead: seconds by which starts, and ends of short events, may differ"
-    )
-    group.add_argument("--segment", type=float, metavar="S", help="length of the segments that are compared too (default: 1)")
-
-
-def _add_probe_arguments(group: Any) -> None:
-    """The arguments of --probe; None where absent, so that --run can refuse them."""
-    group.add_argument(
-        "--probe-kinds", type=_names, metavar="A,B", help="logistic, ridge, knn, prototype (default: all), attentive"
-    )
-    group.add_argument(
-        "--layers", type=_integers, metavar="I,J", help="layers to try (default: all); --layers=-1 is the last one"
-    )
-    group.add_argument("--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (default: all it has)")
-    group.add_argument(
-        "--baseline", type=_names, metavar="A,B", help="fbank (mean and std of mel bands), random (same model, untrained)"
-    )
-    group.add_argument("--folds", type=int, metavar="K", help="number of folds, if the data has none (default: 5)")
-    group.add_argument("--repeats", type=int, metavar="N", help="drawings of the folds (default: 1)")
-    group.add_argument("--seed", type=int, help="of folds, intervals and random weights (default: 0)")
-    group.add_argument("--token-layer", type=int, metavar="I", help="layer of the attentive probe (default: -1, the last)")
-    group.add_argument("--unseen", action="store_const", const=True, help="leave out recordings that the run was trained on")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="folder of kept embeddings (default: with downloaded models)")
-    for name, purpose in COLUMNS.items():
-        group.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the CSV with {purpose}")
-    group.add_argument(
-        "--window-seconds", type=float, metavar="S", help="longest window read at once (default: 10, or the run's)"
-    )
-    group.add_argument("--multi-label", action="store_const", const=True, help="rows may have several labels or none")
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _integers(value: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{value!r} is no list of whole numbers such as 0,6,12") from None
-
-
-_integers.__name__ = "list of whole numbers"  # argparse puts the name into its message
 
 
 def verb(argv: Sequence[str]) -> int:
@@ -135,13 +100,10 @@ def verb(argv: Sequence[str]) -> int:
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if not arguments.run and place != (None, None, None):
         raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
-    if arguments.probe is not None:
-        return _probe(arguments, command)
-    if not arguments.detections and (given := [name for name in _EVENTS_ONLY if getattr(arguments, name) is not None]):
-        raise UserError(f"--{given[0]} belongs to --detections")
-    given = [name for name in _PROBE_ONLY if getattr(arguments, name) is not None]
-    if given:
-        raise UserError(f"--{given[0].replace('_', '-')} belongs to --probe; a run is measured with the settings of its training")
+    job = next(name for name in JOBS if getattr(arguments, name))
+    refuse_others(arguments, job)
+    if job in _WITH_DATA:
+        return _with_data(arguments, job, command)
     if arguments.detections or arguments.reviewed:
         return _events(arguments, command)
     if arguments.compare:
@@ -157,23 +119,6 @@ def verb(argv: Sequence[str]) -> int:
 
     evaluate_run(arguments.run, arguments.data, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
     return 0
-
-
-_SETTINGS = {
-    "probe_kinds": "kinds",
-    "layers": "layers",
-    "poolings": "poolings",
-    "baseline": "baselines",
-    "folds": "folds",
-    "repeats": "repeats",
-    "seed": "seed",
-    "token_layer": "token_layer",
-    "unseen": "unseen",
-    "cache": "cache",
-}  # argument -> field of ProbeSettings
-_READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")
-_PROBE_ONLY = (*_SETTINGS, *_READING)
-_EVENTS_ONLY = ("iou", "tolerance", "segment")
 
 
 def _events(arguments: argparse.Namespace, command: str) -> int:
@@ -200,18 +145,34 @@ def _events(arguments: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _probe(arguments: argparse.Namespace, command: str) -> int:
-    if arguments.data is None:
-        raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
+_WITH_DATA = {
+    "probe": "labelled recordings, as a folder of class folders or a CSV table",
+    "episodes": "labelled recordings, as a folder of class folders or a table",
+    "few_shot_detection": "annotations of recordings, as a table of events or a folder of tables",
+}
 
+
+def _with_data(arguments: argparse.Namespace, job: str, command: str) -> int:
+    """The jobs that try a model on data."""
+    if arguments.data is None:
+        raise UserError(f"--{job.replace('_', '-')} needs --data: {_WITH_DATA[job]}")
     # LAPACK's threads spin beside those of XLA: with both a sweep took three times the CPU time (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from beats_jax.pipelines.probing.probe import ProbeSettings, probe
+    given = settings_of(arguments, job)
+    place = (getattr(arguments, job), arguments.data)
+    options = {"strict": arguments.strict, "command": command, "page": arguments.format}
+    if job == "probe":
+        from beats_jax.pipelines.probing.probe import ProbeSettings, probe
 
-    given = {field: getattr(arguments, name) for name, field in _SETTINGS.items() if getattr(arguments, name) is not None}
-    reading = {name: getattr(arguments, name) for name in _READING if getattr(arguments, name) is not None}
-    settings = ProbeSettings(arguments.probe, arguments.data, reading=reading, **given)
-    probe(settings, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
+        probe(ProbeSettings(*place, **given), arguments.output, **options)
+    elif job == "episodes":
+        from beats_jax.pipelines.measuring.episodes import EpisodeSettings, evaluate_episodes
+
+        evaluate_episodes(EpisodeSettings(*place, **given), arguments.output, **options)
+    else:
+        from beats_jax.pipelines.measuring.few_shot_detection import FewShotSettings, measure_few_shot_detection
+
+        measure_few_shot_detection(FewShotSettings(*place, **given), arguments.output, **options)
     return 0
 
 

@@ -20,6 +20,7 @@ class AugmentConfig(Settings):
     noise_snr_db_low: float = 5.0
     noise_snr_db_high: float = 30.0
     background_probability: float = bounded(0.0, ge=0, le=1)  # another clip of the batch sounds behind it; labels stay
+    background_class: str = ""  # only clips of this class sound behind others, such as noise; empty = of any class
     background_snr_db_low: float = 0.0
     background_snr_db_high: float = 15.0
     mixup_probability: float = bounded(0.0, ge=0, le=1)
@@ -29,6 +30,7 @@ class AugmentConfig(Settings):
     time_mask_fraction: float = bounded(0.06, ge=0, le=1)  # widest mask as a share of the frames
     frequency_masks: int = bounded(0, ge=0)
     frequency_mask_fraction: float = bounded(0.1, ge=0, le=1)  # widest mask as a share of the mel bins
+    frequency_shift_bins: int = bounded(0, ge=0)  # up or down by at most this many bins; the outermost one is repeated
     mask_value: float = 0.0  # what masks are filled with, in normalised units; 0 = the mean
 
     def __post_init__(self) -> None:
@@ -41,7 +43,8 @@ class AugmentConfig(Settings):
     def changes_clips(self) -> bool:
         """Whether two augmentations of one clip, without mixing, may differ."""
         masks = self.time_masks * self.time_mask_fraction + self.frequency_masks * self.frequency_mask_fraction
-        return self.roll or max(self.gain_db, self.noise_probability, self.background_probability, masks) > 0
+        others = self.gain_db, self.noise_probability, self.background_probability, self.frequency_shift_bins
+        return self.roll or max(*others, masks) > 0
 
 
 @dataclass(frozen=True)

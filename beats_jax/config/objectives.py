@@ -21,6 +21,41 @@ class SupervisedConfig(ObjectiveConfig):
     label_smoothing: float = bounded(0.0, ge=0, lt=1)
     class_weights: str = one_of("none", "balanced")  # balanced: inverse frequency in the training rows, mean 1
     focal_gamma: float = bounded(0.0, ge=0)  # 0 = plain cross-entropy
+    noise_robustness: float = bounded(0.0, ge=0, le=1)  # q of the generalised cross-entropy: 0 = plain, 1 = mean absolute error
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        both = self.focal_gamma > 0 and self.noise_robustness > 0
+        require(not both, "objective.focal_gamma and objective.noise_robustness exclude each other")
+
+
+@dataclass(frozen=True)
+class EpisodicConfig(ObjectiveConfig):
+    """Few-shot learning by episodes: name the queries of new classes from a few labelled examples of each."""
+
+    name: str = "episodic"
+    method: str = one_of("prototypical", "matching", "relation")  # how queries are compared with the labelled examples
+    n_way: int = bounded(5, ge=2, le=LARGEST_SIZE)  # classes of an episode; those that measure are in `evaluation`
+    n_shot: int = bounded(5, ge=1, le=LARGEST_SIZE)  # labelled examples (support) of each class
+    n_query: int = bounded(5, ge=1, le=LARGEST_SIZE)  # examples of each class that are to be named
+    episodes_per_step: int = bounded(1, ge=1, le=LARGEST_SIZE)  # their losses are averaged
+    episodes_per_epoch: int = bounded(100, ge=1, le=LARGEST_SIZE)
+    disjoint: bool = True  # no recording is in support and query of an episode; False: as upstream draws, which flatters
+    pooling: str = one_of("mean", "max", "cls")  # of the tokens to one vector; relation reads the map of all tokens
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        mixed = self.augment.mixup_probability
+        require(mixed == 0, f"objective.augment.mixup_probability is {mixed}; a mixed clip is of no class of an episode: use 0")
+        require(
+            self.method != "relation" or self.pooling == "mean",
+            f"objective.pooling is {self.pooling!r}, which method 'relation' does not read",
+        )
+
+    @property
+    def clips_per_step(self) -> int:
+        """Clips of a training batch."""
+        return self.episodes_per_step * self.n_way * (self.n_shot + self.n_query)
 
 
 @dataclass(frozen=True)
@@ -182,6 +217,7 @@ def require_no_mixup(config: ObjectiveConfig) -> None:
 
 OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "supervised": SupervisedConfig,
+    "episodic": EpisodicConfig,
     "masked_prediction": MaskedPredictionConfig,
     "eat": EATObjectiveConfig,
     "contrastive": ContrastiveConfig,

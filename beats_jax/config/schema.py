@@ -20,6 +20,7 @@ class FilterbankConfig(Settings):
     """A Kaldi log-mel filterbank. The defaults are what BEATs was trained on (specs: unilm/beats/BEATs.py `preprocess`)."""
 
     GROUP: ClassVar[str] = "filterbank"
+    kind: str = one_of("kaldi", "floor")  # log-mel | spectra at even frequencies over each one's noise floor (`audio.floor`)
     sample_rate: int = bounded(16_000, ge=1, le=LARGEST)
     num_mel_bins: int = bounded(128, ge=1, le=LARGEST)
     frame_length_ms: float = bounded(25.0, gt=0, le=LARGEST)
@@ -37,6 +38,12 @@ class FilterbankConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.frame_samples >= 2 and self.hop_samples >= 1, "filterbank frames must be at least two samples long")
+        if self.kind == "floor":
+            nyquist = self.sample_rate / 2
+            top = self.high_hz if self.high_hz > 0 else nyquist + self.high_hz
+            band = f"filterbank.low_hz {self.low_hz:g} and high_hz {self.high_hz:g} must give a band within 0-{nyquist:g} Hz"
+            require(0 <= self.low_hz < top <= nyquist, band)
+            require(self.target_frames == 0, "filterbank.kind 'floor' has no fixed length: filterbank.target_frames must be 0")
 
     @property
     def frame_samples(self) -> int:
@@ -115,6 +122,7 @@ class DataConfig(Settings):
     train_split: float = bounded(0.7, ge=0, le=1)
     val_split: float = bounded(0.15, ge=0, le=1)
     test_split: float = bounded(0.15, ge=0, le=1)
+    split_by: str = one_of("rows", "classes")  # what is split: recordings | whole classes, for few-shot learning of new ones
     split_seed: int = 0
     window_seconds: float = bounded(10.0, gt=0)
     evaluation_window_seconds: float = bounded(0.0, ge=0)  # 0 = window_seconds
@@ -155,6 +163,9 @@ class DataConfig(Settings):
             not (self.reviewed and self.fold), "data.reviewed trains only, and with data.fold all rows are measured; give one"
         )
         require(self.fold_by == "" or self.num_folds > 0, "data.fold_by needs data.num_folds, the number of folds to make")
+        if self.split_by == "classes":
+            other = [name for name in ("fold", "reviewed", "multi_label") if getattr(self, name)]
+            require(not other, f"data.split_by 'classes' takes one class a recording and no data.{' or data.'.join(other)}")
         require(
             self.trim_below_dbfs == 0 or self.check == "decode",
             "data.trim_below_dbfs needs data.check 'decode': only decoding finds where the sound is",
@@ -176,7 +187,7 @@ class TrainingConfig(Settings):
     lora_targets: str = r".*/(q_proj|v_proj|qkv)/kernel"  # regular expression on paths of kernels
     optimizer: str = one_of("adamw", "adam", "cautious_adamw")  # adam: torch's, coupled decay; cautious: where momentum agrees
     learning_rate: float = bounded(1e-4, gt=0)  # peak
-    schedule: str = one_of("cosine", "step")  # after the warm-up; step: constant, then in steps
+    schedule: str = one_of("cosine", "step", "one_cycle")  # after the warm-up; step: constant, then in steps; one_cycle: cosines
     min_learning_rate: float = 0.0  # end of the cosine; the steps stop here too
     warmup_fraction: float = bounded(0.1, ge=0, lt=1)  # share of all steps
     decay_start_epochs: float = bounded(5.0, ge=0)  # step: the first one comes after this many epochs
@@ -216,6 +227,10 @@ class EvaluationConfig(Settings):
     threshold: float = 0.5  # multi-label: probability from which a class counts as predicted
     threshold_goal: str = one_of("f1", "precision", "recall")  # of each class's own threshold, chosen on validation rows
     threshold_wanted: float = bounded(0.9, gt=0, le=1)  # the precision or recall to reach
+    n_way: int = bounded(5, ge=2)  # data.split_by classes: classes of an episode; all, where fewer are held out
+    n_shot: int = bounded(5, ge=1)  # labelled examples of each
+    n_query: int = bounded(5, ge=1)  # examples of each that are to be named
+    episodes: int = bounded(600, ge=2, le=1_000_000)  # of the test; validation takes a third
     watch_clips: int = bounded(256, ge=0, le=100_000)  # without labels: held-out clips that are watched (rank, drift)
     probe_data: str = ""  # without labels: labelled clips (folders, ESC-50, CSV) that a linear probe reads at every evaluation
     class_groups: tuple[str, ...] = ()  # groupings in the report: esc50 | nature (of ESC-50) | CSV file with columns class, group

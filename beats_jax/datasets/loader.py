@@ -80,9 +80,17 @@ def training_batches(
     """
     if not len(manifest):
         raise UserError("there are no rows to train on; check data.train_split and the split column")
-    part = _host_part(data, host_index, host_count)
     examples = Examples(manifest, vocabulary, data, audio)
     order = _balanced_order(manifest, seed) if data.balanced else _order(np.arange(examples.visits), seed)
+    place = {"start_step": start_step, "host_index": host_index, "host_count": host_count}
+    return batches_in_order(order, examples, data, seed=seed, **place)
+
+
+def batches_in_order(
+    order: grain.MapDataset, examples: Examples, data: DataConfig, *, seed: int, start_step: int, host_index: int, host_count: int
+) -> Generator[Batch, None, None]:
+    """Batches of the examples in a given endless order of visits; arguments and errors as in `training_batches`."""
+    part = _host_part(data, host_index, host_count)
     drawn = order.map_with_index(examples.place).random_map(examples.draw, seed=_derive_seed(seed, 1))
     batches = drawn.batch(part, drop_remainder=True, batch_fn=collate)[host_index::host_count]
     return _iterate(batches[start_step:], data)

@@ -71,6 +71,12 @@ class ValidationReport:
         return {name: labels for name, labels in absent.items() if labels}
 
     @property
+    def classes_apart(self) -> bool:
+        """Whether val and test have labels, and none of them is in training: a split for few-shot learning."""
+        held_out = {label for name in ("val", "test") for label in self.splits.get(name, {})}
+        return bool(held_out) and held_out.isdisjoint(self.splits["train"])
+
+    @property
     def disputed_files(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
         """Groups of files with the same bytes and different labels, and those labels."""
         labels: dict[str, set[str]] = {file: set() for group in self.duplicate_files for file in group}
@@ -97,6 +103,9 @@ class ValidationReport:
             lines.append(f"classes differ only in case or spaces: {' and '.join(map(repr, names))}; are they one class?")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
+        absent = {} if self.classes_apart else self.absent_from_training
+        if self.classes_apart:
+            lines.append("no class of val and test is in training: they measure learning from few examples")
         disputed = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
         found: list[tuple[str, Sequence[str]]] = [
             ("classes have a single example", [name for name, number in self.labels.items() if number == 1]),
@@ -104,7 +113,7 @@ class ValidationReport:
             ("groups of files have the same bytes", [" = ".join(group) for group in self.duplicate_files]),
             ("groups of files have the same bytes and different labels", disputed),
             ("pairs of files are one sound at another level, rate or format", [" ~ ".join(pair) for pair in self.copied_files]),
-            *((f"classes of {split} are absent from training", labels) for split, labels in self.absent_from_training.items()),
+            *((f"classes of {split} are absent from training", labels) for split, labels in absent.items()),
             (
                 "files, groups or contents are in more than one split",
                 [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks],

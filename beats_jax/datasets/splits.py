@@ -12,6 +12,7 @@ import numpy as np
 
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.class_splits import draw_classes, require_classes_apart
 from beats_jax.datasets.manifest import SPLITS, Manifest, text_column
 from beats_jax.errors import UserError
 
@@ -59,12 +60,13 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
 
     `data.fold` names the test fold. Without it rows keep their splits (all or none must have one); else whole groups are drawn
     for `train_split`, `val_split` and `test_split`, each class as near to these shares as groups allow (greedy iterative
-    stratification, Sechidis et al. 2011). The same `split_seed` gives the same splits. Rows of `data.reviewed` train; those of a
+    stratification, Sechidis et al. 2011). With `data.split_by` "classes" whole classes are drawn instead, and splits of the data
+    must have no class in common. The same `split_seed` gives the same splits. Rows of `data.reviewed` train; those of a
     group that is measured are left out, so that the others have the splits that they have without them.
 
     Raises:
       UserError: some rows have a split and others not; the fold does not exist; `data.fold` is "all" (several experiments: call
-        `fold_manifest` for each of `folds`); no row for training.
+        `fold_manifest` for each of `folds`); no row for training; see `class_splits`.
     """
     if REVIEWED in manifest.metadata and (added := manifest.metadata[REVIEWED] != "").any():
         return _with_added(manifest, added, data)
@@ -81,7 +83,11 @@ def assign_splits(manifest: Manifest, data: DataConfig) -> Manifest:
             )
         if not (manifest.splits == "train").any():
             raise UserError("no row is in the split 'train'; the split column must name training rows")
+        if data.split_by == "classes":
+            require_classes_apart(manifest)
         return manifest
+    if data.split_by == "classes":
+        return manifest.with_splits(draw_classes(manifest, data))
     return manifest.with_splits(_draw(manifest, data))
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float
 from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
+from beats_jax.config.rules import require_one_of
 from beats_jax.models import registry
 from beats_jax.objectives.objective import Batch
 from beats_jax.objectives.random_streams import Stream, row_keys
@@ -35,6 +36,7 @@ class Frontend:
       token_mask: frame_mask [B, F] -> bool [B, T], or None for a model that attends to padding.
       augment: what is done to training rows.
       sample_rate: Hz.
+      background: number of the class of `augment.background_class`; None = clips of any class are backgrounds.
       hides_unread: a row that could not be read has no real token, because batch statistics must not count it.
     """
 
@@ -42,6 +44,7 @@ class Frontend:
     token_mask: Callable[[jax.Array], jax.Array | None]
     augment: AugmentConfig
     sample_rate: int
+    background: int | None = None
     hides_unread: bool = False
 
     def evaluation(self, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None]:
@@ -68,7 +71,8 @@ class Frontend:
         waveforms = batch["waveforms"]
         if self.augment.background_probability > 0:
             background_key = jax.random.fold_in(key, Stream.BACKGROUND)
-            waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, batch["example_mask"], self.augment)
+            allowed = batch["example_mask"] & (self.background is None or targets[:, self.background or 0] > 0)
+            waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, allowed, self.augment)
         waveforms = augment.augment_waveforms(keys, waveforms, lengths, self.augment, self.sample_rate)
         mixing = self.augment.mixup_probability > 0
         if mixing and self.augment.mixup_domain == "waveform":
@@ -78,6 +82,7 @@ class Frontend:
         if mixing and self.augment.mixup_domain == "fbank":
             fbank = augment.mix(fbank, partners, own)
             frame_mask = augment.mixed_frame_mask(frame_mask, partners, own)
+        fbank = augment.shift_frequencies(keys, fbank, self.augment)
         fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
         if mixing:
             targets = augment.mix(targets, partners, own)
@@ -100,14 +105,22 @@ class Frontend:
         return partners, jnp.where(example_mask[partners], own, 1.0)
 
 
-def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
-    """The front-end of an experiment, for a model of these settings."""
+def frontend_of(experiment: Experiment, model: ModelConfig, classes: tuple[str, ...] = ()) -> Frontend:
+    """The front-end of an experiment, for a model of these settings and, with labels, these classes.
+
+    Raises:
+      UserError: `augment.background_class` is none of the classes.
+    """
     settings, family = experiment.audio.filterbank, registry.family(model)
+    background = experiment.objective.augment.background_class
+    if background:
+        require_one_of("objective.augment.background_class", background, classes)
     return Frontend(
         filterbank=partial(filterbank, config=settings),
         token_mask=lambda frame_mask: family.attention_mask(family.token_mask(frame_mask, settings.num_mel_bins)),
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
+        background=classes.index(background) if background else None,
         hides_unread=family.batch_statistics,
     )
 

@@ -17,6 +17,7 @@ from beats_jax.models.registry import family
 # As text, so that only the objective of a run is imported.
 OBJECTIVES: dict[str, str] = {
     "supervised": "beats_jax.objectives.supervised:build",
+    "episodic": "beats_jax.objectives.episodic:build",
     "masked_prediction": "beats_jax.objectives.masked_prediction:build",
     "contrastive": "beats_jax.objectives.contrastive:build",
     "joint": "beats_jax.objectives.joint:build",
@@ -28,7 +29,7 @@ OBJECTIVES: dict[str, str] = {
 }
 
 # Objectives under which batch statistics move (`objective.apply_in_training`).
-MOVE_STATISTICS = ("supervised",)
+MOVE_STATISTICS = ("supervised", "episodic")
 
 
 def build(

@@ -34,7 +34,9 @@ ARRAYS = {  # file: patterns of the names of its arrays
         *("fbank", "mask", "mask_tokens", "ids_keep", "student_out", "decoder_in", "decoder_out", "teacher_targets"),
         *("sample_size", "*_loss_sum", "total_loss_*", "*_var", "grad/*", "ema_*", "blockmask_64x8_*"),
     ),
+    "fewshot_scores": ("*",),
     "fbank_parity": ("waveform", "fbank_*_normalised", "fbank_np64_raw"),
+    "mel_hpss": ("clip_int16", "waveform_*", "v?_mel", "v?_harmonic", "v?_percussive", "v?_image"),
     "quantizer_train": ("*",),
     "rel_pos_buckets": ("*",),
     "resnet_tiny": ("*",),
@@ -47,6 +49,7 @@ ARRAYS = {  # file: patterns of the names of its arrays
     ),
 }
 CLIPS = {("ast_tiny_orig", "*"): 2, ("eat_tiny", "full_*"): 1, ("eat_tiny_finetuned", "full_*"): 1}  # the first ones; else all
+EVERY_FRAME = 8  # of mel_hpss: one column in so many
 SECONDS = 1.0  # of fbank_parity: the last ones
 WEIGHTS = ("*.pt", "*.safetensors", "*.json")
 # Weights that the package holds for `doctor`, byte for byte: their name here and there. tests/conftest.py puts them together.
@@ -81,6 +84,8 @@ def _trim(name: str, key: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if name == "fbank_parity":  # frames do not depend on each other, so the last ones are those of the last samples
         frame = (len(arrays["waveform"]) - round(SECONDS * 16_000)) // 160
         values = values[frame * 160 :] if key == "waveform" else values[frame:]
+    if name == "mel_hpss" and key.startswith("v"):
+        values = values[..., ::EVERY_FRAME]
     for (file, pattern), clips in CLIPS.items():
         if file == name and fnmatchcase(key, pattern) and values.ndim > 1:
             values = values[:clips]

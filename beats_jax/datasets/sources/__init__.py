@@ -32,6 +32,7 @@ SOURCES: dict[str, str] = {
     "review": "beats_jax.datasets.sources.review:load",
     "esc50": "beats_jax.datasets.sources.known:load_esc50",
     "urbansound8k": "beats_jax.datasets.sources.known:load_urbansound8k",
+    "darksound": "beats_jax.datasets.sources.darksound:load",
     "tfds": "beats_jax.datasets.tfds.source:load",
     "recordings": "beats_jax.datasets.sources.folder:load_recordings",
     "synthetic": "beats_jax.datasets.sources.known:load_synthetic",
@@ -86,7 +87,7 @@ def source_at(path: Path) -> str:
     """The source that reads this table or folder, recognised by its name or by what it holds.
 
     A file is read as `FILE_ENDINGS` says (`.selections.txt`: raven, `.labels.txt`: audacity), else as csv; a folder as esc50,
-    urbansound8k, tfds or folder.
+    urbansound8k, tfds, darksound (the second version, by its cluster.csv) or folder.
 
     Raises:
       UserError: the path does not exist.
@@ -96,6 +97,7 @@ def source_at(path: Path) -> str:
     if not path.is_dir():
         raise UserError(f"{path} does not exist; give a folder of class folders, of a known data set, or a table")
     described = {"meta/esc50.csv": "esc50", "metadata/UrbanSound8K.csv": "urbansound8k", "dataset_info.json": "tfds"}
+    described |= {"train/cluster.csv": "darksound", "data/train/cluster.csv": "darksound"}
     return next((source for table, source in described.items() if (path / table).is_file()), "folder")
 
 

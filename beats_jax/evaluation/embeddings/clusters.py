@@ -84,7 +84,7 @@ def density_clusters(
 
 def describe_clusters(points: np.ndarray, labels: np.ndarray, fitted: int, seed: int = 0) -> Clusters:
     """Sizes, medoids and figures of clusters given as labels int [N] (-1 = none), which are renumbered, the largest first."""
-    labels = _by_size(np.asarray(labels))
+    labels = by_size(np.asarray(labels))
     kept = labels != NOISE
     sizes = np.bincount(labels[kept]) if kept.any() else np.zeros(0, np.int64)
     medoids = np.array([_medoid(points, np.flatnonzero(labels == cluster)) for cluster in range(len(sizes))], np.int64)
@@ -105,7 +105,8 @@ def _figures(points: np.ndarray, labels: np.ndarray, seed: int) -> tuple[tuple[f
     return (silhouette, *others), len(rows)
 
 
-def _by_size(labels: np.ndarray) -> np.ndarray:
+def by_size(labels: np.ndarray) -> np.ndarray:
+    """Labels int [N] numbered anew, 0 = the largest; -1 = none stays. int32 [N]."""
     names, counts = np.unique(labels[labels != NOISE], return_counts=True)
     order = {int(name): place for place, name in enumerate(names[np.argsort(-counts, kind="stable")])}
     return np.array([order.get(int(label), NOISE) for label in labels], np.int32)

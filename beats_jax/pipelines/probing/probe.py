@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from beats_jax.config import DataConfig, EvaluationConfig
-from beats_jax.config.validation import nearest
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
-from beats_jax.datasets.sources import load_manifest
 from beats_jax.datasets.splits import group_codes
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.result import EvaluationResult, evaluate_predictions
@@ -26,28 +24,32 @@ from beats_jax.evaluation.report.probe import EncoderFindings, KindFindings, hea
 from beats_jax.inference.files import probabilities, rate_notes
 from beats_jax.inference.model import Model, load
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
-from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.measuring.write import REPORT_FILES
-from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
-from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, randomise
+from beats_jax.pipelines.probing.cache import Embeddings
+from beats_jax.pipelines.probing.compared import (
+    MODEL,
+    add_hashes,
+    compared_encoders,
+    embed_all,
+    known_note,
+    read_rows,
+    require_known,
+)
+from beats_jax.pipelines.probing.encoders import Encoder
 from beats_jax.pipelines.probing.final import save_final
 from beats_jax.pipelines.probing.folds import (
     FoldPlan,
     base_data,
     enough_folds,
     fold_notes,
-    known_to_the_run,
     plan_folds,
     targets_of,
 )
 from beats_jax.pipelines.probing.saved import FOLDER
-from beats_jax.pipelines.probing.tokens import read_tokens, without_facts
+from beats_jax.pipelines.probing.tokens import read_tokens
 from beats_jax.pipelines.probing.write import write_probe
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
-from beats_jax.weights.pretrained import read_memory
 
-MODEL, FBANK, RANDOM = "model", "fbank", "random"  # encoders in metrics.json and probe.json
-BASELINES = (FBANK, RANDOM)  # on the same folds as the model, so that one page compares like with like
 DEFAULT_KINDS = ("logistic", "ridge", "knn", "prototype")
 
 
@@ -88,7 +90,8 @@ def probe(settings: ProbeSettings, output: Path, *, strict: bool, command: str, 
     data = replace(data_of(settings.data, base_data(settings.model)), **settings.reading)
     kinds = _kinds(settings.kinds, data.multi_label)
     model = load(settings.model)
-    encoders = _encoders(settings, model)
+    asked = (*settings.layers, settings.token_layer)
+    encoders = compared_encoders(model, settings.poolings, asked, settings.baselines, settings.seed)
     with new_folder(output):
         errors = ErrorLog(output / ERRORS_FILE, strict)
         return _probe(settings, data, kinds, model, encoders, output, errors, command, page)
@@ -105,11 +108,11 @@ def _probe(
     command: str,
     page: str,
 ) -> dict[str, Any]:
-    manifest = _manifest(settings, data, output)
+    manifest = read_rows(settings.model, data, output, unseen=settings.unseen, where=settings.data)
     manifest = manifest.with_notes(*rate_notes(manifest.files.tolist(), model.audio))
     print("".join(f"note: {note}\n" for note in manifest.notes), end="", flush=True)
-    found = _embed(encoders, manifest, data, errors, settings)
-    rows = _add_hashes(settings.model, found[MODEL].manifest)
+    found = embed_all(encoders, manifest, data, errors, settings.cache, settings.layers)
+    rows = add_hashes(settings.model, found[MODEL].manifest)
     vocabulary = LabelVocabulary.from_manifest(rows)
     targets = targets_of(rows, vocabulary, data.multi_label)
     plans = _plans(rows, settings)
@@ -129,8 +132,7 @@ def _probe(
         logits[name] = studies[0].logits
         if name == MODEL:
             keep(findings[-1], embeddings, probes, studies[0])
-    known = _known_note(known_to_the_run(settings.model, rows))
-    notes = [*manifest.notes, *known, *fold_notes(targets, plans[0], vocabulary.names)]
+    notes = [*manifest.notes, *known_note(settings.model, rows), *fold_notes(targets, plans[0], vocabulary.names)]
     report = output / REPORT_FILES[page]
     return write_probe(report, settings, data, findings, logits[MODEL], rows, vocabulary, plans[0], notes, errors, command)
 
@@ -138,71 +140,10 @@ def _probe(
 def _kinds(names: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:
     """The kinds asked for, or all that fit."""
     for name in names:
-        _require_known("probe kind", name, (*KINDS, ATTENTIVE))
+        require_known("probe kind", name, (*KINDS, ATTENTIVE))
         if multi_label and name in KINDS and not KINDS[name].multi_label:
             raise UserError(f"the probe {name!r} gives one label an example; leave it out, or --multi-label")
     return tuple(dict.fromkeys(names)) or tuple(name for name in DEFAULT_KINDS if not multi_label or KINDS[name].multi_label)
-
-
-def _require_known(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise UserError(f"{what} {name!r} is not known; {nearest(name, list(known))}")
-
-
-def _encoders(settings: ProbeSettings, model: Model) -> dict[str, Encoder]:
-    """The model and its baselines; every name is checked first."""
-    for name in settings.poolings:
-        _require_known("pooling", name, model.poolings)
-    count = model.num_layers + 1
-    for layer in (*settings.layers, settings.token_layer):
-        if not -count <= layer < count:
-            raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}")
-    poolings = settings.poolings or model.poolings
-    encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings)}
-    for name in settings.baselines:
-        _require_known("baseline", name, BASELINES)
-        random = name == RANDOM
-        encoders[name] = model_encoder(randomise(model, settings.seed), poolings) if random else filterbank_encoder(model.audio)
-    return encoders
-
-
-def _manifest(settings: ProbeSettings, data: DataConfig, output: Path) -> Manifest:
-    manifest = load_manifest(data, workdir=output)
-    if not settings.unseen:
-        return manifest
-    known = known_to_the_run(settings.model, _add_hashes(settings.model, manifest))
-    if known is None:
-        raise UserError(f"--unseen cannot know what {settings.model} was trained on: the run has no record of it")
-    kept = manifest.take(~known)
-    if not len(kept):
-        raise UserError(f"--unseen leaves nothing: {settings.model} has been trained on every row of {settings.data}")
-    print(f"{len(kept)} of {len(manifest)} rows are new to the run", flush=True)
-    return kept
-
-
-def _add_hashes(model: str, manifest: Manifest) -> Manifest:
-    """The rows with the hashes by which a model knows them, where it remembers any."""
-    return manifest if read_memory(model) is None else with_hashes(manifest)
-
-
-def _embed(
-    encoders: Mapping[str, Encoder], manifest: Manifest, data: DataConfig, errors: ErrorLog, settings: ProbeSettings
-) -> dict[str, Embeddings]:
-    """Embeddings of the same rows by every encoder, of the wanted layers."""
-    found: dict[str, Embeddings] = {}
-    for name, encoder in encoders.items():
-        embeddings = embed_manifest(encoder, manifest, data, errors, settings.cache)
-        how = f"in {embeddings.seconds:.1f} s, kept in" if embeddings.seconds else "read from"
-        print(f"{name}: {len(embeddings.manifest)} embeddings {how} {embeddings.cached}", flush=True)
-        manifest = without_facts(embeddings.manifest)  # the next encoder gets what this one could read
-        if settings.layers and len(encoder.layers) > 1:
-            wanted = [layer % len(embeddings.layers) for layer in settings.layers]
-            layers = tuple(embeddings.layers[layer] for layer in wanted)
-            embeddings = replace(embeddings, values=embeddings.values[wanted], layers=layers)
-        found[name] = embeddings
-    if len({len(embeddings.manifest) for embeddings in found.values()}) > 1:
-        raise UserError("some recordings could be read at first and not later; give the command again with another --output")
-    return found
 
 
 def _plans(rows: Manifest, settings: ProbeSettings) -> list[FoldPlan]:
@@ -263,14 +204,3 @@ def _findings(
     repeats = tuple(float(value or 0.0) for value in (result.metrics[headline(result)].value, *later))
     final = best_of({kind: one.final for kind, one in kinds.items()})
     return EncoderFindings(name, embeddings.layers, embeddings.poolings, kinds, final, studies[0].choices, result, repeats)
-
-
-def _known_note(known: np.ndarray | None) -> list[str]:
-    if known is None:
-        return ["The run has no record of what it was trained on; if it was trained on these examples, the figures are too good."]
-    if not known.any():
-        return []
-    return [
-        f"{int(known.sum())} of {len(known)} examples are recordings that this run was trained on or chosen by: its figures are "
-        "better than they would be on new ones. --unseen leaves them out."
-    ]

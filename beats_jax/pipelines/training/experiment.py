@@ -11,6 +11,7 @@ from beats_jax.parallel.exchange import main_first, require_same
 from beats_jax.pipelines.job import end_errors, require_same_rows
 from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.cross_validation import cross_validate
+from beats_jax.pipelines.training.few_shot import require_fit_for_new_classes, train_few_shot
 from beats_jax.pipelines.training.preparation import prepare_data
 from beats_jax.pipelines.training.pretraining import pretrain, require_monitor
 from beats_jax.pipelines.training.starting_point import require_start
@@ -33,6 +34,7 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     if experiment.data.fold == "all" and not experiment.objective.NEEDS_LABELS:
         raise UserError(f"data.fold 'all' compares classifiers; objective {experiment.objective.name} takes one fold, or none")
     require_monitor(experiment)
+    require_fit_for_new_classes(experiment)
     require_same("settings", to_mapping(experiment))
     require_start(experiment)
     require_same_run(workdir, experiment)
@@ -54,6 +56,8 @@ def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str)
     try:
         if not experiment.objective.NEEDS_LABELS:
             pretrain(experiment, workdir, data, command=command)
+        elif experiment.data.split_by == "classes":
+            train_few_shot(experiment, workdir, data, command=command)
         elif experiment.data.fold == "all":
             cross_validate(experiment, workdir, data, command=command)
         else:

@@ -59,9 +59,12 @@ class Run(ABC):
         self._check_batch_sizes()
         reads_labels = experiment.objective.NEEDS_LABELS or LABELED in self.roles
         self.vocabulary: LabelVocabulary | None = data.vocabulary if reads_labels else None
-        self.epoch = steps_per_epoch(self.train_rows.take(self._main_rows()), experiment.data)
+        self.epoch = self._steps_per_epoch()
         self.settings = fit_settings(training, self.epoch, to_mapping(experiment))
         self.objective = self._objective()
+
+    def _steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.train_rows.take(self._main_rows()), self.experiment.data)
 
     def _main_rows(self) -> np.ndarray:
         """Training rows that make up an epoch: without those of roles with batches of their own."""
@@ -154,13 +157,18 @@ class Run(ABC):
         """The training batches from `start_step` on."""
         experiment = self.experiment
         rows = (self.train_rows, self.vocabulary, experiment.data, experiment.audio)
-        place: dict[str, int] = {
-            "seed": experiment.training.seed,
-            "start_step": start_step,
-            "host_index": jax.process_index(),
-            "host_count": jax.process_count(),
-        }
+        place = self._place(start_step)
         stream = join_batches(*rows, self.roles, **place) if self.roles else training_batches(*rows, **place)
+        return self._without_changed(stream)
+
+    def _place(self, start_step: int) -> dict[str, int]:
+        """Where in the endless stream of batches this process begins."""
+        seed = self.experiment.training.seed
+        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        return {"seed": seed, "start_step": start_step, **hosts}
+
+    def _without_changed(self, stream: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """The batches with the examples of changed recordings masked."""
         changed = self.data.has_changed(self.train_rows)
         return without_rows(stream, changed) if changed.any() else stream
 

@@ -1,0 +1,1 @@
+"""Few-shot classification measured over many episodes: embeddings in, numbers out."""
