@@ -48,6 +48,10 @@ def parser() -> ArgumentParser:
     result.add_argument("--generator-steps", type=int, default=400, metavar="N", help="of each generator (default: 400)")
     result.add_argument("--frames", type=int, default=64, choices=(64, 128), help="of a picture of a clip (default: 64)")
     result.add_argument(
+        "--low-hz", type=float, default=0.0, metavar="HZ", help="lowest frequency of a picture (default: by the rate)"
+    )
+    result.add_argument("--high-hz", type=float, default=0.0, metavar="HZ", help="highest (default: half the rate)")
+    result.add_argument(
         "--margin", type=float, default=0.005, metavar="D", help="differences of AUROC within it count as none (default: 0.005)"
     )
     result.add_argument("--strict", action="store_true", help="stop at the first unusable file; else errors.csv lists it")
@@ -66,6 +70,8 @@ def verb(argv: Sequence[str]) -> int:
         label_column=arguments.label_column,
         background=arguments.background,
         frames=arguments.frames,
+        low_hz=arguments.low_hz,
+        high_hz=arguments.high_hz,
         arms=ARMS if arguments.arms is None else tuple(arguments.arms),
         sizes=numbers(arguments.sizes, SIZES, int),
         ratios=numbers(arguments.ratios, (1.0, 4.0), float),

@@ -10,14 +10,14 @@ import numpy as np
 from beats_jax.audio.scenes import Call, cut_call, mix, quiet_background, random_snr
 from beats_jax.errors import UserError
 from beats_jax.objectives.losses.classification import balanced_weights
-from beats_jax.pipelines.studying.classifier import Pool, Recipe, Weights, fit, floor_normalised, predict
+from beats_jax.pipelines.studying.classifier import Pool, Recipe, Weights, fit, predict
 from beats_jax.pipelines.studying.networks import CNN
-from beats_jax.pipelines.studying.pictures import Pictures, clip_blocks, fit_length, frames_of, picture_of, samples_of
+from beats_jax.pipelines.studying.pictures import Pictures, clip_blocks, fit_length, picture_of, samples_of
 from beats_jax.pipelines.studying.rows import StudyRows
 from beats_jax.pipelines.studying.settings import GATED, GENERATORS, StudySettings
 from beats_jax.pipelines.studying.store import ALL, Fit
 
-JITTER = 0.3  # deviation of the noise in each cell, natural logarithm of power: 1.3 dB
+JITTER = 0.25  # deviation of the noise in each cell; that of a picture is 1
 MOST_SYNTHETIC = 2000  # of a class
 MOST_SOURCES = 1000  # calls, and backgrounds, that scenes are mixed of
 CANDIDATES = 2  # pictures for each that a gate should let through
@@ -25,7 +25,7 @@ CANDIDATES = 2  # pictures for each that a gate should let through
 
 @dataclass(frozen=True)
 class Made:
-    """Synthetic examples: raw pictures float32 [K, F, M], labels int64 [K], those of a class in random order; share kept."""
+    """Synthetic examples: pictures float32 [K, F, M], labels int64 [K], those of a class in random order; share kept."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -44,7 +44,7 @@ class Arms:
     """Makes the pools. What a size and seed share is made once, when first asked for.
 
     Attributes:
-      train_generator: (kind, raw pictures, labels, classes, seed) → function (labels int64 [K], seed) → raw pictures.
+      train_generator: (kind, pictures, labels, classes, seed) → function (labels int64 [K], seed) → pictures.
       note: receives a sentence on what an arm could not do.
     """
 
@@ -55,14 +55,6 @@ class Arms:
     note: Callable[[str], None]
     _made: dict[tuple[str, int, int], Made] = field(default_factory=dict)
     _gates: dict[tuple[int, int], Weights] = field(default_factory=dict)
-    _normal: np.ndarray | None = None
-
-    @property
-    def normal(self) -> np.ndarray:
-        """float32 [N, F, M]: all real pictures as a classifier reads them."""
-        if self._normal is None:
-            self._normal = floor_normalised(self.pictures.images)
-        return self._normal
 
     def real(self, size: int, seed: int) -> np.ndarray:
         """int64: the real training rows: all of the background, and of each other class the first `size` of the seed's order."""
@@ -90,15 +82,15 @@ class Arms:
         labels, classes = self.rows.labels[real], len(self.rows.vocabulary)
         counts, ones = np.bincount(labels, minlength=classes), np.ones(classes, np.float32)
         if wanted.arm == "weighted":
-            return Pool(self.normal[real], labels, balanced_weights(counts)), np.nan
+            return Pool(self.pictures.images[real], labels, balanced_weights(counts)), np.nan
         if not wanted.ratio:
-            return Pool(self.normal[real], labels, ones, augmented=wanted.arm == "classic"), np.nan
+            return Pool(self.pictures.images[real], labels, ones, augmented=wanted.arm == "classic"), np.nan
         more = self._further(counts, wanted.ratio)
         made = self.made(wanted.arm, wanted.size, wanted.seed)
         chosen = made.first(more)
         if not len(chosen):
             raise UserError(f"no synthetic example could be made for the arm {wanted.arm}")
-        images = np.concatenate([self.normal[real], floor_normalised(made.images[chosen])])
+        images = np.concatenate([self.pictures.images[real], made.images[chosen]])
         return Pool(images, np.concatenate([labels, made.labels[chosen]]), ones), made.kept
 
     def _further(self, counts: np.ndarray, ratio: float) -> np.ndarray:
@@ -146,7 +138,7 @@ class Arms:
             pool, _ = self.pool(Fit(size, "weighted", 0.0, seed))
             self._gates = {(size, seed): fit(pool, self.recipe(), 10_000 + seed)}
         classes = len(self.rows.vocabulary)
-        found = predict(self._gates[size, seed], CNN, classes, floor_normalised(made.images)).argmax(axis=1)
+        found = predict(self._gates[size, seed], CNN, classes, made.images).argmax(axis=1)
         good = found == made.labels
         return Made(made.images[good], made.labels[good], float(good.mean()))
 
@@ -180,7 +172,7 @@ class Arms:
         if not waveforms:
             raise UserError("scenes: no clip holds a call that rises over its background")
         order = rng.permutation(len(kept))
-        images = picture_of(np.stack(waveforms), self.rows.audio.filterbank, frames_of(self.rows))
+        images = picture_of(np.stack(waveforms), self.rows.audio.filterbank)
         return Made(images[order], np.array(kept, np.int64)[order])
 
     def _sounds(self, chosen: np.ndarray) -> dict[int, np.ndarray]:

@@ -96,11 +96,11 @@ class Baselines:
 
     def _components(self, train: np.ndarray) -> np.ndarray:
         """Principal components of the pictures, found on the training rows; float32 [N, K]."""
-        flat = self.arms.normal.reshape(len(self.arms.normal), -1)
+        flat = self.arms.pictures.images.reshape(len(self.arms.pictures.images), -1)
         return fit_principal(flat[train], COMPONENTS).project(flat)
 
     def _network(self, fitted: Fit, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images, labels, classes = self.arms.normal, self.arms.rows.labels, len(self.arms.rows.vocabulary)
+        images, labels, classes = self.arms.pictures.images, self.arms.rows.labels, len(self.arms.rows.vocabulary)
         steps = round(STEPS.get(fitted.arm, 1.0) * self.settings.steps)
         recipe = Recipe(fitted.arm, classes, steps, self.settings.batch_size, augmented=fitted.arm == CNN)
         history: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ class Pool:
     """What a network is trained on.
 
     Attributes:
-      images: float32 [P, F, M], from `floor_normalised`. labels: int64 [P]. class_weights: float32 [C], of the loss.
+      images: float32 [P, F, M]. labels: int64 [P]. class_weights: float32 [C], of the loss.
       augmented: whether pictures are shifted and masked anew in each step.
     """
 
@@ -60,18 +60,6 @@ class Recipe:
     steps: int
     batch_size: int
     augmented: bool = False
-
-
-def floor_normalised(images: np.ndarray) -> np.ndarray:
-    """float32 [N, F, M] of raw log-mel pictures: log(1 + power / (2 floor)), then mean 0 and deviation 1 in each picture.
-
-    The floor is the mean over time of the logarithm in each band, so that level and colour of the background do not tell a class.
-    A constant picture becomes 0.
-    """
-    over = np.log1p(0.5 * np.exp(np.minimum(images - images.mean(axis=1, keepdims=True), 30.0)))
-    over -= over.mean(axis=(1, 2), keepdims=True)
-    scale = over.std(axis=(1, 2), keepdims=True)
-    return (over / np.where(scale > 1e-6, scale, 1.0)).astype(np.float32)
 
 
 def fit(
@@ -109,7 +97,7 @@ def fit(
 
 
 def predict(weights: Weights, kind: str, classes: int, images: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [N, C] of pictures from `floor_normalised`."""
+    """Probabilities float32 [N, C] of pictures."""
     run, found = _predictor(kind, classes), np.zeros((len(images), classes), np.float32)
     block = np.zeros((PREDICTED_AT_ONCE, *images.shape[1:]), np.float32)
     for begin in range(0, len(images), PREDICTED_AT_ONCE):

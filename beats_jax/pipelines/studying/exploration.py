@@ -16,18 +16,17 @@ from beats_jax.pipelines.studying.features import FACTS, feature_names
 from beats_jax.pipelines.studying.pictures import Pictures
 from beats_jax.pipelines.studying.rows import StudyRows
 
-DB = 10 / np.log(10)  # dB of a natural logarithm of power
 MAPPED, COMPONENTS, SHOWN_FEATURES = 1500, 20, 12
 CLIPPED_SHARE, QUIET_DBFS = 1e-3, -80.0
 
 
-def exploration_sections(rows: StudyRows, pictures: Pictures, normal: np.ndarray) -> list[Section]:
-    """The sections of the page. normal: float32 [N, F, M], pictures as classifiers read them."""
+def exploration_sections(rows: StudyRows, pictures: Pictures) -> list[Section]:
+    """The sections of the page."""
     return [
         _recordings(rows, pictures),
         _spectra(rows, pictures),
         _features(rows, pictures),
-        _components(rows, pictures, normal),
+        _components(rows, pictures),
     ]
 
 
@@ -111,8 +110,7 @@ def _spectra(rows: StudyRows, pictures: Pictures) -> Section:
     for c in order:
         own = _of_class(rows, pictures, c)
         if len(own):
-            images = pictures.images[own]
-            means[names[c]] = DB * (images - np.median(images, axis=1, keepdims=True)).mean(axis=0)
+            means[names[c]] = pictures.images[own].mean(axis=0)
             low, middle, high = np.quantile(pictures.psd[own], (0.25, 0.5, 0.75), axis=0)
             spectra[names[c]] = (middle, low, high)
     difference = None
@@ -151,10 +149,10 @@ def _features(rows: StudyRows, pictures: Pictures) -> Section:
     return Section("Stage 0: features", [Table(header, table[:SHOWN_FEATURES], numbers_from=2), Paragraph(note, "note")])
 
 
-def _components(rows: StudyRows, pictures: Pictures, normal: np.ndarray) -> Section:
+def _components(rows: StudyRows, pictures: Pictures) -> Section:
     usable = np.flatnonzero(pictures.readable)
     chosen = usable[sample_rows(len(usable), MAPPED)]
-    flat = normal[chosen].reshape(len(chosen), -1)
+    flat = pictures.images[chosen].reshape(len(chosen), -1)
     principal = fit_principal(flat)
     reduced = principal.project(flat)
     places = tsne_places(reduced, 2)

@@ -74,23 +74,18 @@ def _ridge_slope(power: np.ndarray, peak_hz: np.ndarray, frame_seconds: float) -
     return float((weight * centred * peak_hz).sum() / spread) if spread > 0 else 0.0
 
 
-def clip_facts(sound: np.ndarray, sample_rate: int, image: np.ndarray) -> np.ndarray:
-    """float32 [len(FACTS)]: levels in dB of full scale, share of clipped samples, mean, peak over floor of the picture, seconds.
+def clip_facts(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """float32 [len(FACTS)]: levels in dB of full scale, share of clipped samples, mean, peaks over the floor in dB, seconds.
 
-    image: float32 [frames, bands], natural logarithm of power. The ratio is that of the loudest hundredth of the picture's cells
-    over the median of their band: for a sound that comes and goes.
+    Peaks over the floor: how far the loudest hundredth of the cells of the spectrogram rises over the median of its frequency: high
+    for a sound that comes and goes.
     """
-    wide = sound.astype(np.float64)
+    import librosa
+
+    wide, size = sound.astype(np.float64), window_of(sample_rate)
     rms, peak = float(np.sqrt(np.mean((wide - wide.mean()) ** 2))), float(np.abs(wide).max())
-    over = image - np.median(image, axis=0)
-    return np.array(
-        [
-            20 * np.log10(max(rms, 1e-9)),
-            20 * np.log10(max(peak, 1e-9)),
-            float(np.mean(np.abs(wide) >= CLIPPED)),
-            float(wide.mean()),
-            10 / np.log(10) * float(np.quantile(over, 0.99)),
-            len(sound) / sample_rate,
-        ],
-        np.float32,
-    )
+    padded = np.pad(sound, (0, max(0, 2 * size - len(sound)))).astype(np.float32)
+    decibels = 20 * np.log10(np.abs(librosa.stft(padded, n_fft=size, hop_length=size // 2)) + 1e-9)
+    over = decibels - np.median(decibels, axis=1, keepdims=True)
+    values = [20 * np.log10(max(rms, 1e-9)), 20 * np.log10(max(peak, 1e-9)), float(np.mean(np.abs(wide) >= CLIPPED))]
+    return np.array([*values, float(wide.mean()), float(np.quantile(over, 0.99)), len(sound) / sample_rate], np.float32)

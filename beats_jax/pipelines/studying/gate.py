@@ -75,7 +75,7 @@ def gate_record(
 
 
 def write_synthetic(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Raw pictures [K, frames, bands] and places of their classes [K], for `train`; whole or not at all."""
+    """Pictures [K, frames, bands] and places of their classes [K], for `train`; whole or not at all."""
     from beats_jax.files import whole_file
 
     path.parent.mkdir(parents=True, exist_ok=True)

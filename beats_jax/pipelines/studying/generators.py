@@ -1,4 +1,4 @@
-"""Generators of a study, trained on pictures relative to the floor of each band, which a classifier's input does not hold."""
+"""Generators of a study, trained on the pictures that classifiers read."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ def train_on_pictures(
     """Trains a generator of a kind (ae, vae, aae, gan, diffusion).
 
     Args:
-      images: float32 [N, frames, bands], natural logarithm of power. labels: int64 [N].
+      images: float32 [N, frames, bands]. labels: int64 [N].
       note: receives what the generator finds wrong with itself.
     Returns:
-      (labels int64 [K], seed) → pictures float32 [K, frames, bands] at the mean floor of those it learnt from.
+      (labels int64 [K], seed) → pictures float32 [K, frames, bands].
     Raises:
       UserError: it diverged, or there are too few pictures.
     """
-    floors = images.mean(axis=1, keepdims=True)
-    turned = np.ascontiguousarray(np.swapaxes(images - floors, 1, 2))
+    turned = np.ascontiguousarray(np.swapaxes(images, 1, 2))
     names = np.array([f"{label:06d}" for label in labels.tolist()])
     generator = train_generator(turned, names, recipe(kind, steps=steps), seed)
     for problem in generator.problems:
         note(problem)
-    floor = floors.mean(axis=0, keepdims=True)
 
     def draw(wanted: np.ndarray, seed: int) -> np.ndarray:
         found = generator.sample(np.array([f"{label:06d}" for label in wanted.tolist()]), seed)
-        return (np.swapaxes(found, 1, 2) + floor).astype(np.float32)
+        return np.ascontiguousarray(np.swapaxes(found, 1, 2))
 
     return draw

@@ -67,7 +67,7 @@ def study_page(
         sections=[
             *_arm_sections(results, comparisons, settings.margin, counts),
             *_baseline_sections(baselines, found, measured),
-            *exploration_sections(rows, runner.arms.pictures, runner.arms.normal),
+            *exploration_sections(rows, runner.arms.pictures),
             _notes(runner),
         ],
         command=command,

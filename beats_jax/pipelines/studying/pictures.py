@@ -1,7 +1,6 @@
 """One pass over the recordings: a log-mel picture of each, classical features, and facts of its level. Kept in one file.
 
-Pictures are raw (natural logarithm of mel power), so that generators learn what can become sound again; `floor_normalised` makes
-of them what classifiers read.
+Pictures are what a run of the same front-end reads (`audio.floor`), so that what is made of them can go to `train`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from beats_jax.audio.filterbank import filterbank
+from beats_jax.audio.filterbank import filterbank, num_frames
 from beats_jax.audio.io import AudioError, read
 from beats_jax.config.schema import AudioConfig, FilterbankConfig
 from beats_jax.errors import UserError
@@ -31,7 +30,7 @@ class Pictures:
     """Of N clips, in the order of the rows.
 
     Attributes:
-      images: float32 [N, frames, bands], natural logarithm of mel power. features: float32 [N, K]. facts: float32 [N, len(FACTS)].
+      images: float32 [N, frames, bands], standardised clip by clip. features: float32 [N, K]. facts: float32 [N, len(FACTS)].
       psd: float32 [N, P], dB. readable: bool [N], False for a clip that could not be read: its other values are 0.
     """
 
@@ -44,8 +43,8 @@ class Pictures:
 
 def make_pictures(rows: StudyRows, note: Callable[[AudioError], None], progress: Callable[[int, int], None]) -> Pictures:
     """Reads every clip once; `note` receives those that cannot be read any more."""
-    number, config, frames = len(rows.manifest), rows.audio.filterbank, frames_of(rows)
-    images = np.zeros((number, frames, config.num_mel_bins), np.float32)
+    number, config = len(rows.manifest), rows.audio.filterbank
+    images = np.zeros((number, num_frames(samples_of(rows), config), config.num_mel_bins), np.float32)
     names = feature_names(config.sample_rate)
     features, facts = np.zeros((number, len(names)), np.float32), np.zeros((number, len(FACTS)), np.float32)
     psd, readable = np.zeros((number, PSD_BINS), np.float32), np.zeros(number, bool)
@@ -56,10 +55,10 @@ def make_pictures(rows: StudyRows, note: Callable[[AudioError], None], progress:
         sounds = [waveform for waveform in waveforms if waveform is not None]
         if sounds:
             kept = block[good]
-            images[kept] = picture_of(np.stack([fit_length(s, samples_of(rows)) for s in sounds]), config, frames)
+            images[kept] = picture_of(np.stack([fit_length(sound, samples_of(rows)) for sound in sounds]), config)
             for row, sound in zip(kept.tolist(), sounds, strict=True):
                 features[row], psd[row] = clip_features(sound, config.sample_rate)
-                facts[row] = clip_facts(sound, config.sample_rate, images[row])
+                facts[row] = clip_facts(sound, config.sample_rate)
             readable[kept] = True
         progress(int(block[-1]) + 1, number)
     return Pictures(images, features, facts, psd, readable)
@@ -102,34 +101,24 @@ def samples_of(rows: StudyRows) -> int:
     return max(1, round(rows.seconds * rows.audio.sample_rate))
 
 
-def frames_of(rows: StudyRows) -> int:
-    """Frames of a picture."""
-    return max(1, samples_of(rows) // rows.audio.filterbank.hop_samples // 64 * 64)
-
-
 def fit_length(sound: np.ndarray, samples: int) -> np.ndarray:
     """float32 [samples]: a shorter sound is repeated, so that no silence tells its length."""
     return np.resize(sound, samples).astype(np.float32)
 
 
-def picture_of(waveforms: np.ndarray, config: FilterbankConfig, frames: int) -> np.ndarray:
-    """float32 [B, frames, bands] of waveforms [B, S]; both ends are mirrored, so that the frames cover the whole clip."""
-    wanted = config.frame_samples + (frames - 1) * config.hop_samples
-    missing = max(0, wanted - waveforms.shape[1])
-    padded = np.pad(
-        waveforms, ((0, 0), (missing // 2, missing - missing // 2)), mode="reflect" if waveforms.shape[1] > 1 else "edge"
-    )
-    full = np.zeros((BLOCK, padded.shape[1]), np.float32)  # one compiled shape
+def picture_of(waveforms: np.ndarray, config: FilterbankConfig) -> np.ndarray:
+    """float32 [B, frames, bands] of waveforms float32 [B, samples]; a constant sound gives zeros."""
+    full = np.zeros((BLOCK, waveforms.shape[1]), np.float32)  # one compiled shape
     images = []
-    for begin in range(0, len(padded), BLOCK):
-        part = padded[begin : begin + BLOCK]
+    for begin in range(0, len(waveforms), BLOCK):
+        part = waveforms[begin : begin + BLOCK]
         full[: len(part)] = part
-        images.append(np.asarray(filterbank(jnp.asarray(full), None, config)[0])[: len(part), :frames])
+        images.append(np.asarray(filterbank(jnp.asarray(full), None, config)[0])[: len(part)])
     return np.concatenate(images)
 
 
 def save_pictures(path: Path, pictures: Pictures) -> None:
-    """Writes the pictures, whole or not at all; half precision holds a logarithm to 0.01."""
+    """Writes the pictures, whole or not at all; half precision holds them to 0.01."""
     arrays = {field.name: getattr(pictures, field.name) for field in fields(Pictures)}
     arrays["images"] = arrays["images"].astype(np.float16)
     with whole_file(path) as file:

@@ -40,7 +40,7 @@ BACKGROUNDS = (
 HIGHEST_RATE = 32_000  # Hz; recordings at higher rates are read at this one
 LONGEST_SECONDS = 10.0  # of a clip; what comes later is not read
 BANDS = 64
-LONGEST_FRAME_SECONDS = 0.128  # where it is at least two hops; long frames tell low calls apart (docs/frequencies.md)
+LONG_FRAME_SHIFTS, LONG_FRAME_MS = 4.096, 128.0  # long frames tell low calls apart (docs/frequencies.md)
 PROBED_FILES = 100  # whose rate is read to find the usual one
 
 
@@ -89,6 +89,8 @@ def prepare_rows(settings: StudySettings, errors: ErrorLog) -> StudyRows:
     report = report.with_splits(manifest)
     starts, ends = row_bounds(manifest)
     seconds = float(min(LONGEST_SECONDS, np.quantile(ends - starts, 0.9)))
+    seconds = round(seconds * rate) / rate  # whole samples
+    front_end = picture_filterbank(rate, seconds, settings.frames, settings.low_hz, settings.high_hz)
     vocabulary = LabelVocabulary.from_manifest(manifest)
     labels = np.array([vocabulary.index(manifest.labels[row][0]) for row in range(len(manifest))], np.int64)
     rows = StudyRows(
@@ -98,7 +100,7 @@ def prepare_rows(settings: StudySettings, errors: ErrorLog) -> StudyRows:
         labels,
         group_codes(manifest),
         find_background(vocabulary, settings.background),
-        replace(bare, filterbank=picture_filterbank(rate, seconds, settings.frames)),
+        replace(bare, filterbank=front_end),
         seconds,
     )
     _require_splits(rows)
@@ -125,20 +127,23 @@ def usual_rate(manifest: Manifest) -> int:
     return min(HIGHEST_RATE, rates.most_common(1)[0][0]) if rates else FilterbankConfig().sample_rate
 
 
-def picture_filterbank(rate: int, seconds: float, frames: int) -> FilterbankConfig:
-    """A front-end that gives `frames` frames of 64 bands for so many seconds; frames overlap by half at least."""
-    hop = max(1, int(seconds * rate) // frames)
-    frame = max(2 * hop, min(4 * hop, int(LONGEST_FRAME_SECONDS * rate)))
-    milliseconds = 1000 / rate
+def picture_filterbank(rate: int, seconds: float, frames: int, low_hz: float = 0.0, high_hz: float = 0.0) -> FilterbankConfig:
+    """A front-end that gives `frames` frames of 64 bands over their floor for so many seconds; frames overlap by half at least.
+
+    Frequencies of 0 mean those of the rate. At 2 kHz, for clips of 2 s, it is that of configs/low_frequency.py but for the band.
+    """
+    shift = 1000 * seconds / frames
     return FilterbankConfig(
+        kind="floor",
         sample_rate=rate,
         num_mel_bins=BANDS,
-        frame_length_ms=(frame + 0.01) * milliseconds,  # whole samples whichever way they are rounded
-        frame_shift_ms=(hop + 0.01) * milliseconds,
+        frame_length_ms=max(2 * shift, min(LONG_FRAME_SHIFTS * shift, LONG_FRAME_MS)),
+        frame_shift_ms=shift,
         window="hanning",
-        low_hz=rate / 100,
+        low_hz=low_hz or 0.015 * rate,
+        high_hz=high_hz or rate / 2,
         mean=0.0,
-        std=0.5,  # the logarithm itself
+        std=0.5,
     )
 
 

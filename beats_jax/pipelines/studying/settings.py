@@ -38,6 +38,8 @@ class StudySettings(Settings):
     label_column: str = ""
     background: str = ""  # class without a sound of interest; empty = found by its name
     frames: int = 64  # of a picture: 64 or 128
+    low_hz: float = bounded(0.0, ge=0)  # of a picture; 0 = by the rate
+    high_hz: float = bounded(0.0, ge=0)  # 0 = half the rate
     arms: tuple[str, ...] = ARMS
     sizes: tuple[int, ...] = SIZES  # real examples of a class; all of them come on top
     ratios: tuple[float, ...] = (1.0, 4.0)  # synthetic for each real example

@@ -222,21 +222,21 @@ class Runner:
             print(f"  {one.name} failed: {error}", flush=True)
             return Outcome(None, None, time.monotonic() - begun, failure=str(error))
         classes = len(arms.rows.vocabulary)
-        val, test = (predict(weights, CNN, classes, arms.normal[arms.usable(split)]) for split in ("val", "test"))
+        val, test = (predict(weights, CNN, classes, arms.pictures.images[arms.usable(split)]) for split in ("val", "test"))
         return Outcome(val, test, time.monotonic() - begun, kept)
 
     def _time(self) -> plan.Speed:
         arms, classes = self.arms, len(self.arms.rows.vocabulary)
         rows = arms.usable("train")
-        pool = Pool(arms.normal[rows], arms.rows.labels[rows], np.ones(classes, np.float32))
+        pool = Pool(arms.pictures.images[rows], arms.rows.labels[rows], np.ones(classes, np.float32))
         fit(pool, arms.recipe(), 0, stop=2)  # compiles
         begun = time.monotonic()
         weights = fit(pool, arms.recipe(), 0, stop=TIMED_STEPS)
         step = (time.monotonic() - begun) / TIMED_STEPS
         measured = np.concatenate([arms.usable("val"), arms.usable("test")])
-        predict(weights, CNN, classes, arms.normal[measured[:1]])
+        predict(weights, CNN, classes, arms.pictures.images[measured[:1]])
         begun = time.monotonic()
-        predict(weights, CNN, classes, arms.normal[measured])
+        predict(weights, CNN, classes, arms.pictures.images[measured])
         return plan.Speed(step, time.monotonic() - begun)
 
     def record(self) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def _facts(runner: Runner) -> dict[str, Any]:
         "background": background,
         "filterbank": to_mapping(rows.audio.filterbank),
         "seconds": rows.seconds,
-        "sources": sorted({str(name) for name in rows.manifest.metadata["content"][train].tolist()}),
+        "sources": sorted(
+            {str(name) for key in ("content", "file_hash") for name in rows.manifest.metadata[key][train].tolist()}
+        ),
     }
 
 

@@ -28,18 +28,20 @@ class Bar(NamedTuple):
 
 @picture("png", 110)
 def mean_pictures(means: Mapping[str, np.ndarray], seconds: float, difference: tuple[str, np.ndarray] | None) -> Figure:
-    """Mean picture of each class, float [frames, bands] in dB over the floor, and last a difference of two; as PNG."""
+    """Mean picture of each class, float [frames, bands], and last a difference of two; as PNG."""
     shown = list(means.items())[:MOST_CLASSES]
     number = len(shown) + (difference is not None)
     figure = new_figure(min(10.5, 2.6 * number), 2.6 if number <= 4 else 2.4)
-    top = max(float(np.max(image)) for _, image in shown)
+    low, top = (float(end([end(image) for _, image in shown])) for end in (np.min, np.max))
     for place, (name, image) in enumerate(shown, start=1):
         axes = figure.add_subplot(1, number, place)
         extent = (0, seconds, 0, image.shape[1])
-        drawn = axes.imshow(image.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=max(top, 1e-3))
-        axes.set(title=shorten(name), xlabel="s", ylabel="mel band" if place == 1 else "")
+        drawn = axes.imshow(
+            image.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=max(top, low + 1e-3)
+        )
+        axes.set(title=shorten(name), xlabel="s", ylabel="band" if place == 1 else "")
         if place == len(shown):
-            figure.colorbar(drawn, ax=axes, label="dB over the floor", aspect=25)
+            figure.colorbar(drawn, ax=axes, label="standardised", aspect=25)
     if difference is not None:
         name, image = difference
         axes = figure.add_subplot(1, number, number)
@@ -47,7 +49,7 @@ def mean_pictures(means: Mapping[str, np.ndarray], seconds: float, difference: t
         extent = (0, seconds, 0, image.shape[1])
         drawn = axes.imshow(image.T, origin="lower", aspect="auto", extent=extent, cmap="RdBu_r", vmin=-most, vmax=most)
         axes.set(title=shorten(name, 34), xlabel="s")
-        figure.colorbar(drawn, ax=axes, label="dB", aspect=25)
+        figure.colorbar(drawn, ax=axes, aspect=25)
     return figure
 
 
