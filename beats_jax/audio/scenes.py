@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FRAME_SECONDS = 0.064
+FRAME_SECONDS = 0.128  # a quarter of the clip at most
+SMOOTHED = (3, 5)  # bins and frames that are averaged
 RISE_DB = 6.0  # over the floor: what belongs to a call
-KEPT_OF_PEAK_DB = 12.0  # a stretch ends where the rise falls so far below its highest
+KEPT_OF_PEAK_DB = 12.0  # a call ends where the rise falls so far below its highest
 FADE_SHARE = 0.05  # of the call, at both ends
 SNR_SPREAD_DB = 3.0
 
@@ -29,28 +30,28 @@ class Call:
 
 
 def cut_call(waveform: np.ndarray, sample_rate: int) -> Call | None:
-    """The loudest call of a clip, float32 [samples]; None where nothing rises over the floor."""
-    power, hop, hertz = _power(waveform, sample_rate)
+    """The strongest call of a clip, float32 [samples]; None where nothing rises over the floor.
+
+    Cells of the smoothed spectrogram that rise over the median of their frequency and touch each other are one call.
+    """
+    from scipy import ndimage
+
+    power, hop, size = _smooth_power(waveform, sample_rate)
     rise = 10 * np.log10(power / np.median(power, axis=1, keepdims=True))
-    strongest = np.sort(rise, axis=0)[-max(2, len(rise) // 16) :].mean(axis=0)  # of each frame
-    peak = int(strongest.argmax())
-    limit = max(RISE_DB, strongest[peak] - KEPT_OF_PEAK_DB)
-    if strongest[peak] < RISE_DB:
+    if rise.max() < RISE_DB:
         return None
-    low, high = _around(strongest >= limit, peak)
-    bands = np.flatnonzero(rise[:, low:high].max(axis=1) >= max(RISE_DB, strongest[peak] - KEPT_OF_PEAK_DB))
-    if not len(bands):
+    inside, number = ndimage.label(rise >= max(RISE_DB, rise.max() - KEPT_OF_PEAK_DB))
+    weights = ndimage.sum_labels(power, inside, np.arange(1, number + 1))
+    bins, frames = ndimage.find_objects(inside)[int(np.argmax(weights))]
+    hertz = sample_rate / size
+    low_hz, high_hz = max(0.0, (bins.start - 0.5) * hertz), (bins.stop + 0.5) * hertz
+    start, stop = frames.start * hop + size // 4, min(len(waveform), (frames.stop - 1) * hop + size - size // 4)
+    filtered = band_pass(waveform, sample_rate, low_hz, high_hz)
+    cut, rest = filtered[start:stop], np.concatenate([filtered[:start], filtered[stop:]])
+    noise = float(np.mean(rest**2)) if len(rest) >= size else float(np.quantile(filtered**2, 0.2))
+    if noise <= 0 or not len(cut):
         return None
-    step = hertz[1] - hertz[0]
-    low_hz, high_hz = max(0.0, hertz[bands[0]] - step), hertz[bands[-1]] + step
-    start, stop = max(0, (low - 1) * hop), min(len(waveform), (high + 1) * hop)
-    inside = band_pass(waveform, sample_rate, low_hz, high_hz)
-    rest = np.concatenate([inside[:start], inside[stop:]])
-    cut = inside[start:stop]
-    noise = float(np.mean(rest**2)) if len(rest) >= hop else float(np.quantile(inside**2, 0.2))
     level = max(float(np.mean(cut**2)) - noise, 1e-3 * noise)
-    if noise <= 0:
-        return None
     return Call(_faded(cut).astype(np.float32), low_hz, high_hz, float(10 * np.log10(level / noise)))
 
 
@@ -92,24 +93,16 @@ def band_pass(waveform: np.ndarray, sample_rate: int, low_hz: float, high_hz: fl
     return np.fft.irfft(spectrum, len(waveform))
 
 
-def _power(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """(power [bins, frames], hop in samples, Hz of the bins) without the bin of the mean."""
-    size = max(16, min(len(waveform), 1 << round(FRAME_SECONDS * 2 * sample_rate).bit_length() - 1))
+def _smooth_power(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int, int]:
+    """(power [bins, frames], hop, frame in samples); single cells of noise vary too much to tell a call."""
+    from scipy import ndimage
+
+    size = max(16, min(len(waveform) // 4, round(FRAME_SECONDS * sample_rate)))
     hop = max(1, size // 4)
-    padded = np.pad(waveform, size // 2, mode="reflect") if len(waveform) > size // 2 else np.pad(waveform, size)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
-    spectra = np.abs(np.fft.rfft(frames, axis=1)).T[1:] ** 2
-    return spectra + 1e-12, hop, np.fft.rfftfreq(size, 1 / sample_rate)[1:]
-
-
-def _around(inside: np.ndarray, peak: int) -> tuple[int, int]:
-    """The stretch of True around `peak` as [low, high)."""
-    low = high = peak
-    while low > 0 and inside[low - 1]:
-        low -= 1
-    while high < len(inside) and inside[high]:
-        high += 1
-    return low, max(high, peak + 1)
+    waveform = np.pad(waveform, (0, max(0, size - len(waveform))))
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop] * np.hanning(size)
+    power = np.abs(np.fft.rfft(frames, axis=1)).T ** 2
+    return ndimage.uniform_filter(power, SMOOTHED) + 1e-6 * power.max() + 1e-20, hop, size
 
 
 def _faded(sound: np.ndarray) -> np.ndarray:
