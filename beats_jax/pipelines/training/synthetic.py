@@ -9,6 +9,7 @@ import numpy as np
 
 from beats_jax.audio.filterbank import num_frames
 from beats_jax.config import Experiment, to_mapping
+from beats_jax.datasets.manifest import text_column
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of
 from beats_jax.json_files import read_json
@@ -133,9 +134,8 @@ def _require_unmeasured(gate: dict[str, Any], data: PreparedData, study: Path) -
         raise UserError(
             "objective.augment.synthetic needs data.check 'decode': only contents tell what synthetic examples are made of"
         )
-    known = np.isin(rows.metadata["content"].astype(str), gate["sources"]) | np.isin(
-        rows.metadata["file_hash"].astype(str), gate["sources"]
-    )
+    sources = text_column(gate["sources"])
+    known = np.isin(rows.metadata["content"], sources) | np.isin(rows.metadata["file_hash"], sources)
     if known.any():
         raise UserError(
             f"{int(known.sum())} of {len(rows)} recordings that this run measures are among those that the synthetic examples of "
