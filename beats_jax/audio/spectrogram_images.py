@@ -10,6 +10,7 @@ amplitude 1.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,9 +78,11 @@ class Transform:
         import librosa
 
         low, high = self.config.low_hz, self.config.high_hz or self.sample_rate / 2
-        found = librosa.filters.mel(
-            sr=self.sample_rate, n_fft=self.size, n_mels=self.config.bands, fmin=low, fmax=high, norm=None, dtype=np.float32
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty bands, which are refused below
+            found = librosa.filters.mel(
+                sr=self.sample_rate, n_fft=self.size, n_mels=self.config.bands, fmin=low, fmax=high, norm=None, dtype=np.float32
+            )
         total = found.sum(axis=1, keepdims=True)
         require(
             bool((total > 0).all()),
@@ -104,7 +107,7 @@ class Transform:
         """Sounds of images in dB, [N, bands, frames]. Frequencies outside the image are silent.
 
         Returns:
-          float32 [N, samples], and the spectral convergence of each: |S - |STFT(sound)|| / |S| over the bins of the image, 0 = exact.
+          float32 [N, samples], and the spectral convergence of each: |S - |STFT(sound)|| / |S| over the image, 0 = exact.
         """
         wanted = self._magnitudes(images)
         random = np.random.default_rng(seed)
@@ -126,8 +129,9 @@ class Transform:
             power = power @ self.mel.T
         else:
             power = power[..., self.first_bin : self.first_bin + self.config.bands]
-        floor = 10 ** (self.config.floor_db / 10)
-        return (10 * np.log10(np.maximum(power, floor))).swapaxes(1, 2).astype(np.float32)
+        floor = np.float32(self.config.floor_db)
+        decibels = 10 * np.log10(np.maximum(power, 10 ** (floor / 10)))
+        return np.maximum(decibels.swapaxes(1, 2).astype(np.float32), floor)  # rounded logarithms may lie below it
 
     def _magnitudes(self, images: np.ndarray) -> np.ndarray:
         """float32 [N, frames, bins] of images; what lies at the floor is silent."""

@@ -23,7 +23,9 @@ class ImageConfig(Settings):
 
     frames: int = size(64, most=1024)
     bands: int = size(64, most=1024)
-    scale: str = one_of("linear", "mel")  # linear: bins of the transform, from low_hz up | mel: bands from low_hz to high_hz
+    scale: str = one_of(
+        "mel", "linear"
+    )  # mel: bands from low_hz to high_hz | linear: the lowest bins of the transform from low_hz
     low_hz: float = bounded(0.0, ge=0)
     high_hz: float = bounded(0.0, ge=0)  # mel: 0 = half the sample rate
     overlap: int = bounded(4, ge=4, le=64)  # hops in a transform; 4 = three quarters, which Griffin-Lim needs at least
@@ -31,7 +33,9 @@ class ImageConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.scale == "mel" or self.high_hz == 0, "objective.image.high_hz is for scale 'mel'; linear ends with its bands")
+        require(
+            self.scale == "mel" or self.high_hz == 0, "objective.image.high_hz is for scale 'mel'; linear ends with its bands"
+        )
         for name in ("frames", "bands"):
             side = getattr(self, name)
             require(side % 16 == 0, f"objective.image.{name} is {side}; it must be a multiple of 16, which networks halve")
@@ -45,7 +49,7 @@ class GenerativeConfig(ObjectiveConfig):
 
     image: ImageConfig = field(default_factory=ImageConfig)
     width: int = size(16, most=1024)  # channels of the outermost layer, doubled at each halving up to 8 times
-    drawn: int = size(256, least=16)  # images that are drawn and compared with held-out ones at every evaluation
+    drawn: int = size(128, least=16)  # images that are drawn and compared with held-out ones at every evaluation
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,16 @@ class AutoencoderConfig(GenerativeConfig):
     beta: float = bounded(1.0, ge=0)  # vae: weight of the divergence from the prior
     beta_warmup: float = bounded(0.3, ge=0, le=1)  # vae: share of the steps over which beta rises from 0
     texture: bool = True  # what is drawn gets noise like what the decoder leaves out of training images
+    codes: str = one_of("fitted", "prior")  # drawn from a normal distribution fitted to each class's codes | the standard one
     critic_width: int = size(128)  # aae: hidden units of the network that tells codes from the prior
     fooling: float = bounded(0.1, ge=0)  # aae: learning rate of the encoder's step against the critic, over that of the others
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.kind != "ae" or self.codes == "fitted",
+            "objective.codes is 'prior'; the codes of kind 'ae' follow no prior: use 'fitted'",
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class DiffusionConfig(GenerativeConfig):
     unlabelled: float = bounded(0.1, ge=0, lt=1)  # share of the training images whose class is hidden
     noise_mean: float = -1.2  # of ln(sigma) in training
     noise_deviation: float = bounded(1.2, gt=0)
-    steps: int = size(18, most=1000, least=2)  # of sampling
+    steps: int = size(24, most=1000, least=2)  # of sampling
     sampler: str = one_of("heun", "ddim")  # second order, 2 steps - 1 evaluations | first order, as many as steps
     guidance: float = bounded(1.0, ge=0)  # 1 = none; above 1 the class is exaggerated
 

@@ -1,9 +1,11 @@
 """Autoencoders of spectrograms as generators: plain, variational, adversarial.
 
-vae: loss = -log p(x | z) + beta(step) * KL(q(z | x) || N(0, I)), z drawn from q; images are drawn from codes of the prior
+vae: loss = -log p(x | z) + beta(step) * KL(q(z | x) || N(0, I)), z drawn from q
 aae: three turns a step: reconstruction, the critic of codes (prior against q), the encoder against the critic
-ae:  squared error; images are drawn from codes of a normal distribution fitted to each class (arXiv 1903.12436)
+ae:  squared error
 
+Codes are drawn from a normal distribution fitted to those of each class (arXiv 1903.12436): the codes of all images together
+are not distributed quite like the prior, and images of codes between them are too much alike.
 A decoder gives mean images, smoother than any real spectrogram. What is drawn gets a texture like what the decoder leaves out of
 training images: the residuals' spectrum over frequency and time, their deviation in each band and their distribution.
 """
@@ -30,7 +32,8 @@ from beats_jax.objectives.images import GeneratorState, ImageBatch, ImageObjecti
 from beats_jax.objectives.metrics import Metrics, once
 from beats_jax.objectives.state.state import Params
 
-QUANTILES = 257  # of the residuals' distribution
+QUANTILES = 65  # of the residuals' distribution, at normal scores evenly spaced from -WIDEST to WIDEST
+WIDEST = 4.0
 SHRINKAGE = 0.05  # of a class's covariance of codes towards its diagonal: a class with few images has no full one
 
 
@@ -89,13 +92,16 @@ class AutoencoderTraining(ImageObjective):
         return self._loss(weights, batch, noise, jnp.asarray(self.config.beta))[1]
 
     def finish(self, weights: Params, batch: ImageBatch) -> Params:
-        """Adds `texture`, and the distribution of each class's codes where the prior is not it (ae)."""
-        means, posterior = self.model.apply(
-            {"params": weights["model"]}, batch["images"], batch["labels"], self._spare_noise(batch)
-        )
-        finished = {**weights, "texture": measure_texture(batch["images"] - means)}
-        if self.config.kind == "ae":
-            finished["codes"] = measure_codes(posterior.mean, batch["labels"], self.classes)
+        """Adds `texture` and `codes`, the distribution of each class's codes, where they are drawn with."""
+        posterior = self.encode(weights, batch)
+        # Codes of a VAE as it decodes them, drawn: those of the means are fewer, and their images sharper
+        noise = jax.random.normal(jax.random.key(0), posterior.mean.shape) if self.config.kind == "vae" else 0.0
+        codes = posterior.mean + jnp.exp(posterior.log_variance / 2) * noise
+        finished = dict(weights)
+        if self.config.texture:
+            finished["texture"] = measure_texture(batch["images"] - self.decode(weights, codes, batch["labels"]))
+        if self.config.codes == "fitted":
+            finished["codes"] = measure_codes(codes, batch["labels"], self.classes)
         return finished
 
     def draw(self, weights: Params, key: jax.Array, labels: jax.Array) -> jax.Array:
@@ -116,14 +122,10 @@ class AutoencoderTraining(ImageObjective):
         found: Any = self.model.apply({"params": weights["model"]}, batch["images"], batch["labels"], method="encode")
         return found
 
-    def _spare_noise(self, batch: ImageBatch) -> jax.Array:
-        """Noise of codes for measuring residuals: a VAE's prior gives images as blurred as those of drawn codes."""
-        shape = batch["labels"].shape[0], self.config.latent
-        return jax.random.normal(jax.random.key(0), shape) if self.config.kind == "vae" else jnp.zeros(shape)
-
     def _loss(self, params: Params, batch: ImageBatch, noise: jax.Array, beta: jax.Array) -> tuple[jax.Array, Metrics]:
         """Mean over the images of the loss, and `loss`, `error` (mean square a pixel), `divergence` (nats), `active_units`."""
-        means, posterior = self.model.apply({"params": params["model"]}, batch["images"], batch["labels"], noise)
+        found: Any = self.model.apply({"params": params["model"]}, batch["images"], batch["labels"], noise)
+        means, posterior = found
         errors = jnp.mean(jnp.square(batch["images"] - means), axis=(1, 2))
         metrics = {"error": mean_of(errors), "active_units": once(active_units(posterior.mean))}
         losses = errors
@@ -151,20 +153,20 @@ class AutoencoderTraining(ImageObjective):
 
 
 def active_units(means: jax.Array) -> jax.Array:
-    """Units whose mean varies over the images [N, Z] by more than `ACTIVE` (arXiv 1509.00519); near 0 the latent has collapsed."""
+    """Units whose mean varies over the images [N, Z] by more than `ACTIVE` (arXiv 1509.00519); near 0 = a collapsed latent."""
     return jnp.sum(jnp.var(means, axis=0) > ACTIVE).astype(jnp.float32)
 
 
 def measure_codes(codes: jax.Array, labels: jax.Array, classes: int) -> dict[str, jax.Array]:
-    """Mean [C, Z] and a root of the covariance [C, Z, Z] of each class's codes [N, Z]; a class without images has those of all."""
+    """Mean [C, Z] and root of the covariance [C, Z, Z] of each class's codes [N, Z]; a class without images has those of all."""
     member = jax.nn.one_hot(labels, classes)
-    member = jnp.where(jnp.sum(member, axis=0) > 0, member, 1.0)
-    member = member / jnp.sum(member, axis=0)
+    member = jnp.where(jnp.sum(member, axis=0, keepdims=True) > 0, member, 1.0)
+    member = member / jnp.sum(member, axis=0, keepdims=True)
     mean = member.T @ codes
     centred = codes[None] - mean[:, None]
     covariance = jnp.einsum("nc,cny,cnz->cyz", member, centred, centred)
-    diagonal = covariance * jnp.eye(codes.shape[1])
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal + 1e-6 * jnp.eye(codes.shape[1])
+    unit = jnp.eye(codes.shape[1])[None]
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance * unit + 1e-6 * unit
     return {"mean": mean, "root": jnp.linalg.cholesky(covariance)}
 
 
@@ -173,9 +175,10 @@ def measure_texture(residuals: jax.Array) -> dict[str, jax.Array]:
     spectrum of the standardised residuals, mean square 1, and `quantiles` of their distribution.
     """
     mean, deviation = jnp.mean(residuals, axis=(0, 2)), jnp.std(residuals, axis=(0, 2)) + 1e-6
-    standard = (residuals - mean[:, None]) / deviation[:, None]
+    standard = (residuals - mean[None, :, None]) / deviation[None, :, None]
     power = jnp.mean(jnp.square(jnp.abs(jnp.fft.fft2(standard))), axis=0)
-    quantiles = jnp.quantile(standard.reshape(-1)[:: max(1, standard.size // 2**18)], jnp.linspace(0, 1, QUANTILES))
+    shares = jax.scipy.stats.norm.cdf(jnp.linspace(-WIDEST, WIDEST, QUANTILES))
+    quantiles = jnp.quantile(standard.reshape(-1)[:: max(1, standard.size // 2**18)], shares)
     return {
         "mean": mean,
         "deviation": deviation,
@@ -187,10 +190,9 @@ def measure_texture(residuals: jax.Array) -> dict[str, jax.Array]:
 def draw_texture(texture: dict[str, jax.Array], key: jax.Array, count: int) -> jax.Array:
     """Noise [N, F, T] with the spectrum, the distribution and the deviations of `measure_texture`."""
     white = jax.random.normal(key, (count, *texture["amplitude"].shape))
-    coloured = jnp.real(jnp.fft.ifft2(jnp.fft.fft2(white) * texture["amplitude"]))
-    share = jax.scipy.stats.norm.cdf(coloured)
-    standard = jnp.interp(share, jnp.linspace(0, 1, QUANTILES), texture["quantiles"])
-    return texture["mean"][:, None] + texture["deviation"][:, None] * standard
+    coloured = jnp.real(jnp.fft.ifft2(jnp.fft.fft2(white) * texture["amplitude"][None]))
+    standard = jnp.interp(coloured, jnp.linspace(-WIDEST, WIDEST, QUANTILES), texture["quantiles"])
+    return texture["mean"][None, :, None] + texture["deviation"][None, :, None] * standard
 
 
 def build(experiment: Experiment, optimizer: optax.GradientTransformation, vocabulary: Any, **_: Any) -> AutoencoderTraining:

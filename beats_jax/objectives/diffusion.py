@@ -1,6 +1,7 @@
 """Diffusion: the denoiser of EDM (arXiv 2206.00364) learns images under noise of every level, with the class or without it.
 
-loss = weight(sigma) * mean over pixels of (D(x + n; sigma, class) - x)^2, n ~ N(0, sigma^2), ln(sigma) ~ N(noise_mean, noise_deviation)
+loss = weight(sigma) * mean over pixels of (D(x + n; sigma, class) - x)^2
+n ~ N(0, sigma^2), ln(sigma) ~ N(noise_mean, noise_deviation^2)
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import optax
 
 from beats_jax.config import DiffusionConfig, Experiment
 from beats_jax.models.generative import diffusion
-from beats_jax.objectives.images import IMAGE_SPREAD, GeneratorState, ImageBatch, ImageObjective, build_arguments, mean_of, take_turn
+from beats_jax.objectives.images import (
+    IMAGE_SPREAD,
+    GeneratorState,
+    ImageBatch,
+    ImageObjective,
+    build_arguments,
+    mean_of,
+    take_turn,
+)
 from beats_jax.objectives.metrics import Metrics
 from beats_jax.objectives.state.state import Params
 

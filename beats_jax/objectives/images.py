@@ -84,7 +84,7 @@ def take_turn(
       the state, and the metrics with `TURN_gradient_norm`.
     """
     moving = {name: state.params[name] for name in players}
-    gradients, metrics = jax.grad(lambda part: loss({**state.params, **part}), has_aux=True)(moving)
+    gradients, metrics = jax.grad(lambda part: loss(state.params | part), has_aux=True)(moving)
     updates, opt_state = optimizer.update(gradients, state.opt_state[turn], moving)
     moved = optax.apply_updates(moving, jax.tree.map(lambda update: rate * update, updates))
     state = state.replace(params={**state.params, **moved}, opt_state={**state.opt_state, turn: opt_state})

@@ -21,7 +21,7 @@ from beats_jax.evaluation.metrics.result import Estimate
 
 RESAMPLES = 200
 NEIGHBOURS = 5
-SIZES = 8  # at which the Fréchet distance is measured before it is extrapolated
+SIZES = 5  # at which the Fréchet distance is measured before it is extrapolated
 LEAST_SHARE = 0.3  # smallest of these sizes, of all examples
 FOLDS = 5
 RARE_QUANTILE = 0.01  # of the distances between held-out and training examples: nearer ones count as copies
@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 1024
 def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
     """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of normal distributions fitted to both (Heusel et al., arXiv 1706.08500)."""
     _require_pair(real, made)
-    return _frechet(*_moments(real), *_moments(made))
+    return _Normal(real).distance(*_moments(made))
 
 
 def frechet_infinity(real: np.ndarray, made: np.ndarray, seed: int = 0) -> float:
@@ -40,10 +40,10 @@ def frechet_infinity(real: np.ndarray, made: np.ndarray, seed: int = 0) -> float
     It is measured on random parts of `SIZES` sizes and, as its bias is proportional to 1 / N, read off the line at 1 / N = 0.
     """
     _require_pair(real, made)
-    random, fixed = np.random.default_rng(seed), _moments(real)
+    random, fixed = np.random.default_rng(seed), _Normal(real)
     sizes = np.linspace(max(2, LEAST_SHARE * len(made)), len(made), SIZES).astype(int)
     parts = [made[random.permutation(len(made))[:size]] for size in sizes]
-    values = [_frechet(*fixed, *_moments(part)) for part in parts]
+    values = [fixed.distance(*_moments(part)) for part in parts]
     return float(np.polyfit(1 / sizes, values, 1)[1])
 
 
@@ -107,8 +107,8 @@ def precision_recall(real: np.ndarray, made: np.ndarray, neighbours: int = NEIGH
     between, real_radius, made_radius = distances(real, made), _radius(real, neighbours), _radius(made, neighbours)
     inside = between <= real_radius[:, None]
     return {
-        "precision": share_estimate(inside.any(axis=0), seed),
-        "recall": share_estimate((between <= made_radius[None]).any(axis=1), seed),
+        "precision": share_estimate(np.any(inside, axis=0), seed),
+        "recall": share_estimate(np.any(between <= made_radius[None], axis=1), seed),
         "density": share_estimate(inside.sum(axis=0) / neighbours, seed),
         "coverage": share_estimate(between.min(axis=1) <= real_radius, seed),
     }
@@ -136,7 +136,7 @@ def out_of_fold_scores(examples: np.ndarray, truth: np.ndarray, seed: int = 0) -
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     with threads_for(1):
-        return cross_val_predict(model, examples, truth, cv=folds, method="decision_function")
+        return np.asarray(cross_val_predict(model, examples, truth, cv=folds, method="decision_function"))
 
 
 def train_and_test(
@@ -237,13 +237,20 @@ def _moments(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return wide.mean(axis=0), np.atleast_2d(np.cov(wide, rowvar=False))
 
 
-def _frechet(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
-    # Tr (S1 S2)^(1/2) by the symmetric S1^(1/2) S2 S1^(1/2), which has the same eigenvalues: no complex root of a product
-    values, axes = np.linalg.eigh(covariance1)
-    root = (axes * np.sqrt(np.maximum(values, 0))) @ axes.T
-    product = np.linalg.eigvalsh(root @ covariance2 @ root)
-    trace = np.sqrt(np.maximum(product, 0)).sum()
-    return float(np.square(mean1 - mean2).sum() + np.trace(covariance1) + np.trace(covariance2) - 2 * trace)
+class _Normal:
+    """The normal distribution fitted to examples [N, D], with the root of its covariance."""
+
+    def __init__(self, examples: np.ndarray) -> None:
+        self.mean, self.covariance = _moments(examples)
+        values, axes = np.linalg.eigh(self.covariance)
+        self.root = (axes * np.sqrt(np.maximum(values, 0))) @ axes.T
+
+    def distance(self, mean: np.ndarray, covariance: np.ndarray) -> float:
+        """The Fréchet distance to another one."""
+        # Tr (S1 S2)^(1/2) by the symmetric S1^(1/2) S2 S1^(1/2), which has the same eigenvalues: no complex root of a product
+        product = np.linalg.eigvalsh(self.root @ covariance @ self.root)
+        trace = np.sqrt(np.maximum(product, 0)).sum()
+        return float(np.square(self.mean - mean).sum() + np.trace(self.covariance) + np.trace(covariance) - 2 * trace)
 
 
 def _radius(examples: np.ndarray, neighbours: int) -> np.ndarray:

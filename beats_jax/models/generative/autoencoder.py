@@ -1,6 +1,6 @@
 """Autoencoders of spectrograms: images [N, bands, frames], classes [N] ↔ codes [N, Z].
 
-Plain, variational (Kingma & Welling, arXiv 1312.6114) and adversarial (Makhzani et al., arXiv 1511.05644) ones share the networks.
+Plain, variational (Kingma & Welling, arXiv 1312.6114) and adversarial ones (Makhzani et al., arXiv 1511.05644) share networks.
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ def divergence_from_prior(posterior: Posterior) -> Float[Array, "images Z"]:
 
 def negative_log_likelihood(images: Images, means: Images, log_deviation: Float[Array, " bands"]) -> Float[Array, " images"]:
     """Of each image under independent normal pixels, in nats, without the constant ln(2 pi) / 2 a pixel."""
-    scaled = (images - means) * jnp.exp(-log_deviation)[:, None]
-    return jnp.sum(0.5 * jnp.square(scaled) + log_deviation[:, None], axis=(1, 2))
+    scaled = (images - means) * jnp.exp(-log_deviation)[None, :, None]
+    return jnp.sum(0.5 * jnp.square(scaled) + log_deviation[None, :, None], axis=(1, 2))

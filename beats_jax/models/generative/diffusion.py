@@ -87,7 +87,7 @@ class Attention(nn.Module):
 def waves(values: Float[Array, " images"], count: int) -> Float[Array, "images count"]:
     """Cosines and sines of the values at `count` / 2 frequencies from 1 to 1000 (arXiv 1706.03762, for continuous values)."""
     frequencies = jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), count // 2))
-    angles = values[:, None] * frequencies
+    angles = values[:, None] * frequencies[None]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from beats_jax.config.generative import SMALLEST_SIDE
 from beats_jax.config.rules import require
 
-Maps = Float[Array, "images height width channels"]
+Maps = Float[Array, "_ _ _ _"]  # images, height, width, channels
 Images = Float[Array, "images bands frames"]
 Labels = Int[Array, " images"]
 MOST_DOUBLINGS = 3  # of the channels

@@ -6,6 +6,7 @@ Random weights keep figures comparable between runs and data sets (Naeem et al.,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import flax.linen as nn
@@ -32,7 +33,7 @@ class RandomNetwork(nn.Module):
 
 
 @cache
-def _network(bands: int, frames: int):  # noqa: ANN202
+def _network(bands: int, frames: int) -> Callable[[np.ndarray], jax.Array]:
     module = RandomNetwork()
     params = module.init(jax.random.key(0), jnp.zeros((1, bands, frames)))
     return jax.jit(lambda images: module.apply(params, images))

@@ -1,7 +1,7 @@
 """A trained generator: it draws images of its classes, and is kept in a folder.
 
-    GENERATOR/generator.json          settings, classes, findings
-    GENERATOR/generator.safetensors   weights and scaling
+GENERATOR/generator.json          settings, classes, findings
+GENERATOR/generator.safetensors   weights and scaling
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images in any units to those of the networks and back: each band standardised by training statistics, clipped at four of them."""
+"""Images in any units to those of the networks and back: bands are standardised by training statistics, clipped at 4."""
 
 from __future__ import annotations
 

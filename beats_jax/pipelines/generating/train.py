@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from beats_jax.config import Experiment, GenerativeConfig, to_mapping
+from beats_jax.config import Experiment, GenerativeConfig, TrainingConfig, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.generative import kernel_distance
 from beats_jax.objectives.images import ImageObjective
@@ -86,13 +86,15 @@ def train_generator(
     scaling = fit_scaling(images)
     train = Images(scaling.to_network(images), numbers)
     held = train if held_out is None else _held_out(held_out, names, scaling)
-    return _Training(settings, names, train, held, scaling).run(workdir, quiet)
+    return _Training(settings, names, train, held, scaling, watched=workdir is not None or not quiet).run(workdir, quiet)
 
 
 class _Training:
     """One run on images in the units of the networks."""
 
-    def __init__(self, settings: Experiment, names: tuple[str, ...], train: Images, held: Images, scaling: Scaling) -> None:
+    def __init__(
+        self, settings: Experiment, names: tuple[str, ...], train: Images, held: Images, scaling: Scaling, *, watched: bool
+    ) -> None:
         training, batch = settings.training, settings.data.batch_size
         self.mesh = make_mesh(training.mesh_data, training.mesh_fsdp)
         check_batch_size(self.mesh, batch, 1)
@@ -100,7 +102,7 @@ class _Training:
         self.fit_settings = fit_settings(training, epoch, to_mapping(settings))
         # The objective's own schedules (beta) are shares of the steps, which only now are known
         settings = replace(settings, training=replace(training, max_steps=self.fit_settings.total_steps))
-        self.fit_settings = _spaced(self.fit_settings, settings)
+        self.fit_settings = _spaced(self.fit_settings, settings.training, watched)
         optimizer = optimizers.build(settings.training, self.fit_settings.total_steps, None, epoch)
         self.objective: ImageObjective = objective_of(settings, names, optimizer)
         self.settings, self.names, self.train, self.held, self.scaling = settings, names, train, held, scaling
@@ -148,7 +150,8 @@ class _Training:
 
     def evaluate(self, weights: Any, step: int) -> dict[str, float]:
         """`sample_loss` (unbiased squared kernel distance of drawn from held-out images), their `spread` over that of the real
-        ones, and the objective's own figures of held-out images as `held_out_NAME`."""
+        ones, and the objective's own figures of held-out images.
+        """
         held = self.held.take(self._shown)
         with jax.set_mesh(self.mesh):
             drawn = np.asarray(self._draw(self.finish(weights), jax.random.key(step), held["labels"]))
@@ -206,9 +209,14 @@ def _held_out(given: tuple[np.ndarray, Any], names: tuple[str, ...], scaling: Sc
     return Images(scaling.to_network(images[known]), numbers.astype(np.int32))
 
 
-def _spaced(found: FitSettings, settings: Experiment) -> FitSettings:
-    """Evaluations that are a share of the run, as epochs of few images would be too short for them."""
-    every = max(found.evaluate_every, -(-settings.training.max_steps // EVALUATIONS))
+def _spaced(found: FitSettings, training: TrainingConfig, watched: bool) -> FitSettings:
+    """Evaluations at shares of the run, since epochs of few images would be too short for them; one, at the end, where nobody
+    reads them in between and none chooses the weights.
+    """
+    total = found.total_steps
+    if not watched and training.select == "last" and not training.patience:
+        return replace(found, evaluate_every=total, checkpoint_every=total)
+    every = max(found.evaluate_every, -(-total // EVALUATIONS))
     return replace(found, evaluate_every=every, checkpoint_every=found.checkpoint_every or every)
 
 
