@@ -15,8 +15,8 @@ examples:
   python -m beats_jax.study --data labels.csv --label-column species --output studies/birds --sizes 5 10 --seeds 10
   python -m beats_jax.study --data recordings --output studies/owls --arms real oversampled classic scenes vae vae_gated
 
---data is a folder of class folders, one with labels.csv, a known data set or a table. The same command resumes a stopped study; more
-arms, sizes, ratios, seeds or budget add to it. docs/study.md explains the arms and the page.
+--data is a folder of class folders, one with labels.csv, a known data set or a table. The same command resumes a stopped study;
+more arms, sizes, ratios, seeds or budget add to it. docs/study.md explains the arms and the page.
 """
 
 

@@ -97,7 +97,7 @@ def read_keys(file: Path) -> dict[str, Any]:
 
     Loader.add_multi_constructor("!", lambda loader, tag, node: str(node.value))
     try:
-        found = yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"config file {file} cannot be read: {' '.join(str(error).split())}") from error
     require(isinstance(found, dict), f"config file {file} holds no keys such as N_WAY: 5")

@@ -27,7 +27,6 @@ from beats_jax.objectives.objective import Batch
 from beats_jax.objectives.random_streams import Stream, row_keys
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
 
-
 SYNTHETIC_BRANCH = 100  # folded into the key of a row; those of `audio.augment` are below
 
 
@@ -36,7 +35,7 @@ class Synthetic:
     """Synthetic examples that take the place of some training rows.
 
     Attributes:
-      fbank: float32 [K, F, M], as the front-end gives real ones. targets: float32 [K, C]. share: of the rows of a batch, in [0, 1).
+      fbank: float32 [K, F, M], as the front-end gives real ones. targets: float32 [K, C]. share: of a batch's rows, in [0, 1).
     """
 
     fbank: np.ndarray

@@ -1,7 +1,7 @@
 """Is one way of training better than another, over several seeds, on the same test examples?
 
-Two-level paired bootstrap: each resample draws seeds and, the same for both sides, recordings (Efron & Tibshirani 1993, chapters 8
-and 15). So the interval holds for new test recordings and new trainings. Equivalence is decided by two one-sided tests at 5 %
+Two-level paired bootstrap: each resample draws seeds and, the same for both sides, recordings (Efron & Tibshirani 1993, chapters
+8 and 15). So the interval holds for new test recordings and new trainings. Equivalence is decided by two one-sided tests at 5 %
 (Schuirmann 1987): the 90 % interval lies within the margin, which is stated before the data are seen.
 """
 
@@ -69,11 +69,11 @@ def compare_seeds(
 
 
 def verdict(found: SeedDifference | None, corrected_p: float, margin: float, fewest: int) -> Word:
-    """gain or loss: p, corrected for the number of comparisons, is below 5 %; equivalent: within the margin; else open.
+    """gain or loss: p, corrected for all comparisons, is below 5 %; equivalent: within the margin; else open.
 
-    A difference that is both sure and within the margin is equivalent: it is too small to matter. Near the ceiling a bootstrap sees
-    no errors to draw and its interval shrinks to nothing; by the rule of three (Hanley & Lippman-Hand 1983) `fewest` examples of a
-    class without an error leave 3 / fewest open, and where that exceeds the margin nothing is equivalent.
+    A difference that is both sure and within the margin is equivalent: it is too small to matter. Near the ceiling a bootstrap
+    sees no errors to draw and its interval shrinks to nothing; by the rule of three (Hanley & Lippman-Hand 1983) `fewest`
+    examples of a class without an error leave 3 / fewest open, and where that exceeds the margin nothing is equivalent.
     """
     if found is None:
         return "open"

@@ -85,7 +85,8 @@ class Baselines:
         values = self._table(what, train)
         model = _tree_model(classifier)
         model.fit(values[train], labels[train])
-        return tuple(_in_all_classes(model, values[part], len(self.arms.rows.vocabulary)) for part in (val, test))  # type: ignore[return-value]
+        classes = len(self.arms.rows.vocabulary)
+        return _in_all_classes(model, values[val], classes), _in_all_classes(model, values[test], classes)
 
     def _table(self, what: str, train: np.ndarray) -> np.ndarray:
         """float32 [N, K]: features, components of the pictures, or what needs no frequency (level, peaks, clipping, mean)."""

@@ -59,8 +59,8 @@ def _recordings(rows: StudyRows, pictures: Pictures) -> Section:
         "near silent",
     )
     note = (
-        f"Median (quartiles). Clipped: more than {100 * CLIPPED_SHARE:g} % of the samples at full scale; near silent: below "
-        f"{QUIET_DBFS:g} dB. Where level or peaks differ between classes, a classifier may learn the recorder instead of the sound."
+        f"Median (quartiles). Clipped: more than {100 * CLIPPED_SHARE:g} % of the samples at full scale; near silent: "
+        f"below {QUIET_DBFS:g} dB. Where level or peaks differ, a classifier may learn the recorder, not the sound."
     )
     return Section("Stage 0: recordings", [balance, Table(header, table), Paragraph(note, "note"), Bullets(_duplicates(rows))])
 
@@ -98,7 +98,7 @@ def _order(rows: StudyRows) -> list[str]:
             f"Neighbours in the order of file names share their class as often as by chance ({same:.2f} against {expected:.2f})."
         ]
     return [
-        f"Neighbours in the order of file names share their class in {same:.2f} of cases, by chance {expected:.2f}: file names are "
+        f"Neighbours by file name share their class in {same:.2f} of cases, by chance {expected:.2f}: file names are "
         "sorted by class, or clips of one stretch of time stand together. In the second case give the table a column `group`."
     ]
 
@@ -118,7 +118,7 @@ def _spectra(rows: StudyRows, pictures: Pictures) -> Section:
         one, other = list(means)
         if rows.background is not None and one == names[rows.background]:
             one, other = other, one
-        difference = (f"{one} − {other}", means[one] - means[other])
+        difference = (f"{one} minus {other}", means[one] - means[other])
     hertz = np.linspace(0, rows.audio.sample_rate / 2, pictures.psd.shape[1])
     blocks: list[Block] = [
         Figure(partial(figures.mean_pictures, means, rows.seconds, difference), "mean spectrogram of each class"),

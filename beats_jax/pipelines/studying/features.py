@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 OCTAVES = 6  # bands of the energy shares, each an octave, below half the rate
@@ -57,9 +59,7 @@ def _octave_shares(mean_power: np.ndarray) -> list[float]:
     total, top = mean_power[1:].sum(), len(mean_power) - 1
     edges = [0.0, *(top / 2**i for i in range(OCTAVES, -1, -1))]
     bins = np.arange(1, len(mean_power))
-    shares = [
-        float(mean_power[1:][(bins > low) & (bins <= high)].sum() / total) for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    shares = [float(mean_power[1:][(bins > low) & (bins <= high)].sum() / total) for low, high in pairwise(edges)]
     return [*shares[:0:-1], shares[0]]
 
 
@@ -77,8 +77,8 @@ def _ridge_slope(power: np.ndarray, peak_hz: np.ndarray, frame_seconds: float) -
 def clip_facts(sound: np.ndarray, sample_rate: int) -> np.ndarray:
     """float32 [len(FACTS)]: levels in dB of full scale, share of clipped samples, mean, peaks over the floor in dB, seconds.
 
-    Peaks over the floor: how far the loudest hundredth of the cells of the spectrogram rises over the median of its frequency: high
-    for a sound that comes and goes.
+    Peaks over the floor: how far the loudest hundredth of the cells of the spectrogram rises over the median of its frequency,
+    which is high for a sound that comes and goes.
     """
     import librosa
 

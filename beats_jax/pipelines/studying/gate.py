@@ -38,7 +38,7 @@ def size_words(size: int) -> str:
 
 
 def sentence(one: Comparison, margin: float) -> str:
-    """`with 100 examples a class vae ×4 gives +1.2 points of AUROC [+0.4, +2.0]: it helps`."""
+    """`with 100 examples a class vae x4 gives +1.2 points of AUROC [+0.4, +2.0]: it helps`."""
     found, head = one.difference, f"With {size_words(one.result.size)} {one.result.title.replace('_', ' ')}"
     if one.result.failures and not one.result.seeds:
         return f"{head} failed: {one.result.failures[0]}."

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from beats_jax.evaluation.metrics.result import Estimate
+from beats_jax.evaluation.metrics.seeds import SeedDifference
 from beats_jax.evaluation.report.figures import metrics as metric_figures
 from beats_jax.evaluation.report.figures import study as figures
 from beats_jax.evaluation.report.figures.curves import curve_panels, learning_panels
@@ -95,8 +97,8 @@ def findings(
         value = level.result.metrics["auroc"].value
         if value is not None and value >= CONFOUND:
             lines.append(
-                f"Level and peaks alone, without any frequency, reach an AUROC of {value:.3f}: the classes were not recorded alike, "
-                "and part of what a detector learns here need not hold elsewhere."
+                f"Level and peaks alone, without any frequency, reach an AUROC of {value:.3f}: the classes were not recorded "
+                "alike, and part of what a detector learns here need not hold elsewhere."
             )
     lines += _cautions(runner, measured)
     return lines
@@ -108,10 +110,10 @@ def _answer(gate: dict[str, Any], comparisons: Sequence[Comparison]) -> str:
     used = [one for one in gate["decisions"] if one["use"]]
     if not used:
         return (
-            "Do not use synthetic data here: at no number of real examples does it beat both real examples alone and what needs "
-            "no synthesis (oversampling, class weights, jitter, classic augmentation)."
+            "No reason to use synthetic data here: at no number of real examples does it beat both real examples alone and what "
+            "needs no synthesis (oversampling, class weights, jitter, classic augmentation)."
         )
-    parts = [f"{one['arm'].replace('_', ' ')} ×{one['ratio']:g} at {one['examples']} real examples" for one in used]
+    parts = [f"{one['arm'].replace('_', ' ')} x{one['ratio']:g} at {one['examples']} real examples" for one in used]
     return f"Synthetic data helps here with {'; '.join(parts)}; elsewhere do not use it."
 
 
@@ -140,8 +142,8 @@ def _cautions(runner: Runner, measured: Measured) -> list[str]:
     hours = float(measured.seconds[~np.isin(measured.labels, measured.wanted)].sum()) / 3600
     if rows.background is not None and hours < 1:
         lines.append(
-            f"The test part has {hours:.2f} h of background: recall at one false alarm an hour is here recall above every background "
-            "clip, and one more clip could change it."
+            f"The test part has {hours:.2f} h of background: recall at one false alarm an hour is here recall above every "
+            "background clip, and one more clip could change it."
         )
     return lines
 
@@ -161,47 +163,38 @@ def _arm_sections(
         if bars:
             panels[size_words(size)] = bars
     rule = (
-        f"Decided beforehand: the measure is AUROC, differences within ±{100 * margin:g} points count as none (two one-sided tests at "
-        "5 %), p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, the same number of "
-        "steps and the same seeds as the real one; how many synthetic examples go with each real one (×) is chosen by validation. "
-        "Intervals draw test recordings and seeds."
+        f"Decided beforehand: the measure is AUROC, differences within ±{100 * margin:g} points count as none (two one-sided "
+        "tests at 5 %), p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, the same "
+        "number of steps and the same seeds as the real one; how many synthetic examples go with each real one (x) is chosen by "
+        "validation. Intervals draw test recordings and seeds."
     )
     blocks: list[Block] = [Paragraph(rule)]
     if panels:
         caption = "Blue: a gain; orange: a loss; black: no difference beyond the margin (shaded); grey: undecided."
         blocks.append(Figure(partial(figures.arm_differences, panels, margin), "differences of the arms", caption))
-    header = (
-        "examples a class",
-        "arm",
-        "AUROC",
-        "± seeds",
-        "difference (points)",
-        "corrected p",
-        "result",
-        "beyond best other",
-        "gate keeps",
-    )
+    header = ("examples", "arm", "AUROC", "difference (points)", "corrected p", "result", "beyond the best control", "gate keeps")
     blocks.append(Table(header, [_row(one) for one in comparisons], numbers_from=2))
     return [Section("Stage 4: arms", blocks), _all_arms(results), *_by_class(comparisons, counts)]
 
 
 def _row(one: Comparison) -> tuple[Cell, ...]:
-    values, found = one.result.values.get("auroc", np.zeros(0)), one.difference
-    spread = float(values.std(ddof=1)) if len(values) > 1 else None
+    values = one.result.values.get("auroc", np.zeros(0))
+    spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
     words = {"gain": "helps", "loss": "harms", "equivalent": "no difference", "open": "undecided"}[one.word]
     return (
         one.result.size or "all",
         one.result.title.replace("_", " "),
-        float(values.mean()) if len(values) else None,
-        spread,
-        "-" if found is None else f"{100 * found.difference:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}]",
+        f"{values.mean():.3f}{spread}" if len(values) else "-",
+        _points(one.difference),
         None if np.isnan(one.p) else one.p,
         words,
-        ""
-        if one.beyond is None
-        else f"{100 * one.beyond.difference:+.2f} [{100 * one.beyond.low:+.2f}, {100 * one.beyond.high:+.2f}] ({one.against.replace('_', ' ')})",
+        "" if one.beyond is None else f"{_points(one.beyond)} {one.against.replace('_', ' ')}",
         "" if np.isnan(one.result.kept) else f"{100 * one.result.kept:.0f} %",
     )
+
+
+def _points(found: SeedDifference | None) -> str:
+    return "-" if found is None else f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _all_arms(results: Sequence[ArmResult]) -> Section:
@@ -236,7 +229,7 @@ def _by_class(comparisons: Sequence[Comparison], counts: dict[int, np.ndarray]) 
         return []
     edges, rows = (0, 5, 10, 20, 50, 100, 10**9), []
     for one in largest:
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             inside = [found for _, n, found in one.classes if found is not None and low < n <= high]
             if inside:
                 bounds = f"{low + 1} to {high}" if high < 10**9 else f"over {low}"

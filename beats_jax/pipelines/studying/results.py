@@ -64,7 +64,7 @@ class ArmResult:
     @property
     def title(self) -> str:
         """`vae_gated x4`."""
-        return f"{self.arm} ×{self.ratio:g}" if self.ratio else self.arm
+        return f"{self.arm} x{self.ratio:g}" if self.ratio else self.arm
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _arm_result(
 
 
 def metrics_of(val: np.ndarray, test: np.ndarray, measured: Measured) -> dict[str, float]:
-    """`METRICS` on the test rows, and `val_auroc`; thresholds by validation. Means over the classes of interest; NaN = undefined."""
+    """`METRICS` on test rows, and `val_auroc`; thresholds by validation. Means over the classes of interest; NaN = undefined."""
     found = Evaluator(measured.labels, test, multi_label=False).metrics()
     chosen = choose_thresholds(measured.val_labels, val, multi_label=False, goal="f1")
     at = threshold_results(measured.labels, test, [one.threshold for one in chosen], multi_label=False)

@@ -1,4 +1,4 @@
-"""The results of a study on the disk: one file for each size, arm, ratio and seed, whole or absent. A killed study resumes at it."""
+"""The results of a study on the disk: one file for each size, arm, ratio and seed, whole or absent; a study resumes at it."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def describe_rows(rows: StudyRows) -> list[str]:
         f"{len(rows.manifest)} clips of {len(rows.vocabulary)} classes, {background}; "
         + ", ".join(f"{name} {number}" for name, number in rows.report.split_rows.items()),
         f"read at {config.sample_rate} Hz, {rows.seconds:.2f} s a clip; pictures of {config.num_mel_bins} bands, frames of "
-        f"{1000 * config.frame_samples / config.sample_rate:.0f} ms every {1000 * config.hop_samples / config.sample_rate:.0f} ms",
+        f"{config.frame_length_ms:.0f} ms every {config.frame_shift_ms:.0f} ms",
     ]
     return [*lines, *(f"warning: {note}" for note in rows.report.warnings)]
 

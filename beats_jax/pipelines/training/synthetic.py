@@ -33,12 +33,12 @@ CHOSEN = {"arm": str, "ratio": float, "file": str}
 def synthetic_of(experiment: Experiment, data: PreparedData, workdir: Path) -> tuple[Synthetic | None, str]:
     """What is added to training rows, and a sentence that says why or why not.
 
-    The decision is that of the nearest number of real examples that the study tried, from the run's own number on: a gain with few
-    examples need not hold with more. It is kept in WORKDIR/synthetic.json, and a resumed run refuses another one.
+    The decision is that of the nearest number of real examples that the study tried, from the run's own number on: a gain with
+    few examples need not hold with more. It is kept in WORKDIR/synthetic.json, and a resumed run refuses another one.
 
     Raises:
       UserError: no finished study, other classes or another front-end than the study's, recordings that the synthetic examples
-        were made of among those that the run measures, or another decision than that of the resumed run.
+        were made of among those that the run measures, or another decision than the resumed run's.
     """
     config = experiment.objective.augment
     if config.synthetic == "none":
@@ -59,7 +59,7 @@ def synthetic_of(experiment: Experiment, data: PreparedData, workdir: Path) -> t
         )
     found = _load(study, decision, gate, experiment, data, counts)
     return found, (
-        f"synthetic examples: {decision['arm']}, {decision['ratio']:g} for each real one, {100 * found.share:.0f} % of every batch, "
+        f"synthetic examples: {decision['arm']}, {decision['ratio']:g} for each real one, {100 * found.share:.0f} % of a batch, "
         f"because {study} found a gain with {decision['examples']} real examples of a class (this run has {number})"
     )
 

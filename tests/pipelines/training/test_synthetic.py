@@ -99,7 +99,7 @@ def test_what_would_flatter_or_mislead_is_refused(tmp_path: Path):
             synthetic_of(_experiment(study), data, study)
     with pytest.raises(UserError, match="missing"):
         synthetic_of(_experiment(tmp_path / "nothing"), data, tmp_path)
-    with pytest.raises(UserError, match="needs objective.augment.study"):
+    with pytest.raises(UserError, match=r"needs objective\.augment\.study"):
         read_experiment("low_frequency", ["--config.objective.augment.synthetic=auto"])
 
 
