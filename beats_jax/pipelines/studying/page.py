@@ -163,10 +163,10 @@ def _arm_sections(
         if bars:
             panels[size_words(size)] = bars
     rule = (
-        f"Decided beforehand: the measure is AUROC, differences within ±{100 * margin:g} points count as none (two one-sided "
-        "tests at 5 %), p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, the same "
-        "number of steps and the same seeds as the real one; how many synthetic examples go with each real one (x) is chosen by "
-        "validation. Intervals draw test recordings and seeds."
+        f"Decided beforehand: the measure is AUROC, and differences within ±{100 * margin:g} points count as none (two one-sided "
+        "tests at 5 %); p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, steps "
+        "and seeds as the real one; how many synthetic examples go with each real one (x) is chosen by validation. Intervals draw "
+        "test recordings and seeds."
     )
     blocks: list[Block] = [Paragraph(rule)]
     if panels:

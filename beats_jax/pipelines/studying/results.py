@@ -103,7 +103,8 @@ def _arm_result(
     good = [(seed, outcome) for seed, outcome in outcomes if not outcome.failure]
     rows, drawn, class_values, class_drawn = [], [], [], []
     for _, outcome in good:
-        assert outcome.test is not None and outcome.val is not None
+        assert outcome.test is not None
+        assert outcome.val is not None
         rows.append(metrics_of(outcome.val, outcome.test, measured))
         evaluator = Evaluator(measured.labels, outcome.test, multi_label=False)
         found = resampled_metrics(evaluator, groups, resamples=resamples, seed=0)
