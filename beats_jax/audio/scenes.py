@@ -8,6 +8,7 @@ along.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,8 @@ def cut_call(waveform: np.ndarray, sample_rate: int) -> Call | None:
     rise = 10 * np.log10(power / np.median(power, axis=1, keepdims=True))
     if rise.max() < RISE_DB:
         return None
-    inside, number = ndimage.label(rise >= max(RISE_DB, rise.max() - KEPT_OF_PEAK_DB))
-    weights = ndimage.sum_labels(power, inside, np.arange(1, number + 1))
+    inside: Any = ndimage.label(rise >= max(RISE_DB, rise.max() - KEPT_OF_PEAK_DB))[0]  # pyright: ignore[reportIndexIssue]
+    weights = ndimage.sum_labels(power, inside, np.arange(1, inside.max() + 1))
     bins, frames = ndimage.find_objects(inside)[int(np.argmax(weights))]
     hertz = sample_rate / size
     low_hz, high_hz = max(0.0, (bins.start - 0.5) * hertz), (bins.stop + 0.5) * hertz
@@ -102,7 +103,7 @@ def _smooth_power(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, i
     waveform = np.pad(waveform, (0, max(0, size - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames, axis=1)).T ** 2
-    return ndimage.uniform_filter(power, SMOOTHED) + 1e-6 * power.max() + 1e-20, hop, size
+    return ndimage.uniform_filter(power, list(SMOOTHED)) + 1e-6 * power.max() + 1e-20, hop, size
 
 
 def _faded(sound: np.ndarray) -> np.ndarray:

@@ -125,7 +125,8 @@ def _tree_model(name: str) -> Any:
 
     if name == "random_forest":
         return RandomForestClassifier(TREES, class_weight="balanced_subsample", n_jobs=1, random_state=0)
-    return HistGradientBoostingClassifier(random_state=0, early_stopping=False, max_iter=100)
+    options: Any = {"early_stopping": False, "random_state": 0}
+    return HistGradientBoostingClassifier(max_iter=100, **options)
 
 
 def _in_all_classes(model: Any, values: np.ndarray, classes: int) -> np.ndarray:

@@ -158,6 +158,7 @@ def _predictor(kind: str, classes: int) -> Callable[..., Any]:
 
     def run(weights: Weights, images: jax.Array) -> jax.Array:
         variables = {"params": weights.params, **({"batch_stats": weights.statistics} if weights.statistics else {})}
-        return jax.nn.softmax(module.apply(variables, images, None, deterministic=True).logits, axis=-1)
+        output: Any = module.apply(variables, images, None, deterministic=True)
+        return jax.nn.softmax(output.logits, axis=-1)
 
     return jax.jit(run)

@@ -39,8 +39,7 @@ def network(kind: str, classes: int) -> nn.Module:
     if kind == MLP:
         return Perceptron(classes)
     if kind == CNN:
-        found = registry.build(CNNConfig(predictor_class=classes, widths=WIDTHS, dropout=0.3))
-        return found.module if isinstance(found, WithStatistics) else found
+        return _bare(registry.build(CNNConfig(predictor_class=classes, widths=WIDTHS, dropout=0.3)))
     config = BEATsConfig(
         predictor_class=classes,
         input_patch_size=8,
@@ -53,4 +52,8 @@ def network(kind: str, classes: int) -> nn.Module:
         conv_pos_groups=4,
         dropout=0.1,
     )
-    return registry.build(config)
+    return _bare(registry.build(config))
+
+
+def _bare(built: nn.Module | WithStatistics) -> nn.Module:
+    return built.module if isinstance(built, WithStatistics) else built

@@ -164,9 +164,9 @@ def _arm_sections(
             panels[size_words(size)] = bars
     rule = (
         f"Decided beforehand: the measure is AUROC, and differences within ±{100 * margin:g} points count as none (two one-sided "
-        "tests at 5 %); p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, steps "
-        "and seeds as the real one; how many synthetic examples go with each real one (x) is chosen by validation. Intervals draw "
-        "test recordings and seeds."
+        "tests at 5 %); p values are corrected over the arms of a size by Holm's rule. Every arm has the same real examples, "
+        "steps and seeds as the real one; how many synthetic examples go with each real one (x) is chosen by validation. "
+        "Intervals draw test recordings and seeds."
     )
     blocks: list[Block] = [Paragraph(rule)]
     if panels:

@@ -198,4 +198,4 @@ def between(first: ArmResult, second: ArmResult, place: int | None = None) -> Se
     else:
         values = [result.by_class[row, place] for result, row in zip((first, second), rows, strict=True)]
         drawn = [result.class_drawn[row, place] for result, row in zip((first, second), rows, strict=True)]
-    return compare_seeds(*values, *drawn)
+    return compare_seeds(values[0], values[1], drawn[0], drawn[1])

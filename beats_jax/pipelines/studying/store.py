@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Store:
         """Writes an outcome. Raises `UserError` where that fails."""
         path = self.path(fit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: x for name, x in (("val", outcome.val), ("test", outcome.test)) if x is not None}
+        arrays: dict[str, Any] = {name: x for name, x in (("val", outcome.val), ("test", outcome.test)) if x is not None}
         with whole_file(path) as file:
             np.savez(file, **arrays, seconds=outcome.seconds, kept=outcome.kept, failure=np.array(outcome.failure))
 

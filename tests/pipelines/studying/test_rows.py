@@ -61,7 +61,7 @@ def test_copies_stay_together_and_unequal_lengths_are_read(tmp_path: Path):
     assert len({str(split) for split in rows.manifest.splits[copies]}) == 1
     assert len(np.unique(rows.groups[copies])) == 1
     assert (rows.background, rows.seconds) == (0, 0.5)
-    pictures = make_pictures(rows, pytest.fail, lambda done, total: None)
+    pictures = make_pictures(rows, lambda error: pytest.fail(str(error)), lambda done, total: None)
     assert pictures.images.shape == (29, 64, 64)
     assert np.isfinite(pictures.images).all()
     save_pictures(tmp_path / "pictures.npz", pictures)

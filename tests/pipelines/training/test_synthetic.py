@@ -111,7 +111,7 @@ def test_rows_are_replaced_whole_and_unreadable_ones_are_left():
     fbank, mask, targets = replace_rows(
         keys, synthetic, readable, jnp.zeros((rows, 2, 2)), jnp.zeros((rows, 2), bool), jnp.tile(jnp.array([1.0, 0.0]), (rows, 1))
     )
-    changed = np.asarray(fbank).all(axis=(1, 2))
+    changed: np.ndarray = (np.asarray(fbank) == 1).all(axis=(1, 2))
     assert changed[::2].mean() == pytest.approx(share, abs=0.04)
     assert not changed[1::2].any()
     np.testing.assert_array_equal(np.asarray(mask).all(axis=1), changed)
