@@ -39,6 +39,7 @@ def parser() -> ArgumentParser:
         help="class without a sound of interest; none = no class (default: by its name)",
     )
     result.add_argument("--arms", nargs="+", metavar="NAME", help="what is compared, `real` among them (default: all)")
+    result.add_argument("--baselines", nargs="*", metavar="NAME", help="classifiers to measure first (default: all)")
     result.add_argument(
         "--sizes", nargs="*", metavar="N", help="real examples of a class (default: 5 to 1000); all of them on top"
     )
@@ -62,7 +63,7 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, runs or resumes the study and returns the exit status."""
     arguments = parser().parse_args(argv)
 
-    from beats_jax.pipelines.studying.settings import ARMS, SIZES, StudySettings, numbers, parse_seconds
+    from beats_jax.pipelines.studying.settings import ARMS, BASELINES, SIZES, StudySettings, numbers, parse_seconds
     from beats_jax.pipelines.studying.study import study
 
     settings = StudySettings(
@@ -73,6 +74,7 @@ def verb(argv: Sequence[str]) -> int:
         low_hz=arguments.low_hz,
         high_hz=arguments.high_hz,
         arms=ARMS if arguments.arms is None else tuple(arguments.arms),
+        baselines=BASELINES if arguments.baselines is None else tuple(arguments.baselines),
         sizes=numbers(arguments.sizes, SIZES, int),
         ratios=numbers(arguments.ratios, (1.0, 4.0), float),
         seeds=arguments.seeds,

@@ -24,16 +24,6 @@ from beats_jax.pipelines.training.workdir import write_json
 
 SHARES = (0.1, 0.25, 0.5)  # of the training rows: the learning curve
 TREES, COMPONENTS, LOOKS = 300, 50, 10
-BASELINES = (
-    CNN,
-    MLP,
-    TRANSFORMER,
-    "random_forest_features",
-    "random_forest_picture",
-    "gradient_boosting_features",
-    "gradient_boosting_picture",
-    "gradient_boosting_level",
-)
 STEPS = {TRANSFORMER: 1.5}  # times the steps of the arms: it learns more slowly
 
 
@@ -67,7 +57,8 @@ class Baselines:
         """In order; a size is a number of training rows, `ALL` all of them."""
         rows = len(self.arms.usable("train"))
         sizes = [int(share * rows) for share in SHARES if int(share * rows) >= 2 * len(self.arms.rows.vocabulary)]
-        return [*(Fit(ALL, name, 0.0, 0) for name in BASELINES), *(Fit(size, CNN, 0.0, 0) for size in sizes)]
+        sizes = sizes if CNN in self.settings.baselines else []
+        return [*(Fit(ALL, name, 0.0, 0) for name in self.settings.baselines), *(Fit(size, CNN, 0.0, 0) for size in sizes)]
 
     def curve(self, kind: str) -> list[dict[str, Any]]:
         """Rows {"step", "train/loss", "val/accuracy", ...} of a network; empty where there is none."""

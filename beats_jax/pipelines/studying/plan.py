@@ -7,7 +7,7 @@ largest and a middle number of examples first, the others after all rounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,6 +93,17 @@ def within(blocks: Sequence[Block], seconds: Sequence[float], budget: float | No
         chosen.append(fits)
         left -= cost if fits else 0
     return chosen
+
+
+def seeds_within(settings: StudySettings, sizes: Sequence[int], speed: Speed, budget: float | None) -> int:
+    """How many seeds of the first block, which everything is compared with, fit the budget: one at least."""
+    if budget is None:
+        return settings.seeds
+    for seeds in range(settings.seeds, 1, -1):
+        fewer = replace(settings, seeds=seeds)
+        if blocks_of(fewer, sizes)[0].seconds(fewer, speed) <= budget:
+            return seeds
+    return 1
 
 
 def describe(block: Block, seconds: float) -> str:

@@ -21,6 +21,16 @@ ARMS = (
     *GENERATORS,
     *(f"{name}{GATED}" for name in GENERATORS),
 )
+BASELINES = (
+    "cnn",
+    "mlp",
+    "transformer",
+    "random_forest_features",
+    "random_forest_picture",
+    "gradient_boosting_features",
+    "gradient_boosting_picture",
+    "gradient_boosting_level",
+)
 SIZES = (5, 10, 20, 50, 100, 250, 500, 1000)
 LEAST_SEEDS = 5
 
@@ -41,6 +51,7 @@ class StudySettings(Settings):
     low_hz: float = bounded(0.0, ge=0)  # of a picture; 0 = by the rate
     high_hz: float = bounded(0.0, ge=0)  # 0 = half the rate
     arms: tuple[str, ...] = ARMS
+    baselines: tuple[str, ...] = BASELINES
     sizes: tuple[int, ...] = SIZES  # real examples of a class; all of them come on top
     ratios: tuple[float, ...] = (1.0, 4.0)  # synthetic for each real example
     seeds: int = bounded(5, ge=1, le=100)
@@ -55,14 +66,17 @@ class StudySettings(Settings):
         for arm in self.arms:
             if arm not in ARMS:
                 raise UserError(f"arm {arm!r} is not known; {nearest(arm, list(ARMS))}")
+        for name in self.baselines:
+            if name not in BASELINES:
+                raise UserError(f"baseline {name!r} is not known; {nearest(name, list(BASELINES))}")
         require("real" in self.arms, "the arm 'real' is what all others are compared with; name it among the arms")
         require(self.frames in (64, 128), f"frames is {self.frames}; a picture has 64 or 128")
         require(bool(self.ratios) and min(self.ratios) > 0, "ratios must be above 0")
         require(not self.sizes or min(self.sizes) >= 1, "sizes must be at least 1")
 
     def identity(self) -> dict[str, Any]:
-        """Fit for JSON. `arms`, `sizes`, `ratios` and `seeds` may grow in a later call: their results stand by themselves."""
-        growing = ("arms", "sizes", "ratios", "seeds")
+        """Fit for JSON, without what may grow in a later call because its results stand by themselves."""
+        growing = ("arms", "baselines", "sizes", "ratios", "seeds")
         return {name: value for name, value in asdict(self).items() if name not in growing}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from beats_jax.pipelines.studying.classifier import Pool, fit, predict
 from beats_jax.pipelines.studying.networks import CNN
 from beats_jax.pipelines.studying.pictures import Pictures, load_pictures, make_pictures, save_pictures
 from beats_jax.pipelines.studying.rows import StudyRows, prepare_rows
-from beats_jax.pipelines.studying.settings import StudySettings
+from beats_jax.pipelines.studying.settings import LEAST_SEEDS, StudySettings
 from beats_jax.pipelines.studying.store import Fit, Outcome, Store
 from beats_jax.pipelines.studying.write import write_study
 from beats_jax.pipelines.training.workdir import hold_workdir, write_json
@@ -172,9 +172,16 @@ class Runner:
         self.speed = self._time()
         one = self.settings.steps * self.speed.step + self.speed.fit
         before = 2.5 * baselines * one  # the transformer takes longer
+        left = None if self.budget is None else self.budget - (time.monotonic() - self.begun) - before
+        seeds = plan.seeds_within(self.settings, self.sizes, self.speed, left)
+        if seeds < self.settings.seeds and not any(self.store.has(fit) for fit in self.blocks[0].fits):
+            print(
+                f"the budget allows {seeds} of {self.settings.seeds} seeds; with fewer than {LEAST_SEEDS} the gate stays closed"
+            )
+            self.settings = replace(self.settings, seeds=seeds)
+            self.blocks = plan.blocks_of(self.settings, self.sizes)
         done = [one for block in self.blocks for one in block.fits if self.store.has(one)]
         costs = [block.seconds(self.settings, self.speed, done) for block in self.blocks]
-        left = None if self.budget is None else self.budget - (time.monotonic() - self.begun) - before
         chosen = plan.within(self.blocks, costs, left)
         print(
             f"a fit takes about {plan.duration(one)}; baselines about {plan.duration(before)}; {len(done)} fits are done already"

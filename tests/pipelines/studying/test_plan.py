@@ -48,6 +48,15 @@ def test_a_budget_keeps_the_order_and_the_first_block():
     assert plan.within(blocks, costs, 0.0)[0]
 
 
+def test_a_small_budget_takes_fewer_seeds_of_what_everything_is_compared_with():
+    settings, sizes = _settings(arms=("real", "classic")), [50, ALL]
+    seed = 2 * (100 * 0.01 + 1.0)  # two fits
+    assert plan.seeds_within(settings, sizes, SPEED, None) == 5
+    assert plan.seeds_within(settings, sizes, SPEED, 5 * seed) == 5
+    assert plan.seeds_within(settings, sizes, SPEED, 3.5 * seed) == 3
+    assert plan.seeds_within(settings, sizes, SPEED, 0.0) == 1
+
+
 def test_budgets_and_numbers_are_read_or_refused():
     assert [parse_seconds(text) for text in ("2h", "45m", "90s", "0.5h")] == [7200, 2700, 90, 1800]
     for text in ("2", "h", "-1h", "2 days", ""):

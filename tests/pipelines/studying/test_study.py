@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beats_jax.audio.synth import write_dataset
 from beats_jax.config.schema import SyntheticConfig
 from beats_jax.errors import UserError
-from beats_jax.pipelines.studying import baselines, study
+from beats_jax.pipelines.studying import study
 from beats_jax.pipelines.studying.settings import StudySettings
 
 
 @pytest.mark.slow
-def test_a_study_answers_resumes_and_refuses_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(baselines, "BASELINES", ("cnn", "gradient_boosting_level"))
+def test_a_study_answers_resumes_and_refuses_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_dataset(tmp_path / "data", SyntheticConfig(num_classes=2, clips_per_class=24, seconds=0.5, sample_rate=2000))
-    fields = {"data": str(tmp_path / "data"), "steps": 3, "batch_size": 8, "resamples": 200, "ratios": (1.0,), "sizes": (5,)}
+    fields: dict[str, Any] = {
+        "data": str(tmp_path / "data"),
+        "steps": 3,
+        "batch_size": 8,
+        "resamples": 200,
+        "ratios": (1.0,),
+        "sizes": (5,),
+    }
+    fields["baselines"] = ("cnn", "gradient_boosting_level")
     settings = StudySettings(**fields, arms=("real", "oversampled"), seeds=1)
     output = tmp_path / "study"
     study.study(settings, output, None, strict=False, command="study")
