@@ -5,7 +5,7 @@ OUTPUT/report.html       the page
 OUTPUT/gate.json         whether synthetic examples help, by number of real ones; what `train` obeys
 OUTPUT/synthetic/        the synthetic pictures that the gate recommends, if any
 OUTPUT/errors.csv        recordings that could not be used, with the reason
-OUTPUT/pictures.npz, baselines/, arms/   what a resumed study does not compute again
+OUTPUT/pictures.npz, baselines/, arms/, compiled/   what a resumed study does not compute again
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from beats_jax.pipelines.studying import plan
 from beats_jax.pipelines.studying.arms import Arms
 from beats_jax.pipelines.studying.baselines import Baselines
 from beats_jax.pipelines.studying.classifier import Pool, fit, predict
+from beats_jax.pipelines.studying.compiled import keep_compiled
 from beats_jax.pipelines.studying.networks import CNN
 from beats_jax.pipelines.studying.pictures import Pictures, load_pictures, make_pictures, save_pictures
 from beats_jax.pipelines.studying.rows import StudyRows, prepare_rows
@@ -40,6 +41,7 @@ from beats_jax.pipelines.training.workdir import hold_workdir, write_json
 from beats_jax.pipelines.training.workdir_lock import others
 
 RECORD, PICTURES, BASELINES, ARMS, CURVES = "study.json", "pictures.npz", "baselines", "arms", "curves"
+COMPILED = "compiled"
 TIMED_STEPS = 8
 NOTED_SECONDS = 30.0  # between lines of progress
 
@@ -69,10 +71,11 @@ def study(settings: StudySettings, output: Path, budget: float | None, *, strict
         arms = Arms(settings, rows, pictures, _generator_of(settings, notes), notes.append)
         baselines = Baselines(settings, arms, Store(output / BASELINES), output / CURVES)
         runner = Runner(settings, arms, Store(output / ARMS), notes, begun, budget)
-        runner.announce(len([fit for fit in baselines.fits() if not baselines.store.has(fit)]))
-        baselines.run(lambda line: print(line, flush=True))
-        runner.run()
-        write_study(output, identity, baselines, runner, errors, command)
+        with keep_compiled(output / COMPILED):
+            runner.announce(len([fit for fit in baselines.fits() if not baselines.store.has(fit)]))
+            baselines.run(lambda line: print(line, flush=True))
+            runner.run()
+            write_study(output, identity, baselines, runner, errors, command)
 
 
 def _generator_of(settings: StudySettings, notes: list[str]) -> Callable[..., Any]:
