@@ -25,12 +25,14 @@ from beats_jax.pipelines.studying.exploration import exploration_sections
 from beats_jax.pipelines.studying.gate import sentence, size_words
 from beats_jax.pipelines.studying.networks import CNN, MLP, TRANSFORMER
 from beats_jax.pipelines.studying.results import SYNTHETIC, ArmResult, Comparison, Measured
-from beats_jax.pipelines.studying.settings import LEAST_SEEDS
+from beats_jax.pipelines.studying.settings import CONTROLS, LEAST_SEEDS
+from beats_jax.pipelines.studying.store import ALL
 
 if TYPE_CHECKING:
     from beats_jax.pipelines.studying.study import Runner
 
 LEVEL = "gradient_boosting_level"
+SHOWN = 8  # pictures in a row
 CONFOUND = 0.7  # AUROC of level alone from which the page warns
 
 
@@ -67,7 +69,7 @@ def study_page(
         note="The CNN on all real training clips with classic augmentation, on test clips; 95 % intervals.",
         findings=findings(found, runner, measured, comparisons, gate),
         sections=[
-            *_arm_sections(results, comparisons, settings.margin, counts),
+            *_arm_sections(runner, results, comparisons, counts),
             *_baseline_sections(baselines, found, measured),
             *exploration_sections(rows, runner.arms.pictures),
             _notes(runner),
@@ -149,8 +151,9 @@ def _cautions(runner: Runner, measured: Measured) -> list[str]:
 
 
 def _arm_sections(
-    results: Sequence[ArmResult], comparisons: Sequence[Comparison], margin: float, counts: dict[int, np.ndarray]
+    runner: Runner, results: Sequence[ArmResult], comparisons: Sequence[Comparison], counts: dict[int, np.ndarray]
 ) -> list[Section]:
+    margin = runner.settings.margin
     if not comparisons:
         return []
     panels = {}
@@ -174,7 +177,32 @@ def _arm_sections(
         blocks.append(Figure(partial(figures.arm_differences, panels, margin), "differences of the arms", caption))
     header = ("examples", "arm", "AUROC", "difference (points)", "corrected p", "result", "beyond the best control", "gate keeps")
     blocks.append(Table(header, [_row(one) for one in comparisons], numbers_from=2))
-    return [Section("Stage 4: arms", blocks), _all_arms(results), *_by_class(comparisons, counts)]
+    return [
+        Section("Stage 4: arms", blocks),
+        *_pictures(runner, [one.size for one in results]),
+        _all_arms(results),
+        *_by_class(comparisons, counts),
+    ]
+
+
+def _pictures(runner: Runner, sizes: Sequence[int]) -> list[Section]:
+    """Real pictures of the classes of interest above synthetic ones of each arm, at the largest size."""
+    arms, grid = runner.arms, {}
+    real = arms.real(ALL, 0)
+    real = real[np.isin(arms.rows.labels[real], arms.rows.wanted)]
+    grid["real"] = arms.pictures.images[np.random.default_rng(0).permutation(real)[:SHOWN]]
+    for arm in (*CONTROLS, *SYNTHETIC):
+        for size in sorted(set(sizes), key=lambda size: -(size or 10**9)):
+            found = runner.store.samples(size, arm)
+            if found is not None and len(found):
+                grid[f"{arm.replace('_', ' ')}, {size or 'all'}"] = found[:SHOWN]
+                break
+    if len(grid) < 2:
+        return []
+    figure = Figure(
+        partial(figures.sample_grid, grid), "real and synthetic pictures", "Of the first seed; the number: real examples."
+    )
+    return [Section("Stage 4: synthetic examples", [figure])]
 
 
 def _row(one: Comparison) -> tuple[Cell, ...]:

@@ -80,6 +80,21 @@ class Store:
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it, and the study fits it anew") from error
 
+    def write_samples(self, fit: Fit, images: np.ndarray) -> None:
+        """Keeps a few pictures float32 [n, frames, bands] of a fit's synthetic examples for the page."""
+        path = self._samples(fit.size, fit.arm)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            np.save(file, images.astype(np.float16))
+
+    def samples(self, size: int, arm: str) -> np.ndarray | None:
+        """What `write_samples` kept of an arm at a size; None where there is nothing."""
+        path = self._samples(size, arm)
+        return np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
+
+    def _samples(self, size: int, arm: str) -> Path:
+        return self.folder / f"samples/size-{size or 'all'}-{arm}.npy"
+
     def fits(self) -> list[Fit]:
         """All outcomes that are there, in order."""
         found = []

@@ -132,3 +132,18 @@ def arm_differences(panels: Mapping[str, Sequence[Bar]], margin: float) -> Figur
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
     return figure
+
+
+@picture("png", 100)
+def sample_grid(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Pictures [n, frames, bands] side by side, a row for each name; as PNG."""
+    columns = max(len(images) for images in rows.values())
+    figure = new_figure(1.6 + 0.95 * columns, 0.98 * len(rows))
+    for row, (name, images) in enumerate(rows.items()):
+        for column, image in enumerate(images):
+            axes = figure.add_subplot(len(rows), columns, row * columns + column + 1)
+            axes.imshow(image.T, origin="lower", aspect="auto", cmap="magma", vmin=-1.5, vmax=4)  # of standardised pictures
+            axes.set(xticks=[], yticks=[])
+            if column == 0:
+                axes.set_ylabel(shorten(name), rotation=0, ha="right", va="center", fontsize=8)
+    return figure
