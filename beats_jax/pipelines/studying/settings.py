@@ -59,7 +59,7 @@ class StudySettings(Settings):
     batch_size: int = bounded(32, ge=2)
     generator_steps: int = bounded(400, ge=1)
     margin: float = bounded(0.005, gt=0, lt=0.5)  # differences of AUROC within it count as none
-    resamples: int = bounded(5000, ge=100, le=100_000)
+    resamples: int = bounded(2000, ge=100, le=100_000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +76,7 @@ class StudySettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """Fit for JSON, without what may grow in a later call because its results stand by themselves."""
-        growing = ("arms", "baselines", "sizes", "ratios", "seeds")
+        growing = ("arms", "baselines", "sizes", "ratios", "seeds", "resamples")
         return {name: value for name, value in asdict(self).items() if name not in growing}
 
 

@@ -215,6 +215,11 @@ class Runner:
     def _run_block(self, fits: list[Fit]) -> None:
         begun = shown = time.monotonic()
         for number, one in enumerate(fits):
+            spent = self.budget is not None and time.monotonic() - self.begun > self.budget
+            if spent and number and one.seed != fits[number - 1].seed:  # the seeds that are there have all arms
+                self.left_out.append(plan.Block(one.size, tuple(fits[number:])))
+                print(f"the budget is spent: {len(fits) - number} fits of this block are left out", flush=True)
+                return
             self.store.write(one, self.outcome(one))
             now = time.monotonic()
             if now - shown > NOTED_SECONDS:
