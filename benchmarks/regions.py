@@ -4,7 +4,7 @@
     python benchmarks/regions.py labels --data FOLDER       precision and recall at IoU 0.3 with suggested settings
     python benchmarks/regions.py memory [--hours 1,8]       peak memory of a fresh process over a FLAC of so many hours
 
-FOLDER holds birds, finch, spinetail, soundscapes and bats. `maad` needs scikit-maad in OTHER_ENV and a clone of
+FOLDER holds birds, finch, spinetail, soundscapes, bats and right-whale. `maad` needs scikit-maad in OTHER_ENV and a clone of
 github.com/ear-team/bambird; both sides get the same waveforms at 48 kHz, in processes that take turns, and CPU seconds count.
 """
 
@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ from beats_jax.datasets.tables.registry import read_events
 from beats_jax.evaluation.metrics.events import MatchRule, match_events
 
 RATE = 48_000
-WHOLE = replace(BAMBIRD, first_seconds=0.0)
 AGREES = 0.9  # IoU of a box with one of the other side's
 FOLDERS = {"birds": "birds/audio/*", "finch": "finch/audio/*", "spinetail": "spinetail/*.flac", "soundscapes": "soundscapes/*"}
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -66,7 +64,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
     with tempfile.TemporaryDirectory() as folder:
         waveforms, answer = Path(folder) / "waveforms.npz", Path(folder) / "answer.json"
         np.savez(waveforms, **sounds)  # type: ignore[arg-type]  names are no arguments of its own
-        find_regions(next(iter(sounds.values())), WHOLE, sample_rate=RATE)
+        find_regions(next(iter(sounds.values())), BAMBIRD, sample_rate=RATE)
         times: list[tuple[float, float]] = []
         ours, theirs = {}, {}
         for _ in range(rounds):
@@ -74,7 +72,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
             subprocess.run(command, check=True, env=ONE_THREAD)
             reply = json.loads(answer.read_text())
             start = time.process_time()
-            ours = {name: find_regions(sound, WHOLE, sample_rate=RATE).to_numpy()[:, :4] for name, sound in sounds.items()}
+            ours = {name: find_regions(sound, BAMBIRD, sample_rate=RATE).to_numpy()[:, :4] for name, sound in sounds.items()}
             times.append((time.process_time() - start, reply["cpu_seconds"]))
             theirs = {name: np.array(rows).reshape(-1, 4) for name, rows in reply["boxes"].items()}
     for kind in FOLDERS:
@@ -110,6 +108,19 @@ def labels(data: Path) -> None:
         hits = int((match_events(truth, found, MatchRule(iou=0.3)) >= 0).sum())
         counts = f"{len(truth)} labels, {len(found)} regions"
         print(f"{name}: precision {hits / len(found):.3f}, recall {hits / len(truth):.3f}; {counts}")
+
+
+def whales(data: Path) -> None:
+    """Prints in how many clips with and without an up-call a region of 0.3 s lies in its band; every 20th clip."""
+    with (data / "right-whale/labels.csv").open() as file:
+        rows = list(csv.DictReader(file))[::20]
+    seen: dict[str, list[bool]] = {}
+    for row in rows:
+        found = find_regions(data / "right-whale/audio" / row["filename"])
+        fits = (found.low_hz < 250) & found.high_hz.between(100, 450) & (found.end - found.start > 0.3)
+        seen.setdefault(row["label"], []).append(bool(fits.any()))
+    for label, hits in sorted(seen.items()):
+        print(f"{label}: a region in the band of up-calls in {np.mean(hits):.3f} of {len(hits)} clips")
 
 
 def read_rows(table: Path, folder: Path) -> Events:
@@ -154,6 +165,7 @@ def main() -> None:
         beside_maad(options.data, options.maad_python, options.bambird, options.every, options.rounds)
     elif options.what == "labels":
         labels(options.data)
+        whales(options.data)
     else:
         memory([float(hours) for hours in options.hours.split(",")])
 

@@ -111,7 +111,9 @@ class DataConfig(Settings):
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
-    metadata_file: str = ""  # csv, review: the table; raven, audacity, annotations: a table of events, or a folder of tables
+    metadata_file: str = (
+        ""  # csv, review: the table; clusters: output of discover; raven, audacity, annotations: tables of events
+    )
     reviewed: tuple[str, ...] = ()  # review.csv of `review`, or folders of some: clips that train beside those of the source
     overlap: float = bounded(0.5, gt=0, le=1)  # annotations: share of the shorter of window and event that gives the label
     background: str = "background"  # annotations, reviews: class of windows without an event, of rejected clips; empty = none

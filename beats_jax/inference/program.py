@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from beats_jax.audio.filterbank import filterbank
+from beats_jax.audio.modulation import NUM_MODULATIONS, modulation_blocks
 from beats_jax.config import AudioConfig, ModelConfig, to_mapping
 from beats_jax.models import registry
 from beats_jax.models.cpu import Form
@@ -245,6 +246,41 @@ def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, le
     sound = _at_least_one_frame(waveforms, lengths, audio)
     fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
     return token_statistics([fbank - centre], frame_mask, ("mean", "std"))
+
+
+@dataclass(frozen=True, eq=False)
+class ModulationProgram:
+    """Mel bands and their modulation spectra (`audio.modulation`), without a model. One layer of blocks in place of tokens.
+
+    D = 289 + 2 M: see `modulation_blocks`.
+    """
+
+    audio: AudioConfig
+    params: None = None
+
+    @property
+    def min_samples(self) -> int:
+        return self.audio.filterbank.frame_samples
+
+    def identity(self) -> dict[str, Any]:
+        return {"model": "modulation", "audio": to_mapping(self.audio)}
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return NUM_MODULATIONS + 2 * self.audio.filterbank.num_mel_bins
+
+    def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """`count` and `mean` of `token_statistics`, blocks in place of tokens."""
+        return _modulation_statistics(self.audio, batch["waveforms"], batch["lengths"])
+
+
+@partial(jax.jit, static_argnums=0)
+def _modulation_statistics(audio: AudioConfig, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
+    sound = _at_least_one_frame(waveforms, lengths, audio)
+    fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
+    features, block_mask = modulation_blocks(fbank, frame_mask)
+    return token_statistics([features], block_mask, ("mean",))
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,8 @@ def find_regions(
     Args:
       sound: an audio file, or a waveform float [samples] with its `sample_rate` in Hz.
       sample_rate: of the waveform; of a file: the rate to which it is resampled, None = its own.
-      options: settings by name, ours (`RegionSettings`) or bambird's (`LOW_FREQ=250, MASK_PARAM1=26`).
+      options: settings by name, ours (`RegionSettings`) or bambird's (`LOW_FREQ=250, MASK_PARAM1=26`); with one of those, what is
+        not given is as in bambird (`BAMBIRD`) instead of suggested.
     Returns:
       DataFrame with start, end (seconds), low_hz, high_hz, snr_db (`Region`); without rows where nothing stands out.
     Raises:

@@ -109,13 +109,12 @@ def given(value: T | None) -> T:
     return value
 
 
-BAMBIRD = RegionSettings(  # its defaults
+BAMBIRD = RegionSettings(  # its defaults, but for AUDIO_DURATION: all of a recording is searched
     sample_rate=48_000,
     low_hz=250.0,
     high_hz=12_000.0,
     filter_order=1,
     fft_samples=1024,
-    first_seconds=30.0,
     separate_chunks=True,
     range_db=96.0,
     background="median",
@@ -134,6 +133,8 @@ BAMBIRD = RegionSettings(  # its defaults
 def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) -> RegionSettings:
     """Settings with some replaced, under our names or upstream's.
 
+    Args:
+      settings: None = `BAMBIRD` where a name is upstream's, so that its options give its boxes; else those that are suggested.
     Raises:
       UserError: an unknown name, two names of one setting, or a value out of range.
     """
@@ -147,4 +148,5 @@ def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) ->
         if ours not in known:
             raise UserError(f"unknown option {name}; {nearest(name, [*known, *BAMBIRD_NAMES])}")
         values[ours] = value if value is not None or ours != "max_ratio" else 0.0  # upstream's None: no rule
-    return replace(settings or RegionSettings(), **values)
+    upstreams = any(name in BAMBIRD_NAMES or name in NOT_OF_BOXES for name in options)
+    return replace(settings or (BAMBIRD if upstreams else RegionSettings()), **values)

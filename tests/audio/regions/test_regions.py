@@ -244,11 +244,12 @@ def test_a_file_gives_what_its_waveform_gives(tmp_path: Path) -> None:
         find_regions(tmp_path / "absent.wav")
 
 
-def test_upstreams_names_set_ours() -> None:
-    values = {name: getattr(BAMBIRD, ours) for name, ours in BAMBIRD_NAMES.items() if name != "SAMPLE_RATE"}
+def test_upstreams_names_give_upstreams_way() -> None:
+    """What is not given is as there, not suggested."""
+    values = {name: getattr(BAMBIRD, ours) for name, ours in BAMBIRD_NAMES.items()}
     sound = calls_in_noise(0)
-    named = find_regions(
-        sound, RegionSettings(separate_chunks=True, range_db=96.0, depth_db=0.0), sample_rate=RATE, **values, OVLP=0.5
-    )
-    chosen = find_regions(sound, replace(BAMBIRD, sample_rate=0, join_harmonics=True), sample_rate=RATE)
-    np.testing.assert_array_equal(named, chosen)
+    chosen = find_regions(sound, BAMBIRD, sample_rate=RATE)
+    assert len(chosen) > 2
+    np.testing.assert_array_equal(find_regions(sound, sample_rate=RATE, **values, OVLP=0.5), chosen)
+    np.testing.assert_array_equal(find_regions(sound, sample_rate=RATE, MASK_PARAM1=26), chosen)
+    assert len(find_regions(sound, RegionSettings(), sample_rate=RATE, MASK_PARAM1=26)) > 2 * len(chosen)
