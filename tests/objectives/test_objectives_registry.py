@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives
 def objective_and_batch(name, folder):
     """An objective of the real rooms, with the defaults of its settings, and a batch of two clips, or of one episode."""
     model = MODELS.get(name, TINY)
-    settings = {"n_way": 2, "n_shot": 1, "n_query": 1} if name == "episodic" else {}
+    settings: dict[str, Any] = {"n_way": 2, "n_shot": 1, "n_query": 1} if name == "episodic" else {}
     clips = 4 if name == "episodic" else 2
     config = OBJECTIVE_CONFIGS[name](**settings)
     if isinstance(config, GenerativeConfig):
