@@ -212,7 +212,13 @@ BATS = drawn(4, 1.5, 300_000, kinds=((40e3, 0.008), (80e3, 0.008)), every=0.05)
         pytest.param({"a.wav": drawn(3, 3.0)}, ("--smallest", "50"), "None of 3 sounds", id="all noise"),
         pytest.param({"a.wav": drawn(1, kinds=((2000.0, 0.2),))}, (), "None of 7 sounds is in a cluster", id="one kind"),
         pytest.param({f"{k}.wav": drawn(2) for k in range(3)}, (), "21 of 21 sounds", id="identical", marks=pytest.mark.slow),
-        pytest.param({"a.wav": drawn(3, 3.0)}, ("--method", "kmeans", "--clusters", "3"), "of 1 to 1", id="clusters of one"),
+        pytest.param(
+            {"a.wav": drawn(3, 3.0)},
+            ("--method", "kmeans", "--clusters", "3"),
+            "of 1 to 1",
+            id="clusters of one",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"bat.wav": BATS}, (), "at 300000 Hz, frames of 1.33 ms", id="bats", marks=pytest.mark.slow),
     ],
 )
@@ -260,13 +266,15 @@ def test_a_band_above_half_the_rate_and_bad_input_are_said(recordings, tmp_path,
     assert "is not empty and holds no discovery" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_iterations_learn_from_the_clusters_and_resume(recordings, tmp_path, monkeypatch, capsys):
     asked = []
 
     def learner(regions, settings):
         def learn(given):
             asked.append(given.iteration)
-            assert given.iteration or np.bincount(given.labels[given.labels >= 0]).tolist() == [13, 10]  # the surest four fifths of 16 and 12
+            sizes = np.bincount(given.labels[given.labels >= 0]).tolist()
+            assert given.iteration or sizes == [13, 10]  # the surest four fifths of 16 and 12
             return "learnt"
 
         return learn

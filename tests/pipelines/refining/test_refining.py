@@ -138,6 +138,7 @@ def test_named_clusters_are_rows_to_train_on(folder, tmp_path):
     assert len(read_events(written[-1])) == 14  # without the dropped ones
 
 
+@pytest.mark.slow
 def test_processes_that_decide_at_once_lose_nothing(folder):
     code = (
         "import sys; from pathlib import Path; from beats_jax.pipelines.refining.refinement_file import RefinementFile\n"
