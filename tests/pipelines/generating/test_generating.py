@@ -12,7 +12,7 @@ from beats_jax.pipelines.generating.batches import image_batches
 from beats_jax.pipelines.generating.generator import load_generator
 from beats_jax.pipelines.generating.pictures import arc
 from beats_jax.pipelines.generating.quality import measure_quality
-from beats_jax.pipelines.generating.recipes import RECIPES, recipe
+from beats_jax.pipelines.generating.recipes import recipe
 from beats_jax.pipelines.generating.scaling import fit_scaling
 from beats_jax.pipelines.generating.train import Diverged, problems_of, train_generator
 
@@ -91,10 +91,10 @@ def test_a_vae_is_trained_drawn_from_kept_and_goes_on_where_it_stopped(tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("kind", ["aae", "gan", "diffusion"])
 def test_every_kind_trains_and_learns_what_it_is_shown(kind):
     images, labels = images_and_labels(64)
-    settings = small(kind, steps=150)
+    settings = small(kind, steps=120)
     generator = train_generator(images, labels, replace(settings, training=replace(settings.training, ema_decay=0.9)), seed=0)
     wanted = np.repeat(["up", "down"], 32)
     drawn = generator.sample(wanted, seed=0)
