@@ -3,6 +3,7 @@
 Command:  python -m beats_jax.train --config configs/studied.py:studies/owls --config.data.root=recordings --workdir runs/owls
           (a table: --config.data.source=csv --config.data.metadata_file=recordings/labels.csv)
 Data:     the recordings of the study, split as it split them: no recording that is measured went into a synthetic example.
+          Without a folder: the same network with the front-end of configs/low_frequency.py, and nothing synthetic.
 Why:      the gate is about this front-end and a network of this kind; --config.objective.augment.synthetic=none leaves it aside.
 """
 
@@ -13,13 +14,30 @@ from ml_collections import ConfigDict
 
 from beats_jax.errors import UserError
 
+LOW_SOUNDS = {
+    "filterbank": {
+        "kind": "floor",
+        "sample_rate": 2000,
+        "num_mel_bins": 64,
+        "frame_length_ms": 128.0,
+        "frame_shift_ms": 31.25,
+        "window": "hanning",
+        "low_hz": 30.0,
+        "high_hz": 500.0,
+        "mean": 0.0,
+        "std": 0.5,
+    },
+    "seconds": 2.0,
+}
+
 
 def get_config(study: str = "") -> ConfigDict:
     """Settings that differ from the defaults in beats_jax/config; `study`: folder of a finished study."""
     path = Path(study).expanduser() / "gate.json"
-    if not study or not path.is_file():
+    if study and not path.is_file():
         raise UserError(f"configs/studied.py:{study} names no finished study (gate.json is missing); write studied:FOLDER")
-    gate = json.loads(path.read_text(encoding="utf-8"))
+    gate = json.loads(path.read_text(encoding="utf-8")) if study else LOW_SOUNDS
+    synthetic = {"synthetic": "auto", "study": study} if study else {}
     return ConfigDict(
         {
             "name": "studied",
@@ -28,7 +46,7 @@ def get_config(study: str = "") -> ConfigDict:
             "model": {"family": "cnn", "widths": (32, 48, 96, 128), "dropout": 0.3, "time_shifts": 3},
             "objective": {
                 "label_smoothing": 0.05,
-                "augment": {"roll": True, "frequency_shift_bins": 2, "synthetic": "auto", "study": study},
+                "augment": {"roll": True, "frequency_shift_bins": 2, **synthetic},
             },
             "training": {
                 "max_epochs": 12.0,
