@@ -48,7 +48,8 @@ A probe trains small classifiers on every layer and pooling of a frozen encoder.
 choice. Embeddings are kept on disk, so that a second probe of the same files takes seconds. With 50 labels begin here.
 
 Episodes measure how well new classes are told apart by a few examples of each, without training: many small tasks are drawn, and
-support and query are of different recordings. MODEL may also be filterbank (mel statistics), or random:MODEL (untrained).
+support and query are of different recordings. MODEL may also be filterbank (mel statistics),
+covariance or modulation (without weights, too), or random:MODEL (untrained).
 --few-shot-detection takes the first five events of each class in each annotated recording as known and searches the rest, as
 DCASE task 5 does; --data takes its tables too.
 """
@@ -66,7 +67,9 @@ def parser() -> ArgumentParser:
     )
     what.add_argument("--audit", type=Path, nargs="+", metavar="RUN", help="cross-validated runs whose labels are to be checked")
     what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
-    what.add_argument("--episodes", metavar="MODEL", help="encoder to try on few-shot episodes: as --probe, or filterbank")
+    what.add_argument(
+        "--episodes", metavar="MODEL", help="encoder to try on few-shot episodes: as --probe, or filterbank, covariance"
+    )
     what.add_argument(
         "--few-shot-detection",
         metavar="MODEL",

@@ -18,7 +18,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from beats_jax.audio.filterbank import filterbank
-from beats_jax.audio.modulation import NUM_MODULATIONS, modulation_blocks
 from beats_jax.config import AudioConfig, ModelConfig, to_mapping
 from beats_jax.models import registry
 from beats_jax.models.cpu import Form
@@ -249,13 +248,18 @@ def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, le
 
 
 @dataclass(frozen=True, eq=False)
-class ModulationProgram:
-    """Mel bands and their modulation spectra (`audio.modulation`), without a model. One layer of blocks in place of tokens.
+class FeatureProgram:
+    """A function of the mel bands, without a model. One layer of D values; their mean over blocks and windows.
 
-    D = 289 + 2 M: see `modulation_blocks`.
+    Attributes:
+      name: by which kept embeddings know it. compute: (fbank [B, F, M], frame mask) -> (float32 [B, T, D], bool [B, T]).
+      width: D.
     """
 
     audio: AudioConfig
+    name: str
+    compute: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    width: int
     params: None = None
 
     @property
@@ -263,23 +267,18 @@ class ModulationProgram:
         return self.audio.filterbank.frame_samples
 
     def identity(self) -> dict[str, Any]:
-        return {"model": "modulation", "audio": to_mapping(self.audio)}
-
-    @property
-    def width(self) -> int:
-        """D."""
-        return NUM_MODULATIONS + 2 * self.audio.filterbank.num_mel_bins
+        return {"model": self.name, "audio": to_mapping(self.audio)}
 
     def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
         """`count` and `mean` of `token_statistics`, blocks in place of tokens."""
-        return _modulation_statistics(self.audio, batch["waveforms"], batch["lengths"])
+        return _feature_statistics(self.audio, self.compute, batch["waveforms"], batch["lengths"])
 
 
-@partial(jax.jit, static_argnums=0)
-def _modulation_statistics(audio: AudioConfig, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
+@partial(jax.jit, static_argnums=(0, 1))
+def _feature_statistics(audio: AudioConfig, compute: Any, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
     sound = _at_least_one_frame(waveforms, lengths, audio)
     fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
-    features, block_mask = modulation_blocks(fbank, frame_mask)
+    features, block_mask = compute(fbank, frame_mask)
     return token_statistics([features], block_mask, ("mean",))
 
 

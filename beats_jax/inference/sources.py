@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from beats_jax.audio.band import ULTRASOUND_RATE
+from beats_jax.audio.covariance import NUM_COVARIANCES, loud_covariance
+from beats_jax.audio.modulation import NUM_MODULATIONS, modulation_blocks
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.model import WINDOW_SECONDS, Model, load
-from beats_jax.inference.program import FilterbankProgram, ModulationProgram, Outputs, Program
+from beats_jax.inference.program import FeatureProgram, FilterbankProgram, Outputs, Program
 from beats_jax.inference.reduce import pool_window
 
 FILTERBANK = "filterbank"  # the name of a model that needs no weights
+MODULATION, COVARIANCE = "modulation", "covariance"  # others
 LOW_RATE = 8000  # Hz: at 8 kHz a quarter of the bands at 16 kHz are empty, below it more
 HIGHEST_RATE = 48_000  # Hz, of audible sound
 ULTRASOUND_LOW_HZ = 10_000.0  # as in configs/ultrasound.py
@@ -74,9 +78,22 @@ def filterbank_source(audio: AudioConfig) -> VectorSource:
     return VectorSource(FilterbankProgram(audio), ("mean", "std"), {"embedding": (0, (0, 1))}, {"embedding": width})
 
 
-def modulation_source(audio: AudioConfig) -> VectorSource:
+def modulation_program(audio: AudioConfig) -> FeatureProgram:
     """Modulation spectra beside statistics of the mel bands: kinds of calls come apart that `filterbank` mixes up."""
-    program = ModulationProgram(audio)
+    return FeatureProgram(audio, MODULATION, modulation_blocks, NUM_MODULATIONS + 2 * audio.filterbank.num_mel_bins)
+
+
+def covariance_program(audio: AudioConfig) -> FeatureProgram:
+    """Mean and covariance of loud frames (`audio.covariance`): what tells species apart best without weights."""
+    return FeatureProgram(audio, COVARIANCE, loud_covariance, NUM_COVARIANCES)
+
+
+FEATURES = {MODULATION: modulation_program, COVARIANCE: covariance_program}
+
+
+def feature_source(audio: AudioConfig, name: str) -> VectorSource:
+    """The vector of one of `FEATURES`."""
+    program = FEATURES[name](audio)
     return VectorSource(program, ("mean",), {"embedding": (0, (0,))}, {"embedding": program.width})
 
 
@@ -104,7 +121,7 @@ def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...
     return VectorSource(program, poolings, columns, widths, model.labels if logits else ())
 
 
-WITHOUT_WEIGHTS = {FILTERBANK: filterbank_source, "modulation": modulation_source}
+WITHOUT_WEIGHTS = {FILTERBANK: filterbank_source, **{name: partial(feature_source, name=name) for name in FEATURES}}
 
 
 def open_source(

@@ -21,7 +21,7 @@ from beats_jax.evaluation.episodes.result import measure_episodes
 from beats_jax.evaluation.report.episodes import EpisodeFindings
 from beats_jax.inference.files import rate_notes
 from beats_jax.inference.model import Model, load
-from beats_jax.inference.sources import FILTERBANK
+from beats_jax.inference.sources import WITHOUT_WEIGHTS
 from beats_jax.models import registry
 from beats_jax.pipelines.measuring.evaluate import data_of, new_folder
 from beats_jax.pipelines.measuring.trained_head import TRAINED, trained_answers, trained_head
@@ -46,14 +46,14 @@ from beats_jax.weights.few_shot_head import SavedHead
 OWN = "own-statistics"  # the encoder whose batch normalisation reads each window alone
 OWN_NOTE = f"{OWN}: batch normalisation by each window's own values, as darksound extracts features; model: by those of training."
 UNTRAINED = "random:"  # before the name of a model
-DEFAULT_METHODS = ("prototypical", "simpleshot", "nearest-mean", "logistic")
+DEFAULT_METHODS = ("prototypical", "simpleshot", "nearest-mean", "logistic", "ridge")
 
 
 @dataclass(frozen=True)
 class EpisodeSettings:
     """The model and data of an evaluation by episodes, and how episodes are drawn."""
 
-    model: str  # a name of the registry, a file, a model folder, a run, or "filterbank"
+    model: str  # a name of the registry, a file, a model folder, a run, or one without weights
     data: Path  # a folder of class folders, a folder in the ESC-50 layout, a CSV table, or a table of events
     n_way: int = 5
     n_shot: int = 5
@@ -133,18 +133,18 @@ def _with_methods(settings: EpisodeSettings, head: SavedHead | None) -> EpisodeS
                 f"it (configs/fewshot.py with --config.objective.method={name})"
             )
         require_known("method", name, (*METHODS, *TRAINED))
-    poolings = settings.poolings or (() if settings.model == FILTERBANK else ("mean",) if head is None else (head.pooling,))
+    poolings = settings.poolings or (() if settings.model in WITHOUT_WEIGHTS else ("mean",) if head is None else (head.pooling,))
     return replace(settings, methods=methods, poolings=poolings)
 
 
 def _encoders(settings: EpisodeSettings) -> tuple[dict[str, Encoder], Model | None]:
-    """The model and the baselines; `random:` before a model's name makes it untrained. None = the filterbank is no model.
+    """The model and the baselines; `random:` before a model's name makes it untrained. None = `WITHOUT_WEIGHTS` are no models.
 
     A model with batch normalisation is measured in both ways of it.
     """
     chosen = settings.poolings, settings.layers, settings.baselines, settings.seed, not settings.layers
-    if settings.model == FILTERBANK:
-        return compared_encoders(None, *chosen), None
+    if settings.model in WITHOUT_WEIGHTS:
+        return compared_encoders(None, *chosen, without_weights=settings.model), None
     if settings.model == RANDOM:
         raise UserError("random weights of which model? give random:MODEL, or --baseline random beside a model")
     untrained = settings.model.startswith(UNTRAINED)

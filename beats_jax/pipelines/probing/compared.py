@@ -13,9 +13,10 @@ from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import load_manifest
 from beats_jax.errors import UserError
 from beats_jax.inference.model import Model
+from beats_jax.inference.sources import FILTERBANK
 from beats_jax.pipelines.measuring.seen_rows import with_hashes
 from beats_jax.pipelines.probing.cache import Embeddings, embed_manifest
-from beats_jax.pipelines.probing.encoders import Encoder, filterbank_encoder, model_encoder, randomise
+from beats_jax.pipelines.probing.encoders import Encoder, feature_encoder, filterbank_encoder, model_encoder, randomise
 from beats_jax.pipelines.probing.folds import known_to_the_run
 from beats_jax.pipelines.probing.tokens import without_facts
 from beats_jax.weights.pretrained import read_memory
@@ -37,8 +38,9 @@ def compared_encoders(
     baselines: tuple[str, ...],
     seed: int,
     features: bool = False,
+    without_weights: str = FILTERBANK,
 ) -> dict[str, Encoder]:
-    """The model (None = the filterbank alone) and its baselines by name.
+    """The model (None = a vector without weights, `without_weights`) and its baselines by name.
 
     Args:
       poolings: () = all that the model has. layers: only checked here. seed: of random weights.
@@ -50,8 +52,9 @@ def compared_encoders(
         require_known("baseline", name, BASELINES)
     if model is None:
         if poolings or layers or baselines:
-            raise UserError("filterbank has one vector, mean and deviation of each mel band: no layers, poolings or baselines")
-        return {MODEL: filterbank_encoder(AudioConfig())}
+            raise UserError(f"{without_weights} has one vector, of the mel bands: no layers, poolings or baselines")
+        audio = AudioConfig()
+        return {MODEL: filterbank_encoder(audio) if without_weights == FILTERBANK else feature_encoder(audio, without_weights)}
     for name in poolings:
         require_known("pooling", name, model.poolings)
     count = model.num_layers + 1

@@ -12,6 +12,7 @@ import numpy as np
 from beats_jax.config import AudioConfig
 from beats_jax.inference.model import Model
 from beats_jax.inference.program import FilterbankProgram, ModelProgram, Outputs, Program
+from beats_jax.inference.sources import FEATURES as WITHOUT_WEIGHTS
 from beats_jax.models import registry
 from beats_jax.weights.bundle import Bundle
 
@@ -46,6 +47,11 @@ def own_statistics_encoder(encoder: Encoder) -> Encoder:
 def filterbank_encoder(audio: AudioConfig) -> Encoder:
     """Mean and standard deviation of each mel band over the frames with sound, without any model. One layer, D = 2 M."""
     return Encoder(FilterbankProgram(audio), ("filterbank",), (FBANK,), ("mean", "std"))
+
+
+def feature_encoder(audio: AudioConfig, name: str) -> Encoder:
+    """One of `inference.sources.FEATURES`, of one layer."""
+    return Encoder(WITHOUT_WEIGHTS[name](audio), (name,), ("mean",), ("mean",))
 
 
 def randomise(model: Model, seed: int = 0) -> Model:

@@ -26,7 +26,7 @@ def episodes(table):
 
 
 def by_scikit_learn(method, values, episodes):
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
     from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -35,6 +35,8 @@ def by_scikit_learn(method, values, episodes):
         "prototypical": NearestCentroid,
         "nearest-mean": lambda: make_pipeline(StandardScaler(), NearestCentroid()),
         "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)),
+        # of 12 support rows of 12 standardised dimensions: mean squared length 12
+        "ridge": lambda: make_pipeline(StandardScaler(), RidgeClassifier(alpha=methods.PENALTY * 12)),
     }
     found = []
     for support, query in zip(episodes.support, episodes.query, strict=True):
@@ -44,7 +46,7 @@ def by_scikit_learn(method, values, episodes):
     return np.array(found)
 
 
-@pytest.mark.parametrize("method", ["prototypical", "nearest-mean", "logistic"])
+@pytest.mark.parametrize("method", ["prototypical", "nearest-mean", "logistic", "ridge"])
 def test_answers_are_those_of_scikit_learn(table, episodes, method, monkeypatch):
     monkeypatch.setattr(methods, "AT_A_TIME", 3 * 30 * 12)  # three episodes at once: the last batch is not full
     expected = by_scikit_learn(method, table[1], episodes)
