@@ -1,12 +1,12 @@
 """Few-shot figures of docs/results.md: 5-way, 5-shot and 1-shot, on classes that no training has met; one table, resumable.
 
-    python benchmarks/few_shot.py --data SHARED_DATA --output DIR [--parts vectors,trained,self-supervised] [--sets birds,esc10,finch]
+    python benchmarks/few_shot.py --data SHARED_DATA --output DIR [--parts vectors,trained] [--sets birds,esc10,finch]
     python benchmarks/few_shot.py ... --parts birdnet --birdnet-python OTHER_ENV/bin/python --birdnet MODEL.tflite
     python benchmarks/few_shot.py --output DIR --parts table
 
-SHARED_DATA holds `birds/labels.csv` (species), `esc10` (ESC-50 layout), `finch/annotations.csv` (notes) and `soundscapes`. Half of the classes
-of birds and esc10 train and half measure, drawn five times by data.split_seed; finch's notes, of one bird, only measure, and the
-networks there are those of birds' first draw. 600 episodes a draw, support and query of different recordings.
+SHARED_DATA holds `birds/labels.csv` (species), `esc10` (ESC-50 layout), `finch/annotations.csv` (notes), `soundscapes`. Half of
+the classes of birds and esc10 train and half measure, drawn five times by data.split_seed; the notes of the finch, one bird, only
+measure, by the networks of birds' first draw. 600 episodes a draw, support and query of different recordings.
 Every figure lies in DIR/figures and every run in DIR/runs; what is there is not computed again, and `table` prints DIR/table.md.
 BirdNET: OTHER_ENV has ai-edge-litert, numpy, soundfile and soxr; it knows these birds, so it is no figure of unseen classes.
 """
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DRAWS, EPISODES, SHOTS = 5, 600, (5, 1)
 VECTORS = ("filterbank", "modulation", "covariance")
 METHODS = ("prototypical", "simpleshot", "nearest-mean", "logistic", "ridge", "laplacian")
+OF_NETWORKS = ("prototypical", "simpleshot", "ridge")
 # Small enough for a processor: 64 bands, 50 frames a second, 0.1 M parameters.
 SMALL = {
     "audio.filterbank.num_mel_bins": 64,
@@ -105,8 +106,8 @@ def test_rows(table: Path) -> Path:
     return path
 
 
-def measure(one: Set, draw: int, row: str, model: str, output: Path) -> None:
-    """Figures of a model, 5-shot and 1-shot, by every method."""
+def measure(one: Set, draw: int, row: str, model: str, output: Path, methods: tuple[str, ...] = OF_NETWORKS) -> None:
+    """Figures of a model, 5-shot and 1-shot, by some methods."""
     from beats_jax.errors import UserError
     from beats_jax.pipelines.measuring.episodes import EpisodeSettings, evaluate_episodes
 
@@ -119,7 +120,7 @@ def measure(one: Set, draw: int, row: str, model: str, output: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)  # of a call that was stopped
         print(f"== {one.name} draw {draw}, {row}, {shots}-shot", flush=True)
         settings = EpisodeSettings(
-            model, test_rows(class_table(one, draw, output)), 5, shots, one.query, EPISODES, methods=METHODS,
+            model, test_rows(class_table(one, draw, output)), 5, shots, one.query, EPISODES, methods=methods,
             leave_out_small=True, class_draws=10, cache=output / "cache", reading=reading,
         )  # fmt: skip
         try:
@@ -161,7 +162,7 @@ def vectors(chosen: list[Set], data: Path, output: Path) -> None:
     """What needs no training: vectors without weights, and a network of random ones."""
     for one, draw in places(chosen):
         for row in VECTORS:
-            measure(one, draw, row, row, output)
+            measure(one, draw, row, row, output, METHODS)
 
 
 def trained(chosen: list[Set], data: Path, output: Path) -> None:
