@@ -63,6 +63,15 @@ def test_a_model_is_measured_on_recordings_apart(clips, tmp_path, capsys):
     assert "other classes" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["covariance", "modulation"])
+def test_vectors_without_weights_are_models(clips, tmp_path, name):
+    given = ["--episodes", name, *arguments(clips, tmp_path / "out", "--leave-out-small", "--method", "ridge")[2:]]
+    assert main(given) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["ridge_accuracy"] > 0.9
+    with (tmp_path / "out" / "episodes.csv").open() as file:
+        assert f"model {name} mean ridge" in next(csv.reader(file))
+
+
 def test_the_same_seed_gives_the_same_episodes(clips, tmp_path):
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         assert main(arguments(clips, tmp_path / name, "--leave-out-small", "--method", "prototypical", "--seed", seed)) == 0
