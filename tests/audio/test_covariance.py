@@ -25,7 +25,7 @@ def test_it_is_the_logarithm_of_the_moments_of_loud_frames() -> None:
     from scipy.linalg import expm
 
     fbank = _sound()
-    cepstra = dct(fbank - fbank.max(), axis=1, norm="ortho")[:, :CEPSTRA]
+    cepstra = np.asarray(dct(fbank - fbank.max(), axis=1, norm="ortho"))[:, :CEPSTRA]
     points = np.c_[cepstra, cepstra[np.minimum(np.arange(60) + LAG, 59)] - cepstra, np.ones(60)]
     loud = points[np.argsort(-fbank.mean(axis=1))[:24]]
     moments = loud.T @ loud / 24 + RIDGE * np.eye(SIZE)
