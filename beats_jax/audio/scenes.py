@@ -60,7 +60,9 @@ def mix(call: Call, background: np.ndarray, sample_rate: int, snr_db: float, rng
     """float32 [samples]: the background with the call at a random place, at `snr_db` in the call's own band."""
     sound = call.waveform[: len(background)]
     start = int(rng.integers(len(background) - len(sound) + 1))
-    noise = band_pass(background, sample_rate, call.low_hz, call.high_hz)[start : start + len(sound)]
+    before = max(0, start - len(sound))  # a stretch around it, for the filter's edges: clips may be long, and calls short
+    around = background[before : start + 2 * len(sound)]
+    noise = band_pass(around, sample_rate, call.low_hz, call.high_hz)[start - before :][: len(sound)]
     wanted = 10 ** (snr_db / 10) * max(float(np.mean(noise**2)), 1e-20)
     power = max(float(np.mean(sound.astype(np.float64) ** 2)), 1e-20)
     mixed = background.astype(np.float64)
