@@ -282,8 +282,11 @@ def _baseline_sections(baselines: Baselines, found: Sequence[BaselineResult], me
         rows.append((name, metrics["auroc"], one.extra["ap_wanted"].value, one.extra["f1_wanted"], metrics["accuracy"],
                      metrics["balanced_accuracy"], one.extra["recall_at_1_fa_per_hour"], one.ece))  # fmt: skip
     majority = float(np.bincount(measured.labels).max() / len(measured.labels))
-    header = ("model", "AUROC", "PR-AUC", "F1", "accuracy", "balanced accuracy", "recall at 1 FA/h", "ECE after temperature")
-    note = f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation."
+    header = ("model", "AUROC", "PR-AUC", "F1", "accuracy", "balanced accuracy", "recall at 1 FA/h", "ECE")
+    note = (
+        f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation, ECE "
+        "after its temperature."
+    )
     blocks: list[Block] = [Table(header, rows), Paragraph(note, "note")]
     tables = {
         name: one.reliability
