@@ -284,8 +284,8 @@ def _baseline_sections(baselines: Baselines, found: Sequence[BaselineResult], me
     majority = float(np.bincount(measured.labels).max() / len(measured.labels))
     header = ("model", "AUROC", "PR-AUC", "F1", "accuracy", "balanced accuracy", "recall at 1 FA/h", "ECE")
     note = (
-        f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation, ECE "
-        "after its temperature."
+        f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation, "
+        "ECE after its temperature."
     )
     blocks: list[Block] = [Table(header, rows), Paragraph(note, "note")]
     tables = {
