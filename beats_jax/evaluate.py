@@ -12,16 +12,11 @@ from pathlib import Path
 from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
 from beats_jax.pipelines.measuring.arguments import (
-    ENCODER,
-    EPISODES,
-    EVENTS,
-    PROBE,
-    READING,
     add_encoder_arguments,
     add_episode_arguments,
     add_event_arguments,
     add_probe_arguments,
-    refuse,
+    refuse_others,
     settings_of,
 )
 
@@ -30,15 +25,20 @@ examples:
   python -m beats_jax.evaluate --run runs/quickstart --output evaluation
   python -m beats_jax.evaluate --run runs/owls --data other_site/labels.csv --output other_site_evaluation --format md
   python -m beats_jax.evaluate --compare runs/owls runs/owls_lora --output owls_against_lora
+  python -m beats_jax.evaluate --audit runs/owls_5_folds runs/owls_small_5_folds --output owls_labels
   python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
   python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
   python -m beats_jax.evaluate --episodes filterbank --data owls/labels.csv --n-way 5 --n-shot 5 --n-query 3 --output owls_few
+  python -m beats_jax.evaluate --few-shot-detection filterbank --data annotated_nights --output five_shots
   python -m beats_jax.evaluate --detections owls_found --data annotations.csv --output owls_measured --iou 0.3
   python -m beats_jax.evaluate --reviewed owls_found/review.csv --output owls_precision
 
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, a CSV table with the run's own column names, or
 events: .selections.txt of Raven, .labels.txt of Audacity; without it the run's own test recordings are measured again.
 --compare needs no recordings: it reads predictions.csv.
+
+--audit lists labels that trained models contradict, as a page to listen to and suspects.csv, which `review` opens. The runs are
+cross-validations of the same rows (train --config.data.fold=all --config.data.num_folds=5), best of several kinds of model.
 
 --detections compares events with annotations: tables of Raven, Audacity, Kaleidoscope, BirdNET, CSV or Parquet, or folders.
 Recordings are matched by the end of their paths, and only annotated ones count. --reviewed makes the table of precision that
@@ -49,7 +49,10 @@ choice. Embeddings are kept on disk, so that a second probe of the same files ta
 
 Episodes measure how well new classes are told apart by a few examples of each, without training: many small tasks are drawn, and
 support and query are of different recordings. MODEL may also be filterbank (mel statistics), or random:MODEL (untrained).
+--few-shot-detection takes the first five events of each class in each annotated recording as known and searches the rest, as
+DCASE task 5 does; --data takes its tables too.
 """
+JOBS = ("run", "compare", "audit", "probe", "episodes", "few_shot_detection", "detections", "reviewed")  # one argument each
 
 
 def parser() -> ArgumentParser:
@@ -61,8 +64,14 @@ def parser() -> ArgumentParser:
     what.add_argument(
         "--compare", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs, or two outputs of evaluate, on the same rows"
     )
+    what.add_argument("--audit", type=Path, nargs="+", metavar="RUN", help="cross-validated runs whose labels are to be checked")
     what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
     what.add_argument("--episodes", metavar="MODEL", help="encoder to try on few-shot episodes: as --probe, or filterbank")
+    what.add_argument(
+        "--few-shot-detection",
+        metavar="MODEL",
+        help="as detect --examples, by the first events of each class in annotated recordings",
+    )
     what.add_argument("--detections", type=Path, metavar="DIR_OR_TABLE", help="output of detect, or any table of events")
     what.add_argument(
         "--reviewed",
@@ -96,17 +105,10 @@ def verb(argv: Sequence[str]) -> int:
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if not arguments.run and place != (None, None, None):
         raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
-    if not arguments.detections:
-        refuse(arguments, EVENTS, "--detections")
-    if arguments.probe is None:
-        refuse(arguments, PROBE, "--probe; a run is measured with the settings of its training")
-    if arguments.episodes is None:
-        refuse(arguments, EPISODES, "--episodes")
-    if arguments.probe is not None:
-        return _probe(arguments, command)
-    if arguments.episodes is not None:
-        return _episodes(arguments, command)
-    refuse(arguments, (*ENCODER, *READING), "--probe and --episodes; a run is measured with the settings of its training")
+    job = next(name for name in JOBS if getattr(arguments, name))
+    refuse_others(arguments, job)
+    if job in _WITH_DATA:
+        return _with_data(arguments, job, command)
     if arguments.detections or arguments.reviewed:
         return _events(arguments, command)
     if arguments.compare:
@@ -116,6 +118,13 @@ def verb(argv: Sequence[str]) -> int:
 
         first, second = arguments.compare
         compare_runs(first, second, arguments.output, page=arguments.format, command=command)
+        return 0
+    if arguments.audit:
+        if arguments.data or arguments.strict:
+            raise UserError("--audit reads the predictions of runs; --data and --strict belong to --run")
+        from beats_jax.pipelines.measuring.audit import audit_labels
+
+        audit_labels(arguments.audit, arguments.output, page=arguments.format, command=command)
         return 0
     start_processes(arguments)
     from beats_jax.pipelines.measuring.evaluate import evaluate_run
@@ -148,29 +157,34 @@ def _events(arguments: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _probe(arguments: argparse.Namespace, command: str) -> int:
-    if arguments.data is None:
-        raise UserError("--probe needs --data: labelled recordings, as a folder of class folders or a CSV table")
+_WITH_DATA = {
+    "probe": "labelled recordings, as a folder of class folders or a CSV table",
+    "episodes": "labelled recordings, as a folder of class folders or a table",
+    "few_shot_detection": "annotations of recordings, as a table of events or a folder of tables",
+}
 
+
+def _with_data(arguments: argparse.Namespace, job: str, command: str) -> int:
+    """The jobs that try a model on data."""
+    if arguments.data is None:
+        raise UserError(f"--{job.replace('_', '-')} needs --data: {_WITH_DATA[job]}")
     # LAPACK's threads spin beside those of XLA: with both a sweep took three times the CPU time (docs/benchmarks.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from beats_jax.pipelines.probing.probe import ProbeSettings, probe
+    given = settings_of(arguments, job)
+    place = (getattr(arguments, job), arguments.data)
+    options = {"strict": arguments.strict, "command": command, "page": arguments.format}
+    if job == "probe":
+        from beats_jax.pipelines.probing.probe import ProbeSettings, probe
 
-    settings = ProbeSettings(arguments.probe, arguments.data, **settings_of(arguments, (*ENCODER, *PROBE)))
-    probe(settings, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
-    return 0
+        probe(ProbeSettings(*place, **given), arguments.output, **options)
+    elif job == "episodes":
+        from beats_jax.pipelines.measuring.episodes import EpisodeSettings, evaluate_episodes
 
+        evaluate_episodes(EpisodeSettings(*place, **given), arguments.output, **options)
+    else:
+        from beats_jax.pipelines.measuring.few_shot_detection import FewShotSettings, measure_few_shot_detection
 
-def _episodes(arguments: argparse.Namespace, command: str) -> int:
-    if arguments.data is None:
-        raise UserError("--episodes needs --data: labelled recordings, as a folder of class folders or a table")
-    if arguments.multi_label:
-        raise UserError("--multi-label belongs to --probe; a row of an episode has one label")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in `_probe`
-    from beats_jax.pipelines.measuring.episodes import EpisodeSettings, evaluate_episodes
-
-    settings = EpisodeSettings(arguments.episodes, arguments.data, **settings_of(arguments, (*ENCODER, *EPISODES)))
-    evaluate_episodes(settings, arguments.output, strict=arguments.strict, command=command, page=arguments.format)
+        measure_few_shot_detection(FewShotSettings(*place, **given), arguments.output, **options)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beats_jax.command_line import ArgumentParser, add_process_arguments, read_experiment, run_verb, start_processes
+from beats_jax.config import Experiment
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -18,6 +21,8 @@ examples:
   python -m beats_jax.train --config small --config.data.root=recordings --workdir runs/owls_small
   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=recordings
   python -m beats_jax.train --config esc50 --config.data.root=ESC-50-master --config.data.fold=all
+  python -m beats_jax.train --config generative:vae --config.data.root=recordings --workdir runs/vae
+  python -m beats_jax.train --config pretrain_beats:iter1 --config.data.batch_size=2048 --plan v5e-64
   srun --ntasks=4 python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=/shared/recordings
 
 finetune starts from BEATs_iter3_plus_AS2M; --config.model.checkpoint=NAME_OR_FILE takes another, none takes random weights.
@@ -41,6 +46,11 @@ def parser() -> ArgumentParser:
     result.add_argument(
         "--strict", action="store_true", help="stop at the first unusable file instead of listing it in errors.csv"
     )
+    result.add_argument(
+        "--plan",
+        metavar="MACHINE",
+        help="train nothing: memory, operations and time of a step on 8xH100, v5e-64, v5p-256, cpu-8 …; reads no recordings",
+    )
     add_process_arguments(result)
     return result
 
@@ -49,6 +59,8 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, runs the experiment and returns the exit status."""
     arguments, overrides = parser().parse_known_args(argv)
     experiment = read_experiment(arguments.config, overrides)
+    if arguments.plan:
+        return _plan(experiment, arguments)
     workdir = arguments.workdir or Path("runs") / experiment.name
     start_processes(arguments)
 
@@ -56,6 +68,21 @@ def verb(argv: Sequence[str]) -> int:
 
     command = "python -m beats_jax.train " + shlex.join(argv)
     return run_experiment(experiment, workdir, strict=arguments.strict, command=command)
+
+
+def _plan(experiment: Experiment, arguments: argparse.Namespace) -> int:
+    if arguments.workdir or arguments.strict or arguments.coordinator:
+        raise UserError("--plan trains nothing and writes nothing; --workdir, --strict and --coordinator belong to a run")
+    from beats_jax.pipelines.planning.machines import machine_of
+
+    machine = machine_of(arguments.plan)
+    # Both are read when JAX first looks for devices, which is below
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={machine.count}"
+    from beats_jax.pipelines.planning.plan import plan
+
+    print(plan(experiment, machine))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

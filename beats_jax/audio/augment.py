@@ -18,7 +18,7 @@ import numpy as np
 from beats_jax.config import AugmentConfig
 
 NOISE_BLOCK_SECONDS = 0.032  # coloured noise follows 1/f^a down to 31 Hz and is flat below
-WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH, BACKGROUND_BRANCH = 0, 1, 2, 3  # of an example's key
+WAVEFORM_BRANCH, MIXUP_BRANCH, MASK_BRANCH, BACKGROUND_BRANCH, SHIFT_BRANCH = 0, 1, 2, 3, 4  # of an example's key
 STEEPEST_NOISE = 2.0  # power 1/f^a with a in [0, 2]: white, pink, red (wind, traffic, flow noise)
 
 
@@ -74,7 +74,7 @@ def add_noise(
 
 
 def add_backgrounds(
-    key: jax.Array, keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, example_mask: jax.Array, config: AugmentConfig
+    key: jax.Array, keys: jax.Array, waveforms: jax.Array, lengths: jax.Array, allowed: jax.Array, config: AugmentConfig
 ) -> jax.Array:
     """Adds another clip of the batch as background, repeated from a random place until the clip is full; f32 [B, S].
 
@@ -83,9 +83,13 @@ def add_backgrounds(
 
     Args:
       key: the key of the step; draws the partners.
-      example_mask: bool [B], False = could not be read, so it is no background.
+      allowed: bool [B], False = it is no background: it could not be read, or is of another class than backgrounds are.
     """
     partners = jax.random.permutation(key, waveforms.shape[0])
+    if config.background_class:
+        # The n-th clip takes the n-th allowed one in random order, so that none goes without where few may serve.
+        order = partners[jnp.argsort(~allowed[partners], stable=True)]
+        partners = order[jnp.arange(len(order)) % jnp.maximum(jnp.sum(allowed), 1)]
 
     def one_clip(
         key: jax.Array, waveform: jax.Array, length: jax.Array, other: jax.Array, samples: jax.Array, usable: jax.Array
@@ -97,7 +101,7 @@ def add_backgrounds(
         mixed = _over(waveform, length, background, jax.random.uniform(snr_key, minval=low, maxval=high))
         return jnp.where(usable & jax.random.bernoulli(chance_key, config.background_probability), mixed, waveform)
 
-    usable = example_mask[partners] & (partners != jnp.arange(len(partners)))
+    usable = allowed[partners] & (partners != jnp.arange(len(partners)))
     return jax.vmap(one_clip)(keys, waveforms, lengths, waveforms[partners], lengths[partners], usable)
 
 
@@ -187,6 +191,20 @@ def mask_fbank(keys: jax.Array, fbank: jax.Array, frame_mask: jax.Array, config:
         return jnp.where(hidden & real[:, None], config.mask_value, fbank_FM)
 
     return jax.vmap(one_clip)(keys, fbank, frame_mask)
+
+
+def shift_frequencies(keys: jax.Array, fbank: jax.Array, config: AugmentConfig) -> jax.Array:
+    """Moves each clip up or down by a uniform number of bins, f32 [B, F, M]; the outermost bin fills what becomes free."""
+    if config.frequency_shift_bins == 0:
+        return fbank
+    widest, bands = config.frequency_shift_bins, fbank.shape[2]
+
+    def one_clip(key: jax.Array, fbank_FM: jax.Array) -> jax.Array:
+        shift = _uniform_integers(jax.random.fold_in(key, SHIFT_BRANCH), (), jnp.asarray(2 * widest + 1)) - widest
+        padded = jnp.pad(fbank_FM, ((0, 0), (widest, widest)), mode="edge")
+        return jax.lax.dynamic_slice_in_dim(padded, widest + shift, bands, axis=1)
+
+    return jax.vmap(one_clip)(keys, fbank)
 
 
 def spans(key: jax.Array, size: int, available: jax.Array, count: int, fraction: float) -> jax.Array:

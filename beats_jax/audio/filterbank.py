@@ -1,4 +1,4 @@
-"""Kaldi-compatible log-mel filterbank as one batched function on the device.
+"""Kaldi-compatible log-mel filterbank as one batched function on the device (and, by `kind`, the spectra of `audio.floor`).
 
     waveforms f32 [B, S], lengths i32 [B] (samples)  ->  fbank f32 [B, F, M], normalised; frame_mask bool [B, F], True = real
 
@@ -22,6 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from beats_jax.audio.floor import floor_spectrum, frames_in
+from beats_jax.audio.pcen import pcen
+from beats_jax.audio.spectral_images import image_frames
 from beats_jax.config.schema import FilterbankConfig
 from beats_jax.errors import UserError
 
@@ -95,7 +98,11 @@ def num_frames(samples: int, config: FilterbankConfig) -> int:
 
 
 def frames_inside(samples: int, config: FilterbankConfig) -> int:
-    """Frames that fit wholly into `samples` samples: 1 + (samples - frame) // hop, or 0."""
+    """Frames of `samples` samples: those that fit wholly, 1 + (samples - frame) // hop or 0; `floor`: the whole hops."""
+    if config.kind == "floor":
+        return int(frames_in(samples, config))
+    if config.is_image:
+        return config.target_frames
     return max(0, 1 + (samples - config.frame_samples) // config.hop_samples)
 
 
@@ -113,12 +120,18 @@ def _check_waveforms(waveforms: jax.Array | np.ndarray, config: FilterbankConfig
 
 @partial(jax.jit, static_argnames="config")
 def _filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: FilterbankConfig) -> tuple[jax.Array, jax.Array]:
+    if config.is_image:
+        fbank = image_frames(waveforms, lengths, config)
+        return fbank, jnp.ones(fbank.shape[:2], bool)
     raw = _raw_filterbank(waveforms, lengths, config)
     batch, frames = raw.shape[:2]
     if lengths is None:
         frame_mask = jnp.ones((batch, frames), bool)
     else:
-        inside = 1 + (lengths.astype(jnp.int32) - config.frame_samples) // config.hop_samples
+        lengths = lengths.astype(jnp.int32)
+        inside = 1 + (lengths - config.frame_samples) // config.hop_samples
+        if config.kind == "floor":
+            inside = frames_in(lengths, config)
         frame_mask = jnp.arange(frames)[None, :] < inside[:, None]
     if not config.target_frames:
         fbank = (raw - config.mean) / (2 * config.std)
@@ -132,6 +145,8 @@ def _filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: Filterb
 
 @partial(jax.jit, static_argnames="config")
 def _raw_filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: FilterbankConfig) -> jax.Array:
+    if config.kind == "floor":
+        return floor_spectrum(waveforms, lengths, config)
     if config.subtract_clip_mean:
         waveforms = _without_clip_mean(waveforms, lengths)
     return jax.lax.platform_dependent(
@@ -198,9 +213,10 @@ def _frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def _log_mel(power: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """[F, fft / 2] -> [F, M]."""
+    """[F, fft / 2] -> [F, M]; of kind "pcen" not the logarithm but `audio.pcen`."""
     parts = [jnp.matmul(power[:, low:high], weights, precision=EXACT) for low, high, weights in _mel_blocks(config)]
-    return jnp.log(jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR))
+    energies = jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR)
+    return pcen(energies, config) if config.kind == "pcen" else jnp.log(energies)
 
 
 def fft_samples(config: FilterbankConfig) -> int:

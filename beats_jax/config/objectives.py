@@ -5,63 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, Settings, bounded, one_of, require, size
+from beats_jax.config.generative import AutoencoderConfig, DiffusionConfig, GANConfig
+from beats_jax.config.objective import AugmentConfig, ObjectiveConfig
+from beats_jax.config.rules import LARGEST_SIZE, MOST_LAYERS, bounded, one_of, require, size
 
 MOST_BOOKS = 64
 JOINED = ("contrastive", "eat", "masked_prediction")  # objectives whose encoders can have a head: bases of `joint`
-
-
-@dataclass(frozen=True)
-class AugmentConfig(Settings):
-    """Augmentation inside the jitted step; every example has its own random key. Zero or False switches a part off."""
-
-    GROUP: ClassVar[str] = "objective.augment"
-
-    gain_db: float = bounded(0.0, ge=0)  # uniform in +-gain_db
-    roll: bool = False  # circular shift of the whole window by a uniform number of samples
-    noise_probability: float = bounded(0.0, ge=0, le=1)
-    noise_snr_db_low: float = 5.0
-    noise_snr_db_high: float = 30.0
-    background_probability: float = bounded(0.0, ge=0, le=1)  # another clip of the batch sounds behind it; labels stay
-    background_snr_db_low: float = 0.0
-    background_snr_db_high: float = 15.0
-    mixup_probability: float = bounded(0.0, ge=0, le=1)
-    mixup_alpha: float = bounded(0.5, gt=0)  # lambda ~ Beta(alpha, alpha)
-    mixup_domain: str = one_of("waveform", "fbank")
-    time_masks: int = bounded(0, ge=0)
-    time_mask_fraction: float = bounded(0.06, ge=0, le=1)  # widest mask as a share of the frames
-    frequency_masks: int = bounded(0, ge=0)
-    frequency_mask_fraction: float = bounded(0.1, ge=0, le=1)  # widest mask as a share of the mel bins
-    mask_value: float = 0.0  # what masks are filled with, in normalised units; 0 = the mean
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for sound in ("noise", "background"):
-            low, high = (getattr(self, f"{sound}_snr_db_{end}") for end in ("low", "high"))
-            require(low <= high, f"objective.augment.{sound}_snr_db_low {low:g} is above {sound}_snr_db_high {high:g}")
-
-    @property
-    def changes_clips(self) -> bool:
-        """Whether two augmentations of one clip, without mixing, may differ."""
-        masks = self.time_masks * self.time_mask_fraction + self.frequency_masks * self.frequency_mask_fraction
-        return self.roll or max(self.gain_db, self.noise_probability, self.background_probability, masks) > 0
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig(Settings):
-    """What every objective has."""
-
-    GROUP: ClassVar[str] = "objective"
-    # Learns from labels? Where not, recordings need none, and the run ends in an encoder instead of a measured classifier.
-    NEEDS_LABELS: ClassVar[bool] = True
-
-    name: str = "supervised"  # chooses the dataclass below: OBJECTIVE_CONFIGS
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Roles of recordings that it treats otherwise than unlabelled ones; see `datasets.roles`."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +21,12 @@ class SupervisedConfig(ObjectiveConfig):
     label_smoothing: float = bounded(0.0, ge=0, lt=1)
     class_weights: str = one_of("none", "balanced")  # balanced: inverse frequency in the training rows, mean 1
     focal_gamma: float = bounded(0.0, ge=0)  # 0 = plain cross-entropy
+    noise_robustness: float = bounded(0.0, ge=0, le=1)  # q of the generalised cross-entropy: 0 = plain, 1 = mean absolute error
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        both = self.focal_gamma > 0 and self.noise_robustness > 0
+        require(not both, "objective.focal_gamma and objective.noise_robustness exclude each other")
 
 
 @dataclass(frozen=True)
@@ -268,4 +223,7 @@ OBJECTIVE_CONFIGS: dict[str, type[ObjectiveConfig]] = {
     "contrastive": ContrastiveConfig,
     "joint": JointConfig,
     "tokenizer": TokenizerObjectiveConfig,
+    "autoencoder": AutoencoderConfig,
+    "gan": GANConfig,
+    "diffusion": DiffusionConfig,
 }

@@ -48,12 +48,17 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that decides how a forward pass is compiled, besides shapes; `dtype` (float32 | bfloat16) is of the computation."""
+    """All that decides how a forward pass is compiled, besides shapes; `dtype` (float32 | bfloat16) is of the computation.
+
+    `own_statistics`: batch normalisation, where the family has it, by the values of each row alone instead of the running
+    statistics. This is how darksound extracts features: in training mode, one recording at a time.
+    """
 
     config: ModelConfig
     audio: AudioConfig
     dtype: str = "float32"
     form: Form = Form.AUTO
+    own_statistics: bool = False
 
     @property
     def min_samples(self) -> int:
@@ -88,8 +93,25 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
         real = family.reference_token_mask(inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
         attended = real
     module = registry.build(config, architecture.dtype, architecture.form)
-    out: Any = module.apply({"params": params}, fbank, attended, layers=layers)
+    out: Any
+    if architecture.own_statistics:
+        out = _by_own_statistics(module, params, fbank, attended, layers)
+    else:
+        out = module.apply({"params": params}, fbank, attended, layers=layers)
     return out if real is None else out._replace(token_mask=real)
+
+
+def _by_own_statistics(module: Any, params: Any, fbank: jax.Array, attended: jax.Array | None, layers: bool) -> Any:
+    """The output for a batch [B, ...], each row of which is a batch of its own."""
+
+    def one(own: jax.Array, mask: jax.Array | None) -> Any:
+        batch = own[None], None if mask is None else mask[None]
+        out = module.apply({"params": params}, *batch, layers=layers, batch_statistics=True)
+        rows = jax.tree.map(lambda x: x[0], out._replace(layers=None))
+        return rows if out.layers is None else rows._replace(layers=out.layers[:, 0])
+
+    out = jax.vmap(one)(fbank, attended)
+    return out if out.layers is None else out._replace(layers=jnp.swapaxes(out.layers, 0, 1))
 
 
 compiled_forward = jax.jit(forward, static_argnums=0, static_argnames="layers")
@@ -179,7 +201,8 @@ class ModelProgram:
         return self.architecture.min_samples
 
     def identity(self) -> dict[str, Any]:
-        return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs)}
+        own = {"own_statistics": True} if self.architecture.own_statistics else {}
+        return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs), **own}
 
     @cached_property
     def _weights(self) -> dict[str, Any]:

@@ -11,3 +11,4 @@ Fbank = Float[Array, "batch frames bins"]
 Tokens = Float[Array, "batch tokens width"]
 TokenMask = Bool[Array, "batch tokens"]  # True = real
 Bias = Float[Array, "*clips heads tokens tokens"]  # (query, key) of attention scores; the same for all clips, or batch first
+BiasByDistance = Float[Array, "heads distances"]  # of key and query, -(T-1) to T-1: what the rows of a `Bias` repeat

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
-from beats_jax.models import Bias, TokenMask, Tokens
+from beats_jax.models import Bias, BiasByDistance, TokenMask, Tokens
+from beats_jax.models.blocked import BLOCKED_FROM, attend_by_blocks
 from beats_jax.models.cpu import Form, over_clips
 from beats_jax.models.layers import Initializer, Linear, contract
 from beats_jax.models.positions import relative_gate
@@ -51,7 +52,7 @@ def attend(
     values: Float[Array, "batch heads tokens width"],
     *,
     token_mask: TokenMask | None = None,
-    bias: Bias | None = None,
+    bias: Bias | BiasByDistance | None = None,
     gate: Float[Array, "batch heads tokens"] | None = None,
     dropout_key: Key[Array, ""] | None = None,
     dropout_rate: float = 0.0,
@@ -62,10 +63,16 @@ def attend(
 
     Args:
       token_mask: True = real; None = all real.
-      bias: (query, key), the same for all clips or one for each. gate: factor of each of its rows; None = 1.
+      bias: (query, key), the same for all clips or one for each, or by distance. gate: factor of each of its rows; None = 1.
       dropout_key: of the dropout of the probabilities; None = none. Each clip has its own key, so that all forms agree.
       dtype: precision of the two products.
+      form: long sounds go block by block in all but the plain one; a bias by distance always does.
     """
+    queries = queries * queries.shape[-1] ** -0.5  # here, because in the loop over clips it changes the last bits of gradients
+    by_distance = bias is not None and bias.ndim == 2
+    if by_distance or (bias is None and form is not Form.PLAIN and queries.shape[2] >= BLOCKED_FROM):
+        options = {"dropout_rate": dropout_rate, "dtype": dtype}
+        return attend_by_blocks(queries, keys, values, token_mask, bias, gate, dropout_key, **options)
     dropout_keys = jax.random.split(dropout_key, queries.shape[0]) if dropout_key is not None and dropout_rate > 0 else None
     one = partial(attend_clip, dropout_rate=dropout_rate, dtype=dtype)
     shared = bias is not None and bias.ndim == 3
@@ -73,7 +80,6 @@ def attend(
     def attend_one(queries, keys, values, token_mask, own_bias, gate, key):
         return one(queries, keys, values, token_mask, bias if shared else own_bias, gate, key)
 
-    queries = queries * queries.shape[-1] ** -0.5  # here, because in the loop over clips it changes the last bits of gradients
     rest = (None if shared else bias, gate, dropout_keys)
     return over_clips(attend_one, (queries, keys, values), token_mask, rest, form, bias is None and dropout_keys is None)
 
@@ -112,7 +118,9 @@ class SelfAttention(nn.Module):
             self.grep_linear = GateProjection(self.width // self.heads)
             self.grep_a = self.param("grep_a", nn.initializers.ones_init(), (self.heads,))
 
-    def __call__(self, x: Tokens, token_mask: TokenMask | None, deterministic: bool, bias: Bias | None = None) -> Tokens:
+    def __call__(
+        self, x: Tokens, token_mask: TokenMask | None, deterministic: bool, bias: Bias | BiasByDistance | None = None
+    ) -> Tokens:
         queries, keys, values = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
         rate = 0.0 if deterministic else self.dropout_rate
         attended = attend(

@@ -15,13 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from beats_jax.config import BEATsConfig
-from beats_jax.models import Bias, Fbank, TokenMask, Tokens
+from beats_jax.models import Bias, BiasByDistance, Fbank, TokenMask, Tokens
 from beats_jax.models.attention import SelfAttention
+from beats_jax.models.blocked import BLOCKED_FROM
 from beats_jax.models.cpu import Form
 from beats_jax.models.heads import AttentiveHead, EncoderOutput, masked_mean
 from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu, scale_gradient, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.masking import Places
-from beats_jax.models.positions import ConvPosition, place_position_bias, relative_position_bias
+from beats_jax.models.positions import ConvPosition, bias_by_distance, place_position_bias, relative_position_bias
 
 
 def patches(fbank: Fbank, size: int) -> Float[Array, "batch tokens {size}*{size}"]:
@@ -77,7 +78,9 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.activation_dropout = nn.Dropout(config.activation_dropout)
 
-    def __call__(self, x: Tokens, bias: Bias | None, token_mask: TokenMask | None, deterministic: bool) -> Tokens:
+    def __call__(
+        self, x: Tokens, bias: Bias | BiasByDistance | None, token_mask: TokenMask | None, deterministic: bool
+    ) -> Tokens:
         def attention(y):
             return self.dropout(self.self_attn(y, token_mask, deterministic, bias), deterministic=deterministic)
 
@@ -135,10 +138,12 @@ class Encoder(nn.Module):
         bias = None
         if config.relative_position_embedding:
             table, reach = self.relative_attention_bias(), config.max_distance
-            if places is None:
-                bias = relative_position_bias(table, x.shape[1], reach)
-            else:
+            if places is not None:
                 bias = place_position_bias(table, places.positions, places.num_tokens, reach)
+            elif x.shape[1] >= BLOCKED_FROM and self.form is not Form.PLAIN:
+                bias = bias_by_distance(table, x.shape[1], reach)
+            else:
+                bias = relative_position_bias(table, x.shape[1], reach)
         states = [x]
         for layer in self.layers:
             x = self._step(layer, x, bias, token_mask, deterministic)

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from beats_jax.config import BEATsConfig
-from beats_jax.models import Tokens
+from beats_jax.models import BiasByDistance, Tokens
 from beats_jax.models.cpu import Form, convolve, convolve_by_groups, on_cpu, pick
 
 
@@ -42,7 +42,7 @@ def relative_position_bias(
 ) -> Float[Array, "heads {num_tokens} {num_tokens}"]:
     """Bias (query, key) before gating, from the table of buckets."""
     position = jnp.arange(num_tokens)
-    by_distance = _bias_by_distance(table, num_tokens, max_distance)
+    by_distance = bias_by_distance(table, num_tokens, max_distance)
     return jnp.take(by_distance, position[None, :] - position[:, None] + num_tokens - 1, axis=1)
 
 
@@ -50,13 +50,13 @@ def place_position_bias(
     table: Float[Array, "buckets heads"], positions: Int[Array, "batch visible"], num_tokens: int, max_distance: int
 ) -> Float[Array, "batch heads visible visible"]:
     """The same for tokens at given positions of a sequence of `num_tokens`."""
-    by_distance = _bias_by_distance(table, num_tokens, max_distance)
+    by_distance = bias_by_distance(table, num_tokens, max_distance)
     distances = positions[:, None, :] - positions[:, :, None]
     return jnp.moveaxis(jnp.take(by_distance, distances + num_tokens - 1, axis=1), 0, 1)
 
 
-def _bias_by_distance(table: jax.Array, num_tokens: int, max_distance: int) -> jax.Array:
-    """[H, 2T-1], for the distances -(T-1) to T-1: few rows are gathered first, then they are spread along the diagonals."""
+def bias_by_distance(table: Float[Array, "buckets heads"], num_tokens: int, max_distance: int) -> BiasByDistance:
+    """For the distances -(T-1) to T-1: few rows are gathered first, then they are spread along the diagonals."""
     distances = np.arange(-(num_tokens - 1), num_tokens)
     return jnp.take(table, relative_buckets(distances, table.shape[0], max_distance), axis=0).T
 

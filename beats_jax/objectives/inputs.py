@@ -15,15 +15,32 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from beats_jax.audio import augment
 from beats_jax.audio.filterbank import filterbank
 from beats_jax.config import AugmentConfig, Experiment, ModelConfig
+from beats_jax.config.rules import require_one_of
 from beats_jax.models import registry
 from beats_jax.objectives.objective import Batch
 from beats_jax.objectives.random_streams import Stream, row_keys
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
+
+SYNTHETIC_BRANCH = 100  # folded into the key of a row; those of `audio.augment` are below
+
+
+@dataclass(frozen=True, eq=False)
+class Synthetic:
+    """Synthetic examples that take the place of some training rows.
+
+    Attributes:
+      fbank: float32 [K, F, M], as the front-end gives real ones. targets: float32 [K, C]. share: of a batch's rows, in [0, 1).
+    """
+
+    fbank: np.ndarray
+    targets: np.ndarray
+    share: float
 
 
 @dataclass(frozen=True)
@@ -35,14 +52,18 @@ class Frontend:
       token_mask: frame_mask [B, F] -> bool [B, T], or None for a model that attends to padding.
       augment: what is done to training rows.
       sample_rate: Hz.
+      background: number of the class of `augment.background_class`; None = clips of any class are backgrounds.
       hides_unread: a row that could not be read has no real token, because batch statistics must not count it.
+      synthetic: what some rows are replaced with in training; None = nothing.
     """
 
     filterbank: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     token_mask: Callable[[jax.Array], jax.Array | None]
     augment: AugmentConfig
     sample_rate: int
+    background: int | None = None
     hides_unread: bool = False
+    synthetic: Synthetic | None = None
 
     def evaluation(self, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None]:
         """fbank [B, F, M] and token_mask [B, T] (or None) of a batch, without augmentation."""
@@ -68,7 +89,8 @@ class Frontend:
         waveforms = batch["waveforms"]
         if self.augment.background_probability > 0:
             background_key = jax.random.fold_in(key, Stream.BACKGROUND)
-            waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, batch["example_mask"], self.augment)
+            allowed = batch["example_mask"] & (self.background is None or targets[:, self.background or 0] > 0)
+            waveforms = augment.add_backgrounds(background_key, keys, waveforms, lengths, allowed, self.augment)
         waveforms = augment.augment_waveforms(keys, waveforms, lengths, self.augment, self.sample_rate)
         mixing = self.augment.mixup_probability > 0
         if mixing and self.augment.mixup_domain == "waveform":
@@ -78,9 +100,12 @@ class Frontend:
         if mixing and self.augment.mixup_domain == "fbank":
             fbank = augment.mix(fbank, partners, own)
             frame_mask = augment.mixed_frame_mask(frame_mask, partners, own)
-        fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
+        fbank = augment.shift_frequencies(keys, fbank, self.augment)
         if mixing:
             targets = augment.mix(targets, partners, own)
+        if self.synthetic is not None:
+            fbank, frame_mask, targets = replace_rows(keys, self.synthetic, batch["example_mask"], fbank, frame_mask, targets)
+        fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
         fbank, frame_mask, targets = shard_batch((fbank, frame_mask, targets))
         return fbank, self._token_mask(frame_mask, batch), targets
 
@@ -100,14 +125,43 @@ class Frontend:
         return partners, jnp.where(example_mask[partners], own, 1.0)
 
 
-def frontend_of(experiment: Experiment, model: ModelConfig) -> Frontend:
-    """The front-end of an experiment, for a model of these settings."""
+def replace_rows(
+    keys: jax.Array,
+    synthetic: Synthetic,
+    example_mask: Bool[Array, " B"],
+    fbank: Float[Array, "B F M"],
+    frame_mask: Bool[Array, "B F"],
+    targets: Float[Array, "B C"],
+) -> tuple[Float[Array, "B F M"], Bool[Array, "B F"], Float[Array, "B C"]]:
+    """Each readable row becomes, with the chance `share`, one of the synthetic examples, whole."""
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chance_key, place_key = jax.random.split(jax.random.fold_in(key, SYNTHETIC_BRANCH))
+        return jax.random.bernoulli(chance_key, synthetic.share), jax.random.randint(place_key, (), 0, len(synthetic.fbank))
+
+    chosen, places = jax.vmap(draw)(keys)
+    chosen &= example_mask
+    fbank = jnp.where(chosen[:, None, None], jnp.asarray(synthetic.fbank)[places], fbank)
+    targets = jnp.where(chosen[:, None], jnp.asarray(synthetic.targets)[places], targets)
+    return fbank, frame_mask | chosen[:, None], targets
+
+
+def frontend_of(experiment: Experiment, model: ModelConfig, classes: tuple[str, ...] = ()) -> Frontend:
+    """The front-end of an experiment, for a model of these settings and, with labels, these classes.
+
+    Raises:
+      UserError: `augment.background_class` is none of the classes.
+    """
     settings, family = experiment.audio.filterbank, registry.family(model)
+    background = experiment.objective.augment.background_class
+    if background:
+        require_one_of("objective.augment.background_class", background, classes)
     return Frontend(
         filterbank=partial(filterbank, config=settings),
         token_mask=lambda frame_mask: family.attention_mask(family.token_mask(frame_mask, settings.num_mel_bins)),
         augment=experiment.objective.augment,
         sample_rate=experiment.audio.sample_rate,
+        background=classes.index(background) if background else None,
         hides_unread=family.batch_statistics,
     )
 

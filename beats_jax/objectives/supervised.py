@@ -99,8 +99,9 @@ class Supervised(Objective[State]):
     def losses(self, logits: Float[Array, "B C"], targets: Float[Array, "B C"]) -> Float[Array, " B"]:
         """The training loss of every row."""
         per_example = sigmoid_losses if self.multi_label else softmax_losses
-        smoothing, gamma, weights = self.config.label_smoothing, self.config.focal_gamma, jnp.asarray(self.class_weights)
-        return per_example(logits, targets, class_weights=weights, label_smoothing=smoothing, focal_gamma=gamma)
+        config = self.config
+        options = {"label_smoothing": config.label_smoothing, "focal_gamma": config.focal_gamma, "q": config.noise_robustness}
+        return per_example(logits, targets, class_weights=jnp.asarray(self.class_weights), **options)
 
     def _logits(self, params: Any, fbank: jax.Array, token_mask: jax.Array | None, **options: Any) -> jax.Array:
         output = self.model.apply({"params": self.adaptation.merge(params)}, fbank, token_mask, **options)
@@ -145,7 +146,7 @@ def build(
     by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
     return Supervised(
         model=registry.build(model_config, jnp.dtype(training.precision)),
-        frontend=frontend_of(experiment, model_config),
+        frontend=frontend_of(experiment, model_config, tuple(vocabulary.names)),
         optimizer=optimizer,
         num_classes=num_classes,
         multi_label=experiment.data.multi_label,

@@ -19,6 +19,7 @@ from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.objectives.state.state import path_name
 
+ONE_CYCLE_START = 25  # of the peak: the rate that one cycle begins with
 Depth = Callable[[str], int]  # path -> 0 before the blocks, i + 1 in block i, L + 1 in the head
 
 
@@ -29,6 +30,8 @@ def learning_rate(training: TrainingConfig, total_steps: int, steps_per_epoch: i
         end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2     t >= W, cosine
         max(end, peak * factor ** k)                                   t >= W, step: k = steps passed; the first after
                                                                        `decay_start_epochs`, then every `decay_every_epochs`
+
+        peak * (1/25 + 24/25 * (1 - cos(pi * t / W)) / 2)              t < W, one_cycle; afterwards as cosine
 
     With whole epochs the steps are those of PyTorch's `MultiStepLR`, advanced after every epoch.
 
@@ -46,6 +49,9 @@ def learning_rate(training: TrainingConfig, total_steps: int, steps_per_epoch: i
     def schedule(step: Any) -> jax.Array:
         t = jnp.asarray(step, jnp.float32)
         rising = peak * (t + 1) / max(warmup, 1)
+        if training.schedule == "one_cycle":  # Smith and Topin 2017, as PyTorch's `OneCycleLR`
+            start = peak / ONE_CYCLE_START
+            rising = start + (peak - start) * (1 - jnp.cos(math.pi * t / max(warmup, 1))) / 2
         if training.schedule == "step":
             passed = jnp.maximum(jnp.floor((t - first) / max(apart, 1)) + 1, 0)
             falling = jnp.maximum(end, peak * training.decay_factor**passed)

@@ -212,6 +212,20 @@ def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(tmp_path, k
     assert contents(tmp_path / "db") == whole
 
 
+def test_what_a_writer_killed_inside_sqlite_left_half_done_is_taken_back(tmp_path, database):
+    """SQLite's own journal beside the database: as after a kill in the middle of one of its writes."""
+    whole, left = contents(database), tmp_path / "left"
+    with closing(sqlite3.connect(database / "hoplite.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_size = 1")  # pages reach the file before the end of the transaction
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("CREATE TABLE half_done AS SELECT offsets, randomblob(4000) AS filler FROM windows")
+        connection.execute("DELETE FROM windows")
+        shutil.copytree(database, left)
+    assert (left / "hoplite.sqlite-journal").stat().st_size > 512
+    assert contents(left) == whole
+
+
 def test_without_an_exchange_of_names_the_next_call_puts_the_old_folder_back(tmp_path, database, monkeypatch):
     monkeypatch.setattr(files, "_exchange_names", lambda new, path: False)
     update(tmp_path, 0, 1, 2)

@@ -29,7 +29,7 @@ def join_harmonics(boxes: Sequence[Found]) -> list[Found]:
     power = np.array([one.signal for one in boxes])
     free = np.ones(len(boxes), bool)
     joined = []
-    for row in map(int, np.argsort(-power, kind="stable")):
+    for row in np.argsort(-power, kind="stable"):
         if not free[row]:
             continue
         shared = np.minimum(last, last[row]) - np.maximum(first, first[row]) + 1
@@ -37,7 +37,7 @@ def join_harmonics(boxes: Sequence[Found]) -> list[Found]:
         within = (shared >= WITHIN * (last - first + 1)) & (shared >= LEAST * both) & (power < power[row] / WEAK)
         members = np.flatnonzero(free & ((shared >= TOGETHER * both) | within))
         free[members] = False
-        joined.append(_around([boxes[place] for place in members]))
+        joined.append(_around([boxes[place] for place in members.tolist()]))
     return in_order(joined)
 
 

@@ -28,8 +28,12 @@ def shape_features(picture: np.ndarray, rows: slice, resolution: str) -> np.ndar
     angles, levels = RESOLUTIONS[resolution]
     means = []
     for level in _pyramid(picture, levels):
-        back = np.array(picture.shape) / np.array(level.shape)
-        means += [float(_enlarge(one, back)[rows].mean()) for one in _responses(level, _bank(angles))]
+        # The mean of a level that is enlarged to the picture is linear in its pixels: weights for rows, and for columns.
+        weights = (
+            _enlarged(picture.shape[0], level.shape[0])[rows].mean(axis=0),
+            _enlarged(picture.shape[1], level.shape[1]).mean(axis=0),
+        )
+        means += [float(weights[0] @ one @ weights[1]) for one in _responses(level, _bank(angles))]
     return np.array(means + [np.nan] * (angles * len(FREQUENCIES) * levels - len(means)))
 
 
@@ -63,10 +67,10 @@ def _responses(level: np.ndarray, kernels: Sequence[np.ndarray]) -> list[np.ndar
     halves = np.max([kernel.shape for kernel in kernels], axis=0) // 2
     padded = np.pad((level - level.mean()) / spread, [(int(half), int(half)) for half in halves], mode="symmetric")
     size = [next_fast_len(int(length + 2 * half)) for length, half in zip(padded.shape, halves, strict=True)]
-    spectrum = fft2(padded, size)
+    spectrum = np.asarray(fft2(padded, size))
     found = []
     for kernel in kernels:
-        full = np.abs(ifft2(spectrum * fft2(kernel, size)))
+        full = np.abs(np.asarray(ifft2(spectrum * np.asarray(fft2(kernel, size)))))
         rows, columns = (halves[axis] + kernel.shape[axis] // 2 for axis in (0, 1))
         found.append(full[rows : rows + level.shape[0], columns : columns + level.shape[1]])
     return found
@@ -74,7 +78,7 @@ def _responses(level: np.ndarray, kernels: Sequence[np.ndarray]) -> list[np.ndar
 
 def _pyramid(picture: np.ndarray, levels: int) -> list[np.ndarray]:
     """The picture and its halvings (Gaussian smoothing before each), until it does not shrink any more."""
-    from scipy.ndimage import gaussian_filter, zoom
+    from scipy.ndimage import gaussian_filter
 
     found = [picture.astype(np.float64)]
     while len(found) < levels:
@@ -83,11 +87,17 @@ def _pyramid(picture: np.ndarray, levels: int) -> list[np.ndarray]:
         if tuple(halved) == last.shape:
             break
         smooth = gaussian_filter(last, 2 * 2 / 6, mode="reflect")
-        found.append(zoom(smooth, halved / last.shape, order=1, mode="mirror", grid_mode=True))
+        found.append(_zoom(smooth, halved / last.shape))
     return found
 
 
-def _enlarge(level: np.ndarray, factors: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=64)
+def _enlarged(pixels: int, few: int) -> np.ndarray:
+    """float64 [pixels, few]: how much of each of a few pixels is in each of many, by linear interpolation."""
+    return np.eye(few) if few == pixels else _zoom(np.eye(few), (pixels / few, 1.0))
+
+
+def _zoom(picture: np.ndarray, factors: Sequence[float] | np.ndarray) -> np.ndarray:
     from scipy.ndimage import zoom
 
-    return level if factors[0] <= 1 else zoom(level, factors, order=1, mode="mirror", grid_mode=True)
+    return np.asarray(zoom(picture, factors, order=1, mode="mirror", grid_mode=True))

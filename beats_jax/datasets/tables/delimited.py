@@ -14,6 +14,7 @@ import numpy as np
 
 from beats_jax.datasets.sources.text_table import Table, read_table
 from beats_jax.datasets.tables.cells import ReadOptions, decimal, events_of_columns, list_columns, make_events, numbers, safe_text
+from beats_jax.datasets.tables.dcase import dcase_events, is_dcase
 from beats_jax.datasets.tables.events import COLUMNS, NUMBERS, Events
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, write_text
@@ -33,12 +34,13 @@ KALEIDOSCOPE_LABELS = ("MANUAL ID", "TOP1MATCH", "AUTO ID*", "AUTO ID", "common_
 
 
 def read_delimited(path: Path, options: ReadOptions) -> Events:
-    """Events of any table with a header; columns are found by their names (`cells.MEANINGS`).
+    """Events of any table with a header; columns are found by their names (`cells.MEANINGS`), or are those of DCASE task 5.
 
     Raises:
       UserError: what `read_table` raises but for a table without rows, and what `events_of_columns` raises.
     """
-    return events_of_columns(_rows(path), options, beside=path)
+    rows = _rows(path)
+    return dcase_events(rows) if is_dcase(rows) else events_of_columns(rows, options, beside=path)
 
 
 def _rows(path: Path) -> Table:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.evaluation.episodes.result import EpisodeResult
+from beats_jax.evaluation.episodes.result import EpisodeResult, episodes_interval
 from beats_jax.evaluation.metrics.result import Estimate, format_estimate
 from beats_jax.evaluation.report.figures import metrics as figures
-from beats_jax.evaluation.report.page import Figure, Page, Paragraph, Section, Table, pairs_table
+from beats_jax.evaluation.report.page import Cell, Figure, Page, Paragraph, Section, Table, pairs_table
 
 PAIRS = 10  # confusions in the table that stands for the matrices
 
@@ -61,12 +61,11 @@ def episodes_page(
 def sentences(found: Sequence[EpisodeFindings]) -> list[str]:
     """The figures in plain sentences."""
     first = found[0]
-    ways = len(found[0].result.confusion)
+    classes = int((first.result.confusion.sum(axis=1) > 0).sum())
     value, over_episodes = format_estimate(first.result.episodes)
     over_draws = format_estimate(first.result.draws)[1]
-    lines = [
-        f"{first.name}: accuracy {value} {over_episodes} over {len(first.result.accuracies)} episodes of these {ways} classes."
-    ]
+    number = len(first.result.accuracies)
+    lines = [f"{first.name}: accuracy {value} {over_episodes} over {number} episodes of these {classes} classes."]
     if over_draws:
         lines.append(f"For other classes like these expect {over_draws}, by {len(first.result.draw_means)} draws of classes.")
     else:
@@ -84,8 +83,6 @@ def sentences(found: Sequence[EpisodeFindings]) -> list[str]:
 
 def difference(result: EpisodeResult, other: EpisodeResult) -> Estimate:
     """Mean difference of the accuracies in the same episodes, with its interval over episodes."""
-    from beats_jax.evaluation.episodes.result import episodes_interval
-
     return episodes_interval(result.accuracies - other.accuracies)
 
 
@@ -109,9 +106,9 @@ def _draws(first: EpisodeFindings) -> Section | None:
 def _classes(first: EpisodeFindings, names: Sequence[str]) -> Section:
     confusion, shares = first.result.confusion, first.result.class_accuracies
     drawn = np.flatnonzero(confusion.sum(axis=1))
-    order = drawn[np.argsort(-shares[drawn], kind="stable")]
-    rows = [(names[label], int(confusion[label].sum()), float(shares[label])) for label in order]
-    seen, seen_names = confusion[np.ix_(drawn, drawn)], [names[label] for label in drawn]
+    order = drawn[np.argsort(-shares[drawn], kind="stable")].tolist()
+    rows: list[tuple[Cell, ...]] = [(str(names[label]), int(confusion[label].sum()), float(shares[label])) for label in order]
+    seen, seen_names = confusion[np.ix_(drawn, drawn)], [names[label] for label in drawn.tolist()]
     draw = partial(figures.confusion_pictures, seen, seen_names)
     caption = "Rows: true class; columns: named class, summed over episodes. A share is of its row."
     picture = Figure(draw, "confusion matrices: counts, and shares of the true class", caption, instead=_pairs(seen, seen_names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -99,6 +100,7 @@ class Findings:
 
 
 _NONE = np.zeros(0, np.int64)
+_UNFINISHED = "SQLITE_READONLY"  # with an ending: to read, SQLite would have to write, as after a kill inside a write
 
 
 @contextmanager
@@ -155,6 +157,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
             raise UserError(f"{path} is in use by another program; close it there, and give the command again") from error
         if "full" in str(error):
             raise UserError(f"{path} cannot be written: the disk is full; free some space and give the command again") from error
+        if getattr(error, "sqlite_errorname", "").startswith(_UNFINISHED):
+            raise UserError(f"{path} was being written when its writer was stopped; open it where it may be written") from error
         raise UserError(f"{path / SQLITE_FILE} is damaged or no database ({error}); {REMEDY}") from error
 
 
@@ -173,6 +177,11 @@ def _connect(file: Path, *, exclusive: bool) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         connection.close()
+        if error.sqlite_errorname.startswith(_UNFINISHED) and os.access(file, os.W_OK):
+            # The writer's journal is left: whoever opens the database next takes back what was half done.
+            connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=WAIT_SECONDS)
+            connection.execute("PRAGMA query_only = ON")
+            return connection
         journal = file.with_name(f"{file.name}-wal")
         if "unable to open" not in str(error) or (journal.exists() and journal.stat().st_size):
             raise

@@ -1,7 +1,8 @@
 """Classification losses on soft targets, one value per example; the caller averages.
 
 Cross-entropy with label smoothing (Szegedy et al. 2016), class weights and focal factor (Lin et al. 2017, eq. 4, without its
-alpha: class weights do that work).
+alpha: class weights do that work), or the generalised one for labels of which some are wrong (Zhang and Sabuncu 2018, arXiv
+1805.07836, eq. 6): (1 - p^q) / q in place of -log p, whose gradient is that of -log p times p^q.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def softmax_losses(
     class_weights: Float[Array, " C"],
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    q: float = 0.0,
 ) -> Float[Array, " B"]:
     """- sum_c w_c q_c (1 - p_c)^gamma log p_c, with p = softmax(logits) and q = (1 - s) * target + s / C.
 
@@ -28,10 +30,12 @@ def softmax_losses(
       targets: rows sum to 1 (one-hot, or mixed by mixup).
       label_smoothing: s in [0, 1).
       focal_gamma: gamma >= 0; 0 is plain cross-entropy.
+      q: in [0, 1]; 0 is plain cross-entropy, else (1 - p_c^q) / q stands for - log p_c.
     """
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    q = (1 - label_smoothing) * targets + label_smoothing / targets.shape[-1]
-    return -jnp.sum(class_weights[None] * q * _focal(-jnp.expm1(log_p), focal_gamma) * log_p, axis=-1)
+    smooth = (1 - label_smoothing) * targets + label_smoothing / targets.shape[-1]
+    factors = class_weights[None] * smooth * _focal(-jnp.expm1(log_p), focal_gamma)
+    return jnp.sum(factors * _surprise(log_p, q), axis=-1)
 
 
 def sigmoid_losses(
@@ -41,17 +45,22 @@ def sigmoid_losses(
     class_weights: Float[Array, " C"],
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    q: float = 0.0,
 ) -> Float[Array, " B"]:
     """Mean over the classes of - w_c [q_c (1 - p_c)^gamma log p_c + (1 - q_c) p_c^gamma log(1 - p_c)], p = sigmoid(logits).
 
     Targets lie in [0, 1] and are smoothed as q = (1 - s) * target + s / 2; the rest is as in `softmax_losses`.
     """
     logits = logits.astype(jnp.float32)
-    q = (1 - label_smoothing) * targets + label_smoothing / 2
+    smooth = (1 - label_smoothing) * targets + label_smoothing / 2
     log_p, log_not_p = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-    yes = q * _focal(jax.nn.sigmoid(-logits), focal_gamma) * log_p
-    no = (1 - q) * _focal(jax.nn.sigmoid(logits), focal_gamma) * log_not_p
-    return -jnp.mean(class_weights[None] * (yes + no), axis=-1)
+    yes = smooth * _focal(jax.nn.sigmoid(-logits), focal_gamma) * _surprise(log_p, q)
+    no = (1 - smooth) * _focal(jax.nn.sigmoid(logits), focal_gamma) * _surprise(log_not_p, q)
+    return jnp.mean(class_weights[None] * (yes + no), axis=-1)
+
+
+def _surprise(log_p: jax.Array, q: float) -> jax.Array:
+    return -log_p if q == 0 else -jnp.expm1(q * log_p) / q
 
 
 def _focal(miss: jax.Array, gamma: float) -> jax.Array:

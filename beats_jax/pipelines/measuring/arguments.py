@@ -20,19 +20,34 @@ COLUMNS = {
     "end": "its end",
 }
 READING = (*(f"{name}_column" for name in COLUMNS), "window_seconds", "multi_label")  # fields of DataConfig
-EVENTS = ("iou", "tolerance", "segment")
-ENCODER = ("layers", "poolings", "baseline", "seed", "unseen", "cache")  # of probes and of episodes
-PROBE = ("probe_kinds", "folds", "repeats", "token_layer")
-EPISODES = (
-    *("n_way", "n_shot", "n_query", "n_tasks", "method", "shared_recordings", "leave_out_small", "class_draws", "draw_size"),
+_ENCODER = ("layers", "poolings", "baseline", "seed", "unseen", "cache")
+_EPISODES = (
+    "n_way",
+    "n_shot",
+    "n_query",
+    "n_tasks",
+    "method",
+    "shared_recordings",
+    "leave_out_small",
+    "class_draws",
+    "draw_size",
 )
-FIELDS = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # argument -> field, where they differ
+SETTINGS = {  # job -> the arguments that are fields of its settings
+    "probe": (*_ENCODER, "probe_kinds", "folds", "repeats", "token_layer"),
+    "episodes": (*_ENCODER, *_EPISODES),
+    "few_shot_detection": ("n_shot", "iou", "seed"),
+    "detections": ("iou", "tolerance", "segment"),
+}
+READS = {"probe": READING, "episodes": tuple(name for name in READING if name != "multi_label")}
+FIELDS: dict[str, str] = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # where the names differ
 
 
 def add_event_arguments(group: Any) -> None:
     """The arguments of --detections."""
     rule = group.add_mutually_exclusive_group()
-    rule.add_argument("--iou", type=float, metavar="SHARE", help="of the time of both that must be shared (default: 0.5)")
+    rule.add_argument(
+        "--iou", type=float, metavar="SHARE", help="of the time of both that must be shared (default: 0.5; few-shot 0.3)"
+    )
     rule.add_argument(
         "--tolerance", type=float, metavar="S", help="instead: seconds by which starts, and ends of short events, may differ"
     )
@@ -42,7 +57,10 @@ def add_event_arguments(group: Any) -> None:
 def add_encoder_arguments(group: Any) -> None:
     """What --probe and --episodes share: the encoder's layers, its baselines, and how the data are read."""
     group.add_argument(
-        "--layers", type=_integers, metavar="I,J", help="layers (probes: all; episodes: the last); --layers=-1 is the last one"
+        "--layers",
+        type=_integers,
+        metavar="I,J",
+        help="layers (probes: all; episodes: the features); --layers=-1: the last",
     )
     group.add_argument(
         "--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (probes: all it has; episodes: mean)"
@@ -75,7 +93,7 @@ def add_episode_arguments(group: Any) -> None:
     """The other arguments of --episodes."""
     for name, what, default in (
         ("way", "classes of an episode", 5),
-        ("shot", "labelled examples of each class", 5),
+        ("shot", "labelled examples of each class; of --few-shot-detection too", 5),
         ("query", "examples of each class to be named", 15),
         ("tasks", "episodes", 600),
     ):
@@ -96,18 +114,26 @@ def add_episode_arguments(group: Any) -> None:
     group.add_argument("--draw-size", type=int, metavar="M", help="classes of a draw (default: half of them, at least --n-way)")
 
 
-def refuse(arguments: argparse.Namespace, names: tuple[str, ...], belongs_to: str) -> None:
-    """Raises `UserError` where one of these arguments was given."""
-    given = [name for name in names if getattr(arguments, name) is not None]
-    if given:
-        raise UserError(f"--{given[0].replace('_', '-')} belongs to {belongs_to}")
+def refuse_others(arguments: argparse.Namespace, job: str) -> None:
+    """Raises `UserError` where an argument was given that is of other jobs only."""
+    of_job = {name: (*names, *READS.get(name, ())) for name, names in SETTINGS.items()}
+    for name in dict.fromkeys(name for names in of_job.values() for name in names):
+        if getattr(arguments, name) is not None and name not in of_job.get(job, ()):
+            owners = " and ".join(_flag(owner) for owner, names in reversed(of_job.items()) if name in names)
+            hint = "; a run is measured with the settings of its training" if job == "run" and "probe" in owners else ""
+            raise UserError(f"{_flag(name)} belongs to {owners}{hint}")
 
 
-def settings_of(arguments: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    """Fields of a job's settings for the arguments that were given, `reading` among them."""
-    given = {FIELDS.get(name, name): getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    reading = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
-    return {**given, "reading": reading}
+def settings_of(arguments: argparse.Namespace, job: str) -> dict[str, Any]:
+    """Fields of a job's settings for the arguments that were given, with `reading` where it reads labelled data."""
+    given = {FIELDS.get(name, name): getattr(arguments, name) for name in SETTINGS[job] if getattr(arguments, name) is not None}
+    if job not in READS:
+        return given
+    return {**given, "reading": {name: getattr(arguments, name) for name in READS[job] if getattr(arguments, name) is not None}}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _names(value: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def measure(vectors: np.ndarray, settings: GroupingSettings, draws: int = 0) -> 
     rows = sample_rows(len(points), VALIDITY_ROWS, settings.seed)
     described = describe_clusters(points, labels, found.fitted, settings.seed)
     again = stability(points, labels, settings, draws).agreement if draws and len(points) else None
-    dbcv = density_validity(points[rows], _consecutive(labels[rows])).score
+    dbcv = density_validity(points[rows], consecutive(labels[rows])).score
     return Candidate(settings, found, dbcv, described.silhouette, again)
 
 
@@ -69,7 +69,7 @@ def select(
     return max(measured, key=figure), measured
 
 
-def _consecutive(labels: np.ndarray) -> np.ndarray:
+def consecutive(labels: np.ndarray) -> np.ndarray:
     """Labels without gaps: a sample may miss a cluster."""
     kept = labels >= 0
     result = labels.copy()

@@ -1,0 +1,1 @@
+"""What a training run would need on a machine that is not here."""
