@@ -21,6 +21,7 @@ examples:
   python -m beats_jax.train --config small --config.data.root=recordings --workdir runs/owls_small
   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=recordings
   python -m beats_jax.train --config esc50 --config.data.root=ESC-50-master --config.data.fold=all
+  python -m beats_jax.train --config generative:vae --config.data.root=recordings --workdir runs/vae
   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.batch_size=2048 --plan v5e-64
   srun --ntasks=4 python -m beats_jax.train --config pretrain_beats:iter1 --config.data.root=/shared/recordings
 

@@ -102,7 +102,7 @@ def labels(data: Path) -> None:
     spinetail = Events.from_columns(song, track.starts, track.ends, track.labels.tolist())
     for name, truth in (("finch", finch), ("spinetail", spinetail), ("bats", bats)):
         truth = Events.from_columns(truth.files.tolist(), truth.starts, truth.ends, ["sound"] * len(truth))
-        rows = [(file, one.start, one.end) for file in truth.rows_of() for one in find_regions(file).itertuples()]
+        rows = [(file, *times) for file in truth.rows_of() for times in find_regions(file)[["start", "end"]].to_numpy().tolist()]
         files, starts, ends = zip(*rows, strict=True)
         found = Events.from_columns(files, starts, ends, ["sound"] * len(rows))
         hits = int((match_events(truth, found, MatchRule(iou=0.3)) >= 0).sum())
@@ -127,8 +127,8 @@ def read_rows(table: Path, folder: Path) -> Events:
     """Rows of a CSV with file, start and end."""
     with table.open() as file:
         rows = list(csv.DictReader(file))
-    times = [[float(row[name]) for row in rows] for name in ("start", "end")]
-    return Events.from_columns([str(folder / row["file"]) for row in rows], *times, ["sound"] * len(rows))
+    starts, ends = ([float(row[name]) for row in rows] for name in ("start", "end"))
+    return Events.from_columns([str(folder / row["file"]) for row in rows], starts, ends, ["sound"] * len(rows))
 
 
 def memory(hours: list[float]) -> None:

@@ -1,5 +1,6 @@
 """Typed, frozen settings of an experiment, and the one place where loose settings become typed ones."""
 
+from beats_jax.config.generative import AutoencoderConfig, DiffusionConfig, GANConfig, GenerativeConfig, ImageConfig
 from beats_jax.config.models import (
     ASTConfig,
     BEATsConfig,
@@ -36,17 +37,22 @@ __all__ = [
     "ASTConfig",
     "AudioConfig",
     "AugmentConfig",
+    "AutoencoderConfig",
     "BEATsConfig",
     "CNNConfig",
     "ContrastiveConfig",
     "ConvolutionalConfig",
     "DataConfig",
+    "DiffusionConfig",
     "EATConfig",
     "EATObjectiveConfig",
     "EpisodicConfig",
     "EvaluationConfig",
     "Experiment",
     "FilterbankConfig",
+    "GANConfig",
+    "GenerativeConfig",
+    "ImageConfig",
     "JointConfig",
     "MaskedPredictionConfig",
     "ModelConfig",

@@ -42,22 +42,35 @@ def rows_of_role(batch: Batch, prefix: str) -> Batch:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Objective(ABC, Generic[S]):
-    """What the training loop knows of an objective. One that ends with a head also has `predict(params, batch)`.
+class Learner(ABC, Generic[S]):
+    """What the training loop knows of an objective.
 
     Attributes:
       optimizer: turns gradients into updates.
       ema_decay: 0 = no average of the weights.
-      accumulation_steps: parts in which a batch goes through the model.
     """
 
     optimizer: optax.GradientTransformation
     ema_decay: float = 0.0
-    accumulation_steps: int = 1
 
     @abstractmethod
-    def init(self, key: jax.Array, batch: Batch) -> S:
+    def init(self, key: jax.Array, batch: Any) -> S:
         """A state with random parameters; of `batch` only shapes matter."""
+
+    @abstractmethod
+    def update(self, state: S, batch: Any) -> tuple[S, Metrics]:
+        """One step: the next state, and metrics with `gradient_norm` (before clipping)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Objective(Learner[S]):
+    """One loss for all parameters. An objective that ends with a head also has `predict(params, batch)`.
+
+    Attributes:
+      accumulation_steps: parts in which a batch goes through the model.
+    """
+
+    accumulation_steps: int = 1
 
     @abstractmethod
     def gradients(self, state: S, batch: Batch) -> tuple[Params, Metrics, Any]:

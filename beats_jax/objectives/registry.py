@@ -23,6 +23,9 @@ OBJECTIVES: dict[str, str] = {
     "joint": "beats_jax.objectives.joint:build",
     "eat": "beats_jax.objectives.eat:build",
     "tokenizer": "beats_jax.objectives.tokenizer:build",
+    "autoencoder": "beats_jax.objectives.autoencoder:build",
+    "gan": "beats_jax.objectives.gan:build",
+    "diffusion": "beats_jax.objectives.diffusion:build",
 }
 
 # Objectives under which batch statistics move (`objective.apply_in_training`).

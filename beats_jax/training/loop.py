@@ -18,7 +18,7 @@ import numpy as np
 from beats_jax.audio.io import AudioError
 from beats_jax.config import TrainingConfig
 from beats_jax.datasets.loader import Batch
-from beats_jax.objectives.objective import Objective
+from beats_jax.objectives.objective import Learner
 from beats_jax.objectives.state.state import Params, State
 from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicate, state_shardings
@@ -91,7 +91,7 @@ class Hooks:
 
 
 def fit(
-    objective: Objective[Any],
+    objective: Learner[Any],
     batches: Batches,
     *,
     mesh: jax.sharding.Mesh,
@@ -146,7 +146,7 @@ def fit(
     return FitResult(state, progress.step, progress.best, progress.best_step, progress.stopped_early, progress.last, seconds)
 
 
-def compile_update(objective: Objective[Any], mesh: jax.sharding.Mesh, state: State) -> Update:
+def compile_update(objective: Learner[Any], mesh: jax.sharding.Mesh, state: State) -> Update:
     """`objective.update` for this mesh, its metrics stacked; the state given to it is consumed (its memory is used again)."""
     shardings = state_shardings(mesh, state)
 
@@ -163,7 +163,7 @@ def compile_update(objective: Objective[Any], mesh: jax.sharding.Mesh, state: St
 
 
 def _restore_or_start(
-    objective: Objective[Any],
+    objective: Learner[Any],
     batches: Batches,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,

@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ from beats_jax.evaluation.embeddings.grouping.agreement import at_coverage
 from beats_jax.evaluation.embeddings.grouping.group import Groups
 from beats_jax.evaluation.embeddings.grouping.selection import Candidate, measure, select
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings, upstream_v1, upstream_v2
+from beats_jax.evaluation.embeddings.neighbours import unit_vectors
 from beats_jax.files import whole_file
 from beats_jax.inference.store import differences
 from beats_jax.json_files import read_json
@@ -48,6 +49,8 @@ class MecSettings(Settings):
       iterations: times that an encoder learns from clusters; 0 = the clusters of the first model alone.
       settled: adjusted Rand index of two iterations' clusters, rows in none as one more, from which on they count as settled.
       surest: share of the rows in clusters that are learnt, those with the highest membership; 1 = all, as upstream.
+      anchored: whether later iterations see the first model's vectors beside their own, each of length 1; False = their own,
+        as upstream, which forgets what few clusters do not tell apart.
       choose: which iteration is the result: the `last`; `dbcv`, the highest of those with the most frequent number of clusters,
         as upstream; `first`.
       grouping: scale, reduction and method.
@@ -58,6 +61,7 @@ class MecSettings(Settings):
     iterations: int = bounded(3, ge=0, le=1000)
     settled: float = bounded(0.98, gt=0, le=1)
     surest: float = bounded(0.8, gt=0, le=1)
+    anchored: bool = True
     choose: str = one_of("last", "dbcv", "first")
     grouping: GroupingSettings = field(default_factory=GroupingSettings)
 
@@ -65,7 +69,7 @@ class MecSettings(Settings):
 def darksound_v1(n_shot: int = 5, n_query: int = 1, iterations: int = 20, seed: int = 0) -> MecSettings:
     """Upstream's first version: it has no rule to stop, learns all rows in clusters and chooses by DBCV."""
     grouping = upstream_v1(n_shot, n_query, seed=seed)
-    return MecSettings(iterations=iterations, settled=1.0, surest=1.0, choose="dbcv", grouping=grouping)
+    return MecSettings(iterations=iterations, settled=1.0, surest=1.0, anchored=False, choose="dbcv", grouping=grouping)
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,22 @@ def mec(
     """
     settings = settings or MecSettings()
     _open(folder, {"settings": to_mapping(settings), "model": model, **(identity or {})})
-    found = [_iteration(lambda: model, embed, [], folder, settings)]
+
+    @cache
+    def first() -> np.ndarray:
+        return embed(model)
+
+    def vectors(name: str, number: int) -> np.ndarray:
+        if not number:
+            return first()
+        own = embed(name)
+        return np.concatenate([unit_vectors(first()), unit_vectors(own)], axis=1) if settings.anchored else own
+
+    found = [_iteration(lambda: model, vectors, [], folder, settings)]
     while (labels := _to_learn(found, settings)) is not None:
         newest = found[-1]
         given = Learning(labels, newest.model, newest.number, _place(folder, newest.number))
-        found.append(_iteration(partial(learn, given), embed, found, folder, settings))
+        found.append(_iteration(partial(learn, given), vectors, found, folder, settings))
     return _chosen(found, settings.choose), found
 
 
@@ -169,7 +184,11 @@ def _place(folder: Path, number: int) -> Path:
 
 
 def _iteration(
-    next_model: Callable[[], str], embed: Embed, before: list[Iteration], folder: Path, settings: MecSettings
+    next_model: Callable[[], str],
+    vectors: Callable[[str, int], np.ndarray],
+    before: list[Iteration],
+    folder: Path,
+    settings: MecSettings,
 ) -> Iteration:
     """The next iteration, read where it is finished; only then nothing is learnt and embedded."""
     from sklearn.metrics import adjusted_rand_score
@@ -178,7 +197,7 @@ def _iteration(
     if (known := _read(place, len(before))) is not None:
         return known
     model = next_model()
-    one = measure(embed(model), settings.grouping)
+    one = measure(vectors(model, len(before)), settings.grouping)
     same = float(adjusted_rand_score(before[-1].groups.labels, one.groups.labels)) if before else None
     found = Iteration(len(before), model, one.groups, one.dbcv, one.silhouette, same)
     place.mkdir(parents=True, exist_ok=True)

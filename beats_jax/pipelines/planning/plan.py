@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from beats_jax.config import Experiment
+from beats_jax.config import Experiment, GenerativeConfig
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes
+from beats_jax.errors import UserError
 from beats_jax.models.registry import family
 from beats_jax.objectives import registry
 from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
@@ -93,7 +94,7 @@ def plan(experiment: Experiment, machine: Machine) -> Plan:
     """Compiles the step over the first `machine.count` devices of this process.
 
     Raises:
-      UserError: a batch or a mesh that does not fit the devices.
+      UserError: a batch or a mesh that does not fit the devices, or an objective that trains on one machine only.
     """
     return compile_plan(experiment, machine)[0]
 
@@ -101,6 +102,8 @@ def plan(experiment: Experiment, machine: Machine) -> Plan:
 def compile_plan(experiment: Experiment, machine: Machine) -> tuple[Plan, Any, Any, Any]:
     """The plan; the compiled step, and the shapes of its state and batch, to run it. Errors as of `plan`."""
     training = experiment.training
+    if isinstance(experiment.objective, GenerativeConfig):
+        raise UserError(f"objective {experiment.objective.name} trains in one process; --plan is for jobs of many devices")
     mesh = make_mesh(training.mesh_data, training.mesh_fsdp, jax.devices()[: machine.count])
     check_batch_size(mesh, experiment.data.batch_size, training.accumulation_steps)
     objective, frozen = _objective(experiment)

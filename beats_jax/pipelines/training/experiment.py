@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from beats_jax.config import Experiment, to_mapping
+from beats_jax.config import Experiment, GenerativeConfig, to_mapping
 from beats_jax.errors import UserError
 from beats_jax.parallel.exchange import main_first, require_same
+from beats_jax.pipelines.generating.run import generate
 from beats_jax.pipelines.job import end_errors, require_same_rows
 from beats_jax.pipelines.measuring.write import REPORT_FILE
 from beats_jax.pipelines.training.cross_validation import cross_validate
@@ -26,7 +27,8 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
 
     Leaves metrics.json, predictions.csv, report.html, model/, errors.csv, data_report.json, labels.json, history.jsonl,
     tensorboard/ and checkpoints/; with `data.fold` "all" one such folder per fold, and the figures over all folds above them.
-    An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json.
+    An objective without labels ends in an encoder and leaves neither predictions.csv nor labels.json; a generative one in
+    generator/ and sounds/.
 
     Raises:
       UserError: another process holds `workdir`; see `starting_point`, `workdir.require_same_run`, `preparation.prepare_data`.
@@ -36,7 +38,8 @@ def run_experiment(experiment: Experiment, workdir: Path, *, strict: bool, comma
     require_monitor(experiment)
     require_fit_for_new_classes(experiment)
     require_same("settings", to_mapping(experiment))
-    require_start(experiment)
+    if not isinstance(experiment.objective, GenerativeConfig):  # a generator has a network of its own, and no start
+        require_start(experiment)
     require_same_run(workdir, experiment)
     if not is_finished(workdir):
         with hold_workdir(workdir):
@@ -54,7 +57,9 @@ def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str)
     require_same_rows(data.manifest)
     print(data.report.summary(), flush=True)
     try:
-        if not experiment.objective.NEEDS_LABELS:
+        if isinstance(experiment.objective, GenerativeConfig):
+            generate(experiment, workdir, data, command=command)
+        elif not experiment.objective.NEEDS_LABELS:
             pretrain(experiment, workdir, data, command=command)
         elif experiment.data.split_by == "classes":
             train_few_shot(experiment, workdir, data, command=command)

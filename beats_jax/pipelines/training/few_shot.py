@@ -199,7 +199,7 @@ def _write_results(
     page = pretraining_page(
         title=f"{experiment.name}: classes learnt from a few examples",
         history=history,
-        facts={**facts, **{f"result {i}": line for i, line in enumerate(lines, start=1)}},
+        facts=facts,
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
@@ -207,9 +207,10 @@ def _write_results(
         versions=versions(),
         command=command,
     )
+    page = replace(page, findings=[*lines, *page.findings])
     write_page(workdir / REPORT_FILE, page)
     write_metrics(workdir / METRICS_FILE, metrics)
-    print("\n".join([*page.findings, *lines]))
+    print("\n".join(page.findings))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
     print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)

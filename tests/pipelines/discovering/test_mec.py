@@ -118,6 +118,20 @@ def test_the_surest_rows_of_each_cluster_are_learnt() -> None:
     np.testing.assert_array_equal(learnt_labels(found, 1.0), found.labels)
 
 
+def test_the_first_vectors_stay_beside_the_learnt_ones(tmp_path: Path) -> None:
+    """An encoder that forgets everything cannot lose what the first one told apart."""
+    encoder = Pulling()
+
+    def forget(given: Learning) -> str:
+        encoder.models["forgetful"] = np.ones((120, 6))
+        return "forgetful"
+
+    for anchored in (True, False):
+        settings = MecSettings(iterations=1, anchored=anchored, grouping=PLAIN)
+        _, found = mec(encoder.embed, forget, "start", tmp_path / str(anchored), settings)
+        assert (found[1].groups.count > 1) == anchored
+
+
 def test_upstreams_choice_is_the_highest_dbcv_of_the_usual_number(tmp_path: Path) -> None:
     encoder = Pulling(spread=1.5)
     settings = darksound_v1(iterations=3)

@@ -1,0 +1,1 @@
+"""Networks that make spectrograms: see docs/generative.md."""

@@ -1,0 +1,1 @@
+"""Generators of spectrograms: training on images, drawing, sound, and reports."""
