@@ -15,6 +15,8 @@ VERBS = {
     "detect": "find sounds in recordings: scores, events, tables for Raven, Audacity and Kaleidoscope, resumable",
     "review": "decide on a page which detections are right; what is decided trains, and gives precision by threshold",
     "search": "find the windows of embedded recordings that are most like a clip",
+    "discover": "find kinds of sound in recordings without labels: regions, clusters, tables, a page; resumable",
+    "study": "test whether synthetic examples help a detector: recordings, baselines, arms, verdict, resumable",
     "explore": "explore recordings on a page in the browser: map, sounds, clusters, labels",
     "convert": "convert checkpoints from PyTorch to our format and back; list and inspect checkpoints",
     "doctor": "prove that this installation computes what the published code computes; check a model",

@@ -25,6 +25,7 @@ examples:
   python -m beats_jax.evaluate --run runs/quickstart --output evaluation
   python -m beats_jax.evaluate --run runs/owls --data other_site/labels.csv --output other_site_evaluation --format md
   python -m beats_jax.evaluate --compare runs/owls runs/owls_lora --output owls_against_lora
+  python -m beats_jax.evaluate --audit runs/owls_5_folds runs/owls_small_5_folds --output owls_labels
   python -m beats_jax.evaluate --probe BEATs_iter3_plus_AS2M --data owls/labels.csv --output owls_probe --baseline fbank,random
   python -m beats_jax.evaluate --probe runs/owls --data esc50 --output probe --probe-kinds logistic,attentive --folds 4
   python -m beats_jax.evaluate --episodes filterbank --data owls/labels.csv --n-way 5 --n-shot 5 --n-query 3 --output owls_few
@@ -35,6 +36,9 @@ examples:
 --data takes a folder with one folder per class, a folder in the ESC-50 layout, a CSV table with the run's own column names, or
 events: .selections.txt of Raven, .labels.txt of Audacity; without it the run's own test recordings are measured again.
 --compare needs no recordings: it reads predictions.csv.
+
+--audit lists labels that trained models contradict, as a page to listen to and suspects.csv, which `review` opens. The runs are
+cross-validations of the same rows (train --config.data.fold=all --config.data.num_folds=5), best of several kinds of model.
 
 --detections compares events with annotations: tables of Raven, Audacity, Kaleidoscope, BirdNET, CSV or Parquet, or folders.
 Recordings are matched by the end of their paths, and only annotated ones count. --reviewed makes the table of precision that
@@ -48,7 +52,7 @@ support and query are of different recordings. MODEL may also be filterbank (mel
 --few-shot-detection takes the first five events of each class in each annotated recording as known and searches the rest, as
 DCASE task 5 does; --data takes its tables too.
 """
-JOBS = ("run", "compare", "probe", "episodes", "few_shot_detection", "detections", "reviewed")  # one argument each
+JOBS = ("run", "compare", "audit", "probe", "episodes", "few_shot_detection", "detections", "reviewed")  # one argument each
 
 
 def parser() -> ArgumentParser:
@@ -60,6 +64,7 @@ def parser() -> ArgumentParser:
     what.add_argument(
         "--compare", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="two runs, or two outputs of evaluate, on the same rows"
     )
+    what.add_argument("--audit", type=Path, nargs="+", metavar="RUN", help="cross-validated runs whose labels are to be checked")
     what.add_argument("--probe", metavar="MODEL", help="encoder to probe: a name of the registry, a file, a folder or a run")
     what.add_argument("--episodes", metavar="MODEL", help="encoder to try on few-shot episodes: as --probe, or filterbank")
     what.add_argument(
@@ -113,6 +118,13 @@ def verb(argv: Sequence[str]) -> int:
 
         first, second = arguments.compare
         compare_runs(first, second, arguments.output, page=arguments.format, command=command)
+        return 0
+    if arguments.audit:
+        if arguments.data or arguments.strict:
+            raise UserError("--audit reads the predictions of runs; --data and --strict belong to --run")
+        from beats_jax.pipelines.measuring.audit import audit_labels
+
+        audit_labels(arguments.audit, arguments.output, page=arguments.format, command=command)
         return 0
     start_processes(arguments)
     from beats_jax.pipelines.measuring.evaluate import evaluate_run

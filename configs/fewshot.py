@@ -47,6 +47,7 @@ UPSTREAM = {
         "beta2": 0.999,
     },
 }
+IMAGES = {"sample_rate": 48_000, "num_mel_bins": 224, "target_frames": 224, "low_hz": 0.0}
 PLACES = {  # upstream's key → our settings, for those that are only renamed
     "N_WAY": ("objective.n_way", "evaluation.n_way"),
     "N_SHOT": ("objective.n_shot", "evaluation.n_shot"),
@@ -97,7 +98,7 @@ def read_keys(file: Path) -> dict[str, Any]:
 
     Loader.add_multi_constructor("!", lambda loader, tag, node: str(node.value))
     try:
-        found = yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"config file {file} cannot be read: {' '.join(str(error).split())}") from error
     require(isinstance(found, dict), f"config file {file} holds no keys such as N_WAY: 5")
@@ -120,21 +121,32 @@ def translated(keys: dict[str, Any], folder: Path) -> dict[str, Any]:
         for place in places if key in keys else ():
             group, name = place.split(".")
             value = keys[key]
-            settings[group][name] = float(value) if name in ("max_epochs", "learning_rate") else value
+            settings[group][name] = float(value) if isinstance(value, int) and name == "max_epochs" else value
     if "BATCH_SIZE" in keys:
         settings["data"]["batch_size"] = keys["BATCH_SIZE"]
+    if keys.get("VALIDATION", False):
+        settings["training"]["select"] = "best"
+    else:  # of data without official splits; without validation classes nothing could stop early
+        settings["data"] |= {"train_split": 0.5, "val_split": 0.0, "test_split": 0.5}
+        settings["training"]["patience"] = 0
     require(not keys.get("REMOVE_BG", False), "REMOVE_BG True (scikit-maad's spectral subtraction) is not built; give False")
     settings["model"] = backbone(str(keys.get("BACKBONE", "resnet18")), keys.get("PRETRAINED", True), folder)
-    settings["training"] |= {"select": "best"} if keys.get("VALIDATION", False) else {"patience": 0}
+    if keys.get("HPSS", True):
+        images = settings["model"]["family"] == "resnet"
+        require(images, "HPSS True gives images of three colours, which a resnet reads; give HPSS: False for log-mel spectra")
+        settings["model"]["colours"] = 3
+        settings["audio"] = {"filterbank": IMAGES | {"kind": "darksound_v2" if "NETWORK" in keys else "darksound_v1"}}
+    else:
+        settings["data"]["statistics"] = "training"
     training = str(keys.get("TRAINING", "episodic"))
     require_one_of("TRAINING", training, ("episodic", "classical"))
     if training == "classical":
-        make_classical(settings, keys)
+        make_classical(settings)
     return settings
 
 
 def backbone(name: str, pretrained: Any, folder: Path) -> dict[str, Any]:
-    """The model. PRETRAINED is True (torchvision's file, beside the config file or in torch's cache), False, or a name or file."""
+    """The model. PRETRAINED: True (torchvision's file, beside the config file or in torch's cache), False, a name or a file."""
     require_one_of("BACKBONE", name, tuple(FAMILIES))
     model = {"family": FAMILIES[name]}
     if isinstance(pretrained, str):
@@ -151,7 +163,7 @@ def backbone(name: str, pretrained: Any, folder: Path) -> dict[str, Any]:
     return model | {"checkpoint": str(found)}
 
 
-def make_classical(settings: dict[str, Any], keys: dict[str, Any]) -> None:
+def make_classical(settings: dict[str, Any]) -> None:
     """Cross-entropy over the training classes, as many clips a step as an episode has; new classes are measured by SimpleShot."""
     episode = {name: settings["objective"].pop(name, 5) for name in ("n_way", "n_shot", "n_query", "episodes_per_epoch")}
     settings["objective"] = {"name": "supervised"}

@@ -24,6 +24,7 @@ GROUPS = {
     "ConvolutionalConfig": "model, families `cnn` and `resnet`",
     "ObjectiveConfig": "objective, whatever its name",
     "SupervisedConfig": "objective, name `supervised`",
+    "EpisodicConfig": "objective, name `episodic`",
     "MaskedPredictionConfig": "objective, name `masked_prediction`",
     "EATObjectiveConfig": "objective, name `eat`",
     "ContrastiveConfig": "objective, name `contrastive`",

@@ -86,9 +86,10 @@ def add_backgrounds(
       allowed: bool [B], False = it is no background: it could not be read, or is of another class than backgrounds are.
     """
     partners = jax.random.permutation(key, waveforms.shape[0])
-    # The n-th clip takes the n-th allowed one in random order, so that none goes without where others may not serve.
-    order = partners[jnp.argsort(~allowed[partners], stable=True)]
-    partners = order[jnp.arange(len(order)) % jnp.maximum(jnp.sum(allowed), 1)]
+    if config.background_class:
+        # The n-th clip takes the n-th allowed one in random order, so that none goes without where few may serve.
+        order = partners[jnp.argsort(~allowed[partners], stable=True)]
+        partners = order[jnp.arange(len(order)) % jnp.maximum(jnp.sum(allowed), 1)]
 
     def one_clip(
         key: jax.Array, waveform: jax.Array, length: jax.Array, other: jax.Array, samples: jax.Array, usable: jax.Array

@@ -58,7 +58,7 @@ def empty_bands(config: FilterbankConfig) -> np.ndarray:
 
 def unreached_share(sample_rate: int, config: FilterbankConfig) -> float:
     """Share of the mel bands wholly above half of `sample_rate`, where resampling a recording up adds nothing."""
-    if config.kind == "floor":
+    if config.kind == "floor" or config.is_image:
         return float(np.mean(np.linspace(*band_hz(config), config.num_mel_bins) > sample_rate / 2))
     matrix = mel_matrix(config)
     hz = np.arange(len(matrix)) * config.sample_rate / fft_samples(config)
@@ -71,7 +71,7 @@ def _drops_ultrasound(sample_rate: int, config: FilterbankConfig) -> bool:
 
 
 def _too_narrow(config: FilterbankConfig) -> list[str]:
-    if config.kind == "floor":  # it reads frequencies, not bands
+    if config.kind == "floor" or config.is_image:  # it reads frequencies, not bands
         return []
     empty = int(empty_bands(config).sum())
     if not empty or _geometry(config) == _geometry(BEATS):  # whose models learnt with its one empty band

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.audio.floor import floor_spectrum, frames_in
+from beats_jax.audio.pcen import pcen
+from beats_jax.audio.spectral_images import image_frames
 from beats_jax.config.schema import FilterbankConfig
 from beats_jax.errors import UserError
 
@@ -99,6 +101,8 @@ def frames_inside(samples: int, config: FilterbankConfig) -> int:
     """Frames of `samples` samples: those that fit wholly, 1 + (samples - frame) // hop or 0; `floor`: the whole hops."""
     if config.kind == "floor":
         return int(frames_in(samples, config))
+    if config.is_image:
+        return config.target_frames
     return max(0, 1 + (samples - config.frame_samples) // config.hop_samples)
 
 
@@ -116,6 +120,9 @@ def _check_waveforms(waveforms: jax.Array | np.ndarray, config: FilterbankConfig
 
 @partial(jax.jit, static_argnames="config")
 def _filterbank(waveforms: jax.Array, lengths: jax.Array | None, config: FilterbankConfig) -> tuple[jax.Array, jax.Array]:
+    if config.is_image:
+        fbank = image_frames(waveforms, lengths, config)
+        return fbank, jnp.ones(fbank.shape[:2], bool)
     raw = _raw_filterbank(waveforms, lengths, config)
     batch, frames = raw.shape[:2]
     if lengths is None:
@@ -206,9 +213,10 @@ def _frames(waveform: jax.Array, config: FilterbankConfig) -> jax.Array:
 
 
 def _log_mel(power: jax.Array, config: FilterbankConfig) -> jax.Array:
-    """[F, fft / 2] -> [F, M]."""
+    """[F, fft / 2] -> [F, M]; of kind "pcen" not the logarithm but `audio.pcen`."""
     parts = [jnp.matmul(power[:, low:high], weights, precision=EXACT) for low, high, weights in _mel_blocks(config)]
-    return jnp.log(jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR))
+    energies = jnp.maximum(jnp.concatenate(parts, axis=1), FLOOR)
+    return pcen(energies, config) if config.kind == "pcen" else jnp.log(energies)
 
 
 def fft_samples(config: FilterbankConfig) -> int:

@@ -3,8 +3,8 @@
     waveforms f32 [B, S], lengths i32 [B]  ->  f32 [B, F, M], standardised clip by clip
 
 The clip at unit power; frames centred at (i + 1/2) hops, i = 0 .. F - 1, the sound reflected at both ends; power P at M even
-frequencies from `low_hz` to `high_hz`; floor N = exp(mean over time of ln P) of each frequency; ln(1 + P / 2N), standardised over
-the clip. The floor takes away level, colour and hum of the noise, and the logarithm begins where a sound rises above it. Hops need
+frequencies from `low_hz` to `high_hz`; floor N = exp(mean over time of ln P) of each frequency; ln(1 + P / 2N), standardised by
+clip. The floor takes away level, colour and hum of the noise, and the logarithm begins where a sound rises above it. Hops need
 not be whole samples. A clip gives the same alone and in a padded batch.
 """
 

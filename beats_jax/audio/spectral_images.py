@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from beats_jax.config.rules import require
+from beats_jax.config.schema import FilterbankConfig
 
 SECONDS = 3.0
 FADE_SECONDS = 0.1
@@ -183,6 +184,21 @@ def median_network(count: int) -> tuple[tuple[int, int], ...]:
             needed |= {low, high}
             kept.append((low, high))
     return tuple(reversed(kept))
+
+
+def image_frames(
+    waveforms: Waveforms, lengths: Int[Array, " batch"] | None, config: FilterbankConfig
+) -> Float[Array, "batch frames rows"]:
+    """The front-end of `filterbank.kind` darksound_v1 and darksound_v2: whole images as frames, for a network of images.
+
+    Returns:
+      f32 [B, target_frames, 3 num_mel_bins]: of every column the rows of the three colours, high frequencies first, normalised by
+      half of ImageNet's deviation, as every fbank is. All frames are real: the silence around a short sound belongs to its image.
+    """
+    lengths = jnp.full(waveforms.shape[0], waveforms.shape[1]) if lengths is None else lengths
+    version = {"darksound_v1": V1, "darksound_v2": V2}[config.kind]
+    images = at_size(darksound_images(waveforms, lengths, config.sample_rate, version), config.num_mel_bins, config.target_frames)
+    return jnp.transpose(images / 2, (0, 2, 3, 1)).reshape(len(waveforms), config.target_frames, -1)
 
 
 def as_published(images: Float[Array, "batch 3 bands frames"]) -> Float[Array, "batch rows columns 3"]:

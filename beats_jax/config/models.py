@@ -203,10 +203,11 @@ class CNNConfig(ConvolutionalConfig):
 class ResNetConfig(ConvolutionalConfig):
     """ResNet-18 (arXiv 1512.03385; torchvision's `resnet18`) on filterbanks."""
 
-    TRAINING_FIELDS: ClassVar[tuple[str, ...]] = (*ConvolutionalConfig.TRAINING_FIELDS, "trained_on")
+    TRAINING_FIELDS: ClassVar[tuple[str, ...]] = (*ConvolutionalConfig.TRAINING_FIELDS, "trained_on", "colours")
 
     family: str = "resnet"
     width: int = size(64)  # channels of the first stage, doubled by each that follows
+    colours: int = size(1, 3)  # 3: the front-end gives an image of three colours (darksound_v1, darksound_v2)
     trained_on: str = one_of("sound", "images")  # images: weights of pictures, which any front-end may start from
 
 

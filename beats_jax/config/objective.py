@@ -32,12 +32,16 @@ class AugmentConfig(Settings):
     frequency_mask_fraction: float = bounded(0.1, ge=0, le=1)  # widest mask as a share of the mel bins
     frequency_shift_bins: int = bounded(0, ge=0)  # up or down by at most this many bins; the outermost one is repeated
     mask_value: float = 0.0  # what masks are filled with, in normalised units; 0 = the mean
+    synthetic: str = one_of("none", "auto")  # supervised: synthetic spectrograms of `study` where its gate says that they help
+    study: str = ""  # folder of a finished `python -m beats_jax.study`
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for sound in ("noise", "background"):
             low, high = (getattr(self, f"{sound}_snr_db_{end}") for end in ("low", "high"))
             require(low <= high, f"objective.augment.{sound}_snr_db_low {low:g} is above {sound}_snr_db_high {high:g}")
+        asked = self.synthetic == "auto"
+        require(not asked or bool(self.study), "objective.augment.synthetic 'auto' needs objective.augment.study, a study's folder")
 
     @property
     def changes_clips(self) -> bool:

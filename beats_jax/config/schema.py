@@ -20,7 +20,9 @@ class FilterbankConfig(Settings):
     """A Kaldi log-mel filterbank. The defaults are what BEATs was trained on (specs: unilm/beats/BEATs.py `preprocess`)."""
 
     GROUP: ClassVar[str] = "filterbank"
-    kind: str = one_of("kaldi", "floor")  # log-mel | spectra at even frequencies over each one's noise floor (`audio.floor`)
+    # A frame holds log-mel energies | PCEN (`audio.pcen`; mean and std: data.statistics=training) | spectra over their noise
+    # floor (`audio.floor`) | images of 3 s, num_mel_bins x target_frames, without mean and std (`audio.spectral_images`)
+    kind: str = one_of("kaldi", "pcen", "floor", "darksound_v1", "darksound_v2")  # log-mel, PCEN, over the floor, images of 3 s
     sample_rate: int = bounded(16_000, ge=1, le=LARGEST)
     num_mel_bins: int = bounded(128, ge=1, le=LARGEST)
     frame_length_ms: float = bounded(25.0, gt=0, le=LARGEST)
@@ -44,6 +46,16 @@ class FilterbankConfig(Settings):
             band = f"filterbank.low_hz {self.low_hz:g} and high_hz {self.high_hz:g} must give a band within 0-{nyquist:g} Hz"
             require(0 <= self.low_hz < top <= nyquist, band)
             require(self.target_frames == 0, "filterbank.kind 'floor' has no fixed length: filterbank.target_frames must be 0")
+
+        require(
+            not self.is_image or self.target_frames > 0,
+            f"filterbank.kind {self.kind!r} gives images of one size: set target_frames and num_mel_bins, such as to 224",
+        )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether each frame holds the rows of three images, one after another: harmonic, percussive, delta."""
+        return self.kind.startswith("darksound")
 
     @property
     def frame_samples(self) -> int:
@@ -99,7 +111,9 @@ class DataConfig(Settings):
     positive_dir: str = ""  # bioacoustics: recordings of a kind of sound to gather; empty = positive/ beside unlabeled/
     negative_dir: str = ""  # bioacoustics: recordings of what is surely something else; empty = negative/ beside unlabeled/
     labeled_dir: str = ""  # bioacoustics: folder with labels.csv; empty = labeled/ beside unlabeled/
-    metadata_file: str = ""  # csv, review: the table; raven, audacity, annotations: a table of events, or a folder of tables
+    metadata_file: str = (
+        ""  # csv, review: the table; clusters: output of discover; raven, audacity, annotations: tables of events
+    )
     reviewed: tuple[str, ...] = ()  # review.csv of `review`, or folders of some: clips that train beside those of the source
     overlap: float = bounded(0.5, gt=0, le=1)  # annotations: share of the shorter of window and event that gives the label
     background: str = "background"  # annotations, reviews: class of windows without an event, of rejected clips; empty = none
@@ -253,6 +267,12 @@ class Experiment:
         mode, name = self.training.mode, self.objective.name
         labelled = self.objective.NEEDS_LABELS
         require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
+        colours, front_end = getattr(self.model, "colours", 1), self.audio.filterbank
+        require(
+            (colours == 3) == front_end.is_image,
+            f"audio.filterbank.kind is {front_end.kind!r} and model.colours {colours} (family {self.model.family!r}); images of "
+            "three colours are read by a resnet with model.colours=3, and by it alone",
+        )
         require(given in (0, rate), f"data.sample_rate is {given}; files are resampled to the {rate} Hz that the model reads")
         if self.training.batch_size:
             object.__setattr__(self, "data", replace(self.data, batch_size=self.training.batch_size))

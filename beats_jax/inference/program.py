@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from beats_jax.audio.filterbank import filterbank
+from beats_jax.audio.modulation import NUM_MODULATIONS, modulation_blocks
 from beats_jax.config import AudioConfig, ModelConfig, to_mapping
 from beats_jax.models import registry
 from beats_jax.models.cpu import Form
@@ -47,12 +48,17 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that decides how a forward pass is compiled, besides shapes; `dtype` (float32 | bfloat16) is of the computation."""
+    """All that decides how a forward pass is compiled, besides shapes; `dtype` (float32 | bfloat16) is of the computation.
+
+    `own_statistics`: batch normalisation, where the family has it, by the values of each row alone instead of the running
+    statistics. This is how darksound extracts features: in training mode, one recording at a time.
+    """
 
     config: ModelConfig
     audio: AudioConfig
     dtype: str = "float32"
     form: Form = Form.AUTO
+    own_statistics: bool = False
 
     @property
     def min_samples(self) -> int:
@@ -87,8 +93,25 @@ def forward(architecture: Architecture, params: Any, inputs: Mapping[str, jax.Ar
         real = family.reference_token_mask(inputs["padding_mask"], fbank.shape[1], settings.num_mel_bins)
         attended = real
     module = registry.build(config, architecture.dtype, architecture.form)
-    out: Any = module.apply({"params": params}, fbank, attended, layers=layers)
+    out: Any
+    if architecture.own_statistics:
+        out = _by_own_statistics(module, params, fbank, attended, layers)
+    else:
+        out = module.apply({"params": params}, fbank, attended, layers=layers)
     return out if real is None else out._replace(token_mask=real)
+
+
+def _by_own_statistics(module: Any, params: Any, fbank: jax.Array, attended: jax.Array | None, layers: bool) -> Any:
+    """The output for a batch [B, ...], each row of which is a batch of its own."""
+
+    def one(own: jax.Array, mask: jax.Array | None) -> Any:
+        batch = own[None], None if mask is None else mask[None]
+        out = module.apply({"params": params}, *batch, layers=layers, batch_statistics=True)
+        rows = jax.tree.map(lambda x: x[0], out._replace(layers=None))
+        return rows if out.layers is None else rows._replace(layers=out.layers[:, 0])
+
+    out = jax.vmap(one)(fbank, attended)
+    return out if out.layers is None else out._replace(layers=jnp.swapaxes(out.layers, 0, 1))
 
 
 compiled_forward = jax.jit(forward, static_argnums=0, static_argnames="layers")
@@ -178,7 +201,8 @@ class ModelProgram:
         return self.architecture.min_samples
 
     def identity(self) -> dict[str, Any]:
-        return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs)}
+        own = {"own_statistics": True} if self.architecture.own_statistics else {}
+        return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs), **own}
 
     @cached_property
     def _weights(self) -> dict[str, Any]:
@@ -222,6 +246,41 @@ def _band_statistics(audio: AudioConfig, centre: float, waveforms: jax.Array, le
     sound = _at_least_one_frame(waveforms, lengths, audio)
     fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
     return token_statistics([fbank - centre], frame_mask, ("mean", "std"))
+
+
+@dataclass(frozen=True, eq=False)
+class ModulationProgram:
+    """Mel bands and their modulation spectra (`audio.modulation`), without a model. One layer of blocks in place of tokens.
+
+    D = 289 + 2 M: see `modulation_blocks`.
+    """
+
+    audio: AudioConfig
+    params: None = None
+
+    @property
+    def min_samples(self) -> int:
+        return self.audio.filterbank.frame_samples
+
+    def identity(self) -> dict[str, Any]:
+        return {"model": "modulation", "audio": to_mapping(self.audio)}
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return NUM_MODULATIONS + 2 * self.audio.filterbank.num_mel_bins
+
+    def __call__(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """`count` and `mean` of `token_statistics`, blocks in place of tokens."""
+        return _modulation_statistics(self.audio, batch["waveforms"], batch["lengths"])
+
+
+@partial(jax.jit, static_argnums=0)
+def _modulation_statistics(audio: AudioConfig, waveforms: jax.Array, lengths: jax.Array) -> dict[str, jax.Array]:
+    sound = _at_least_one_frame(waveforms, lengths, audio)
+    fbank, frame_mask = shard_batch(shard_map_rows(partial(filterbank, config=audio.filterbank))(*shard_batch(sound)))
+    features, block_mask = modulation_blocks(fbank, frame_mask)
+    return token_statistics([features], block_mask, ("mean",))
 
 
 @dataclass(frozen=True, eq=False)

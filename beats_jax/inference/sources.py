@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from beats_jax.audio.band import ULTRASOUND_RATE
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.model import WINDOW_SECONDS, Model, load
-from beats_jax.inference.program import FilterbankProgram, Outputs, Program
+from beats_jax.inference.program import FilterbankProgram, ModulationProgram, Outputs, Program
 from beats_jax.inference.reduce import pool_window
 
 FILTERBANK = "filterbank"  # the name of a model that needs no weights
+LOW_RATE = 8000  # Hz: at 8 kHz a quarter of the bands at 16 kHz are empty, below it more
+HIGHEST_RATE = 48_000  # Hz, of audible sound
+ULTRASOUND_LOW_HZ = 10_000.0  # as in configs/ultrasound.py
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,45 @@ class VectorSource:
 
     def vectors(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The vectors of a window, float32 [width] by name."""
-        pooled = pool_window(values, self.poolings)
-        found = {name: pooled[layer, list(places)].reshape(-1) for name, (layer, places) in self.columns.items()}
+        found = self.arrange(pool_window(values, self.poolings))
         return found | ({"logits": values["logits"]} if self.labels else {})
+
+    def arrange(self, pooled: np.ndarray) -> dict[str, np.ndarray]:
+        """The vectors of pooled layers, float32 [L, P, D] by `poolings`."""
+        return {name: pooled[layer, list(places)].reshape(-1) for name, (layer, places) in self.columns.items()}
+
+
+def audio_for_rate(sample_rate: int) -> AudioConfig:
+    """A front-end of mel bands for recordings of a rate: that of BEATs up to half of their rate, at most `HIGHEST_RATE`.
+
+    For whales and bats it is on their scale: above `audio.band.ULTRASOUND_RATE` and at `LOW_RATE` or less frames have the samples
+    of those at 16 kHz, as if the recording were played slower or faster.
+    """
+    usual = AudioConfig().filterbank
+    if LOW_RATE < sample_rate <= ULTRASOUND_RATE:
+        return AudioConfig(filterbank=replace(usual, sample_rate=min(sample_rate, HIGHEST_RATE)))
+    factor = usual.sample_rate / sample_rate
+    lowest = ULTRASOUND_LOW_HZ if sample_rate > ULTRASOUND_RATE else usual.low_hz / factor
+    scaled = replace(
+        usual,
+        sample_rate=sample_rate,
+        frame_length_ms=usual.frame_length_ms * factor,
+        frame_shift_ms=usual.frame_shift_ms * factor,
+        low_hz=lowest,
+    )
+    return AudioConfig(filterbank=scaled)
 
 
 def filterbank_source(audio: AudioConfig) -> VectorSource:
     """Mean and standard deviation of each mel band, D = 2 M: the baseline of every comparison."""
     width = 2 * audio.filterbank.num_mel_bins
     return VectorSource(FilterbankProgram(audio), ("mean", "std"), {"embedding": (0, (0, 1))}, {"embedding": width})
+
+
+def modulation_source(audio: AudioConfig) -> VectorSource:
+    """Modulation spectra beside statistics of the mel bands: kinds of calls come apart that `filterbank` mixes up."""
+    program = ModulationProgram(audio)
+    return VectorSource(program, ("mean",), {"embedding": (0, (0,))}, {"embedding": program.width})
 
 
 def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...], logits: bool = False) -> VectorSource:
@@ -70,6 +104,9 @@ def model_source(model: Model, layers: tuple[int, ...], poolings: tuple[str, ...
     return VectorSource(program, poolings, columns, widths, model.labels if logits else ())
 
 
+WITHOUT_WEIGHTS = {FILTERBANK: filterbank_source, "modulation": modulation_source}
+
+
 def open_source(
     name: str,
     layers: tuple[int, ...],
@@ -83,12 +120,13 @@ def open_source(
     """The source of a name, its windows, and where it is from (`source`, `licence`).
 
     Raises:
-      UserError: an unknown name; layers, poolings or logits of `filterbank`, which has one vector; see `model_source`.
+      UserError: an unknown name; layers, poolings or logits of a name without weights, which has one vector; see `model_source`.
     """
-    if name == FILTERBANK:
+    if name in WITHOUT_WEIGHTS:
         if layers != (-1,) or poolings != ("mean",) or logits:
-            raise UserError("filterbank has one vector, mean and deviation of each mel band; leave out layer, pooling and logits")
-        return filterbank_source(AudioConfig()), Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": FILTERBANK, "licence": ""}
+            raise UserError(f"{name} has one vector, of statistics of the mel bands; leave out layer, pooling and logits")
+        source = WITHOUT_WEIGHTS[name](AudioConfig())
+        return source, Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": name, "licence": ""}
     model = load(name, dtype=dtype)
     source = model_source(model, layers, poolings, logits)
     return source, model.grid(window, hop), {"source": model.source, "licence": model.licence}

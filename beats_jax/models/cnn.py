@@ -113,12 +113,17 @@ class _Block(nn.Module):
 
 
 class ResNet(ConvolutionalEncoder):
-    """ResNet-18; the fbank is each of its three colours, at unit variance as those of ImageNet."""
+    """ResNet-18; the fbank is each of its three colours, at unit variance as those of ImageNet, or holds them side by side."""
 
     def maps(self, image: Maps, train: bool, real: Columns | None) -> Sequence[AnyMaps]:
         network = ResNet18(replace(self.config, predictor_class=0), self.dtype)
         nn.share_scope(self, network)
-        out = network(jnp.repeat(2 * image, 3, axis=3), train, real)  # a normalised fbank has a standard deviation of 1/2
+        image = 2 * image  # a normalised fbank has a standard deviation of 1/2
+        if self.config.colours == 3:  # [B, 3 M, F, 1]: the rows of one image under those of the other
+            image = jnp.moveaxis(image.reshape(len(image), 3, -1, image.shape[2]), 1, 3)
+        else:
+            image = jnp.repeat(image, 3, axis=3)
+        out = network(image, train, real)
         return (out.stem, *out.stages)
 
 

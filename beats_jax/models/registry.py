@@ -143,6 +143,7 @@ def _convolutional(config: Any) -> Family:
         min_frames=cnn.patch_of(config),
         num_features=cnn.width_of(config),
         num_layers=cnn.blocks_of(config),
+        mel_bins=128 * getattr(config, "colours", 1),
         constants=statistics.CONSTANTS,
         batch_statistics=True,
     )

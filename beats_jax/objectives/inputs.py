@@ -15,6 +15,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from beats_jax.audio import augment
@@ -25,6 +26,21 @@ from beats_jax.models import registry
 from beats_jax.objectives.objective import Batch
 from beats_jax.objectives.random_streams import Stream, row_keys
 from beats_jax.parallel.mesh import shard_batch, shard_map_rows
+
+SYNTHETIC_BRANCH = 100  # folded into the key of a row; those of `audio.augment` are below
+
+
+@dataclass(frozen=True, eq=False)
+class Synthetic:
+    """Synthetic examples that take the place of some training rows.
+
+    Attributes:
+      fbank: float32 [K, F, M], as the front-end gives real ones. targets: float32 [K, C]. share: of a batch's rows, in [0, 1).
+    """
+
+    fbank: np.ndarray
+    targets: np.ndarray
+    share: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class Frontend:
       sample_rate: Hz.
       background: number of the class of `augment.background_class`; None = clips of any class are backgrounds.
       hides_unread: a row that could not be read has no real token, because batch statistics must not count it.
+      synthetic: what some rows are replaced with in training; None = nothing.
     """
 
     filterbank: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -46,6 +63,7 @@ class Frontend:
     sample_rate: int
     background: int | None = None
     hides_unread: bool = False
+    synthetic: Synthetic | None = None
 
     def evaluation(self, batch: Batch) -> tuple[Float[Array, "B F M"], Bool[Array, "B T"] | None]:
         """fbank [B, F, M] and token_mask [B, T] (or None) of a batch, without augmentation."""
@@ -83,9 +101,11 @@ class Frontend:
             fbank = augment.mix(fbank, partners, own)
             frame_mask = augment.mixed_frame_mask(frame_mask, partners, own)
         fbank = augment.shift_frequencies(keys, fbank, self.augment)
-        fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
         if mixing:
             targets = augment.mix(targets, partners, own)
+        if self.synthetic is not None:
+            fbank, frame_mask, targets = replace_rows(keys, self.synthetic, batch["example_mask"], fbank, frame_mask, targets)
+        fbank = augment.mask_fbank(keys, fbank, frame_mask, self.augment)
         fbank, frame_mask, targets = shard_batch((fbank, frame_mask, targets))
         return fbank, self._token_mask(frame_mask, batch), targets
 
@@ -103,6 +123,27 @@ class Frontend:
         mixup_key = jax.random.fold_in(key, Stream.MIXUP)
         partners, own = augment.mixup_plan(mixup_key, keys, example_mask.shape[0], self.augment)
         return partners, jnp.where(example_mask[partners], own, 1.0)
+
+
+def replace_rows(
+    keys: jax.Array,
+    synthetic: Synthetic,
+    example_mask: Bool[Array, " B"],
+    fbank: Float[Array, "B F M"],
+    frame_mask: Bool[Array, "B F"],
+    targets: Float[Array, "B C"],
+) -> tuple[Float[Array, "B F M"], Bool[Array, "B F"], Float[Array, "B C"]]:
+    """Each readable row becomes, with the chance `share`, one of the synthetic examples, whole."""
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chance_key, place_key = jax.random.split(jax.random.fold_in(key, SYNTHETIC_BRANCH))
+        return jax.random.bernoulli(chance_key, synthetic.share), jax.random.randint(place_key, (), 0, len(synthetic.fbank))
+
+    chosen, places = jax.vmap(draw)(keys)
+    chosen &= example_mask
+    fbank = jnp.where(chosen[:, None, None], jnp.asarray(synthetic.fbank)[places], fbank)
+    targets = jnp.where(chosen[:, None], jnp.asarray(synthetic.targets)[places], targets)
+    return fbank, frame_mask | chosen[:, None], targets
 
 
 def frontend_of(experiment: Experiment, model: ModelConfig, classes: tuple[str, ...] = ()) -> Frontend:

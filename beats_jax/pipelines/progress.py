@@ -14,11 +14,11 @@ FIRST_SECONDS = 10.0  # before the first estimate
 class WindowProgress:
     """Shows how many seconds of sound are done, and when the job will end."""
 
-    def __init__(self, total_seconds: float, doing: str, done: str, *, show: bool = True) -> None:
+    def __init__(self, total_seconds: float, doing: str, done: str, *, unit: str = "windows", show: bool = True) -> None:
         from tqdm import tqdm
 
         self._total, self._done, self._windows = total_seconds, 0.0, 0
-        self._doing, self._did = doing, done
+        self._doing, self._did, self._unit = doing, done, unit
         self._begun = self._counted_from = time.monotonic()
         self._first_done = 0.0
         self._next_line = self._begun + FIRST_SECONDS
@@ -33,7 +33,7 @@ class WindowProgress:
         if self._bar is not None:
             self._bar.close()
         if self._show and self._windows:
-            print(f"{self._windows} windows, {self._speed():.0f} times real time", flush=True)
+            print(f"{self._windows} {self._unit}, {self._speed():.0f} times real time", flush=True)
 
     def advance(self, seconds: float, windows: int) -> None:
         """So much sound was computed; times count from the end of the first batch, which was compiled for."""

@@ -144,9 +144,9 @@ def _refuse_existing(settings: SearchSettings, output: Path | None, clips: Path 
 def _write(frame: pd.DataFrame, settings: SearchSettings, output: Path) -> None:
     suffix = output.suffix.lower()
     if suffix in (".csv", ".parquet"):
-        written = [_write_table(frame, output)]
+        written = [write_table(frame, output)]
     else:
-        written = [_write_table(frame, output / TABLE)] if "csv" in settings.formats else []
+        written = [write_table(frame, output / TABLE)] if "csv" in settings.formats else []
         kinds = [kind for kind in settings.formats if kind != "csv"]
         written += write_events(Events.from_pandas(frame), output, kinds, _lengths(frame) if kinds else {})
     print(
@@ -166,7 +166,7 @@ def _lengths(frame: pd.DataFrame) -> dict[str, float]:
     return {file: seconds or float(ends[file]) for file, seconds in lengths.items()}
 
 
-def _write_table(frame: pd.DataFrame, path: Path) -> Path:
+def write_table(frame: pd.DataFrame, path: Path) -> Path:
     """All columns, as CSV without cells that a spreadsheet would run, or as Parquet."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

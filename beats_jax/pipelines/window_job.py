@@ -159,7 +159,7 @@ def store_windows(
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
         errors = main_first(lambda: open_errors(output, strict=strict))
-        plan = call_on_main(lambda: _plan(names, folder, table.words))
+        plan = call_on_main(lambda: make_plan(names, folder, table.words.done))
         errors.forget([*left_out, *(name for row, name in enumerate(names) if row not in plan.done)])  # read again
         for file, reason in left_out.items():
             errors.add(file, reason)
@@ -201,10 +201,13 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _plan(names: list[str], folder: Path, words: Words) -> Plan:
-    """What is to do. Recordings that have grown since they were read are taken out, to be read anew.
+def make_plan(names: list[str], folder: Path, done_word: str) -> Plan:
+    """What is to do. Recordings that have grown since they were read are taken out of `folder`, to be read anew.
 
     Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
+
+    Args:
+      done_word: what became of the others, such as "embedded".
     """
     if names:
         print(f"reading the headers of {len(names)} recordings ...", flush=True)
@@ -212,10 +215,10 @@ def _plan(names: list[str], folder: Path, words: Words) -> Plan:
     pairs = [(name, size, done[name]) for name, size in zip(names, sizes, strict=True) if name in done]
     grown = [name for name, size, then in pairs if UNKNOWN_SIZE < then < size]
     if grown:
-        print(f"{len(grown)} recordings have grown since they were {words.done}, and are read again: {some(grown)}", flush=True)
+        print(f"{len(grown)} recordings have grown since they were {done_word}, and are read again: {some(grown)}", flush=True)
         forget(folder, set(grown))
     if shrunk := [name for name, size, then in pairs if UNKNOWN_SIZE < size < then]:
-        print(f"warning: {len(shrunk)} recordings are smaller than when they were {words.done}; their rows stay: {some(shrunk)}")
+        print(f"warning: {len(shrunk)} recordings are smaller than when they were {done_word}; their rows stay: {some(shrunk)}")
     kept = done.keys() - set(grown)
     return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in kept))
 

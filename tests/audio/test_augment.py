@@ -325,3 +325,27 @@ def test_masks_are_filled_with_the_value_that_is_set():
     filled = np.asarray(mask_fbank(keys, fbank, real, replace(config, mask_value=0.6)))
     assert (plain == 0).any()
     np.testing.assert_array_equal(filled, np.where(plain == 0, np.float32(0.6), plain))
+
+
+def test_frequencies_move_by_whole_bins_both_ways():
+    fbank = np.random.default_rng(0).normal(size=(64, 3, 8)).astype(np.float32)
+    moved = np.asarray(augment.shift_frequencies(keys_of(64), jnp.asarray(fbank), AugmentConfig(frequency_shift_bins=2)))
+    padded = np.pad(fbank, ((0, 0), (0, 0), (2, 2)), mode="edge")
+    places = [[np.array_equal(moved[i], padded[i, :, s : s + 8]) for s in range(5)] for i in range(64)]
+    assert np.sum(places) == 64
+    assert np.sum(places, axis=0).min() >= 4
+
+
+def test_backgrounds_come_from_the_allowed_clips_alone():
+    """Clips are constants: what is left after the clip itself is a multiple of its background."""
+    waveforms = np.zeros((6, 8), np.float32)
+    waveforms[np.arange(6), np.arange(6)] = 1.0
+    allowed = jnp.array([False, True, False, False, True, False])
+    config = AugmentConfig(background_probability=1.0, background_class="noise", background_snr_db_high=0.0)
+    lengths = jnp.full(6, 8, jnp.int32)
+    mixed = augment.add_backgrounds(jax.random.key(1), keys_of(6), jnp.asarray(waveforms), lengths, allowed, config)
+    behind = np.sort(np.abs(np.asarray(mixed) - waveforms), axis=1)
+    assert (behind[:, :-1] < 1e-6).all()
+    served = behind[:, -1] > 0.5
+    assert served.sum() >= 4  # the two themselves may draw themselves
+    assert served[[0, 2, 3, 5]].all()

@@ -235,3 +235,20 @@ def test_what_the_user_can_mend_is_said():
         fb.beats_filterbank(noise(800))
     with pytest.raises(UserError, match="within 0-8000 Hz"):
         fb.filterbank(noise(1, 800), None, FilterbankConfig(high_hz=9000.0))
+
+
+def test_pcen_is_librosas_from_its_first_frame_on():
+    import librosa
+    from scipy.signal import lfiltic
+
+    rng = np.random.default_rng(5)
+    waveforms = jnp.asarray(rng.normal(size=(2, 16_000)) * np.geomspace(1e-3, 0.3, 16_000), jnp.float32)
+    plain = FilterbankConfig(num_mel_bins=40, mean=0.0, std=0.5)
+    energies = np.exp(np.asarray(fb.filterbank(waveforms, None, plain)[0], np.float64))
+    found, frame_mask = fb.filterbank(waveforms, jnp.array([16_000, 9_000]), replace(plain, kind="pcen"))
+    frames = 0.4 * 16_000 / 160
+    share = (np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)
+    for ours, mask, own in zip(np.asarray(found), np.asarray(frame_mask), energies, strict=True):
+        start = np.stack([lfiltic([share], [1, share - 1], [first]) for first in own[0]])  # the average before is the first frame
+        theirs = librosa.pcen(own.T, sr=16_000, hop_length=160, zi=start).T
+        np.testing.assert_allclose(ours[mask], theirs[mask], rtol=2e-4, atol=2e-5)

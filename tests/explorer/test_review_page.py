@@ -69,12 +69,17 @@ def read(url):
             return error.read()
 
 
-@contextmanager
 def served(detections, *arguments):
     """The page's address, and its server, which is killed at the end."""
+    return served_page(["--detections", str(detections), *arguments], detections)
+
+
+@contextmanager
+def served_page(arguments, folder):
+    """`served` for any arguments of the verb; the log goes into a folder."""
     port = free_port()
-    command = [sys.executable, "-m", "beats_jax.review", "--detections", str(detections), "--port", str(port), *arguments]
-    log = detections / f"server_{port}.txt"
+    command = [sys.executable, "-m", "beats_jax.review", "--port", str(port), *arguments]
+    log = folder / f"server_{port}.txt"
     with log.open("wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"

@@ -12,7 +12,8 @@ from beats_jax import review
 from beats_jax.command_line import run_verb
 from beats_jax.explorer import server
 from beats_jax.explorer.arguments import LANGUAGES
-from beats_jax.explorer.reviewing.arguments import parser, review_arguments
+from beats_jax.explorer.refining.words import WORDS as REFINE_WORDS
+from beats_jax.explorer.reviewing.arguments import cluster_arguments, parser, review_arguments
 from beats_jax.explorer.reviewing.words import WORDS, ReviewWords
 from beats_jax.pipelines.reviewing.order import ORDERS
 
@@ -21,7 +22,7 @@ TABLE = "file,start,end,label,score\na.wav,0,1,owl,0.5\n"
 
 
 def test_every_text_is_there_in_every_language_with_the_same_values():
-    for key, texts in WORDS.items():
+    for key, texts in (*WORDS.items(), *REFINE_WORDS.items()):
         assert set(texts) == set(LANGUAGES), key
         values = {tuple(sorted(name for _, name, _, _ in Formatter().parse(text) if name)) for text in texts.values()}
         assert len(values) == 1, key
@@ -82,3 +83,21 @@ def test_without_streamlit_the_remedy_is_named(tmp_path, monkeypatch, capsys):
     assert run_verb(review.verb, ["--detections", str(tmp_path)]) == 2
     assert "beats-jax[ui]" in capsys.readouterr().err
     assert "streamlit" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--clusters", "found", "--label", "owl"], "--label has no use with --clusters"),
+        (["--clusters", "found", "--detections", "found"], "are two pages"),
+        (["--clusters", "found", "--context", "99"], "--context is 99"),
+        (["--clusters", "nowhere"], "holds no regions.csv; give the --output of python -m beats_jax.discover"),
+        ([], "give --detections, an output of detect or a table of events, or --clusters"),
+    ],
+)
+def test_arguments_of_the_page_of_clusters(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(server, "require_streamlit", lambda: None)
+    monkeypatch.setattr(server, "require_free", lambda address, port: None)
+    assert run_verb(review.verb, arguments) == 2
+    assert message in capsys.readouterr().err
+    assert cluster_arguments(parser().parse_args(["--clusters", "found"])).context == 0.3

@@ -14,7 +14,8 @@ def calls_in_noise(seed: int, seconds: int = 12, calls: int = 60) -> np.ndarray:
     for _ in range(calls):
         length = int(RATE * 10 ** draw.uniform(-1.7, -0.3))
         start = draw.randint(0, len(sound) - length)
-        hz = np.linspace(*draw.uniform(300, 11_000, 2), length)
+        low, high = draw.uniform(300, 11_000, 2)
+        hz = np.linspace(low, high, length)
         sweep = np.sin(2 * np.pi * np.cumsum(hz) / RATE) * np.hanning(length)
         sound[start : start + length] += 10 ** draw.uniform(-3.5, -1) * sweep
     return sound

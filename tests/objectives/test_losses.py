@@ -74,3 +74,19 @@ def test_balanced_weights_are_sklearns_scaled_to_mean_one():
 def test_balanced_weights_refuse_an_empty_class():
     with pytest.raises(UserError, match="classes number 1 have no training rows"):
         balanced_weights(np.array([3, 0, 2]))
+
+
+def test_generalised_cross_entropy_lies_between_cross_entropy_and_absolute_error():
+    """Zhang and Sabuncu 2018, eq. 6; at q = 1 it is 1 - p, and the gradient of a clip falls by p^q."""
+    p = np.asarray(jax.nn.softmax(LOGITS))[np.arange(len(LOGITS)), np.argmax(ONE_HOT, axis=1)]
+    for q in (0.4, 1.0):
+        np.testing.assert_allclose(softmax_losses(LOGITS, ONE_HOT, class_weights=ONES, q=q), (1 - p**q) / q, rtol=1e-5)
+    plain = softmax_losses(LOGITS, ONE_HOT, class_weights=ONES)
+    np.testing.assert_allclose(softmax_losses(LOGITS, ONE_HOT, class_weights=ONES, q=1e-3), plain, rtol=1e-2)
+    yes = np.asarray(jax.nn.sigmoid(LOGITS))
+    truth = np.where(np.asarray(MULTI) > 0, yes, 1 - yes)
+    np.testing.assert_allclose(
+        sigmoid_losses(LOGITS, MULTI, class_weights=ONES, q=0.7), ((1 - truth**0.7) / 0.7).mean(1), rtol=1e-5
+    )
+    gradients = [jax.grad(lambda x, q=q: softmax_losses(x, ONE_HOT, class_weights=ONES, q=q).sum())(LOGITS) for q in (0.0, 0.5)]
+    np.testing.assert_allclose(gradients[1], gradients[0] * p[:, None] ** 0.5, rtol=1e-4, atol=1e-7)

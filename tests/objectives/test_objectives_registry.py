@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,12 +40,14 @@ MODELS = {"eat": EATConfig(embed_dim=16, depth=1, num_heads=2)}  # of objectives
 
 
 def objective_and_batch(name, folder):
-    """An objective of the real rooms, with the defaults of its settings, and a batch of two clips."""
+    """An objective of the real rooms, with the defaults of its settings, and a batch of two clips, or of one episode."""
     model = MODELS.get(name, TINY)
-    config = OBJECTIVE_CONFIGS[name]()
+    settings: dict[str, Any] = {"n_way": 2, "n_shot": 1, "n_query": 1} if name == "episodic" else {}
+    clips = 4 if name == "episodic" else 2
+    config = OBJECTIVE_CONFIGS[name](**settings)
     if isinstance(config, GenerativeConfig):
         config = dataclasses.replace(config, width=8, image=ImageConfig(frames=16, bands=16))
-    experiment = Experiment(model=model, data=DataConfig(batch_size=2), objective=config)
+    experiment = Experiment(model=model, data=DataConfig(batch_size=clips), objective=config)
     if name == "tokenizer":
         halves = unflatten_dict({path: np.full(shape, 0.5, np.float32) for path, shape in param_shapes(TINY).items()}, sep="/")
         save_bundle(folder / "teacher", Bundle(halves, TINY, experiment.audio, (), False, "test"))
@@ -53,12 +56,12 @@ def objective_and_batch(name, folder):
         experiment = dataclasses.replace(experiment, objective=teacher, model=model)
     objective = build(experiment, VOCABULARY, optax.sgd(0.1), None)
     batch = {
-        "waveforms": np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32),
-        "lengths": np.array([8000, 4000], np.int32),
-        "labels": np.array([0, 2], np.int32),
-        "positions": np.arange(2, dtype=np.int32),
-        "rows": np.arange(2, dtype=np.int32),
-        "example_mask": np.array([True, True]),
+        "waveforms": np.random.default_rng(0).normal(size=(clips, 8000)).astype(np.float32),
+        "lengths": np.tile(np.array([8000, 4000], np.int32), clips // 2),
+        "labels": np.tile(np.array([0, 2], np.int32), clips // 2),
+        "positions": np.arange(clips, dtype=np.int32),
+        "rows": np.arange(clips, dtype=np.int32),
+        "example_mask": np.ones(clips, bool),
     }
     if isinstance(config, GenerativeConfig):
         batch = {"images": np.random.default_rng(0).normal(size=(2, 16, 16)).astype(np.float32), "labels": batch["labels"]}

@@ -40,6 +40,12 @@ def test_schedule_is_warm_up_then_cosine():
     np.testing.assert_allclose(values[40], 0.2, rtol=1e-6)
 
 
+def test_one_cycle_is_optaxs():
+    rate = learning_rate(TrainingConfig(learning_rate=3e-3, schedule="one_cycle", warmup_fraction=0.3), 50)
+    expected = optax.cosine_onecycle_schedule(50, 3e-3, pct_start=0.3, div_factor=25, final_div_factor=1e9)
+    np.testing.assert_allclose([rate(t) for t in range(50)], [expected(t) for t in range(50)], rtol=1e-4, atol=1e-9)
+
+
 def test_steps_are_those_of_multi_step_lr():
     """AST's ESC-50 recipe: `MultiStepLR(milestones=range(5, 26), gamma=0.85)`, advanced after every epoch of 34 updates."""
     training = TrainingConfig(learning_rate=1e-5, schedule="step", warmup_fraction=0.0, decay_start_epochs=5, decay_factor=0.85)

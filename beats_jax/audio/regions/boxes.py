@@ -83,9 +83,14 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, Boxes]:
     """Labels int32 [T, F] of the connected pixels of a mask (0 = none), and the box of label n + 1 at n."""
     from scipy.ndimage import find_objects
 
-    labels, count = _label(mask)
-    bounds = np.array([(t.start, t.stop - 1, f.start, f.stop - 1) for t, f in find_objects(labels, count)], np.int64)
-    return labels, Boxes(*bounds.reshape(-1, 4).T)
+    labels = np.zeros(mask.shape, np.int32)
+    frames, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(frames):
+        return labels, Boxes(*np.zeros((4, 0), np.int64))
+    inner = slice(frames[0], frames[-1] + 1), slice(rows[0], rows[-1] + 1)
+    labels[inner], count = _label(mask[inner])
+    bounds = np.array([(t.start, t.stop - 1, f.start, f.stop - 1) for t, f in find_objects(labels[inner], count)], np.int64)
+    return labels, Boxes(*(bounds + np.repeat([frames[0], rows[0]], 2)).T)
 
 
 def _label(mask: np.ndarray) -> tuple[np.ndarray, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from beats_jax.audio.io import audio_info, blocks, read
 from beats_jax.audio.recording import AnyPath, AudioError
@@ -27,14 +29,15 @@ MOST_EXCERPTS = 12
 
 
 def find_regions(
-    sound: AnyPath | np.ndarray, settings: RegionSettings | None = None, *, sample_rate: int | None = None, **options: Any
+    sound: AnyPath | ArrayLike, settings: RegionSettings | None = None, *, sample_rate: int | None = None, **options: Any
 ) -> pd.DataFrame:
     """The regions of interest of one recording, by start: boxes in time and frequency that stand out of the background.
 
     Args:
       sound: an audio file, or a waveform float [samples] with its `sample_rate` in Hz.
       sample_rate: of the waveform; of a file: the rate to which it is resampled, None = its own.
-      options: settings by name, ours (`RegionSettings`) or bambird's (`LOW_FREQ=250, MASK_PARAM1=26`).
+      options: settings by name, ours (`RegionSettings`) or bambird's (`LOW_FREQ=250, MASK_PARAM1=26`); with one of those, what is
+        not given is as in bambird (`BAMBIRD`) instead of suggested.
     Returns:
       DataFrame with start, end (seconds), low_hz, high_hz, snr_db (`Region`); without rows where nothing stands out.
     Raises:
@@ -44,10 +47,10 @@ def find_regions(
     import pandas as pd
 
     chosen = with_options(settings, options)
-    if isinstance(sound, np.ndarray):
-        found = waveform_regions(sound, sample_rate or 0, chosen)
-    else:
+    if isinstance(sound, str | os.PathLike):
         found = stream_regions(sound, chosen if sample_rate is None else with_options(chosen, {"sample_rate": sample_rate}))
+    else:
+        found = waveform_regions(np.asarray(sound), sample_rate or 0, chosen)
     rows = [(one.start, one.end, one.low_hz, one.high_hz, one.snr_db) for one in found]
     return pd.DataFrame(np.array(rows, np.float64).reshape(-1, len(COLUMNS)), columns=list(COLUMNS))
 

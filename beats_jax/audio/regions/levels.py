@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Levels:
     """A stretch of spectrogram.
 
     Attributes:
-      power: float32 [T, F], 1 at full scale (a sine of amplitude 1 has 1/3), cut to the range below that `range_db` states.
+      power: float32 [T, F], a sine of amplitude 1 has 1/3; at least the floor that `range_db` states.
       background: float32 [F], the same of each row.
     """
 
@@ -64,6 +65,7 @@ class Levels:
     background: np.ndarray
 
 
+@lru_cache(maxsize=64)
 def make_plan(rate: int, settings: RegionSettings) -> Plan:
     """The plan for a rate in Hz. No rows are left where the band lies above half the rate. Raises `ValueError` for a None."""
     fft, low, high = given(settings.fft_samples), given(settings.low_hz), given(settings.high_hz)
@@ -75,7 +77,7 @@ def make_plan(rate: int, settings: RegionSettings) -> Plan:
     seed, edge, depth = (10 ** (given(db) / 10) for db in (settings.seed_db, settings.edge_db, settings.depth_db))
     reach = round(given(settings.join_seconds) * rate / hop), round(given(settings.join_hz) * fft / rate)
     threshold = Threshold(seed, edge, depth if settings.depth_db else float("inf"))
-    floor = 10 ** (-settings.range_db / 10)
+    floor = 10 ** (-given(settings.range_db) / 10)
     return Plan(
         rate, fft, hop, first, last, hz[first:last], gain.astype(np.float32), floor, threshold, reach, given(settings.min_seconds)
     )
@@ -112,7 +114,7 @@ def power_of(samples: np.ndarray, plan: Plan) -> np.ndarray:
         part = np.square(kept.real, out=power[start : start + together])
         part += np.square(kept.imag)
         part *= plan.gain
-    return np.clip(power, np.float32(plan.floor), 1, out=power)
+    return np.maximum(power, np.float32(plan.floor), out=power)
 
 
 def background_of(power: np.ndarray, plan: Plan, settings: RegionSettings) -> np.ndarray:
@@ -122,16 +124,13 @@ def background_of(power: np.ndarray, plan: Plan, settings: RegionSettings) -> np
     rows = np.ascontiguousarray(power.T)
     if settings.background == "mean":
         profile = np.log10(rows).mean(axis=1)
-    elif settings.background == "median":
-        middle = rows.shape[1] // 2
-        rows.partition(middle, axis=1)
-        below = middle if rows.shape[1] % 2 else middle - 1
-        lower = rows[:, middle] if below == middle else rows[:, :middle].max(axis=1)
-        profile = (np.log10(rows[:, middle]) + np.log10(lower)) / 2
     else:
-        # The power of Gaussian noise in one bin is exponential: its quantile q lies at -ln(1 - q) of the mean.
-        place = int(QUIET * rows.shape[1])
-        rows.partition(place, axis=1)
-        quiet = rows[:, place]
-        profile = np.log10(np.where(quiet > 1.01 * plan.floor, quiet * (np.log(2) / -np.log(1 - QUIET)), quiet))
+        rows.sort(axis=1)  # a fifth of the time of partition, which is not vectorised so well
+        count = rows.shape[1]
+        if settings.background == "median":
+            profile = (np.log10(rows[:, count // 2]) + np.log10(rows[:, (count - 1) // 2])) / 2
+        else:
+            # The power of Gaussian noise in one bin is exponential: its quantile q lies at -ln(1 - q) of the mean.
+            quiet = rows[:, int(QUIET * count)]
+            profile = np.log10(np.where(quiet > 1.01 * plan.floor, quiet * (np.log(2) / -np.log(1 - QUIET)), quiet))
     return np.power(10, uniform_filter1d(profile.astype(np.float32), settings.smooth_rows, mode="nearest"))

@@ -70,12 +70,12 @@ class RegionSettings(Settings):
     first_seconds: float = bounded(0.0, ge=0)
     chunk_seconds: float = bounded(10.0, gt=0, le=3600)
     separate_chunks: bool = False
-    range_db: float = bounded(125.0, gt=0, le=300)
+    range_db: float | None = None
     background: str = one_of("median", "quiet", "mean")
     smooth_rows: int = bounded(3, ge=1, le=10_000)
     seed_db: float | None = None
     edge_db: float | None = None
-    depth_db: float = bounded(33.0, ge=0, le=200)
+    depth_db: float | None = None
     join_seconds: float | None = None
     join_hz: float | None = None
     join_harmonics: bool | None = None
@@ -85,11 +85,12 @@ class RegionSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("low_hz", "high_hz", "seed_db", "edge_db", "join_seconds", "join_hz", "min_seconds"):
+        for name in ("low_hz", "high_hz", "seed_db", "edge_db", "depth_db", "join_seconds", "join_hz", "min_seconds"):
             value = getattr(self, name)
             require(value is None or 0 <= value < math.inf, f"regions.{name} is {value}; it must not be negative")
         require(self.low_hz is None or self.high_hz is None or self.low_hz < self.high_hz, f"regions: {self._band()}")
         require(self.fft_samples is None or 8 <= self.fft_samples <= 2**20, f"regions.fft_samples is {self.fft_samples}")
+        require(self.range_db is None or math.isfinite(self.range_db), f"regions.range_db is {self.range_db}; it must be finite")
         edge, seed = self.edge_db, self.seed_db
         require(edge is None or seed is None or edge <= seed, f"regions.edge_db is {edge}, above seed_db {seed}; lower it")
 
@@ -108,13 +109,12 @@ def given(value: T | None) -> T:
     return value
 
 
-BAMBIRD = RegionSettings(  # its defaults
+BAMBIRD = RegionSettings(  # its defaults, but for AUDIO_DURATION: all of a recording is searched
     sample_rate=48_000,
     low_hz=250.0,
     high_hz=12_000.0,
     filter_order=1,
     fft_samples=1024,
-    first_seconds=30.0,
     separate_chunks=True,
     range_db=96.0,
     background="median",
@@ -133,6 +133,8 @@ BAMBIRD = RegionSettings(  # its defaults
 def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) -> RegionSettings:
     """Settings with some replaced, under our names or upstream's.
 
+    Args:
+      settings: None = `BAMBIRD` where a name is upstream's, so that its options give its boxes; else those that are suggested.
     Raises:
       UserError: an unknown name, two names of one setting, or a value out of range.
     """
@@ -146,4 +148,5 @@ def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) ->
         if ours not in known:
             raise UserError(f"unknown option {name}; {nearest(name, [*known, *BAMBIRD_NAMES])}")
         values[ours] = value if value is not None or ours != "max_ratio" else 0.0  # upstream's None: no rule
-    return replace(settings or RegionSettings(), **values)
+    upstreams = any(name in BAMBIRD_NAMES or name in NOT_OF_BOXES for name in options)
+    return replace(settings or (BAMBIRD if upstreams else RegionSettings()), **values)

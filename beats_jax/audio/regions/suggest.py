@@ -10,6 +10,8 @@ thresholds follow the loudest sounds, and lengths those of the pieces:
                   which gaps of up to four times their length join
     min_seconds   a third of the typical piece, at least 2 frames, at most 10
     join_hz       6 rows
+    range_db      what lies 66 dB below the loudest pixel is silence, whatever the gain; at most 125 dB, where 16 bits end
+    depth_db      33 dB; 25 dB for ultrasound, whose loud calls have long echoes
     low_hz        1/200 of the rate (240 Hz at 48 kHz, 10 Hz at 2 kHz), 10 kHz for ultrasound recorders: below is wind
     high_hz       the highest row that holds more than digital silence: codecs and resampling cut off what lies above
 """
@@ -22,12 +24,14 @@ from dataclasses import replace
 import numpy as np
 
 from beats_jax.audio.band import ULTRASOUND_RATE
-from beats_jax.audio.regions.levels import Plan, levels_of, make_plan
+from beats_jax.audio.regions.levels import Levels, Plan, levels_of, make_plan
 from beats_jax.audio.regions.search import search
-from beats_jax.audio.regions.settings import RegionSettings
+from beats_jax.audio.regions.settings import RegionSettings, given
 
 LOUD_STRETCH = 90  # percentile of the stretches' loudest pixels
 SEED_BELOW_DB, LEAST_SEED_DB, LARGEST_SEED_DB = 12.0, 14.0, 26.0
+RANGE_BELOW_LOUDEST_DB, LARGEST_RANGE_DB, NO_SOUND_RANGE_DB = 66.0, 125.0, 96.0
+DEPTH_DB, ULTRASOUND_DEPTH_DB = 33.0, 25.0
 LEAST_EDGE_DB, LARGEST_EDGE_DB = 7.0, 10.0
 PULSE_FRAMES = 5
 JOIN_ROWS = 6
@@ -39,25 +43,44 @@ def suggest(stretches: Sequence[np.ndarray], rate: int, settings: RegionSettings
     """The settings with every None replaced, for recordings of `rate` Hz of which these are stretches, float32 [n] each."""
     if settings.complete():
         return settings
+    ultrasound = rate > ULTRASOUND_RATE
     settings = _fill(settings, fft_samples=window_samples(rate), join_harmonics=True)
-    settings = _fill(settings, low_hz=ULTRASOUND_LOW_HZ if rate > ULTRASOUND_RATE else rate * LOW_SHARE)
-    row_hz = rate / (settings.fft_samples or 1)
-    lowest = settings.low_hz or 0.0
-    whole = replace(settings, high_hz=max(rate / 2, lowest + row_hz), join_seconds=0.0, min_seconds=0.0, join_harmonics=False)
-    whole = _fill(whole, join_hz=JOIN_ROWS * row_hz, seed_db=LARGEST_SEED_DB, edge_db=LARGEST_EDGE_DB)
-    plan = make_plan(rate, whole)
-    heard = [levels_of(one, plan, whole) for one in stretches if plan.frames(len(one)) and len(plan.hz)]
+    settings = _fill(settings, low_hz=ULTRASOUND_LOW_HZ if ultrasound else rate * LOW_SHARE)
+    settings = _fill(settings, depth_db=ULTRASOUND_DEPTH_DB if ultrasound else DEPTH_DB)
+    lowest, row_hz = given(settings.low_hz), rate / given(settings.fft_samples)
+    settings = _fill(settings, join_hz=JOIN_ROWS * row_hz)
+    # All of the sound, without closing any gap; what is not known yet has no part in the levels.
+    open_band = replace(settings, high_hz=max(rate / 2, lowest + row_hz), range_db=LARGEST_RANGE_DB, join_seconds=0.0)
+    open_band = replace(open_band, min_seconds=0.0, join_harmonics=False, seed_db=LARGEST_SEED_DB, edge_db=LARGEST_EDGE_DB)
+    plan = make_plan(rate, open_band)
+    heard = [levels_of(one, plan, open_band) for one in stretches if plan.frames(len(one)) and len(plan.hz)]
     top = max((_highest(levels.power, plan) for levels in heard), default=rate / 2)
     settings = _fill(settings, high_hz=max(top, lowest + row_hz))
-    loudest = [float(10 * np.log10((levels.power / levels.background).max())) for levels in heard]
-    seed = float(np.percentile(loudest, LOUD_STRETCH)) - SEED_BELOW_DB if loudest else LARGEST_SEED_DB
-    seed = min(max(seed, LEAST_SEED_DB), LARGEST_SEED_DB)
+    settings = _with_thresholds(heard, plan, settings)
+    names = ("high_hz", "range_db", "seed_db", "edge_db")
+    return _with_lengths(stretches, rate, settings, replace(open_band, **{name: getattr(settings, name) for name in names}))
+
+
+def _with_thresholds(heard: Sequence[Levels], plan: Plan, settings: RegionSettings) -> RegionSettings:
+    if not heard:
+        return _fill(
+            settings,
+            range_db=NO_SOUND_RANGE_DB,
+            seed_db=LARGEST_SEED_DB,
+            edge_db=min(LARGEST_EDGE_DB, settings.seed_db or LARGEST_SEED_DB),
+        )
+    kept = plan.hz <= given(settings.high_hz)
+    loudest = np.percentile([levels.power[:, kept].max() for levels in heard], LOUD_STRETCH)
+    wanted = RANGE_BELOW_LOUDEST_DB - 10 * float(np.log10(loudest))
+    settings = _fill(settings, range_db=min(wanted, LARGEST_RANGE_DB))
+    floor = 10 ** (-given(settings.range_db) / 10)
+    above = [(levels.power / np.maximum(levels.background, floor))[:, kept].max() for levels in heard]
+    seed = 10 * float(np.log10(np.percentile(above, LOUD_STRETCH))) - SEED_BELOW_DB
+    seed = min(max(seed, LEAST_SEED_DB, settings.edge_db or 0), LARGEST_SEED_DB)
     share = (seed - LEAST_SEED_DB) / (LARGEST_SEED_DB - LEAST_SEED_DB)
+    settings = _fill(settings, seed_db=max(seed, settings.edge_db or 0))
     edge = LEAST_EDGE_DB + share * (LARGEST_EDGE_DB - LEAST_EDGE_DB)
-    settings = _fill(settings, join_hz=whole.join_hz, seed_db=max(seed, settings.edge_db or 0))
-    settings = _fill(settings, edge_db=min(edge, settings.seed_db or 0))
-    pieces = replace(whole, seed_db=settings.seed_db, edge_db=settings.edge_db, high_hz=settings.high_hz)
-    return _with_lengths(stretches, rate, settings, pieces)
+    return _fill(settings, edge_db=min(edge, given(settings.seed_db)))
 
 
 def window_samples(rate: int) -> int:

@@ -30,6 +30,7 @@ SOURCES: dict[str, str] = {
     "audacity": "beats_jax.datasets.sources.annotations:load_audacity",
     "annotations": "beats_jax.datasets.sources.annotations:load",
     "review": "beats_jax.datasets.sources.review:load",
+    "clusters": "beats_jax.datasets.sources.clusters:load",
     "esc50": "beats_jax.datasets.sources.known:load_esc50",
     "urbansound8k": "beats_jax.datasets.sources.known:load_urbansound8k",
     "darksound": "beats_jax.datasets.sources.darksound:load",

@@ -1,12 +1,12 @@
 """One folder per class: `root/robin/a.wav`, `root/wren/2019/b.flac`; or the same below `root/train`, `root/val`, `root/test`.
 
-And folders of recordings without labels.
+Or a folder with `labels.csv` and the recordings beside it or in `audio/`. And folders of recordings without labels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,11 @@ from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources import data_folder, find_recordings, name_error, no_audio_error
+from beats_jax.datasets.sources.table import load_table
 from beats_jax.datasets.splits import SYNONYMS, normalise_split
 from beats_jax.errors import UserError
 
+TABLE, AUDIO = "labels.csv", "audio"
 BESIDE = "lies beside the class folders and so has no label"
 
 
@@ -28,13 +30,16 @@ def load(data: DataConfig, *, workdir: Path) -> Manifest:
     Folders called train, val, test or the like are splits where they hold class folders and either there are two of them or
     nothing else holds recordings. Notes name folders beside the splits and class folders without a recording. Audio beside the
     class folders becomes `errors` of the manifest. A link to a recording of another class is an error; with `data.multi_label`
-    the recording has both labels. For `data.fold_by` "folder" metadata `folder` is the place below the class: "2019" of
+    the recording has both labels. Where there is `labels.csv` and no folder but `audio`, its rows are read (`table.load_table`).
+    For `data.fold_by` "folder" metadata `folder` is the place below the class: "2019" of
     wren/2019/b.flac, "" of robin/a.wav.
 
     Raises:
       UserError: the folder is empty, has no class folders, or the class folders hold no audio.
     """
     root = data_folder(data)
+    if (root / TABLE).is_file() and {folder.name for folder in _visible_folders(root)} <= {AUDIO}:
+        return load_table(root / TABLE, replace(data, root=""))
     folders = _folders(root)
     listing = search_folder(root)
     layout = _Layout(root, _split_folders(root, folders, listing.paths))

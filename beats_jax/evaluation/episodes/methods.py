@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from beats_jax.datasets.episodes import Episodes
+from beats_jax.errors import UserError
 from beats_jax.evaluation.probes.linear import standardise
 from beats_jax.evaluation.probes.logistic import logistic_logits
 from beats_jax.models.fewshot.laplacian import laplacian_scores
@@ -51,24 +53,37 @@ METHODS: dict[str, Rule] = {
 }
 
 
-def answers(rule: Rule, values: np.ndarray | jax.Array, episodes: Episodes) -> np.ndarray:
+def answers(rule: Callable[..., jax.Array], values: np.ndarray | jax.Array, episodes: Episodes, params: Any = None) -> np.ndarray:
     """The way that is named for each query: int32 [E, W, Q].
 
     Args:
+      rule: support [W, K, ...], queries [Q, ...] -> scores [Q, W]; after `params` where they are given.
       values: float32 [N, ...], the embedding (or map) of each row of the table.
+    Raises:
+      UserError: a score that is not a number.
     """
     values = jnp.asarray(values)
     number, ways, queries = episodes.query.shape
     rows = ways * (episodes.support.shape[2] + queries)
     together = int(np.clip(AT_A_TIME // (rows * int(np.prod(values.shape[1:]))), 1, number))
-    found = []
+    values, found = jnp.asarray(values), []
     for first in range(0, number, together):
         # The last batch repeats its episodes, so that one program is compiled.
         places = np.minimum(np.arange(first, first + together), number - 1)
-        found.append(_answers(rule, values, episodes.support[places], episodes.query[places].reshape(together, -1)))
-    return np.concatenate([np.asarray(part) for part in found])[:number].reshape(number, ways, queries)
+        query = episodes.query[places].reshape(together, -1)
+        named, finite = _answers(rule, params, values, episodes.support[places], query)
+        if not finite:  # the largest of NaN would be the first way: an accuracy of chance without a word
+            raise UserError(
+                "some scores are not numbers: the embeddings or the head's weights are too large; choose another method"
+            )
+        found.append(np.asarray(named))
+    return np.concatenate(found)[:number].reshape(number, ways, queries)
 
 
 @partial(jax.jit, static_argnames="rule")
-def _answers(rule: Rule, values: jax.Array, support: jax.Array, query: jax.Array) -> jax.Array:
-    return jnp.argmax(jax.vmap(lambda own, other: rule(values[own], values[other]))(support, query), axis=-1)
+def _answers(
+    rule: Callable[..., jax.Array], params: Any, values: jax.Array, support: jax.Array, query: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    known = () if params is None else (params,)
+    scores = jax.vmap(lambda own, other: rule(*known, values[own], values[other]))(support, query)
+    return jnp.argmax(scores, axis=-1), jnp.all(jnp.isfinite(scores))

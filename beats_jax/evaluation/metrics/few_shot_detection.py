@@ -58,14 +58,14 @@ def few_shot_tasks(events: Events, n_shot: int = 5) -> tuple[list[FewShotTask], 
 
 
 def drop_short(detections: Events, support: Events, share: float = 1.0) -> Events:
-    """Without detections that are shorter than a share of the shortest known event: the challenge's baseline does so."""
+    """Without detections that are shorter than a share of the shortest known event; with 1 as the challenge's baseline does."""
     least = share * float((support.ends - support.starts).min())
     return detections.take(detections.ends - detections.starts >= least - 1e-9)
 
 
 def count_task(task: FewShotTask, detections: Events, iou: float = IOU) -> Counts:
     """Counts of the detections (of the task's file and label) that end after its beginning."""
-    rule = MatchRule(iou=float(np.nextafter(iou, 1)))  # more than, not at least
+    rule = MatchRule(iou=iou + 1e-6)  # more than, not at least
     found = detections.take(detections.ends > task.begin)
     hits = match_events(task.query, found, rule) >= 0
     rest = found.take(~hits)

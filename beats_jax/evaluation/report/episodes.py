@@ -107,7 +107,7 @@ def _classes(first: EpisodeFindings, names: Sequence[str]) -> Section:
     confusion, shares = first.result.confusion, first.result.class_accuracies
     drawn = np.flatnonzero(confusion.sum(axis=1))
     order = drawn[np.argsort(-shares[drawn], kind="stable")].tolist()
-    rows: list[tuple[Cell, ...]] = [(names[label], int(confusion[label].sum()), float(shares[label])) for label in order]
+    rows: list[tuple[Cell, ...]] = [(str(names[label]), int(confusion[label].sum()), float(shares[label])) for label in order]
     seen, seen_names = confusion[np.ix_(drawn, drawn)], [names[label] for label in drawn.tolist()]
     draw = partial(figures.confusion_pictures, seen, seen_names)
     caption = "Rows: true class; columns: named class, summed over episodes. A share is of its row."

@@ -196,7 +196,12 @@ def _card(card: Card, pictures: str, player: str) -> str:
 
 
 def _pictures(waveform: np.ndarray, example: Example) -> str:
-    uris = [spectrogram(waveform, example.sample_rate)]
+    given = example.picture
+    if given is None:
+        drawn = spectrogram(waveform, example.sample_rate)
+    else:
+        drawn = f"data:image/{_image_kind(given)};base64,{_base64(given)}"
+    uris = [drawn]
     uris += [] if example.fbank is None else [model_input(example.fbank)]
     return "".join(f'<img src="{uri}" alt="spectrogram">' for uri in uris)
 
@@ -210,7 +215,7 @@ def audio_uri(waveform: np.ndarray, sample_rate: int) -> str:
 
         stream = io.BytesIO()
         soundfile.write(stream, np.clip(waveform, -1, 1), sample_rate, format="MP3")
-        return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+        return f"data:audio/mpeg;base64,{_base64(stream.getvalue())}"
     counts = np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2")
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
@@ -218,4 +223,12 @@ def audio_uri(waveform: np.ndarray, sample_rate: int) -> str:
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes(counts.tobytes())
-    return f"data:audio/wav;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return f"data:audio/wav;base64,{_base64(stream.getvalue())}"
+
+
+def _image_kind(data: bytes) -> str:
+    return "png" if data.startswith(b"\x89PNG") else "jpeg"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

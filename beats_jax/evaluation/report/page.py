@@ -70,6 +70,7 @@ class Example(NamedTuple):
     waveform: np.ndarray | None
     sample_rate: int
     fbank: np.ndarray | None = None  # float [F, M], the model's input; None = not shown
+    picture: bytes | None = None  # PNG or JPEG in place of the spectrogram that the page draws
 
 
 class Card(NamedTuple):

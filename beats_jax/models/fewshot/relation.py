@@ -5,9 +5,8 @@ Letters: see `models.fewshot`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from functools import reduce
+from typing import Any
 
 import flax.linen as nn
 import jax

@@ -142,7 +142,7 @@ def require_unchanged(output: Path, tables: Mapping[str, str]) -> None:
     changed = [name for name, digest in tables.items() if (output / name).is_file() and sha256_of(output / name) != digest]
     if changed:
         raise UserError(
-            f"{some(changed)} in {output} changed since detect wrote them, and would be replaced; move them to another folder, "
+            f"{some(changed)} in {output} changed since they were written, and would be replaced; move them to another folder, "
             "or delete them"
         )
 

@@ -86,10 +86,8 @@ def usual_speed(sample_rate: int) -> float:
 
 def playable_wav(clip: Clip, speed: float = 1.0) -> bytes:
     """A clip as 16 bit WAV that every browser plays, at its peak just below full scale; `speed` changes its pitch, too."""
-    rate = max(1, round(clip.sample_rate * speed))
-    playable = int(np.clip(rate, *AUDIBLE))
-    sound = clip.waveform if playable == rate else resample(clip.waveform, rate, playable)
-    counts = np.round(sound / max(float(np.abs(sound).max(initial=0.0)), 1e-6) * 0.9 * 32767).astype("<i2")
+    playable = int(np.clip(round(clip.sample_rate * speed), *AUDIBLE))
+    counts = np.round(playable_sound(clip, speed, playable) * 32767).astype("<i2")
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)
@@ -97,6 +95,13 @@ def playable_wav(clip: Clip, speed: float = 1.0) -> bytes:
         file.setframerate(playable)
         file.writeframes(counts.tobytes())
     return stream.getvalue()
+
+
+def playable_sound(clip: Clip, speed: float, sample_rate: int) -> np.ndarray:
+    """A clip at a speed as float32 [samples] of this rate, with its peak just below full scale."""
+    rate = max(1, round(clip.sample_rate * speed))
+    sound = clip.waveform if sample_rate == rate else resample(clip.waveform, rate, sample_rate)
+    return sound / max(float(np.abs(sound).max(initial=0.0)), 1e-6) * 0.9
 
 
 def _png(shades: np.ndarray) -> bytes:

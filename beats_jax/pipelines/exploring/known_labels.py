@@ -20,11 +20,13 @@ from beats_jax.errors import UserError
 
 
 class LabelledStretch(NamedTuple):
-    """A stretch of a recording (seconds; end may be infinite) and what is in it."""
+    """A stretch of a recording (seconds; end may be infinite; bounds in frequency where they are known) and what is in it."""
 
     start: float
     end: float
     label: str
+    low_hz: float = np.nan
+    high_hz: float = np.nan
 
 
 Labels = dict[str, list[LabelledStretch]]  # real path of a recording → its stretches
@@ -53,15 +55,16 @@ def read_labels(table: str, folder: str) -> Labels:
     if not path.is_file():
         raise UserError(f"--labels {table} {'is no file' if path.exists() else 'does not exist'}; give a table of labels")
     root = Path(folder or path.parent)
-    if kind_of(path) == "csv" and not {"start", "end"} <= find_columns(list(read_table(path)), ReadOptions(), table).keys():
-        return _of_manifest(load_manifest(DataConfig(source="csv", root=str(root), metadata_file=table), workdir=root))
+    columns = find_columns(list(read_table(path)), ReadOptions(), table) if kind_of(path) == "csv" else {}
+    if columns and not {"start", "end"} <= columns.keys():
+        names = {"audio_column": columns.get("file", "filename"), "label_column": columns.get("label", "label")}
+        return _of_manifest(load_manifest(DataConfig(source="csv", root=str(root), metadata_file=table, **names), workdir=root))
     events = read_events(path)
     paths = locate_recordings(list(dict.fromkeys(events.files.tolist())), root)
     found: Labels = {}
-    for file, start, end, label in zip(
-        *(column.tolist() for column in (events.files, events.starts, events.ends, events.labels)), strict=True
-    ):
-        found.setdefault(os.path.realpath(paths[file]), []).append(LabelledStretch(start, end, label))
+    columns_of = (events.files, events.starts, events.ends, events.labels, events.low_hz, events.high_hz)
+    for file, *stretch in zip(*(column.tolist() for column in columns_of), strict=True):
+        found.setdefault(os.path.realpath(paths[file]), []).append(LabelledStretch(*stretch))
     return found
 
 

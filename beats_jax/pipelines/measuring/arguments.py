@@ -39,7 +39,7 @@ SETTINGS = {  # job -> the arguments that are fields of its settings
     "detections": ("iou", "tolerance", "segment"),
 }
 READS = {"probe": READING, "episodes": tuple(name for name in READING if name != "multi_label")}
-FIELDS = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # argument -> field, where they differ
+FIELDS: dict[str, str] = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # where the names differ
 
 
 def add_event_arguments(group: Any) -> None:
@@ -57,7 +57,10 @@ def add_event_arguments(group: Any) -> None:
 def add_encoder_arguments(group: Any) -> None:
     """What --probe and --episodes share: the encoder's layers, its baselines, and how the data are read."""
     group.add_argument(
-        "--layers", type=_integers, metavar="I,J", help="layers (probes: all; episodes: the last); --layers=-1 is the last one"
+        "--layers",
+        type=_integers,
+        metavar="I,J",
+        help="layers (probes: all; episodes: the features); --layers=-1: the last",
     )
     group.add_argument(
         "--poolings", type=_names, metavar="A,B", help="mean, max, first, last, std, cls (probes: all it has; episodes: mean)"

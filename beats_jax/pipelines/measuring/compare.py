@@ -32,8 +32,8 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
       UserError: a folder without predictions.csv, other examples, labels or classes, an `output` in use.
     """
     # Tables only: neither audio nor a model is needed, and outputs of `evaluate` can be compared too.
-    one, two = (_predictions(run) for run in (first, second))
-    two = _in_the_order_of(one, two, second)
+    one, two = (read_run_predictions(run) for run in (first, second))
+    two = in_the_order_of(one, two, second)
     try:
         require_same_examples(*({"classes": t.class_names, "files": t.files, "labels": t.labels} for t in (one, two)))
     except ValueError as error:
@@ -41,7 +41,7 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     settings = [_settings(run) for run in (first, second)]
     multi_label = any(bool(found.get("data", {}).get("multi_label")) for found in settings)
     how = Experiment().evaluation if not settings[0] else read_experiment(first).evaluation
-    labels, recordings = _labels(first, one, multi_label), _recordings(first, one)
+    labels, recordings = label_numbers(first, one, multi_label), recordings_of(first, one)
     try:
         found = compare_predictions(
             labels, one.probabilities, two.probabilities, recordings,
@@ -65,9 +65,10 @@ def compare_runs(first: Path, second: Path, output: Path, *, page: str = "html",
     return found
 
 
-def _predictions(run: Path) -> PredictionTable:
+def read_run_predictions(run: Path) -> PredictionTable:
+    """predictions.csv of a finished run, or of an output of `evaluate`. Raises `UserError` if there is none."""
     if not (run / PREDICTIONS_FILE).is_file():
-        raise UserError(f"{run} holds no {PREDICTIONS_FILE}; --compare takes two finished runs, or two outputs of evaluate")
+        raise UserError(f"{run} holds no {PREDICTIONS_FILE}; give a finished run, or an output of evaluate")
     return read_predictions(run / PREDICTIONS_FILE)
 
 
@@ -76,8 +77,12 @@ def _keys(table: PredictionTable) -> list[tuple[str, float, float]]:
     return list(zip(table.files, starts.tolist(), ends.tolist(), strict=True))
 
 
-def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path) -> PredictionTable:
-    """The second table with its rows in the order of the first (folds may come in another one)."""
+def in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path) -> PredictionTable:
+    """The second table with its rows in the order of the first (folds may come in another one).
+
+    Raises:
+      UserError: other rows than those of the first.
+    """
     places = {key: row for row, key in enumerate(_keys(second))}
     wanted = _keys(first)
     missing = [key for key in wanted if key not in places]
@@ -99,7 +104,8 @@ def _in_the_order_of(first: PredictionTable, second: PredictionTable, run: Path)
     )
 
 
-def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
+def label_numbers(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
+    """int64 [N] class numbers, or 0/1 [N, C]. Raises `UserError` for a label without a column."""
     place = {name: number for number, name in enumerate(table.class_names)}
     names = [[name for name in label.split(SEPARATOR) if name] if multi_label else [label] for label in table.labels]
     if unknown := sorted({name for row in names for name in row} - place.keys()):
@@ -112,7 +118,7 @@ def _labels(run: Path, table: PredictionTable, multi_label: bool) -> np.ndarray:
     return marks
 
 
-def _recordings(run: Path, table: PredictionTable) -> list[str]:
+def recordings_of(run: Path, table: PredictionTable) -> list[str]:
     """The units that the bootstrap draws whole: the run's own list, otherwise the files."""
     path = run / RECORDINGS_FILE
     if not path.is_file():

@@ -181,4 +181,8 @@ def _experiment_of(run: Path) -> Experiment:
         raise UserError(
             f"{run} learnt without labels and predicts none: fine-tune it (configs/finetune.py --config.model.checkpoint={run})"
         )
+    if experiment.data.split_by == "classes":
+        raise UserError(
+            f"{run} holds out whole classes, which it names from a few examples: evaluate --episodes {run} measures it"
+        )
     return experiment

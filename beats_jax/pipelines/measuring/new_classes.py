@@ -21,6 +21,7 @@ from beats_jax.inference.grid import Grid, evaluation_grid
 from beats_jax.inference.job import answer_rows
 from beats_jax.inference.program import Architecture, ModelProgram, Outputs
 from beats_jax.inference.reduce import EachWindow, Pooled, Row
+from beats_jax.inference.stream import Stretches
 from beats_jax.models.fewshot.heads import FewShotHead, to_maps
 
 AT_A_TIME = 50  # episodes that are scored at once
@@ -51,13 +52,9 @@ class NewClasses:
 
     def maps(self, params: Any) -> np.ndarray:
         """float32 [N, H, W, C]: the map of the first window of every recording; as `vectors`."""
-        experiment = self._experiment
-        grid = Grid(experiment.data.window_seconds)
-        samples = grid.window_samples(experiment.audio.sample_rate)
-        program, frames = self._program(params, Outputs(tokens=True)), num_frames(samples, experiment.audio.filterbank)
-        found = answer_rows(program, self._rows, grid, EachWindow(), shared=True, samples=samples, **self._reading)
-        first = lambda windows: to_maps(experiment.model, *_tokens(windows[0].values), frames)[0]  # noqa: E731
-        return self._in_order(found, first)
+        experiment, program = self._experiment, self._program(params, Outputs(tokens=True))
+        seconds = experiment.data.window_seconds
+        return self._in_order(first_maps(program, self._rows, seconds, shared=True, **self._reading), lambda one: one)
 
     def _program(self, params: Any, outputs: Outputs) -> ModelProgram:
         experiment = self._experiment
@@ -82,6 +79,20 @@ class NewClasses:
             found.append(_accuracy_and_loss(head, params, values, drawn.support, query))
         accuracy, loss = (np.concatenate([np.asarray(part[i], np.float64) for part in found]) for i in (0, 1))
         return accuracy, loss
+
+
+def first_maps(program: ModelProgram, rows: Stretches, window_seconds: float, **options: Any) -> list[Row]:
+    """The map of the first window of every row, float32 [H, W, C].
+
+    Args:
+      program: gives tokens. window_seconds: of the windows, all of that length. options: of `answer_rows`.
+    """
+    grid, audio = Grid(window_seconds), program.audio
+    samples = grid.window_samples(audio.sample_rate)
+    frames, config = num_frames(samples, audio.filterbank), program.architecture.config
+    found = answer_rows(program, rows, grid, EachWindow(), samples=samples, **options)
+    first = lambda windows: np.asarray(to_maps(config, *_tokens(windows[0].values), frames)[0])  # noqa: E731
+    return [row if row.value is None else row._replace(value=first(row.value)) for row in found]
 
 
 def _tokens(values: Mapping[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:

@@ -31,12 +31,18 @@ def require_known(what: str, name: str, known: Sequence[str]) -> None:
 
 
 def compared_encoders(
-    model: Model | None, poolings: tuple[str, ...], layers: tuple[int, ...], baselines: tuple[str, ...], seed: int
+    model: Model | None,
+    poolings: tuple[str, ...],
+    layers: tuple[int, ...],
+    baselines: tuple[str, ...],
+    seed: int,
+    features: bool = False,
 ) -> dict[str, Encoder]:
     """The model (None = the filterbank alone) and its baselines by name.
 
     Args:
       poolings: () = all that the model has. layers: only checked here. seed: of random weights.
+      features: of a model its features alone, in place of every layer.
     Raises:
       UserError: an unknown pooling, layer or baseline, or one that the filterbank has not.
     """
@@ -53,10 +59,10 @@ def compared_encoders(
         if not -count <= layer < count:
             raise UserError(f"layer is {layer}; this model has layers 0 to {count - 1}")
     poolings = poolings or model.poolings
-    encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings)}
+    encoders: dict[str, Encoder] = {MODEL: model_encoder(model, poolings, features)}
     for name in baselines:
         random = name == RANDOM
-        encoders[name] = model_encoder(randomise(model, seed), poolings) if random else filterbank_encoder(model.audio)
+        encoders[name] = model_encoder(randomise(model, seed), poolings, features) if random else filterbank_encoder(model.audio)
     return encoders
 
 

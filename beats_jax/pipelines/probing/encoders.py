@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ import numpy as np
 
 from beats_jax.config import AudioConfig
 from beats_jax.inference.model import Model
-from beats_jax.inference.program import FilterbankProgram, Outputs, Program
+from beats_jax.inference.program import FilterbankProgram, ModelProgram, Outputs, Program
 from beats_jax.models import registry
 from beats_jax.weights.bundle import Bundle
 
 FBANK = "mean and std"
+FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,18 @@ class Encoder:
     pooled: tuple[str, ...]  # poolings of `inference.reduce.Pooled`; several for one name stand side by side
 
 
-def model_encoder(model: Model, poolings: tuple[str, ...]) -> Encoder:
-    """Every layer of a model."""
+def model_encoder(model: Model, poolings: tuple[str, ...], features: bool = False) -> Encoder:
+    """Every layer of a model, or its features alone: what `Model.embed` gives, after a final norm where there is one."""
+    if features:
+        return Encoder(model.program(Outputs(poolings)), (FEATURES,), poolings, poolings)
     layers = tuple(range(model.num_layers + 1))
     return Encoder(model.program(Outputs(poolings, layers)), tuple(map(str, layers)), poolings, poolings)
+
+
+def own_statistics_encoder(encoder: Encoder) -> Encoder:
+    """A model's encoder whose batch normalisation reads each window's own values (`program.Architecture.own_statistics`)."""
+    program = cast(ModelProgram, encoder.program)
+    return replace(encoder, program=replace(program, architecture=replace(program.architecture, own_statistics=True)))
 
 
 def filterbank_encoder(audio: AudioConfig) -> Encoder:

@@ -14,16 +14,19 @@ BOUND = (64, 224, 255, 255)
 MOST_TICKS = 5
 
 
-def tile_png(clip: Clip, start: float, end: float, high_hz: float = 0.0) -> bytes:
+def tile_png(
+    clip: Clip, start: float, end: float, high_hz: float = 0.0, band: tuple[float, float] = (math.nan, math.nan)
+) -> bytes:
     """A clip in a mosaic.
 
     Args:
       start, end: seconds; vertical lines stand there where the clip shows more. high_hz: highest frequency, 0 = half the rate.
+      band: Hz; with both known the lines become a box.
     """
-    return with_axes(spectrogram(clip, high_hz, columns=WIDTH, rows=HEIGHT), start, end)
+    return with_axes(spectrogram(clip, high_hz, columns=WIDTH, rows=HEIGHT), start, end, band)
 
 
-def with_axes(picture: Picture, start: float, end: float) -> bytes:
+def with_axes(picture: Picture, start: float, end: float, band: tuple[float, float] = (math.nan, math.nan)) -> bytes:
     """A spectrogram with axes around it, as PNG; arguments as `tile_png`."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -43,7 +46,14 @@ def with_axes(picture: Picture, start: float, end: float) -> bytes:
         if LEFT + 12 < x < LEFT + WIDTH - 28:  # else it would cover a unit
             draw.text((x, ABOVE + HEIGHT + 3), f"{second:g}", INK, font, anchor="mt")
     draw.text((LEFT + WIDTH, ABOVE + HEIGHT + 3), "s", INK, font, anchor="rt")
-    for bound in (start, end):
+    if not any(map(math.isnan, band)):
+        xs = [
+            LEFT + round((min(max(bound, picture.start), picture.end) - picture.start) / seconds * (WIDTH - 1))
+            for bound in (start, end)
+        ]
+        ys = [ABOVE + HEIGHT - 1 - round(min(hz, picture.high_hz) / picture.high_hz * (HEIGHT - 1)) for hz in reversed(band)]
+        draw.rectangle([(xs[0], ys[0]), (max(xs), max(ys))], outline=BOUND, width=1)
+    for bound in (start, end) if any(map(math.isnan, band)) else ():
         if picture.start + seconds * 1e-3 < bound < picture.end - seconds * 1e-3:
             x = LEFT + round((bound - picture.start) / seconds * (WIDTH - 1))
             draw.line([(x, ABOVE), (x, ABOVE + HEIGHT - 1)], BOUND, width=2)

@@ -1,4 +1,4 @@
-"""A run that is measured on classes it never met: it learns by episodes or as a classifier, then a few examples name new classes."""
+"""A run that is measured on classes it never met: it learns by episodes or as a classifier, a few examples name them."""
 
 from __future__ import annotations
 
@@ -166,6 +166,10 @@ class EpisodicRun(NewClassesRun):
         rows = (self.train_rows, self.sampler, episodes, experiment.data, experiment.audio)
         return self._without_changed(episode_batches(*rows, **self._place(start_step)))
 
+    def describe_start(self, state: Any) -> list[str]:
+        """As every run, without the advice to draw by time, which episodes do not."""
+        return [line for line in super().describe_start(state) if "data.draw" not in line]
+
     def head_params(self, weights: Any) -> Any:
         return weights.get("head")
 
@@ -195,7 +199,7 @@ def _write_results(
     page = pretraining_page(
         title=f"{experiment.name}: classes learnt from a few examples",
         history=history,
-        facts={**facts, **{f"result {i}": line for i, line in enumerate(lines, start=1)}},
+        facts=facts,
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
@@ -203,9 +207,10 @@ def _write_results(
         versions=versions(),
         command=command,
     )
+    page = replace(page, findings=[*lines, *page.findings])
     write_page(workdir / REPORT_FILE, page)
     write_metrics(workdir / METRICS_FILE, metrics)
-    print("\n".join([*page.findings, *lines]))
+    print("\n".join(page.findings))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
     print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)

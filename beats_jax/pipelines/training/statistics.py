@@ -23,10 +23,14 @@ STATISTICS_FILE = "statistics.json"
 def with_statistics(experiment: Experiment, data: PreparedData, workdir: Path) -> Experiment:
     """The experiment, with the mean and std of its training rows where `data.statistics` is "training".
 
-    They are kept in statistics.json, so that a resumed run has the same.
+    They are kept in statistics.json, so that a resumed run has the same. Raises `UserError` for images, and as
+    `training_statistics`.
     """
     if experiment.data.statistics == "given":
         return experiment
+    kind = experiment.audio.filterbank.kind
+    if experiment.audio.filterbank.is_image:
+        raise UserError(f"data.statistics 'training' is for spectra; filterbank.kind {kind!r} stretches each image: use 'given'")
     path = workdir / STATISTICS_FILE
     if not call_on_main(path.is_file):
         computed = training_statistics(experiment, data)

@@ -21,6 +21,7 @@ from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, LABELS_FI
 from beats_jax.pipelines.training.run import VALIDATION_METRICS, Run
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training.statistics import with_statistics
+from beats_jax.pipelines.training.synthetic import synthetic_of
 from beats_jax.pipelines.training.workdir import write_text
 from beats_jax.training.loop import FitResult
 
@@ -38,6 +39,7 @@ def train_and_measure(experiment: Experiment, workdir: Path, data: PreparedData,
     experiment = with_statistics(experiment, data, workdir)
     start = main_first(lambda: starting_point(experiment.model, experiment.audio, data.vocabulary.names))
     run = ClassifierRun(replace(experiment, model=start.model), workdir, data)
+    run.add_synthetic()
     validation = data.manifest.split("val")
     weights, fitted = run.train(start, run.evaluation_of(validation) if len(validation) else None)
     selected = run.objective.export_params(weights[experiment.training.select])
@@ -53,6 +55,15 @@ class ClassifierRun(Run):
     def __init__(self, experiment: Experiment, workdir: Path, data: PreparedData) -> None:
         super().__init__(experiment, workdir, data)
         self._predict = jax.jit(self.objective.predict)
+
+    def add_synthetic(self) -> None:
+        """Adds the synthetic examples of a study to training, where the settings ask for them and its gate allows them."""
+        found, why = synthetic_of(self.experiment, self.data, self.workdir)
+        if why:
+            print(why, flush=True)
+        if found is not None:
+            frontend = replace(self.objective.frontend, synthetic=found)
+            self.objective = replace(self.objective, frontend=frontend)
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
         """The random state with the parameters of the checkpoint, if there is one."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from beats_jax.audio.io import audio_info, read, write_wav
 from beats_jax.audio.regions import Region
 from beats_jax.audio.regions.clips import ClipSettings, band_pass, region_clips, write_clips
+from beats_jax.datasets.tables.registry import Events, read_events, write_events
 
 RATE = 16_000
 
@@ -26,7 +28,7 @@ def recording(tmp_path: Path) -> Path:
 def level(clip: np.ndarray, hz: float, rate: int = RATE) -> float:
     """Amplitude of a tone in the middle of a clip."""
     middle = clip[len(clip) // 4 : -len(clip) // 4]
-    return 2 * abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / rate)))
+    return 2 * float(abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / rate))))
 
 
 def test_clips_have_margins_where_there_is_sound(recording: Path) -> None:
@@ -56,3 +58,14 @@ def test_edges_of_the_band_outside_the_spectrum_are_none() -> None:
     assert len(band_pass(clip[:3], RATE, 500, 2000, 5)) == 3
     low = band_pass(clip, RATE, -100, 2000, 4)
     assert 0 < np.abs(np.fft.rfft(low)[100:]).max() < 0.1 * np.abs(np.fft.rfft(clip)[100:]).max()
+
+
+def test_regions_as_tables(recording: Path, tmp_path: Path) -> None:
+    """docs/regions.md: what is found opens in Raven and Audacity, bounds in Hz included."""
+    found = pd.DataFrame([Region(1.0, 1.5, 500.0, 1500.0, 30.0), Region(1.0, 1.2, 5000.0, 7000.0, 20.5)])
+    events = Events.from_pandas(found.assign(file=str(recording), label="region", score=found.snr_db))
+    files = write_events(events, tmp_path / "tables", ["raven", "audacity"], {str(recording): 3.0})
+    for path in files:
+        back = read_events(path)
+        assert sorted(zip(back.starts, back.low_hz, back.high_hz, strict=True)) == [(1.0, 500.0, 1500.0), (1.0, 5000.0, 7000.0)]
+    assert {path.suffix for path in files} == {".txt"}

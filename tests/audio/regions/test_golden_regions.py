@@ -10,7 +10,7 @@ import pytest
 from golden.calls import calls_in_noise
 
 from beats_jax.audio.io import audio_info, read
-from beats_jax.audio.regions import BAMBIRD, find_regions
+from beats_jax.audio.regions import find_regions
 from beats_jax.audio.regions.features import feature_names, region_features
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "regions.json").read_text())
@@ -29,7 +29,7 @@ def test_boxes_are_bambirds(real_recordings: Path) -> None:
     for case in GOLDEN["boxes"]:
         name, seed = case["file"], case["file"].removeprefix("calls ")
         sound = calls_in_noise(int(seed)) if seed != name else real_recordings / name
-        ours = find_regions(sound, BAMBIRD, sample_rate=case["options"]["SAMPLE_RATE"], **case["options"]).to_numpy()
+        ours = find_regions(sound, sample_rate=case["options"]["SAMPLE_RATE"], **case["options"]).to_numpy()
         best = [max((overlap(box, one) for one in ours), default=0.0) for box in case["boxes"]]
         matched, wanted, found = matched + sum(np.array(best) >= 0.9), wanted + len(best), found + len(ours)
     assert wanted > 50

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from golden.calls import RATE, calls_in_noise
 
 from beats_jax.audio.io import write_wav
 from beats_jax.audio.recording import AudioError
-from beats_jax.audio.regions import BAMBIRD, RegionSettings, find_regions, stream_regions, suggested_settings
+from beats_jax.audio.regions import BAMBIRD, Region, RegionSettings, find_regions, stream_regions, suggested_settings
 from beats_jax.audio.regions.joining import Found, join_harmonics
 from beats_jax.audio.regions.levels import Levels, make_plan
 from beats_jax.audio.regions.search import Joiner
@@ -22,12 +23,15 @@ PLAIN = RegionSettings(
     low_hz=200.0,
     high_hz=12_000.0,
     fft_samples=512,
+    range_db=125.0,
     seed_db=26.0,
     edge_db=10.0,
+    depth_db=33.0,
     join_seconds=0.02,
     join_hz=200.0,
+    join_harmonics=True,
     min_seconds=0.03,
-)  # join_harmonics is to be chosen
+)
 APART = replace(PLAIN, join_harmonics=False)
 
 
@@ -40,6 +44,12 @@ def add_tone(sound: np.ndarray, rate: int, start: float, seconds: float, hz: flo
     first, length = round(start * rate), round(seconds * rate)
     ramp = np.minimum(1, np.minimum(np.arange(length), np.arange(length)[::-1]) / (0.1 * length))
     sound[first : first + length] += amplitude * ramp * np.sin(2 * np.pi * hz * np.arange(length) / rate)
+
+
+def only(found: pd.DataFrame) -> Region:
+    """The single row."""
+    assert len(found) == 1
+    return Region(*found.to_numpy()[0].tolist())
 
 
 @pytest.mark.parametrize("harmonics", [False, True])
@@ -72,7 +82,7 @@ def test_a_call_goes_on_where_stretches_meet() -> None:
     sound = noise(12)
     add_tone(sound, RATE, 3.5, 1.0, 3000)
     settings = replace(APART, chunk_seconds=4.0)
-    (one,) = find_regions(sound, settings, sample_rate=RATE).itertuples()
+    one = only(find_regions(sound, settings, sample_rate=RATE))
     assert (one.start, one.end) == pytest.approx((3.5, 4.5), abs=0.05)
     assert one.low_hz < 3000 < one.high_hz
     assert len(find_regions(sound, settings, sample_rate=RATE, separate_chunks=True)) == 2
@@ -95,7 +105,7 @@ def test_snr_is_power_of_the_sound_over_that_of_the_noise_in_the_box() -> None:
     for amplitude in (0.03, 0.3):
         sound = noise(10)
         add_tone(sound, RATE, 4, 0.5, 3000, amplitude)
-        (one,) = find_regions(sound, replace(APART, depth_db=0.0), sample_rate=RATE).itertuples()
+        one = only(find_regions(sound, replace(APART, depth_db=0.0), sample_rate=RATE))
         rows = (one.high_hz - one.low_hz) / (RATE / 512) + 1
         seconds = one.end - one.start + 256 / RATE  # the box counts whole frames
         energy = amplitude**2 / 2 * 0.5 * (0.8 + 0.2 / 3)  # with the ramps
@@ -127,6 +137,15 @@ def test_the_same_samples_at_another_rate_are_the_same_boxes() -> None:
     np.testing.assert_allclose(fast.to_numpy(), slow.to_numpy() * [0.1, 0.1, 10, 10, 1], rtol=1e-6)
 
 
+def test_the_scale_of_the_samples_does_not_matter() -> None:
+    """Floats in the scale of 16 bit integers, and a recording at a third of the gain."""
+    sound = calls_in_noise(0)
+    plain, large, small = (find_regions(scale * sound, sample_rate=RATE).to_numpy() for scale in (1.0, 32768.0, 0.3))
+    assert len(plain) > 15
+    np.testing.assert_allclose(large, plain, rtol=1e-3)
+    np.testing.assert_allclose(small, plain, rtol=1e-3)
+
+
 def test_notes_stay_apart_and_pulses_of_a_trill_do_not() -> None:
     notes, trill = noise(6), noise(6)
     for place in range(12):
@@ -134,7 +153,7 @@ def test_notes_stay_apart_and_pulses_of_a_trill_do_not() -> None:
     for place in range(25):
         add_tone(trill, RATE, 2 + 0.08 * place, 0.03, 3000)
     assert len(find_regions(notes, sample_rate=RATE)) == 12
-    (one,) = find_regions(trill, sample_rate=RATE).itertuples()
+    one = only(find_regions(trill, sample_rate=RATE))
     assert (one.start, one.end) == pytest.approx((2, 3.95), abs=0.05)
 
 
@@ -202,8 +221,7 @@ def test_a_band_above_half_the_rate(tmp_path: Path) -> None:
     add_tone(sound, 8000, 2, 0.5, 3000)
     path = tmp_path / "owl.wav"
     write_wav(path, sound, 8000)
-    options = {"low_hz": 250.0, "seed_db": 20.0}
-    cut, over = (find_regions(path, high_hz=high, **options) for high in (4_000.0, 12_000.0))
+    cut, over = (find_regions(path, high_hz=high, low_hz=250.0, seed_db=20.0) for high in (4_000.0, 12_000.0))
     assert len(cut) == 1
     np.testing.assert_array_equal(cut, over)
     with pytest.raises(AudioError, match=r"owl.wav: of 8000 Hz has nothing in the band 9000 to"):
@@ -226,11 +244,12 @@ def test_a_file_gives_what_its_waveform_gives(tmp_path: Path) -> None:
         find_regions(tmp_path / "absent.wav")
 
 
-def test_upstreams_names_set_ours() -> None:
-    values = {name: getattr(BAMBIRD, ours) for name, ours in BAMBIRD_NAMES.items() if name != "SAMPLE_RATE"}
+def test_upstreams_names_give_upstreams_way() -> None:
+    """What is not given is as there, not suggested."""
+    values = {name: getattr(BAMBIRD, ours) for name, ours in BAMBIRD_NAMES.items()}
     sound = calls_in_noise(0)
-    named = find_regions(
-        sound, RegionSettings(separate_chunks=True, range_db=96.0, depth_db=0.0), sample_rate=RATE, **values, OVLP=0.5
-    )
-    chosen = find_regions(sound, replace(BAMBIRD, sample_rate=0, join_harmonics=True), sample_rate=RATE)
-    np.testing.assert_array_equal(named, chosen)
+    chosen = find_regions(sound, BAMBIRD, sample_rate=RATE)
+    assert len(chosen) > 2
+    np.testing.assert_array_equal(find_regions(sound, sample_rate=RATE, **values, OVLP=0.5), chosen)
+    np.testing.assert_array_equal(find_regions(sound, sample_rate=RATE, MASK_PARAM1=26), chosen)
+    assert len(find_regions(sound, RegionSettings(), sample_rate=RATE, MASK_PARAM1=26)) > 2 * len(chosen)

@@ -77,7 +77,7 @@ def test_a_species_in_two_splits_is_refused(tmp_path: Path) -> None:
     write_region(root / "darksound" / "test" / "Strigidae" / "Mottled Owl" / "XC9_0s_00.wav")
     manifest = load_manifest(data_at(root), workdir=tmp_path)
     assert any("1 species are in several splits" in note for note in manifest.notes)
-    with pytest.raises(UserError, match="Mottled Owl .test and train."):
+    with pytest.raises(UserError, match=r"Mottled Owl .test and train."):
         assign_splits(manifest, data_at(root))
 
 

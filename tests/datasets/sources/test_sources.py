@@ -37,6 +37,16 @@ def test_a_file_or_folder_says_which_source_reads_it(tmp_path: Path) -> None:
         source_at(tmp_path / "nowhere")
 
 
+def test_a_folder_with_labels_csv_is_labelled_by_it(tmp_path: Path, write_tree: Tree) -> None:
+    write_tree(tmp_path, {"audio/a.wav": 1.0, "audio/b.wav": 1.0})
+    (tmp_path / "labels.csv").write_text("filename,label\na.wav,noise\nb.wav,whale\n", encoding="utf-8")
+    manifest = load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path)
+    assert [Path(file).name for file in manifest.files] == ["a.wav", "b.wav"]
+    assert manifest.labels.counts() == {"noise": 1, "whale": 1}
+    write_tree(tmp_path, {"owl/c.wav": 1.0})  # class folders beside it: these count, as without a table
+    assert set(load_manifest(DataConfig(root=str(tmp_path)), workdir=tmp_path).labels.counts()) == {"audio", "owl"}
+
+
 def test_folder_per_class(tmp_path: Path, write_tree: Tree) -> None:
     write_tree(tmp_path, {"owl/2019/b.WAV.wav": 0.1, "owl/a.wav": 0.1, "wren/c.wav": 0.1, "loose.wav": 0.1, "wren/._c.wav": 0.1})
     (tmp_path / "wren" / "notes.txt").write_text("x")

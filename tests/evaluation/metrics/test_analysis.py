@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 
 from beats_jax.config import EvaluationConfig
 from beats_jax.errors import UserError
@@ -111,3 +112,18 @@ def test_markdown_holds_the_same_numbers_and_no_markup_from_outside(analysis):
     lines = page.splitlines()
     header = next(i for i, row in enumerate(lines) if row.startswith("| class | n |"))
     assert {row.replace("\\|", "").count("|") for row in lines[header : header + 5]} == {9}
+
+
+def test_two_classes_have_figures_at_the_threshold_in_metrics_json():
+    """By scikit-learn; the threshold is that of validation, and the interval holds the figure."""
+    random = np.random.default_rng(3)
+    labels = random.integers(2, size=400)
+    scores = 1 / (1 + np.exp(-2 * (2 * labels - 1) + 2 * random.normal(size=400)))
+    probabilities, names = np.stack([1 - scores, scores], axis=1), ("noise", "whale")
+    rules = {"multi_label": False, "config": EvaluationConfig(bootstrap_resamples=200)}
+    point = choose_operating_point(labels[:200], probabilities[:200], names, **rules)
+    flat = analyse(labels[200:], probabilities[200:], names, np.arange(200), {}, point, seed=0, **rules).flat()
+    assert flat["threshold:whale"] == point.thresholds[1]
+    assert flat["f1:whale"] == pytest.approx(f1_score(labels[200:], scores[200:] >= point.thresholds[1]))
+    assert flat["f1:whale_low"] < flat["f1:whale"] < flat["f1:whale_high"]
+    assert {f"{name}:{kind}" for name in ("threshold", "f1", "precision", "recall") for kind in names} <= flat.keys()

@@ -13,6 +13,7 @@ from beats_jax.config.schema import EvaluationConfig
 from beats_jax.evaluation.metrics.result import evaluate_predictions
 from beats_jax.evaluation.report.figures import curves, sound
 from beats_jax.evaluation.report.figures import metrics as figures
+from beats_jax.evaluation.report.figures.canvas import GREEN
 
 HISTORY = [
     {"step": 20, "val/accuracy": 0.5, "val/loss": 1.0},
@@ -132,3 +133,21 @@ def test_a_flat_curve_stays_below_the_upper_edge():
     background, line = paths["patch_2"].get("d"), [node for name, node in paths.items() if name and name.startswith("line2d")][-2]
     top = min(float(part) for part in background.replace("\n", " ").split()[2::3])
     assert float(line.get("d").split()[2]) > top + 5
+
+
+def test_boxes_stand_where_they_belong():
+    """Columns of the first colour are the sides of the box; seconds are those of the recording."""
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(4 * 16_000)
+    boxes = np.array([[11.0, 12.0, 1000.0, 4000.0, 30.0]])
+
+    def columns(start_seconds: float) -> np.ndarray:
+        uri = sound.regions_on_spectrogram(waveform, 16_000, boxes, boxes + 0.5, start_seconds)
+        pixels = np.asarray(Image.open(io.BytesIO(decode(uri, "image/png"))).convert("RGB"), int)
+        green = np.array([int(GREEN[place : place + 2], 16) for place in (1, 3, 5)])
+        return np.flatnonzero((np.abs(pixels - green).sum(axis=2) < 60).sum(axis=0) > 30)
+
+    early, late = columns(10.0), columns(9.0)
+    assert len(early) >= 2
+    second = early.max() - early.min()  # the box lasts one
+    assert late.min() - early.min() == pytest.approx(second, abs=3)
+    assert len(columns(0.0)) == 0  # after the end of the picture

@@ -1,5 +1,7 @@
 """Few-shot networks against darksound and easyfsl on stored inputs (golden/README.md, section Few-shot)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ def test_prototypical(golden):
     np.testing.assert_allclose(scores, golden["proto_scores"], rtol=1e-5)
     np.testing.assert_allclose(-np.sqrt(-scores), golden["proto_easyfsl_scores"], rtol=1e-5)
     loss = lambda s, q: cross_entropy(nearest.prototypical_scores(s, q), labels)  # noqa: E731
-    found, (own, other) = jax.value_and_grad(loss, argnums=(0, 1))(support, query)
+    found, (own, other) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(support, query)
     assert abs(found - golden["proto_loss"]) < 1e-6
     np.testing.assert_allclose(own.reshape(-1, 16), golden["proto_grad_support"], atol=1e-6)
     np.testing.assert_allclose(other, golden["proto_grad_query"], atol=1e-6)
@@ -109,9 +111,10 @@ def test_relation_scores_in_both_modes_and_statistics_after(golden, relation_net
     support, query = maps_of(golden, suffix)
     prototypes = np.asarray(map_prototypes(support)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(prototypes, golden[f"relation_prototypes{suffix}"], atol=1e-6)
-    found = module.apply(variables, support, query)
+    found = jax.jit(module.apply)(variables, support, query)
     np.testing.assert_allclose(found, golden[f"relation_scores_eval{suffix}"], rtol=3e-6, atol=3e-6)
-    found, after = module.apply(variables, support, query, train=True, mutable=["batch_stats"])
+    in_training = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))
+    found, after = in_training(variables, support, query)
     np.testing.assert_allclose(found, golden[f"relation_scores_train{suffix}"], rtol=3e-6, atol=3e-6)
     stored = fewshot.to_torch({"params": variables["params"], **after}, fewshot.relation_table())
     for key, value in part(golden, f"relation_after_train{suffix}/").items():
@@ -129,7 +132,7 @@ def test_relation_loss_and_gradients(golden, relation_network):
         scores, _ = module.apply({**variables, "params": params}, support, query, train=True, mutable=["batch_stats"])
         return jnp.mean(jnp.square(scores - wanted))
 
-    found, (weights, own) = jax.value_and_grad(loss, argnums=(0, 1))(variables["params"], support)
+    found, (weights, own) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables["params"], support)
     assert abs(found - golden["relation_loss_train"]) < 1e-6
     own = np.asarray(own).reshape(-1, *own.shape[2:]).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(own, golden["relation_grad_support_maps"], atol=1e-6)

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beats_jax.models.fewshot.laplacian import laplacian_scores
-from beats_jax.models.fewshot.nearest import prototypical_scores, simpleshot_scores, squared_distances
+from beats_jax.models.fewshot import laplacian, nearest
+
+# Compiled as a whole: operation by operation takes ten times as long
+laplacian_scores = jax.jit(laplacian.laplacian_scores, static_argnames=("pull", "neighbours"))
+prototypical_scores, simpleshot_scores = jax.jit(nearest.prototypical_scores), jax.jit(nearest.simpleshot_scores)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +60,19 @@ def test_a_batch_of_episodes_is_each_alone(clouds):
     support, query, _ = clouds
     supports, queries = jnp.stack([support, 2 * support]), jnp.stack([query, query + 1])
     for rule in (prototypical_scores, simpleshot_scores, laplacian_scores):
-        many = jax.vmap(rule)(supports, queries)
+        many = jax.jit(jax.vmap(rule))(supports, queries)
         for one in range(2):
             np.testing.assert_allclose(many[one], rule(supports[one], queries[one]), rtol=1e-4, atol=1e-4)
 
 
 def test_distances_of_long_vectors_near_each_other_are_exact():
     left = jnp.asarray([[1000.0, 1000.0], [1000.0, 1000.1]])
-    np.testing.assert_allclose(squared_distances(left, left), [[0, 0.01], [0.01, 0]], rtol=2e-3, atol=0)
+    np.testing.assert_allclose(nearest.squared_distances(left, left), [[0, 0.01], [0.01, 0]], rtol=2e-3, atol=0)
 
 
 def test_identical_support_and_zeros_have_finite_scores_and_gradients():
     support, query = jnp.zeros((2, 3, 4)), jnp.zeros((5, 4))
     for rule in (prototypical_scores, simpleshot_scores, laplacian_scores):
-        total, gradient = jax.value_and_grad(lambda s, rule=rule: jnp.sum(rule(s, query)))(support)
+        total, gradient = jax.jit(jax.value_and_grad(lambda s, rule=rule: jnp.sum(rule(s, query))))(support)
         assert np.isfinite(total)
         assert np.isfinite(gradient).all()

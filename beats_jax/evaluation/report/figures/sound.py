@@ -43,7 +43,7 @@ def regions_on_spectrogram(
 
     Args:
       waveform: float [samples], some seconds of a recording from `start_seconds` on.
-      boxes: float [N, 4 or more], seconds of the recording and Hz: start, end, low, high. others: such boxes to compare with, dashed.
+      boxes: float [N, 4 or more]: start, end in seconds of the recording, low, high in Hz. others: to compare with, dashed.
     """
     from matplotlib.patches import Rectangle
 

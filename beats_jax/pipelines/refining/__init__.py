@@ -1,0 +1,1 @@
+"""Clusters of `discover`, refined by people: named, merged, split, dropped."""

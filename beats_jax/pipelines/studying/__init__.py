@@ -1,0 +1,1 @@
+"""Does synthetic data help a detector? Exploration, baselines, arms of equal training, verdict and gate."""

@@ -1,0 +1,36 @@
+"""Generators of a study, trained on the pictures that classifiers read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from beats_jax.pipelines.generating.recipes import recipe
+from beats_jax.pipelines.generating.train import train_generator
+
+
+def train_on_pictures(
+    kind: str, images: np.ndarray, labels: np.ndarray, steps: int, seed: int, note: Callable[[str], None]
+) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Trains a generator of a kind (ae, vae, aae, gan, diffusion).
+
+    Args:
+      images: float32 [N, frames, bands]. labels: int64 [N].
+      note: receives what the generator finds wrong with itself.
+    Returns:
+      (labels int64 [K], seed) → pictures float32 [K, frames, bands].
+    Raises:
+      UserError: it diverged, or there are too few pictures.
+    """
+    turned = np.ascontiguousarray(np.swapaxes(images, 1, 2))
+    names = np.array([f"{label:06d}" for label in labels.tolist()])
+    generator = train_generator(turned, names, recipe(kind, steps=steps), seed)
+    for problem in generator.problems:
+        note(problem)
+
+    def draw(wanted: np.ndarray, seed: int) -> np.ndarray:
+        found = generator.sample(np.array([f"{label:06d}" for label in wanted.tolist()]), seed)
+        return np.ascontiguousarray(np.swapaxes(found, 1, 2))
+
+    return draw
