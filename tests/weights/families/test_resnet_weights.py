@@ -24,6 +24,7 @@ def test_weights_of_images_start_any_front_end_without_their_head(golden_files, 
     audio = AudioConfig(filterbank=FilterbankConfig(sample_rate=2000, num_mel_bins=64, frame_length_ms=80))
     for place in (file, tmp_path / "images"):
         start = starting_point(ResNetConfig(checkpoint=str(place)), audio, ("frog", "owl"))
+        assert isinstance(start.model, ResNetConfig)
         assert (start.model.width, start.model.predictor_class, start.model.trained_on) == (8, 2, "sound")
         assert "images" in start.note
         assert "new head" in start.note
