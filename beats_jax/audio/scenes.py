@@ -103,7 +103,8 @@ def _smooth_power(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, i
     waveform = np.pad(waveform, (0, max(0, size - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames, axis=1)).T ** 2
-    return ndimage.uniform_filter(power, list(SMOOTHED)) + 1e-6 * power.max() + 1e-20, hop, size
+    smoothed: Any = SMOOTHED
+    return ndimage.uniform_filter(power, smoothed) + 1e-6 * power.max() + 1e-20, hop, size
 
 
 def _faded(sound: np.ndarray) -> np.ndarray:

@@ -97,3 +97,13 @@ def test_what_cannot_be_studied_is_refused(tmp_path: Path):
         _prepared(silent)
     with pytest.raises(UserError, match="'owls'"):
         _prepared(_folder(tmp_path / "named" / "data", {"noise": 8, "owl": 8}), background="owls")
+
+
+def test_a_folder_with_a_table_of_labels_is_that_table(tmp_path: Path):
+    from beats_jax.config import DataConfig
+    from beats_jax.pipelines.measuring.evaluate import data_of
+
+    assert data_of(tmp_path, DataConfig()).source == "folder"
+    (tmp_path / "labels.csv").write_text("filename,label\n")
+    found = data_of(tmp_path, DataConfig())
+    assert (found.source, found.metadata_file, found.root) == ("csv", str(tmp_path / "labels.csv"), "")

@@ -1,5 +1,7 @@
 """Weights of torchvision's ResNet-18 as an encoder of sound: read, started from, trained, written back."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -46,5 +48,7 @@ def test_a_trained_model_goes_to_torchvisions_layout_and_back(tmp_path, ending):
     assert (again.labels, again.audio) == (("frog", "owl"), audio)
     expected = load_bundle(tmp_path / "run")
     assert again.model == expected.model
-    for path, value in flatten_dict(expected.params, sep="/").items():
-        np.testing.assert_array_equal(flatten_dict(again.params, sep="/")[path], value)
+    found: dict[str, Any] = flatten_dict(again.params, sep="/")
+    wanted: dict[str, Any] = flatten_dict(expected.params, sep="/")
+    for path, value in wanted.items():
+        np.testing.assert_array_equal(found[path], value)
