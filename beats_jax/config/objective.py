@@ -41,7 +41,9 @@ class AugmentConfig(Settings):
             low, high = (getattr(self, f"{sound}_snr_db_{end}") for end in ("low", "high"))
             require(low <= high, f"objective.augment.{sound}_snr_db_low {low:g} is above {sound}_snr_db_high {high:g}")
         asked = self.synthetic == "auto"
-        require(not asked or bool(self.study), "objective.augment.synthetic 'auto' needs objective.augment.study, a study's folder")
+        require(
+            not asked or bool(self.study), "objective.augment.synthetic 'auto' needs objective.augment.study, a study's folder"
+        )
 
     @property
     def changes_clips(self) -> bool:

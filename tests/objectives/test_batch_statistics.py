@@ -1,6 +1,7 @@
 """Batch statistics in training: moved by sound alone, averaged with the weights, the same on one device and on eight."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,8 @@ def clips(count=16, unread=()):
 
 
 def flat(tree):
-    return {path: np.asarray(leaf) for path, leaf in flatten_dict(tree, sep="/").items()}
+    leaves: dict[str, Any] = flatten_dict(tree, sep="/")
+    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 
 def one_step(objective, arrays):
