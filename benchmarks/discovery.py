@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from discovery_data import DISTRACTOR, Problem, birds, calls, esc10, half, known
@@ -27,7 +29,7 @@ from beats_jax.evaluation.embeddings.maps import has_umap
 from beats_jax.pipelines.discovering.encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.mec import MecSettings, mec, one_pass
 
-OURS = {"scale": "l2", "reduce": "umap", "dimensions": 10}
+OURS: dict[str, Any] = {"scale": "l2", "reduce": "umap", "dimensions": 10}
 
 
 def problem_of(name: str, data: Path, folder: Path, seed: int, model: str) -> tuple[Problem, np.ndarray]:
@@ -63,7 +65,7 @@ def figures(problem: Problem, groups: Groups) -> dict[str, float | None]:
 
 def ways(kinds: int) -> dict[str, GroupingSettings]:
     """Methods on the vectors as they are, and ours, as far as installed; K-means is told the number of kinds."""
-    plain = {"scale": "none", "reduce": "none"}
+    plain: dict[str, Any] = {"scale": "none", "reduce": "none"}
     found = {
         "kmeans": GroupingSettings(**plain, method="kmeans", clusters=kinds),
         "hdbscan": GroupingSettings(**plain),
@@ -122,7 +124,7 @@ def iterations(arguments: argparse.Namespace) -> None:
         emit(name, arguments.seed, "seconds", {"wall": time.time() - begun, "processor": time.process_time() - used})
 
 
-def emit(problem: str, seed: int, way: str, values: dict[str, object]) -> None:
+def emit(problem: str, seed: int, way: str, values: Mapping[str, object]) -> None:
     """A line of the result."""
     print(json.dumps({"problem": problem, "seed": seed, "way": way, **values}), flush=True)
 

@@ -124,7 +124,7 @@ def _write_table(path: Path, regions: Regions, rows: np.ndarray, labels: np.ndar
     table.writerow(["filename", "start", "end", "label"])
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         times = ["" if np.isnan(time) else f"{time:.6f}" for time in (regions.starts[row], regions.ends[row])]
-        table.writerow([str(Path(regions.files[row]).absolute()), *times, f"c{label + 1:03d}"])
+        table.writerow([str(Path(str(regions.files[row])).absolute()), *times, f"c{label + 1:03d}"])
     write_text(path, text.getvalue())
 
 
