@@ -154,7 +154,7 @@ def cluster_silhouettes(points: np.ndarray, labels: np.ndarray, seed: int) -> np
     if not 2 <= len(np.unique(labels[rows])) < len(rows):
         return np.full(count, np.nan)
     values = silhouette_samples(points[rows], labels[rows])
-    sums, sizes = (np.bincount(labels[rows], weights, count) for weights in (values, None))
+    sums, sizes = np.bincount(labels[rows], np.asarray(values), count), np.bincount(labels[rows], minlength=count)
     return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
 
 

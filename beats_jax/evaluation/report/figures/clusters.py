@@ -25,7 +25,7 @@ def cluster_map(places: np.ndarray, labels: np.ndarray, names: Sequence[str]) ->
     axes.scatter(places[outside, 0], places[outside, 1], s=5, c=GREY, alpha=0.35, linewidths=0, label="in no cluster")
     size = float(np.clip(6000 / max(1, len(places)), 5, 26))
     markers = "os^Dv"
-    for cluster in np.unique(labels[~outside]).tolist():
+    for cluster in map(int, np.unique(labels[~outside])):
         own = places[labels == cluster]
         # Nine colours tell apart few clusters; with the shapes it is 45
         shape, colour = markers[cluster // (len(PALETTE) - 1) % len(markers)], PALETTE[cluster % (len(PALETTE) - 1)]
