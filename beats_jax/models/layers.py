@@ -184,7 +184,7 @@ class LayerNorm(nn.Module):
 def larger(x: jax.Array, y: jax.Array) -> jax.Array:
     """The larger of two numbers, whose gradient always arrives at one of them.
 
-    Those of `jnp.maximum` and `jnp.max` go where a number equals the result. XLA computes numbers anew for gradients and may round
-    otherwise; then none is equal, and in a small network half of the gradient was lost.
+    Those of `jnp.maximum` and `jnp.max` go where a number equals the result. XLA computes numbers anew for gradients and may
+    round otherwise; then none is equal, and in a small network half of the gradient was lost.
     """
     return jnp.where(x > y, x, y)
