@@ -6,7 +6,7 @@ import argparse
 import ast
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
     )
 
 
-def _given(arguments: argparse.Namespace, names: Sequence[str]) -> Mapping[str, Any]:
+def _given(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 

@@ -122,8 +122,8 @@ def main() -> None:
 
     def ask(channels_last: bool) -> Callable[[int], tuple[float, float]]:
         def measure(warm: int) -> tuple[float, float]:
-            seconds, cpu = side.ask(steps=given.steps, warm=warm, channels_last=channels_last)
-            return seconds, cpu
+            answer: Any = side.ask(steps=given.steps, warm=warm, channels_last=channels_last)
+            return answer[0], answer[1]
 
         return measure
 

@@ -4,7 +4,7 @@ python benchmarks/discovery.py raw --data shared/data --folder /tmp/discovery [-
 python benchmarks/discovery.py mec --data shared/data --folder /tmp/discovery --problem esc10 [--seed 0] [--steps 120]
 
 birds: regions of 10 of 20 species; esc10: clips of 5 of 10 classes; calls: ten kinds in noise and distractors. A seed is a draw
-of the kinds, of calls also of the sounds. Needs beats-jax[discover]. Every line is JSON.
+of the kinds, of calls also of the sounds. What needs beats-jax[discover] is left out without it. Lines are JSON.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from discovery_data import DISTRACTOR, Problem, birds, calls, esc10, half, known
 
 from beats_jax.evaluation.embeddings.grouping.agreement import agreement, at_coverage, complete
 from beats_jax.evaluation.embeddings.grouping.group import Groups, group
+from beats_jax.evaluation.embeddings.grouping.methods import has_method
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings, upstream_v1
 from beats_jax.evaluation.embeddings.grouping.spaces import reduce, scale
+from beats_jax.evaluation.embeddings.maps import has_umap
 from beats_jax.pipelines.discovering.encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.mec import MecSettings, mec, one_pass
 
-OURS = {"scale": "l2", "reduce": "umap", "dimensions": 10}
+OURS: dict[str, Any] = {"scale": "l2", "reduce": "umap", "dimensions": 10}
 
 
 def problem_of(name: str, data: Path, folder: Path, seed: int, model: str) -> tuple[Problem, np.ndarray]:
@@ -60,18 +64,20 @@ def figures(problem: Problem, groups: Groups) -> dict[str, float | None]:
 
 
 def ways(kinds: int) -> dict[str, GroupingSettings]:
-    """Methods on the vectors as they are, and ours; K-means is told the number of kinds."""
-    plain = {"scale": "none", "reduce": "none"}
-    return {
+    """Methods on the vectors as they are, and ours, as far as installed; K-means is told the number of kinds."""
+    plain: dict[str, Any] = {"scale": "none", "reduce": "none"}
+    found = {
         "kmeans": GroupingSettings(**plain, method="kmeans", clusters=kinds),
         "hdbscan": GroupingSettings(**plain),
         "plscan": GroupingSettings(**plain, method="plscan"),
         "hdbscan, min-max (V1, iteration 0)": upstream_v1(),
-        "l2, PCA 8, hdbscan": GroupingSettings(scale="l2", dimensions=8),
+        "l2, PCA 10, kmeans": GroupingSettings(method="kmeans", clusters=kinds),
+        "l2, PCA 10, hdbscan": GroupingSettings(),
         "l2, UMAP 10, kmeans": GroupingSettings(**OURS, method="kmeans", clusters=kinds),
         "l2, UMAP 10, plscan": GroupingSettings(**OURS, method="plscan"),
         "l2, UMAP 10, hdbscan": GroupingSettings(**OURS),
     }
+    return {name: way for name, way in found.items() if has_method(way.method) and (has_umap() or way.reduce != "umap")}
 
 
 def raw(arguments: argparse.Namespace) -> None:
@@ -118,7 +124,7 @@ def iterations(arguments: argparse.Namespace) -> None:
         emit(name, arguments.seed, "seconds", {"wall": time.time() - begun, "processor": time.process_time() - used})
 
 
-def emit(problem: str, seed: int, way: str, values: dict[str, object]) -> None:
+def emit(problem: str, seed: int, way: str, values: Mapping[str, object]) -> None:
     """A line of the result."""
     print(json.dumps({"problem": problem, "seed": seed, "way": way, **values}), flush=True)
 

@@ -1,7 +1,7 @@
 """Low sounds (whales, elephants, fish, booming birds): a front-end of their own and a small network from random weights.
 
 Command:  python -m beats_jax.train --config configs/low_frequency.py --config.data.root=recordings --workdir runs/whales
-          configs/low_frequency.py:500     another rate in Hz: sound up to a quarter of it; frames and windows are longer in proportion
+          configs/low_frequency.py:500     another rate in Hz: sound up to a quarter of it; frames and windows are longer
 Data:     a folder with one folder per class, or a table as for configs/finetune.py; recordings at any rate from this one on.
 Why:      published encoders read 16 kHz. Of a recording at 2 kHz they see nothing in two thirds of the mel bands, and calls
           of 50 to 400 Hz in a few bands. Here a frame of 256 samples (128 ms at 2 kHz) every 62.5 gives the power at 64 even

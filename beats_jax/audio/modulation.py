@@ -52,7 +52,7 @@ def modulation_blocks(fbank: jax.Array, frame_mask: jax.Array) -> tuple[jax.Arra
     sound = cut(frame_mask[:, :, None])
     mean, deviation = _statistics(cut(fbank), sound)
     there = (starts[None, :] + BLOCK <= jnp.maximum(real, BLOCK)[:, None]) & (real > 0)[:, None]
-    return jnp.concatenate([modulations, BAND_WEIGHT * mean, BAND_WEIGHT * deviation], axis=2), there
+    return jnp.concatenate([modulations, BAND_WEIGHT * mean, BAND_WEIGHT * deviation], axis=2), jnp.asarray(there)
 
 
 def _statistics(blocks: jax.Array, sound: jax.Array) -> tuple[jax.Array, jax.Array]:

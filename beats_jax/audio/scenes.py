@@ -14,10 +14,10 @@ import numpy as np
 
 FRAME_SECONDS = 0.128  # a quarter of the clip at most
 SMOOTHED = (3, 5)  # bins and frames that are averaged
-RISE_DB = 6.0  # over the floor: what belongs to a call
+RISE_DB, SURE_DB = 6.0, 10.0  # over the floor: below the first nothing belongs to a call, above the second all does
 KEPT_OF_PEAK_DB = 12.0  # a call ends where the rise falls so far below its highest
 FADE_SHARE = 0.05  # of the call, at both ends
-SNR_SPREAD_DB = 3.0
+SNR_SPREAD_DB, HIGHEST_SNR_DB = 3.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def cut_call(waveform: np.ndarray, sample_rate: int) -> Call | None:
     rise = 10 * np.log10(power / np.median(power, axis=1, keepdims=True))
     if rise.max() < RISE_DB:
         return None
-    inside: Any = ndimage.label(rise >= max(RISE_DB, rise.max() - KEPT_OF_PEAK_DB))[0]  # pyright: ignore[reportIndexIssue]
+    limit = np.clip(rise.max() - KEPT_OF_PEAK_DB, RISE_DB, SURE_DB)
+    inside: Any = ndimage.label(rise >= limit)[0]  # pyright: ignore[reportIndexIssue]
     weights = ndimage.sum_labels(power, inside, np.arange(1, inside.max() + 1))
     bins, frames = ndimage.find_objects(inside)[int(np.argmax(weights))]
     hertz = sample_rate / size
@@ -50,8 +51,9 @@ def cut_call(waveform: np.ndarray, sample_rate: int) -> Call | None:
     filtered = band_pass(waveform, sample_rate, low_hz, high_hz)
     cut, rest = filtered[start:stop], np.concatenate([filtered[:start], filtered[stop:]])
     noise = float(np.mean(rest**2)) if len(rest) >= size else float(np.quantile(filtered**2, 0.2))
-    if noise <= 0 or not len(cut):
+    if not len(cut) or not cut.any():
         return None
+    noise = max(noise, 10 ** (-HIGHEST_SNR_DB / 10) * float(np.mean(cut**2)))  # the rest may be digitally silent
     level = max(float(np.mean(cut**2)) - noise, 1e-3 * noise)
     return Call(_faded(cut).astype(np.float32), low_hz, high_hz, float(10 * np.log10(level / noise)))
 
@@ -60,7 +62,9 @@ def mix(call: Call, background: np.ndarray, sample_rate: int, snr_db: float, rng
     """float32 [samples]: the background with the call at a random place, at `snr_db` in the call's own band."""
     sound = call.waveform[: len(background)]
     start = int(rng.integers(len(background) - len(sound) + 1))
-    noise = band_pass(background, sample_rate, call.low_hz, call.high_hz)[start : start + len(sound)]
+    before = max(0, start - len(sound))  # a stretch around it, for the filter's edges: clips may be long, and calls short
+    around = background[before : start + 2 * len(sound)]
+    noise = band_pass(around, sample_rate, call.low_hz, call.high_hz)[start - before :][: len(sound)]
     wanted = 10 ** (snr_db / 10) * max(float(np.mean(noise**2)), 1e-20)
     power = max(float(np.mean(sound.astype(np.float64) ** 2)), 1e-20)
     mixed = background.astype(np.float64)
@@ -103,7 +107,8 @@ def _smooth_power(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, i
     waveform = np.pad(waveform, (0, max(0, size - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames, axis=1)).T ** 2
-    return ndimage.uniform_filter(power, list(SMOOTHED)) + 1e-6 * power.max() + 1e-20, hop, size
+    smoothed: Any = SMOOTHED
+    return ndimage.uniform_filter(power, smoothed) + 1e-6 * power.max() + 1e-20, hop, size
 
 
 def _faded(sound: np.ndarray) -> np.ndarray:

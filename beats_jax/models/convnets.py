@@ -7,6 +7,7 @@ filterbanks that are made of it.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import ResNetConfig
 from beats_jax.config.rules import require
+from beats_jax.models.layers import larger
 
 BLOCKS = (2, 2, 2, 2)  # residual blocks of each stage: the 18 of ResNet-18 with the first convolution and the classifier
 EPSILON = 1e-5
@@ -113,7 +115,8 @@ def max_pool(x: AnyMaps) -> AnyMaps:
     n, height, width, channels = x.shape
     rows, columns = min(2, height), min(2, width)
     x = x[:, : height // rows * rows, : width // columns * columns]
-    return jnp.max(x.reshape(n, height // rows, rows, width // columns, columns, channels), axis=(2, 4))
+    x = x.reshape(n, height // rows, rows, width // columns, columns, channels)
+    return reduce(larger, (x[:, :, row, :, column] for row in range(rows) for column in range(columns)))
 
 
 def overlapping_max_pool(x: AnyMaps) -> AnyMaps:
@@ -125,7 +128,7 @@ def _pool_columns(x: AnyMaps) -> AnyMaps:
     x = jnp.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2), (0, 0)), constant_values=-jnp.inf)
     even, odd = x[:, :, 0::2], x[:, :, 1::2]
     before = jnp.pad(odd, ((0, 0), (0, 0), (1, 0), (0, 0)), constant_values=-jnp.inf)[:, :, :-1]
-    return jnp.maximum(jnp.maximum(before, even), odd)
+    return larger(larger(before, even), odd)
 
 
 class BasicBlock(nn.Module):

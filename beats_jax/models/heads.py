@@ -54,7 +54,9 @@ def pool(features: Tokens, token_mask: TokenMask, pooling: str, num_special: int
         return jnp.sqrt(masked_mean(jnp.square(centred), token_mask))
     anything = jnp.any(token_mask, axis=1)[:, None]
     if pooling == "max":
-        chosen = jnp.max(jnp.where(token_mask[:, :, None], features, -jnp.inf), axis=1)
+        # By its place: see `layers.larger` on gradients of `jnp.max`.
+        place = jnp.argmax(jnp.where(token_mask[:, :, None], features, -jnp.inf), axis=1)
+        chosen = jnp.take_along_axis(features, place[:, None], axis=1)[:, 0]
     else:
         order = token_mask if pooling == "first" else token_mask[:, ::-1]
         index = jnp.argmax(order, axis=1)

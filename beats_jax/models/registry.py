@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
@@ -67,8 +66,10 @@ def family(config: ModelConfig) -> Family:
     return FAMILIES[config.family](config)
 
 
-def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form.AUTO) -> nn.Module | statistics.WithStatistics:
-    """The module of `config.family` computing in `dtype` (float32 | bfloat16, as a name or a type)."""
+def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form.AUTO) -> Any:
+    """The module of `config.family` computing in `dtype` (float32 | bfloat16, as a name or a type): a Linen module, or
+    `statistics.WithStatistics` around one.
+    """
     return family(config).module(config, jnp.dtype(dtype), form)
 
 

@@ -90,7 +90,7 @@ class Episodic(Objective[State]):
     def _attended(self, token_mask: jax.Array | None) -> jax.Array | None:
         return registry.family(self.model_config).attention_mask(token_mask)
 
-    def _items(self, params: Any, fbank: jax.Array, token_mask: jax.Array) -> Items:
+    def _items(self, params: Any, fbank: jax.Array, token_mask: Any) -> Items:
         output: Any = self.model.apply({"params": params["model"]}, fbank, self._attended(token_mask))
         return self._reduced(output.features, token_mask, fbank.shape[1])
 

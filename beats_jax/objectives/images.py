@@ -86,7 +86,7 @@ def take_turn(
     moving = {name: state.params[name] for name in players}
     gradients, metrics = jax.grad(lambda part: loss(state.params | part), has_aux=True)(moving)
     updates, opt_state = optimizer.update(gradients, state.opt_state[turn], moving)
-    moved = optax.apply_updates(moving, jax.tree.map(lambda update: rate * update, updates))
+    moved: Any = optax.apply_updates(moving, jax.tree.map(lambda update: rate * update, updates))
     state = state.replace(params={**state.params, **moved}, opt_state={**state.opt_state, turn: opt_state})
     return state, metrics | {f"{turn}_gradient_norm": once(global_norm(gradients))}
 

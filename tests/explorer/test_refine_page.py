@@ -32,7 +32,8 @@ def clusters(tmp_path_factory):
                 0.3 * np.sin(2 * np.pi * (800, 2500, 5500)[number % 3] * time) * np.hanning(len(time))
             )
         write_wav(folder / "audio" / name, sound.astype(np.float32), RATE)
-    assert main(["--input", str(folder / "audio"), "--output", str(folder / "found")]) == 0
+    three = ("--method", "kmeans", "--clusters", "3")
+    assert main(["--input", str(folder / "audio"), "--output", str(folder / "found"), *three]) == 0
     (folder / "audio" / "gone.wav").unlink()
     return folder / "found"
 

@@ -1,5 +1,7 @@
 """Convolutional encoders: padding, batch statistics, time shifts, and the seam for evaluation by a batch's own statistics."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +20,21 @@ CONFIGS = {
 DRAW = np.random.default_rng(0)
 
 
+def build(*args: Any) -> Any:
+    return registry.build(*args)
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    return flatten_dict(tree, sep="/")
+
+
 def variables_of(config, bins=24):
     """Parameters with scales, biases and statistics that are not those of the start."""
-    params = registry.build(config).init(jax.random.key(0), jnp.zeros((1, 64, bins)))["params"]
+    params = build(config).init(jax.random.key(0), jnp.zeros((1, 64, bins)))["params"]
     return {"params": jax.tree.map(lambda x: x + DRAW.uniform(0.1, 0.5, x.shape).astype(np.float32) * (x.ndim < 2), params)}
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", ["cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_a_clip_gives_the_same_alone_and_in_a_padded_batch(family):
     """Also with time shifts, and with a last time step that is not whole; what lies in the padding does not matter."""
     config = from_mapping(ModelConfig, {**CONFIGS[family].__dict__, "time_shifts": 3}, "model")
@@ -33,7 +43,7 @@ def test_a_clip_gives_the_same_alone_and_in_a_padded_batch(family):
     frames = np.array([steps * patch, 2 * patch, patch + patch // 2])
     fbank = DRAW.normal(size=(3, steps * patch, 24)).astype(np.float32)
     mask = kind.token_mask(jnp.arange(steps * patch)[None] < jnp.asarray(frames)[:, None], 24)
-    module, variables = registry.build(config), variables_of(config)
+    module, variables = build(config), variables_of(config)
     apply = jax.jit(lambda fbank, mask: module.apply(variables, fbank, mask, layers=True))
     batch = apply(fbank, mask)
     assert batch.features.shape == (3, mask.shape[1], kind.num_features)
@@ -48,15 +58,15 @@ def test_a_clip_gives_the_same_alone_and_in_a_padded_batch(family):
         np.testing.assert_allclose(batch.layers[:, i, :tokens], alone.layers[:, 0], atol=1e-5)
         np.testing.assert_allclose(batch.logits[i], alone.logits[0], atol=1e-5)
         assert int(mask[i].sum()) == tokens
-    half = registry.build(config, "bfloat16").apply(variables, jnp.asarray(fbank), mask)
+    half = build(config, "bfloat16").apply(variables, jnp.asarray(fbank), mask)
     np.testing.assert_allclose(half.logits, batch.logits, atol=0.05 * np.abs(batch.logits).max())
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", ["cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_padding_enters_no_batch_statistics(family):
     """Statistics of three clips in a batch with padding, and of a row without any sound, are those of their sound."""
     config = CONFIGS[family]
-    kind, module, variables = registry.family(config), registry.build(config), variables_of(config)
+    kind, module, variables = registry.family(config), build(config), variables_of(config)
     patch = kind.min_frames
     fbank = DRAW.normal(size=(3, 3 * patch, 24)).astype(np.float32)
 
@@ -68,21 +78,21 @@ def test_padding_enters_no_batch_statistics(family):
     padded, moved = train(fbank, kind.token_mask(frames, 24))
     plain, expected = train(fbank[:2, : 2 * patch], None)
     np.testing.assert_allclose(padded.logits[:2], plain.logits, atol=1e-3)
-    found, wanted = (flatten_dict(tree[statistics.COLLECTION], sep="/") for tree in (moved, expected))
-    before = flatten_dict(variables["params"], sep="/")
+    found, wanted = (flat(tree[statistics.COLLECTION]) for tree in (moved, expected))
+    before = flat(variables["params"])
     for path, value in wanted.items():
         np.testing.assert_allclose(found[path], value, rtol=1e-4, atol=1e-4, err_msg=path)
         assert not np.allclose(value, before[path]), path
     silent, kept = train(fbank, jnp.zeros_like(kind.token_mask(frames, 24)))
     assert np.isfinite(silent.logits).all()
-    for path, value in flatten_dict(kept[statistics.COLLECTION], sep="/").items():
+    for path, value in flat(kept[statistics.COLLECTION]).items():
         np.testing.assert_allclose(value, np.asarray(before[path], value.dtype), err_msg=path)
 
 
 def test_evaluation_by_the_statistics_of_the_batch():
     """The seam of few-shot evaluation: the first norm's output has mean `bias` and deviation `scale` over the batch's clips."""
     config = CONFIGS["cnn"]
-    module, variables = registry.build(config), variables_of(config)
+    module, variables = build(config), variables_of(config)
     fbank = jnp.asarray(DRAW.normal(size=(4, 16, 24)), jnp.float32)
     _, seen = module.apply(
         variables,
@@ -103,9 +113,9 @@ def test_time_shifts_average_the_logits_of_turned_clips():
     config = CNNConfig(widths=(4, 8), predictor_class=2, time_shifts=3)
     variables = variables_of(config)
     fbank = DRAW.normal(size=(2, 12, 8)).astype(np.float32)
-    one = registry.build(CNNConfig(widths=(4, 8), predictor_class=2))
+    one = build(CNNConfig(widths=(4, 8), predictor_class=2))
     expected = np.mean([one.apply(variables, jnp.asarray(np.roll(fbank, k * 4, axis=1))).logits for k in range(3)], axis=0)
-    found = registry.build(config).apply(variables, jnp.asarray(fbank))
+    found = build(config).apply(variables, jnp.asarray(fbank))
     np.testing.assert_allclose(found.logits, expected, atol=1e-6)
     np.testing.assert_allclose(found.features, one.apply(variables, jnp.asarray(fbank)).features, atol=1e-6)
 

@@ -190,6 +190,11 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, made: np.ndarray, seed
     }
 
 
+def typical_gap(examples: np.ndarray) -> float:
+    """Median distance of an example [N, D] to the nearest other one."""
+    return float(np.median(_radius(examples, 1)))
+
+
 def nearest_distances(examples: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Distance of each example [N, D] to the nearest of others [M, D], float64 [N]."""
     parts = [distances(examples[i : i + ROWS_AT_ONCE], among).min(axis=1) for i in range(0, len(examples), ROWS_AT_ONCE)]

@@ -43,17 +43,23 @@ class EpisodeResult:
 
 
 def measure_episodes(
-    answers: np.ndarray, episodes: Episodes, pools: np.ndarray, num_classes: int, drawn_from: int
+    answers: np.ndarray, episodes: Episodes, pools: np.ndarray, num_classes: int, drawn_from: int, pooled: int
 ) -> EpisodeResult:
     """Compares answers with the truth.
 
     Args:
-      answers: int [E, W, Q], the way named for each query. pools: int [D, M] as the sampler's; episode i is of pool i modulo D.
+      answers: int [E + pooled, W, Q], the way named for each query; the first E episodes draw of all classes and are the figure.
+      pools: int [D, M], draws of classes: the last `pooled` episodes are of them in turn, and tell how much they differ.
       num_classes: of the table. drawn_from: how many of them the pools are draws of.
     """
     ways = np.arange(answers.shape[1])
-    accuracies = (answers == ways[None, :, None]).mean(axis=(1, 2))
-    means = np.array([accuracies[draw :: len(pools)].mean() for draw in range(min(len(pools), len(accuracies)))])
+    right = (answers == ways[None, :, None]).mean(axis=(1, 2))
+    accuracies, of_draws = right[: len(right) - pooled], right[len(right) - pooled :]
+    means = np.array([of_draws[draw :: len(pools)].mean() for draw in range(min(len(pools), pooled))])
+    answers, episodes = (
+        answers[: len(accuracies)],
+        Episodes(episodes.classes[: len(accuracies)], episodes.support, episodes.query),
+    )
     truth = np.broadcast_to(episodes.classes[:, :, None], answers.shape)
     named = np.take_along_axis(episodes.classes, answers.reshape(len(answers), -1), axis=1)
     pairs = truth.reshape(-1) * num_classes + named.reshape(-1)

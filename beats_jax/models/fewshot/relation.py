@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from beats_jax.models.convnets import BatchNorm
 from beats_jax.models.fewshot import Scores
-from beats_jax.models.layers import torch_bias, torch_kernel
+from beats_jax.models.layers import larger, torch_bias, torch_kernel
 
 GRID = 5  # cells on a side after the first block
 HIDDEN = 8
@@ -39,12 +39,8 @@ def adaptive_max_pool(maps: Maps, size: int) -> Float[Array, "_ _ _ channels"]:
 
 
 def maximum_along(x: jax.Array, axis: int) -> jax.Array:
-    """The maximum along a short axis, which is dropped.
-
-    `jnp.max` divides its gradient by how many values equal the maximum. Where XLA computes the values anew and rounds otherwise,
-    none does, and the gradient is NaN.
-    """
-    return reduce(jnp.maximum, (jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])))
+    """The maximum along a short axis, which is dropped."""
+    return reduce(larger, (jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])))
 
 
 class RelationModule(nn.Module):

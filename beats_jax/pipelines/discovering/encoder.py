@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from beats_jax.config import experiment_from_mapping, to_mapping
@@ -122,13 +124,15 @@ def _write_table(path: Path, regions: Regions, rows: np.ndarray, labels: np.ndar
     table.writerow(["filename", "start", "end", "label"])
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         times = ["" if np.isnan(time) else f"{time:.6f}" for time in (regions.starts[row], regions.ends[row])]
-        table.writerow([str(Path(regions.files[row]).absolute()), *times, f"c{label + 1:03d}"])
+        table.writerow([str(Path(str(regions.files[row])).absolute()), *times, f"c{label + 1:03d}"])
     write_text(path, text.getvalue())
 
 
 def _experiment(settings: EncoderSettings, table: Path, model: str, clusters: int) -> dict[str, Any]:
     """An experiment as nested settings; `settings.changed` has the last word."""
     start = None if model in WITHOUT_WEIGHTS else read_checkpoint(model)
+    ways = min(settings.n_way or clusters, clusters)
+    clips = ways * (settings.n_shot + settings.n_query)
     groups: dict[str, dict[str, Any]] = {
         "data": {
             "source": "csv",
@@ -145,7 +149,8 @@ def _experiment(settings: EncoderSettings, table: Path, model: str, clusters: in
         "model": _model(settings.model, "none") if start is None else _model({"family": start.model.family}, model),
         "objective": {
             "name": "episodic",
-            "n_way": min(settings.n_way or clusters, clusters),
+            "n_way": ways,
+            "episodes_per_step": jax.device_count() // math.gcd(jax.device_count(), clips),  # clips divide over all devices
             "n_shot": settings.n_shot,
             "n_query": settings.n_query,
             "disjoint": False,  # the rows of a cluster may all be of one recording

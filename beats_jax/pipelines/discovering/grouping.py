@@ -33,7 +33,8 @@ from beats_jax.pipelines.discovering.settings import TREES, DiscoverSettings
 
 # Of the identity of vectors: what makes two tables comparable. Windows of `embed` and regions may be compared.
 ENCODER = ("model", "params_sha256", "audio", "above_background", "layers", "poolings", "columns", "margin")
-LARGEST_SHARE = 0.7  # of the sounds in one cluster
+LARGEST_SHARE = 0.7  # of all sounds in one cluster
+LARGEST_BESIDE, SEVERAL = 0.6, 5  # of the sounds in clusters, where there are so many clusters
 Figures = dict[str, float | int | str | None]
 
 
@@ -90,19 +91,25 @@ def _groups(items: Items, settings: GroupingSettings) -> tuple[Groups, GroupingS
     while one of everything tells nothing.
     """
     found = group(items.vectors, settings)
-    largest = float((found.labels == 0).mean())
-    if largest <= LARGEST_SHARE or settings.selection != "eom" or settings.method not in TREES:
+    if not _is_lump(found.labels) or settings.selection != "eom" or settings.method not in TREES:
         return found, settings
     leaves = replace(settings, selection="leaf")
     finer = group(items.vectors, leaves)
     if finer.count <= found.count:
         return found, settings
     print(
-        f"one cluster would hold {largest:.0%} of the sounds, so the {finer.count} densest parts of it and the others are taken "
-        "(--group selection=leaf)",
+        f"one cluster would hold {(found.labels == 0).sum()} of {len(items)} sounds, so the {finer.count} densest parts of all "
+        "are taken (--group selection=leaf)",
         flush=True,
     )
     return finer, leaves
+
+
+def _is_lump(labels: np.ndarray) -> bool:
+    """Whether the first cluster holds nearly all sounds, or most of those in clusters beside several that are small."""
+    largest, inside = int((labels == 0).sum()), int((labels != NOISE).sum())
+    several = int(labels.max(initial=NOISE)) + 1 >= SEVERAL
+    return largest > LARGEST_SHARE * len(labels) or (several and largest > LARGEST_BESIDE * inside)
 
 
 def _nothing() -> Groups:
@@ -147,7 +154,7 @@ def cluster_silhouettes(points: np.ndarray, labels: np.ndarray, seed: int) -> np
     if not 2 <= len(np.unique(labels[rows])) < len(rows):
         return np.full(count, np.nan)
     values = silhouette_samples(points[rows], labels[rows])
-    sums, sizes = (np.bincount(labels[rows], weights, count) for weights in (values, None))
+    sums, sizes = np.bincount(labels[rows], np.asarray(values), count), np.bincount(labels[rows], minlength=count)
     return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
 
 

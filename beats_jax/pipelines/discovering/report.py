@@ -134,7 +134,7 @@ def _agreement(found: Clustered) -> list[tuple[str, float | None, float | None]]
 
 HEADER = {  # columns of clusters.csv on the page; those without a value in any row are left out
     **{"name": "cluster", "size": "sounds", "recordings": "recordings", "stability": "stability", "silhouette": "silhouette"},
-    **{"hz": "Hz", "seconds": "seconds", "snr_db": "dB above background", "novelty": "novelty", "sites": "sites"},
+    **{"hz": "Hz", "seconds": "seconds", "snr_db": "SNR, dB", "novelty": "novelty", "sites": "sites"},
     **{"known_label": "known label", "known_share": "share"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def read_labels(table: str, folder: str) -> Labels:
     root = Path(folder or path.parent)
     columns = find_columns(list(read_table(path)), ReadOptions(), table) if kind_of(path) == "csv" else {}
     if columns and not {"start", "end"} <= columns.keys():
-        names = {"audio_column": columns.get("file", "filename"), "label_column": columns.get("label", "label")}
+        names: dict[str, Any] = {"audio_column": columns.get("file", "filename"), "label_column": columns.get("label", "label")}
         return _of_manifest(load_manifest(DataConfig(source="csv", root=str(root), metadata_file=table, **names), workdir=root))
     events = read_events(path)
     paths = locate_recordings(list(dict.fromkeys(events.files.tolist())), root)

@@ -15,7 +15,7 @@ import numpy as np
 
 from beats_jax.config import Experiment, GenerativeConfig, TrainingConfig, to_mapping
 from beats_jax.errors import UserError
-from beats_jax.evaluation.embeddings.generative import kernel_distance
+from beats_jax.evaluation.embeddings.generative import kernel_distance, typical_gap
 from beats_jax.objectives.images import ImageObjective
 from beats_jax.parallel.exchange import fetch
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
@@ -31,7 +31,8 @@ from beats_jax.training.writers import History, Writers, for_run
 
 LEAST_IMAGES = 4
 FINISHING = 1024  # training images of which the texture and the distribution of codes are measured
-LEAST_SPREAD = 0.3  # of what is drawn, as a share of the spread of real images: below, they are all alike
+LEAST_SPREAD = 0.3  # of what is drawn, as a share of that of real images: below, they are all alike
+LEAST_VARIETY = 0.5  # the same for distances to the nearest other image
 LEAST_ACTIVE = 1  # units of a latent: fewer carry nothing
 EVALUATIONS = 5  # of a run, where its settings do not say
 
@@ -149,16 +150,17 @@ class _Training:
         return self._finish(weights, self.train.take(np.sort(rows)))
 
     def evaluate(self, weights: Any, step: int) -> dict[str, float]:
-        """`sample_loss` (unbiased squared kernel distance of drawn from held-out images), their `spread` over that of the real
-        ones, and the objective's own figures of held-out images.
+        """`sample_loss` (unbiased squared kernel distance of drawn from held-out images), `spread` (deviation of each pixel) and
+        `variety` (distance to the nearest other image) over those of the real ones, and the objective's own figures of them.
         """
         held = self.held.take(self._shown)
         with jax.set_mesh(self.mesh):
             drawn = np.asarray(self._draw(self.finish(weights), jax.random.key(step), held["labels"]))
             own = {name: float(total / count) for name, (total, count) in self._measure(weights, held).items()}
         spread = float(np.std(drawn, axis=0).mean() / max(1e-6, np.std(held["images"], axis=0).mean()))
-        distance = kernel_distance(self._real, embed_images(np.clip(drawn, -1, 1)))
-        return {"sample_loss": distance, "spread": spread, **own}
+        made = embed_images(np.clip(drawn, -1, 1))
+        variety = typical_gap(made) / max(1e-9, typical_gap(self._real))
+        return {"sample_loss": kernel_distance(self._real, made), "spread": spread, "variety": variety, **own}
 
 
 def problems_of(figures: dict[str, float], settings: Experiment) -> list[str]:
@@ -167,8 +169,14 @@ def problems_of(figures: dict[str, float], settings: Experiment) -> list[str]:
     spread, active = figures.get("spread", 1.0), figures.get("active_units")
     if not np.isfinite(list(figures.values())).all():
         found.append("Diverged: a figure of the last evaluation is not finite.")
+    variety = figures.get("variety", 1.0)
     if spread < LEAST_SPREAD:
         found.append(f"Collapsed: drawn images vary {spread:.2f} times as much as real ones; they are nearly all alike.")
+    elif variety < LEAST_VARIETY:
+        found.append(
+            f"Collapsed: a drawn image lies {variety:.2f} times as far from the next one as real images do; those of a class are "
+            "nearly all alike."
+        )
     if active is not None and active < LEAST_ACTIVE:
         latent = settings.objective.latent  # type: ignore[attr-defined]
         found.append(f"The latent has collapsed: {active:.0f} of {latent} units carry anything; lower objective.beta.")

@@ -32,13 +32,13 @@ _EPISODES = (
     "class_draws",
     "draw_size",
 )
-SETTINGS = {  # job -> the arguments that are fields of its settings
+SETTINGS: dict[str, tuple[str, ...]] = {  # job -> the arguments that are fields of its settings
     "probe": (*_ENCODER, "probe_kinds", "folds", "repeats", "token_layer"),
     "episodes": (*_ENCODER, *_EPISODES),
     "few_shot_detection": ("n_shot", "iou", "seed"),
     "detections": ("iou", "tolerance", "segment"),
 }
-READS = {"probe": READING, "episodes": tuple(name for name in READING if name != "multi_label")}
+READS: dict[str, tuple[str, ...]] = {"probe": READING, "episodes": tuple(name for name in READING if name != "multi_label")}
 FIELDS: dict[str, str] = {"probe_kinds": "kinds", "baseline": "baselines", "method": "methods"}  # where the names differ
 
 

@@ -77,7 +77,7 @@ def _averaged(runs: Sequence[Path]) -> tuple[PredictionTable, np.ndarray]:
 def _figures(
     table: PredictionTable, labels: np.ndarray, recordings: Sequence[object], rows: np.ndarray, config: EvaluationConfig
 ) -> EvaluationResult:
-    groups = [recordings[row] for row in rows]
+    groups = [recordings[row] for row in rows.tolist()]
     return evaluate_predictions(labels[rows], table.probabilities[rows], table.class_names, groups, False, config, 0)
 
 
@@ -89,7 +89,7 @@ def _confounds(
     rows = np.flatnonzero(np.isfinite(features).all(axis=1))
     if len(rows) == 0 or np.bincount(labels[rows], minlength=len(table.class_names)).min() < 2:
         return None, None
-    groups = [recordings[row] for row in rows]
+    groups = [recordings[row] for row in rows.tolist()]
     values = []
     for columns in (slice(LEVEL), slice(None)):
         found = replace(table, probabilities=np.zeros_like(table.probabilities))

@@ -58,4 +58,4 @@ def confound_probabilities(features: np.ndarray, labels: np.ndarray, recordings:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     groups = np.unique(np.asarray(recordings), return_inverse=True)[1]
     folds = StratifiedGroupKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
-    return cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba")
+    return np.asarray(cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba"))

@@ -109,12 +109,12 @@ def evaluate_episodes(
         drawn, notes = _draw(settings, rule, rows, names)
         start = time.perf_counter()
         found = [
-            EpisodeFindings(*place, measure_episodes(named, drawn.episodes, drawn.pools, len(names), drawn.classes))
+            EpisodeFindings(*place, measure_episodes(named, drawn.episodes, drawn.pools, len(names), drawn.classes, drawn.pooled))
             for place, named in _answers(settings, embedded, drawn.episodes)
         ]
         if head is not None and model is not None and head.method in settings.methods and head.method not in METHODS:
             place, named = trained_answers(head, model, rows, data, drawn.episodes, errors, settings.cache)
-            figures = measure_episodes(named, drawn.episodes, drawn.pools, len(names), drawn.classes)
+            figures = measure_episodes(named, drawn.episodes, drawn.pools, len(names), drawn.classes, drawn.pooled)
             found.insert(settings.methods.index(head.method), EpisodeFindings(MODEL, *place, head.method, figures))
         print(f"{len(found)} x {settings.n_tasks} episodes in {time.perf_counter() - start:.1f} s", flush=True)
         notes = [*manifest.notes, *notes, *([OWN_NOTE] if OWN in encoders else []), *known_note(settings.model, rows)]
@@ -186,7 +186,12 @@ def _draw(settings: EpisodeSettings, rule: EpisodeRule, rows: Manifest, names: L
     if size < rule.n_way:
         raise UserError(f"--draw-size {size} is less than --n-way {rule.n_way}; a draw needs as many classes as an episode")
     pools = class_draws(classes, size, settings.class_draws if size < len(classes) else 1, settings.seed)
-    return Drawn(sampler(pools).batch(0, settings.n_tasks), pools, len(classes)), notes
+    episodes, pooled = sampler(classes[None]).batch(0, settings.n_tasks), 0
+    if len(pools) > 1:
+        pooled, others = settings.n_tasks, sampler(pools).batch(0, settings.n_tasks)
+        columns = ("classes", "support", "query")
+        episodes = Episodes(*(np.concatenate([getattr(one, name) for one in (episodes, others)]) for name in columns))
+    return Drawn(episodes, pools, len(classes), pooled), notes
 
 
 def _answers(

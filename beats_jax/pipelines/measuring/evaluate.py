@@ -36,6 +36,8 @@ from beats_jax.pipelines.training.workdir import EXPERIMENT_FILE, read_experimen
 from beats_jax.pipelines.training.workdir_lock import hold, others
 from beats_jax.weights.pretrained import read_memory
 
+LABELS_TABLE = "labels.csv"  # of a folder of recordings
+
 
 def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: bool, command: str, page: str = "html") -> Measured:
     """Writes metrics.json, predictions.csv, recordings.csv, the report and errors.csv for a run's model into `output`.
@@ -162,9 +164,12 @@ def _require_empty(output: Path) -> None:
 def data_of(path: Path, data: DataConfig) -> DataConfig:
     """Settings for other recordings, whose source `sources.source_at` recognises; a CSV has the run's column names.
 
+    A folder with labels.csv is that table.
+
     Raises:
       UserError: the path does not exist.
     """
+    path = path / LABELS_TABLE if (path / LABELS_TABLE).is_file() else path
     plain = replace(data, root=str(path), fold="", num_folds=0, fold_by="", metadata_file="", tfds_name="", classes=())
     source = source_at(path)
     return replace(plain, source=source, **({"root": "", "metadata_file": str(path)} if path.is_file() else {}))

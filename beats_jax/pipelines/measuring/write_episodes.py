@@ -31,11 +31,12 @@ EPISODES_FILE = "episodes.csv"
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Episodes; they draw of `pools` [D, M], which are draws of `classes` classes."""
+    """Episodes of `classes` classes, then `pooled` more of `pools` [D, M], which are draws of these classes."""
 
     episodes: Episodes
     pools: np.ndarray
     classes: int
+    pooled: int
 
 
 def write_episodes(
@@ -53,7 +54,7 @@ def write_episodes(
     """Writes all files, metrics.json last, prints the findings and returns the metrics."""
     output, size = report.parent, drawn.pools.shape[1]
     apart = "that may share recordings" if settings.shared_recordings else "of different recordings"
-    pools = f"{len(drawn.pools)} draws of {size} of {drawn.classes} classes" if size < drawn.classes else f"all {size} classes"
+    pools = f"{drawn.classes} classes" + (f" and {len(drawn.pools)} draws of {size} of them" if drawn.pooled else "")
     what = (
         f"{settings.n_tasks} episodes of {settings.n_way} ways, {settings.n_shot} support and {settings.n_query} query rows a "
         f"class {apart}, {pools}, seed {settings.seed}"
@@ -98,9 +99,9 @@ def _table(drawn: Drawn, found: Sequence[EpisodeFindings], names: LabelVocabular
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     places = [" ".join((one.encoder, one.layer, one.pooling, one.method)) for one in found]
-    writer.writerow(["episode", "draw", "classes", *places])
-    for number, labels in enumerate(drawn.episodes.classes):
+    writer.writerow(["episode", "classes", *places])
+    for number, labels in enumerate(drawn.episodes.classes[: len(found[0].result.accuracies)]):
         classes = safe_cell("; ".join(names.names[label] for label in labels))
         accuracies = [f"{one.result.accuracies[number]:.6g}" for one in found]
-        writer.writerow([number, number % len(drawn.pools), classes, *accuracies])
+        writer.writerow([number, classes, *accuracies])
     return text.getvalue()

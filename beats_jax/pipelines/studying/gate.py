@@ -49,7 +49,7 @@ def sentence(one: Comparison, margin: float) -> str:
         "gain": f"{change}: it helps (corrected p {one.p:.3f}).",
         "loss": f"{change}: it harms (corrected p {one.p:.3f}).",
         "equivalent": f"{change}: no difference beyond ±{100 * margin:g} points.",
-        "open": f"{change}: undecided; the data do not show a gain, and do not exclude one.",
+        "open": f"{change}: undecided (corrected p {one.p:.3f}, {found.seeds} seeds).",
     }
     return f"{head} gives {ends[one.word]}"
 

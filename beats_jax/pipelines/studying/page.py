@@ -66,7 +66,7 @@ def study_page(
         subtitle=f"{len(rows.manifest)} clips, {len(rows.vocabulary)} classes; "
         + ", ".join(f"{name} {number}" for name, number in rows.report.split_rows.items()),
         tiles=tiles,
-        note="The CNN on all real training clips with classic augmentation, on test clips; 95 % intervals.",
+        note="The CNN on all real training clips with classic augmentation, on test clips; 95 % intervals." if tiles else "",
         findings=findings(found, runner, measured, comparisons, gate),
         sections=[
             *_arm_sections(runner, results, comparisons, counts),
@@ -282,8 +282,11 @@ def _baseline_sections(baselines: Baselines, found: Sequence[BaselineResult], me
         rows.append((name, metrics["auroc"], one.extra["ap_wanted"].value, one.extra["f1_wanted"], metrics["accuracy"],
                      metrics["balanced_accuracy"], one.extra["recall_at_1_fa_per_hour"], one.ece))  # fmt: skip
     majority = float(np.bincount(measured.labels).max() / len(measured.labels))
-    header = ("model", "AUROC", "PR-AUC", "F1", "accuracy", "balanced accuracy", "recall at 1 FA/h", "ECE after temperature")
-    note = f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation."
+    header = ("model", "AUROC", "PR-AUC", "F1", "accuracy", "balanced accuracy", "recall at 1 FA/h", "ECE")
+    note = (
+        f"One seed each. Always naming the most frequent class has accuracy {majority:.3f}. F1 at the threshold of validation, "
+        "ECE after its temperature."
+    )
     blocks: list[Block] = [Table(header, rows), Paragraph(note, "note")]
     tables = {
         name: one.reliability
@@ -310,7 +313,7 @@ def _baseline_sections(baselines: Baselines, found: Sequence[BaselineResult], me
                     partial(curve_panels, panels), f"learning curves of the {kind}", f"{kind}: loss and validation over steps."
                 )
             )
-    sections = [Section("Stage 1: baselines", blocks)]
+    sections = [Section("Stage 1: baselines", blocks)] if rows else []
     cnn = next((one for one in found if one.name == CNN and one.result is not None), None)
     confusions = None if cnn is None or cnn.result is None else confusions_section(cnn.result)
     return [*sections, *([] if confusions is None else [confusions])]

@@ -19,6 +19,7 @@ from beats_jax.pipelines.studying.settings import CONTROLS, GATED, GENERATORS
 from beats_jax.pipelines.studying.store import Fit, Outcome, Store
 
 SYNTHETIC = ("scenes", *GENERATORS, *(f"{name}{GATED}" for name in GENERATORS))
+LEAST_COMPARED = 3  # seeds: what fewer show is undecided
 OTHERS = ("classic", "weighted", *CONTROLS)  # what a synthetic arm must also beat
 METRICS = ("auroc", "ap", "f1", "accuracy", "balanced_accuracy", "recall_at_1_fa_per_hour", "brier", "ece")
 
@@ -172,7 +173,9 @@ def compare_arms(
         for result, difference, p in zip(chosen, differences, corrected.tolist(), strict=True):
             classes = tuple((names[c], int(counts[size][c]), between(real, result, c)) for c in wanted)
             beyond = between(best, result) if result.arm in SYNTHETIC else None
-            found.append(Comparison(result, difference, p, verdict(difference, p, margin, fewest), best.title, beyond, classes))
+            enough = difference is not None and difference.seeds >= LEAST_COMPARED
+            word = verdict(difference, p, margin, fewest) if enough else "open"
+            found.append(Comparison(result, difference, p, word, best.title, beyond, classes))
     return found
 
 

@@ -23,7 +23,6 @@ from beats_jax.errors import UserError
 from beats_jax.pipelines.measuring.evaluate import data_of
 from beats_jax.pipelines.studying.settings import StudySettings
 
-LABELS_TABLE = "labels.csv"
 BACKGROUNDS = (
     "background",
     "noise",
@@ -109,8 +108,7 @@ def prepare_rows(settings: StudySettings, errors: ErrorLog) -> StudyRows:
 
 def labelled_data(path: Path, label_column: str) -> DataConfig:
     """Settings for a folder with labels.csv, of class folders or of a known layout, or for a table."""
-    table = path / LABELS_TABLE
-    data = data_of(table if table.is_file() else path, DataConfig())
+    data = data_of(path, DataConfig())
     return replace(data, label_column=label_column) if label_column else data
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from beats_jax.config import AudioConfig, Experiment, ModelConfig
+from beats_jax.config import AudioConfig, Experiment, ModelConfig, ResNetConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.weights.architecture import front_end_changes, param_shapes, require_same_front_end
@@ -96,7 +96,7 @@ def starting_point(model: ModelConfig, audio: AudioConfig, labels: tuple[str, ..
             f"{model.checkpoint} is of the family {loaded.model.family!r} and config.model.family is {model.family!r}; "
             "set config.model.family to the first, or name another config.model.checkpoint"
         )
-    of_images = getattr(loaded.model, "trained_on", "") == "images"  # it has learnt on no front-end
+    of_images = isinstance(loaded.model, ResNetConfig) and loaded.model.trained_on == "images"  # it has learnt on no front-end
     changed = {} if of_images else front_end_changes(loaded.audio, audio)
     architecture, tensors, resized = loaded.model, loaded.params, _describe_ignored(loaded.model, model)
     if registry.family(architecture).resize:

@@ -3,24 +3,28 @@
 import numpy as np
 import pytest
 
-from beats_jax.datasets.episodes import EpisodeRule, EpisodeSampler, class_draws
+from beats_jax.datasets.episodes import EpisodeRule, Episodes, EpisodeSampler, class_draws
 from beats_jax.evaluation.episodes.result import draws_interval, episodes_interval, measure_episodes
 
 
 def test_accuracies_and_confusions_are_counted():
     labels = np.repeat(np.arange(5), 8)
     pools = class_draws(np.arange(5), 3, 2, seed=1)
-    episodes = EpisodeSampler(labels, "abcde", EpisodeRule(3, 2, 4), pools=pools).batch(0, 11)
+    whole = EpisodeSampler(labels, "abcde", EpisodeRule(3, 2, 4)).batch(0, 11)
+    parts = EpisodeSampler(labels, "abcde", EpisodeRule(3, 2, 4), pools=pools).batch(0, 7)
+    episodes = Episodes(
+        *(np.concatenate([getattr(one, name) for one in (whole, parts)]) for name in ("classes", "support", "query"))
+    )
     answers = np.random.default_rng(0).integers(0, 3, episodes.query.shape)
-    found = measure_episodes(answers, episodes, pools, 5, 5)
-    confusion, right = np.zeros((5, 5), int), np.zeros(11)
+    found = measure_episodes(answers, episodes, pools, 5, 5, 7)
+    confusion, right = np.zeros((5, 5), int), np.zeros(18)
     for e, w, q in np.ndindex(*answers.shape):
         named = episodes.classes[e][answers[e, w, q]]
-        confusion[labels[episodes.query[e, w, q]], named] += 1
+        confusion[labels[episodes.query[e, w, q]], named] += e < 11
         right[e] += named == labels[episodes.query[e, w, q]]
     np.testing.assert_array_equal(found.confusion, confusion)
-    np.testing.assert_allclose(found.accuracies, right / 12)
-    np.testing.assert_allclose(found.draw_means, [(right[::2] / 12).mean(), (right[1::2] / 12).mean()])
+    np.testing.assert_allclose(found.accuracies, right[:11] / 12)
+    np.testing.assert_allclose(found.draw_means, [(right[11::2] / 12).mean(), (right[12::2] / 12).mean()])
     total = confusion.sum(axis=1)
     expected = np.where(total > 0, np.diag(confusion) / np.maximum(total, 1), np.nan)
     np.testing.assert_allclose(found.class_accuracies, expected)

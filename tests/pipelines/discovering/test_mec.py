@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_a_killed_run_goes_on_with_the_next_iteration(tmp_path: Path) -> None:
     assert [each.row() for each in again] == [each.row() for each in expected]
 
 
-def _refuse(given: object) -> None:
+def _refuse(given: object) -> NoReturn:
     raise AssertionError(f"nothing is left to compute: {given}")
 
 

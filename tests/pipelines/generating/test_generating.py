@@ -127,6 +127,7 @@ def test_collapse_is_put_into_words():
     settings = small("vae")
     assert problems_of({"spread": 1.0, "active_units": 4.0}, settings) == []
     assert "nearly all alike" in problems_of({"spread": 0.1}, settings)[0]
+    assert "those of a class" in problems_of({"spread": 0.5, "variety": 0.01}, settings)[0]
     assert "0 of 4 units" in problems_of({"spread": 1.0, "active_units": 0.0}, settings)[0]
     assert "not finite" in problems_of({"spread": 1.0, "loss": float("nan")}, settings)[0]
 

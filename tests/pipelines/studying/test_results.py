@@ -37,7 +37,7 @@ def _store(folder: Path, arms: dict[tuple[str, float], float], seeds: int = SEED
 
 
 def _compared(store: Store, fits: list[Fit]):
-    results = measure_arms(store, fits, MEASURED, 1000)
+    results = measure_arms(store, fits, MEASURED, 400)
     return compare_arms(results, ["noise", "owl"], COUNTS, MEASURED.wanted, 0.005, MEASURED.fewest)
 
 

@@ -97,3 +97,18 @@ def test_what_cannot_be_studied_is_refused(tmp_path: Path):
         _prepared(silent)
     with pytest.raises(UserError, match="'owls'"):
         _prepared(_folder(tmp_path / "named" / "data", {"noise": 8, "owl": 8}), background="owls")
+
+
+def test_a_folder_with_a_table_of_labels_is_read_by_any_column(tmp_path: Path):
+    root = tmp_path / "data"
+    _folder(root / "audio", {"a": 8, "b": 8})
+    table = [f"audio/{kind}/{i:02d}.wav,{name}" for kind, name in (("a", "noise"), ("b", "owl")) for i in range(8)]
+    for kind in ("a", "b"):
+        for i in range(8):
+            (root / "audio" / kind / f"{i:02d}.wav").rename(root / "audio" / f"{kind}{i:02d}.wav")
+        (root / "audio" / kind).rmdir()
+    text = "\n".join(line.replace("/a/", "/a").replace("/b/", "/b") for line in table)
+    (root / "labels.csv").write_text(f"filename,species\n{text}\n")
+    rows = _prepared(root, label_column="species")
+    assert rows.vocabulary.names == ("noise", "owl")
+    assert len(rows.manifest) == 16

@@ -1,5 +1,7 @@
 """Weights of torchvision's ResNet-18 as an encoder of sound: read, started from, trained, written back."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ def test_weights_of_images_start_any_front_end_without_their_head(golden_files, 
     audio = AudioConfig(filterbank=FilterbankConfig(sample_rate=2000, num_mel_bins=64, frame_length_ms=80))
     for place in (file, tmp_path / "images"):
         start = starting_point(ResNetConfig(checkpoint=str(place)), audio, ("frog", "owl"))
+        assert isinstance(start.model, ResNetConfig)
         assert (start.model.width, start.model.predictor_class, start.model.trained_on) == (8, 2, "sound")
         assert "images" in start.note
         assert "new head" in start.note
@@ -46,5 +49,7 @@ def test_a_trained_model_goes_to_torchvisions_layout_and_back(tmp_path, ending):
     assert (again.labels, again.audio) == (("frog", "owl"), audio)
     expected = load_bundle(tmp_path / "run")
     assert again.model == expected.model
-    for path, value in flatten_dict(expected.params, sep="/").items():
-        np.testing.assert_array_equal(flatten_dict(again.params, sep="/")[path], value)
+    found: dict[str, Any] = flatten_dict(again.params, sep="/")
+    wanted: dict[str, Any] = flatten_dict(expected.params, sep="/")
+    for path, value in wanted.items():
+        np.testing.assert_array_equal(found[path], value)

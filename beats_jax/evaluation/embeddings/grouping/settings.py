@@ -12,10 +12,10 @@ COUNTED = ("kmeans", "gmm", "agglomerative")  # they are told how many clusters 
 
 @dataclass(frozen=True)
 class GroupingSettings(Settings):
-    """The way from vectors to clusters. Every default is what was best in docs/discovery_methods.md.
+    """The way from vectors to clusters. Defaults are what docs/discovery_methods.md measures, as far as scikit-learn does it.
 
     Attributes:
-      scale: `minmax` puts each column on [0, 1] (upstream's), `standard` on mean 0 and variance 1, `l2` each row on length 1.
+      scale: `l2` puts each row on length 1, `minmax` each column on [0, 1] (upstream's), `standard` on mean 0 and variance 1.
       reduce: `pca`, `umap` (needs beats-jax[discover]) or `none`. dimensions: of the reduced space.
       method: `hdbscan` (scikit-learn), `dbscan`, `kmeans`, `gmm`, `agglomerative` (Ward), and of beats-jax[discover]
         `fast_hdbscan`, `plscan`, `evoc`.
@@ -32,9 +32,9 @@ class GroupingSettings(Settings):
 
     GROUP: ClassVar[str] = "grouping"
 
-    scale: str = one_of("minmax", "standard", "l2", "none")
+    scale: str = one_of("l2", "minmax", "standard", "none")
     reduce: str = one_of("pca", "umap", "none")
-    dimensions: int = bounded(16, ge=1, le=4096)
+    dimensions: int = bounded(10, ge=1, le=4096)
     method: str = one_of("hdbscan", "fast_hdbscan", "plscan", "evoc", "dbscan", "kmeans", "gmm", "agglomerative")
     smallest: int = bounded(6, ge=2)
     min_samples: int = bounded(0, ge=0)

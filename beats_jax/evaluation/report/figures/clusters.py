@@ -22,18 +22,18 @@ def cluster_map(places: np.ndarray, labels: np.ndarray, names: Sequence[str]) ->
     figure = new_figure(7.4, 5.2)
     axes = figure.add_subplot()
     outside = labels < 0
-    axes.scatter(*places[outside].T, s=5, c=GREY, alpha=0.35, linewidths=0, label="in no cluster")
+    axes.scatter(places[outside, 0], places[outside, 1], s=5, c=GREY, alpha=0.35, linewidths=0, label="in no cluster")
     size = float(np.clip(6000 / max(1, len(places)), 5, 26))
     markers = "os^Dv"
-    for cluster in np.unique(labels[~outside]).tolist():
+    for cluster in map(int, np.unique(labels[~outside])):
         own = places[labels == cluster]
         # Nine colours tell apart few clusters; with the shapes it is 45
         shape, colour = markers[cluster // (len(PALETTE) - 1) % len(markers)], PALETTE[cluster % (len(PALETTE) - 1)]
-        axes.scatter(*own.T, s=size, c=colour, marker=shape, alpha=0.75, linewidths=0)
+        axes.scatter(own[:, 0], own[:, 1], s=size, c=colour, marker=shape, alpha=0.75, linewidths=0)
         if cluster < NAMED:
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.85, "linewidth": 0.8}
             middle = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]  # a point of its own
-            axes.text(*middle, shorten(names[cluster], 14), ha="center", va="center", fontsize=7, bbox=box)
+            axes.text(middle[0], middle[1], shorten(names[cluster], 14), ha="center", va="center", fontsize=7, bbox=box)
     axes.set(xticks=[], yticks=[])
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

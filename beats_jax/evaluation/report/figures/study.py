@@ -109,6 +109,8 @@ def learning_curve(sizes: Sequence[int], values: Sequence[tuple[float, float, fl
     below, above = (np.abs(np.array([row[i] for row in values]) - middle) for i in (1, 2))
     axes.errorbar(sizes, middle, yerr=np.array([below, above]), color=BLUE, marker="o", capsize=3)
     axes.set(xscale="log", xlabel="training clips", ylabel=metric)
+    axes.set_xticks(list(sizes), [str(size) for size in sizes])
+    axes.set_xticks([], minor=True)
     axes.grid(True)
     return figure
 

@@ -120,7 +120,7 @@ def test_coverage_keeps_the_surest_rows() -> None:
 
 def test_far_clusters_are_stable_and_halves_of_a_round_one_are_not() -> None:
     points, truth = _clusters(0, 3, (60, 60, 60), 30, 0)
-    counted = GroupingSettings(method="kmeans", clusters=3, reduce="none")
+    counted = GroupingSettings(method="kmeans", clusters=3, reduce="none", scale="none")
     far = stability(points, truth, counted)
     assert far.agreement == 1.0
     np.testing.assert_allclose(far.clusters, 1.0)
@@ -137,7 +137,7 @@ def test_far_clusters_are_stable_and_halves_of_a_round_one_are_not() -> None:
 @pytest.mark.parametrize("by", ["dbcv", "stability", "silhouette"])
 def test_the_right_number_of_clusters_is_selected(by: str) -> None:
     points, _ = _clusters(0, 3, (40, 40, 40, 40), 30, 0)
-    ways = [GroupingSettings(method="kmeans", clusters=count, reduce="none") for count in (2, 4, 6)]
+    ways = [GroupingSettings(method="kmeans", clusters=count, reduce="none", scale="none") for count in (2, 4, 6)]
     best, all_of_them = select(points, ways, by=by, draws=5)
     assert best.settings.clusters == 4
     assert [each.settings for each in all_of_them] == ways
