@@ -1,12 +1,12 @@
-"""The Gaussian of a sound's loud frames as one vector: which shapes of spectrum it has, how far they vary, and what varies together.
+"""The Gaussian of a sound's loud frames as one vector: shapes of its spectrum, how far they vary, and what varies together.
 
     fbank [B, F, M] ─ minus its largest value ─ cosine transform ─> 16 cepstra ─┐
                                      their change over 3 frames ────────────────┴─> x [B, F, 32]
     mean over the loudest frames of (x, 1)(x, 1)ᵀ ─> S [B, 33, 33] ─> log(S + e I) ─ upper half ─> [B, 561]
 
-S holds mean and covariance of the frames. Such matrices lie on a curved space, where the entries mislead; their logarithms lie in a flat one,
-where means and straight lines between classes are meaningful (log-Euclidean metric, Arsigny et al. 2006; the embedding of a Gaussian in
-one matrix, Lovrić et al. 2000). Without weights.
+S holds mean and covariance of the frames. Such matrices lie on a curved space, where the entries mislead; their logarithms
+lie in a flat one, where means and straight lines between classes are meaningful (log-Euclidean metric, Arsigny et al. 2006;
+the embedding of a Gaussian in one matrix, Lovrić et al. 2000). Without weights.
 """
 
 from __future__ import annotations

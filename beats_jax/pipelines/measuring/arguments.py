@@ -102,8 +102,8 @@ def add_episode_arguments(group: Any) -> None:
         "--method",
         type=_names,
         metavar="A,B",
-        help="prototypical, simpleshot, nearest-mean, logistic, ridge (default: these), laplacian (names the queries of an episode "
-        "together); matching, relation: of a run that was trained with it. The first is the headline",
+        help="prototypical, simpleshot, nearest-mean, logistic, ridge (default: these), laplacian (names an episode's "
+        "queries together); matching, relation: of a run that was trained with it. The first is the headline",
     )
     always = {"action": "store_const", "const": True}
     group.add_argument(
