@@ -103,9 +103,8 @@ class ValidationReport:
             lines.append(f"classes differ only in case or spaces: {' and '.join(map(repr, names))}; are they one class?")
         if self.cut_rows:
             lines.append(f"{self.cut_rows} rows end behind the end of their file and are cut there")
-        absent = {} if self.classes_apart else self.absent_from_training
         if self.classes_apart:
-            lines.append("no class of val and test is in training: they measure learning from few examples")
+            lines.append("no class of val and test is in training: right for learning from few examples, else a mistake")
         disputed = [f"{' = '.join(group)} ({' and '.join(labels)})" for group, labels in self.disputed_files]
         found: list[tuple[str, Sequence[str]]] = [
             ("classes have a single example", [name for name, number in self.labels.items() if number == 1]),
@@ -113,7 +112,7 @@ class ValidationReport:
             ("groups of files have the same bytes", [" = ".join(group) for group in self.duplicate_files]),
             ("groups of files have the same bytes and different labels", disputed),
             ("pairs of files are one sound at another level, rate or format", [" ~ ".join(pair) for pair in self.copied_files]),
-            *((f"classes of {split} are absent from training", labels) for split, labels in absent.items()),
+            *((f"classes of {split} are absent from training", labels) for split, labels in self.absent_from_training.items()),
             (
                 "files, groups or contents are in more than one split",
                 [f"{leak.kind} {leak.what} in {' and '.join(leak.splits)}" for leak in self.leaks],

@@ -84,7 +84,7 @@ def test_a_card_that_goes_stops_the_job_which_resumes_when_it_is_back(recordings
 
 def test_a_single_file_that_goes_is_an_error_of_its_own_until_it_is_back(recordings, tmp_path, monkeypatch):
     away = tmp_path / "2.wav"
-    plan = pipeline.store_windows.__globals__["_plan"]
+    plan = pipeline.store_windows.__globals__["make_plan"]
 
     def plan_then_lose_one(*arguments):
         found = plan(*arguments)
@@ -92,7 +92,7 @@ def test_a_single_file_that_goes_is_an_error_of_its_own_until_it_is_back(recordi
         return found
 
     with monkeypatch.context() as patch:
-        patch.setitem(pipeline.store_windows.__globals__, "_plan", plan_then_lose_one)
+        patch.setitem(pipeline.store_windows.__globals__, "make_plan", plan_then_lose_one)
         assert embed(recordings, tmp_path / "out") == 0
     assert listed(tmp_path / "out") == [f"{recordings / '2.wav'},no such file"]
     away.rename(recordings / "2.wav")

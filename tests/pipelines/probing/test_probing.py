@@ -189,7 +189,7 @@ def test_what_does_not_go_together(probed, place, tmp_path, capsys):
         "needs --data": ["--probe", "x", "--output", str(tmp_path / "a")],
         "--folds belongs to --probe": ["--run", "x", "--folds", "5", "--output", str(tmp_path / "a")],
         "not allowed with": ["--run", "x", *plain, "--output", str(tmp_path / "a")],
-        "one of the arguments --run --compare --probe --episodes": ["--output", "x"],
+        "one of the arguments --run --compare --audit --probe": ["--output", "x"],
         "is not empty": [*plain, "--output", str(output)],
     }
     for message, arguments in cases.items():
