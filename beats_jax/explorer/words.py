@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 NAMES = {"en": "English", "es": "Español"}
 
 WORDS: dict[str, dict[str, str]] = {
@@ -226,11 +229,13 @@ WORDS: dict[str, dict[str, str]] = {
 
 
 class Words:
-    """Texts in one language."""
+    """Texts in one language; another page has its own `texts`."""
+
+    texts: ClassVar[Mapping[str, Mapping[str, str]]] = WORDS
 
     def __init__(self, language: str) -> None:
         self.language = language
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of a key, with its values filled in."""
-        return WORDS[key][self.language].format(**values)
+        return self.texts[key][self.language].format(**values)

@@ -60,6 +60,4 @@ WORDS: dict[str, dict[str, str]] = {
 class RefineWords(Words):
     """These texts in one language."""
 
-    def __call__(self, key: str, **values: object) -> str:
-        """The text of a key, with its values filled in."""
-        return WORDS[key][self.language].format(**values)
+    texts = WORDS

@@ -6,28 +6,27 @@ The program is that of a run: same objective, optimizer, mesh and shardings, but
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from beats_jax.config import Experiment, GenerativeConfig
+from beats_jax.config import EpisodicConfig, Experiment, GenerativeConfig, SupervisedConfig
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.datasets.roles import LABELED, UNLABELED, batch_sizes
 from beats_jax.errors import UserError
 from beats_jax.models.registry import family
-from beats_jax.objectives import registry
-from beats_jax.objectives.adaptation import depth_with_lora, frozen_patterns
 from beats_jax.parallel.mesh import batch_sharding, check_batch_size, make_mesh, state_shardings
 from beats_jax.pipelines.planning.cost import count_flops, exchanged_bytes, link_seconds
 from beats_jax.pipelines.planning.machines import Machine
+from beats_jax.pipelines.training.run import build_objective, without_codebook
 from beats_jax.pipelines.training.start_report import memory_line, parameter_line
-from beats_jax.training import optimizer as optimizers
 from beats_jax.training.compilation import megabytes
 from beats_jax.training.loop import compile_update
 
+STEPS = 100_000  # of the schedule, where the settings give epochs: a step costs the same
 CLASSES = 527  # AudioSet's, where the settings name none
 AUDIOSET_CLIPS = 2_000_000  # of 10 s
 UTILISATION = 0.4  # of the peak that well fed transformers of this size reach (specs: NeMo ViT, nvSubquadratic: 0.16 to 0.5)
@@ -104,6 +103,8 @@ def compile_plan(experiment: Experiment, machine: Machine) -> tuple[Plan, Any, A
     training = experiment.training
     if isinstance(experiment.objective, GenerativeConfig):
         raise UserError(f"objective {experiment.objective.name} trains in one process; --plan is for jobs of many devices")
+    if isinstance(experiment.objective, EpisodicConfig):  # as in `pipelines.training.few_shot`: a step is whole episodes
+        experiment = replace(experiment, data=replace(experiment.data, batch_size=experiment.objective.clips_per_step))
     mesh = make_mesh(training.mesh_data, training.mesh_fsdp, jax.devices()[: machine.count])
     check_batch_size(mesh, experiment.data.batch_size, training.accumulation_steps)
     objective, frozen = _objective(experiment)
@@ -125,16 +126,12 @@ def compile_plan(experiment: Experiment, machine: Machine) -> tuple[Plan, Any, A
 
 def _objective(experiment: Experiment) -> tuple[Any, tuple[str, ...]]:
     """The objective as a run builds it, and patterns of what does not learn."""
-    from dataclasses import replace
-
-    kind = family(experiment.model)
-    group = "" if experiment.objective.NEEDS_LABELS else "model/"
-    frozen = frozen_patterns(experiment.training, tuple(f"{group}{pattern}" for pattern in kind.constants))
-    training = replace(experiment.training, freeze=frozen)
-    behind = kind.num_layers + 1
-    depth = depth_with_lora(lambda path: kind.depth_of(path.removeprefix(group)) if path.startswith(group) else behind)
-    optimizer = optimizers.build(training, training.max_steps or 100_000, depth)
-    return registry.build(experiment, _vocabulary(experiment), optimizer, np.ones(_classes(experiment), np.int64)), frozen
+    constants = family(experiment.model).constants
+    group = "" if isinstance(experiment.objective, SupervisedConfig) else "model"
+    if not experiment.objective.NEEDS_LABELS:
+        constants = without_codebook(constants)
+    counts, steps = np.ones(_classes(experiment), np.int64), experiment.training.max_steps or STEPS
+    return build_objective(experiment, group, constants, _vocabulary(experiment), counts, steps, 1)
 
 
 def _vocabulary(experiment: Experiment) -> LabelVocabulary | None:

@@ -9,27 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from beats_jax.config import EpisodicConfig, Experiment, to_mapping
+from beats_jax.config import EpisodicConfig, Experiment
 from beats_jax.config.rules import require
 from beats_jax.datasets.episode_batches import episode_batches, sampler_of
 from beats_jax.datasets.episodes import EpisodeRule
 from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import LabelVocabulary
-from beats_jax.evaluation.predictions import write_metrics
-from beats_jax.evaluation.report.page import write_page
-from beats_jax.evaluation.report.pretraining import last_figures, pretraining_page
+from beats_jax.evaluation.report.pretraining import last_figures
 from beats_jax.models.fewshot.heads import FewShotHead
 from beats_jax.objectives.state.state import with_parameters
 from beats_jax.parallel.exchange import call_on_main, fetch, main_first
 from beats_jax.parallel.mesh import check_batch_size
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.new_classes import NewClasses
-from beats_jax.pipelines.measuring.write import REPORT_FILE, data_facts, read_history, versions
+from beats_jax.pipelines.measuring.write import read_history
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, PreparedData
+from beats_jax.pipelines.training.pretraining import write_encoder_results
 from beats_jax.pipelines.training.run import Run
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training.statistics import with_statistics
-from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
+from beats_jax.pipelines.training.workdir import write_text
 from beats_jax.training.loop import Evaluate, FitResult
 from beats_jax.weights.few_shot_head import SavedHead, save_head
 
@@ -192,28 +191,12 @@ def _interval(name: str, accuracy: np.ndarray) -> dict[str, float]:
 def _write_results(
     workdir: Path, experiment: Experiment, data: PreparedData, fitted: FitResult, figures: dict[str, Any], *, command: str
 ) -> dict[str, Any]:
-    history, errors = read_history(workdir), data.errors.rows()
+    history = read_history(workdir)
     metrics = {"steps": fitted.steps, "best_step": fitted.best_step, **last_figures(history), **figures}
     facts = {"objective": experiment.objective.name, "steps": fitted.steps, "exported model": str(workdir / "model")}
-    lines = _sentences(figures)
-    page = pretraining_page(
-        title=f"{experiment.name}: classes learnt from a few examples",
-        history=history,
-        facts=facts,
-        data_summary=data_facts(data),
-        settings=to_mapping(experiment),
-        errors=errors,
-        points=(),
-        versions=versions(),
-        command=command,
-    )
-    page = replace(page, findings=[*lines, *page.findings])
-    write_page(workdir / REPORT_FILE, page)
-    write_metrics(workdir / METRICS_FILE, metrics)
-    print("\n".join(page.findings))
-    if errors:
-        print(f"{len(errors)} unusable files: {data.errors.path}")
-    print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)
+    title = f"{experiment.name}: classes learnt from a few examples"
+    findings = _sentences(figures)
+    write_encoder_results(workdir, experiment, data, title, facts, history, metrics, findings=findings, command=command)
     return metrics
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from beats_jax.datasets.roles import LABELED
 from beats_jax.errors import UserError
 from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.report.page import write_page
-from beats_jax.evaluation.report.pretraining import last_figures, pretraining_page
+from beats_jax.evaluation.report.pretraining import History, last_figures, pretraining_page
 from beats_jax.inference.job import window_values
 from beats_jax.inference.program import ObjectiveProgram
 from beats_jax.parallel.exchange import call_on_main, gather_values, main_first
@@ -29,7 +29,7 @@ from beats_jax.parallel.mesh import put_batch
 from beats_jax.pipelines.job import merge_errors
 from beats_jax.pipelines.measuring.write import REPORT_FILE, data_facts, read_history, versions
 from beats_jax.pipelines.training.preparation import DATA_REPORT_FILE, PreparedData
-from beats_jax.pipelines.training.run import VALIDATION_METRICS, Run
+from beats_jax.pipelines.training.run import VALIDATION_METRICS, Run, without_codebook
 from beats_jax.pipelines.training.starting_point import StartingPoint, starting_point
 from beats_jax.pipelines.training.watch import read_points, start_row, watch_of
 from beats_jax.pipelines.training.workdir import METRICS_FILE, write_text
@@ -87,8 +87,8 @@ class EncoderRun(Run):
         return self._watch is not None
 
     def constants(self) -> tuple[str, ...]:
-        """Without the codebook, which the objective's state keeps instead of the parameters."""
-        return tuple(pattern for pattern in super().constants() if not pattern.startswith("quantizer"))
+        """See `without_codebook`."""
+        return without_codebook(super().constants())
 
     def begin(self, state: Any, start: StartingPoint) -> Any:
         """As the objective begins, from a checkpoint and the first batches.
@@ -165,7 +165,6 @@ def _write_results(
     workdir: Path, experiment: Experiment, data: PreparedData, fitted: FitResult, *, command: str
 ) -> dict[str, Any]:
     history, speed = start_row(workdir) + read_history(workdir), _clips_per_second(workdir)
-    errors = data.errors.rows()
     metrics: dict[str, Any] = {"steps": fitted.steps, "clips_per_second": speed, **last_figures(history)}
     facts = {
         "objective": experiment.objective.name,
@@ -173,24 +172,48 @@ def _write_results(
         "exported model": str(workdir / "model"),
         "clips per second": "not measured" if speed is None else f"{speed:.1f} (median)",
     }
+    title = f"{experiment.name}: {experiment.objective.name}"
+    write_encoder_results(workdir, experiment, data, title, facts, history, metrics, points=read_points(workdir), command=command)
+    return metrics
+
+
+def write_encoder_results(
+    workdir: Path,
+    experiment: Experiment,
+    data: PreparedData,
+    title: str,
+    facts: Mapping[str, Any],
+    history: History,
+    metrics: Mapping[str, Any],
+    *,
+    findings: Sequence[str] = (),
+    points: Any = (),
+    command: str,
+) -> None:
+    """report.html and metrics.json of a run that ends in an encoder; prints what they begin with.
+
+    Args:
+      findings: sentences before those of the page. points: of the watched clips, `watch.read_points`.
+    """
+    errors = data.errors.rows()
     page = pretraining_page(
-        title=f"{experiment.name}: {experiment.objective.name}",
+        title=title,
         history=history,
         facts=facts,
         data_summary=data_facts(data),
         settings=to_mapping(experiment),
         errors=errors,
-        points=read_points(workdir),
+        points=points,
         versions=versions(),
         command=command,
     )
+    page = replace(page, findings=[*findings, *page.findings])
     write_page(workdir / REPORT_FILE, page)
     write_metrics(workdir / METRICS_FILE, metrics)
     print("\n".join(page.findings))
     if errors:
         print(f"{len(errors)} unusable files: {data.errors.path}")
     print(f"encoder: {workdir / 'model'}\nreport: {workdir / REPORT_FILE}", flush=True)
-    return metrics
 
 
 def _clips_per_second(workdir: Path) -> float | None:

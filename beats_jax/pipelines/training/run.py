@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -81,21 +81,13 @@ class Run(ABC):
             check_batch_size(self.mesh, size, parts, setting)
 
     def _objective(self) -> Any:
-        experiment, prefix = self.experiment, self.group and f"{self.group}/"
-        constant = tuple(f"{prefix}{pattern}" for pattern in self.constants())
-        training = replace(experiment.training, freeze=frozen_patterns(experiment.training, constant))
-        own_depth, behind = family(experiment.model).depth_of, family(experiment.model).num_layers + 1
-
-        def depth(path: str) -> int:
-            return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
-
-        self.frozen = training.freeze
-        optimizer = optimizers.build(training, self.settings.total_steps, depth_with_lora(depth), self.epoch)
         counts = None
         if self.vocabulary is not None:
             found = self.train_rows.labels.counts()
             counts = np.array([found.get(name, 0) for name in self.vocabulary.names], np.int64)
-        return registry.build(experiment, self.vocabulary, optimizer, counts)
+        constants, lengths = self.constants(), (self.settings.total_steps, self.epoch)
+        objective, self.frozen = build_objective(self.experiment, self.group, constants, self.vocabulary, counts, *lengths)
+        return objective
 
     def constants(self) -> tuple[str, ...]:
         """Patterns of the model's parameters that no optimizer may change."""
@@ -227,6 +219,37 @@ class Run(ABC):
         """The first files of a batch, by name."""
         names = [str(self.train_rows.files[row]) for row in rows[:8].tolist()]
         return ", ".join(names) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+
+
+def build_objective(
+    experiment: Experiment,
+    group: str,
+    constants: Sequence[str],
+    vocabulary: LabelVocabulary | None,
+    counts: np.ndarray | None,
+    total_steps: int,
+    epoch: int,
+) -> tuple[Any, tuple[str, ...]]:
+    """The objective with its optimizer, and patterns of the parameters that do not learn.
+
+    Args:
+      group, constants: as `Run.group` and `Run.constants`. counts: training rows of each class. epoch: steps of one.
+    """
+    prefix = group and f"{group}/"
+    frozen = frozen_patterns(experiment.training, tuple(f"{prefix}{pattern}" for pattern in constants))
+    own_depth, behind = family(experiment.model).depth_of, family(experiment.model).num_layers + 1
+
+    def depth(path: str) -> int:
+        return own_depth(path.removeprefix(prefix)) if path.startswith(prefix) else behind
+
+    training = replace(experiment.training, freeze=frozen)
+    optimizer = optimizers.build(training, total_steps, depth_with_lora(depth), epoch)
+    return registry.build(experiment, vocabulary, optimizer, counts), frozen
+
+
+def without_codebook(constants: Sequence[str]) -> tuple[str, ...]:
+    """Without the patterns of the codebook, which objectives without labels keep in their state instead of the parameters."""
+    return tuple(pattern for pattern in constants if not pattern.startswith("quantizer"))
 
 
 def without_rows(batches: Generator[Batch, None, None], left_out: np.ndarray) -> Generator[Batch, None, None]:

@@ -80,6 +80,14 @@ def test_a_plan_for_gpus_names_time_and_what_does_not_fit():
     assert "DOES NOT FIT" in str(small)
 
 
+def test_a_step_of_episodes_is_whole_episodes():
+    small = ["--config.model.widths=(4, 6)", "--config.objective.n_way=2", "--config.objective.n_shot=1"]
+    small += ["--config.objective.n_query=1", "--config.objective.episodes_per_step=2", "--config.data.window_seconds=1"]
+    found = plan(read_experiment("fewshot", small), machine_of("cpu-8"))
+    assert found.experiment.data.batch_size == 2 * 2 * (1 + 1)
+    assert "all-reduce" in found.exchanged
+
+
 def test_names_of_machines():
     assert [machine_of(name).count for name in ("8xH100", "v5e-64", "v5p-256", "v6e-8", "cpu-4", "h200")] == [8, 64, 128, 8, 4, 1]
     for name in ("8xQ100", "v5p-3", "0xH100", "8xv5e-8", ""):
