@@ -84,7 +84,7 @@ def modulation_program(audio: AudioConfig) -> FeatureProgram:
 
 
 def covariance_program(audio: AudioConfig) -> FeatureProgram:
-    """Mean and covariance of loud frames (`audio.covariance`): what tells species apart best without weights."""
+    """Mean and covariance of loud frames (`audio.covariance`): of the vectors without weights it separates species best."""
     return FeatureProgram(audio, COVARIANCE, loud_covariance, NUM_COVARIANCES)
 
 

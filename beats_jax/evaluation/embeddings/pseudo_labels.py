@@ -19,7 +19,7 @@ LEAST_REGIONS = 3  # fewer are no group
 
 @dataclass(frozen=True)
 class SignalSettings(Settings):
-    """How signal is told from noise. Darksound's way is `knee="nearest"`, the rest as it stands.
+    """How signal is separated from noise. Darksound's way is `knee="nearest"`, the rest as it stands.
 
     Attributes:
       method: `dbscan` with eps at the knee of the sorted distances, or `hdbscan`.

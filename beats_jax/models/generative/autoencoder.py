@@ -26,7 +26,7 @@ class Posterior(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder, both told the class.
+    """Encoder and decoder; both read the class.
 
     Attributes:
       likelihood: the decoder has one learnt standard deviation for each band (arXiv 2006.13202), as a VAE needs.

@@ -1,4 +1,4 @@
-"""What `discover` is told."""
+"""The settings of `discover`."""
 
 from __future__ import annotations
 

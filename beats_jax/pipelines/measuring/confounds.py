@@ -1,4 +1,4 @@
-"""How much of the labels level and background alone give away: a classifier that never hears a call.
+"""How well level and background alone predict the labels: a classifier that reads no call.
 
 Level: root mean square and peak in dB. Background: the lower quartile over time of the power in each of `BANDS` bands, which a
 call of less than three quarters of the clip hardly moves. Logistic regression, out of fold, recordings whole.
