@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import EpisodicConfig, Experiment, ModelConfig
 from beats_jax.models import registry
+from beats_jax.models.cpu import form_of
 from beats_jax.models.fewshot.heads import FewShotHead, to_maps
 from beats_jax.models.heads import pool
 from beats_jax.models.statistics import WithStatistics, without_frozen
@@ -145,7 +146,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     assert isinstance(config, EpisodicConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=0)
     return Episodic(
-        model=registry.build(model_config, jnp.dtype(training.precision)),
+        model=registry.build(model_config, training.precision, form_of(training.remat)),
         model_config=model_config,
         head=FewShotHead(config.method),
         frontend=masking_frontend(experiment, model_config),

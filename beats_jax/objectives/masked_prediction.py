@@ -20,6 +20,7 @@ import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
+from beats_jax.models.cpu import form_of
 from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
@@ -165,7 +166,13 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     tokenizer = targets.build(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.predictor_layers, config.predictor_dim, config.predictor_heads)
     module = MaskedBEATs(
-        model, stack, tokenizer.codes * tokenizer.books, config.mask_token == "learnt", config.positions == "true", dtype
+        model,
+        stack,
+        tokenizer.codes * tokenizer.books,
+        config.mask_token == "learnt",
+        config.positions == "true",
+        dtype,
+        form_of(training.remat),
     )
     return MaskedPrediction(
         module=module,

@@ -21,6 +21,7 @@ from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 from beats_jax.models import registry
+from beats_jax.models.cpu import form_of
 from beats_jax.models.statistics import WithStatistics, without_frozen
 from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
@@ -145,7 +146,7 @@ def build(
     # An encoder that does not learn keeps its statistics: it is the same function of a clip in training and afterwards.
     by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
     return Supervised(
-        model=registry.build(model_config, jnp.dtype(training.precision)),
+        model=registry.build(model_config, training.precision, form_of(training.remat)),
         frontend=frontend_of(experiment, model_config, tuple(vocabulary.names)),
         optimizer=optimizer,
         num_classes=num_classes,

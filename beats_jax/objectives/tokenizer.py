@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Int
 
 from beats_jax.config import Experiment, TokenizerConfig, TokenizerObjectiveConfig
 from beats_jax.errors import UserError
+from beats_jax.models.cpu import form_of
 from beats_jax.models.pretraining import quantizer
 from beats_jax.models.pretraining.encoder import DistilledTokenizer
 from beats_jax.models.pretraining.predictor import stack_config
@@ -210,7 +211,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     teacher = build_teacher(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.estimator_layers, config.estimator_dim, config.estimator_heads)
     return TokenizerTraining(
-        module=DistilledTokenizer(model, stack, teacher.outputs, dtype),
+        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form_of(training.remat)),
         frontend=frontend_of(experiment, model),
         teacher=teacher,
         optimizer=optimizer,

@@ -111,7 +111,7 @@ def compile_plan(experiment: Experiment, machine: Machine) -> tuple[Plan, Any, A
     arrays = _shapes_of_batch(experiment, mesh)
     shapes = jax.eval_shape(objective.init, jax.random.key(0), arrays)
     state = jax.tree.map(_placed, shapes, state_shardings(mesh, shapes))
-    update = compile_update(objective, mesh, state)
+    update = compile_update(objective, mesh, state, training.remat)
     with jax.set_mesh(mesh):
         traced = update.trace(state, arrays)
         compiled = traced.lower().compile()
