@@ -15,20 +15,22 @@ from beats_jax.training.compilation import compiler_options
 HEAD = {"predictor_class": 3}
 SMALL = {
     "beats": BEATsConfig(
-        embed_dim=16, encoder_layers=2, encoder_embed_dim=32, encoder_ffn_embed_dim=64, encoder_attention_heads=4, conv_pos=8,
+        embed_dim=16, encoder_layers=1, encoder_embed_dim=32, encoder_ffn_embed_dim=64, encoder_attention_heads=4, conv_pos=8,
         conv_pos_groups=4, dropout=0.1, attention_dropout=0.1, encoder_layerdrop=0.2, **HEAD,
     ),
     "ast": ASTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_length=64,
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, max_length=64,
         hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, **HEAD,
     ),
-    "eat": EATConfig(embed_dim=32, depth=2, num_heads=4, drop_path_rate=0.2, **HEAD),
+    "eat": EATConfig(embed_dim=32, depth=1, num_heads=4, drop_path_rate=0.2, **HEAD),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["beats", pytest.param("ast", marks=pytest.mark.slow), pytest.param("eat", marks=pytest.mark.slow)]
+)
 def test_equal_losses_and_gradients_with_dropout(name):
-    fbank, plain = jax.random.normal(jax.random.key(1), (4, 64, 128)), registry.build(SMALL[name])
+    fbank, plain = jax.random.normal(jax.random.key(1), (2, 64, 128)), registry.build(SMALL[name])
     params = jax.jit(plain.init)(jax.random.key(0), fbank)
     found, operations = {}, {}
     for remat in ("none", "attention", "block"):
