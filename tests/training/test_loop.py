@@ -177,10 +177,16 @@ def test_state_is_donated_and_the_batch_stays_split():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state, state.ema)))
     assert not after.params["predictor"]["kernel"].is_deleted()
     assert "all-gather" in text  # the parameters
+    assert "input_output_alias={" in text  # the new state takes the memory of the old one
     # Every device transforms its own row only: XLA by itself would gather the batch first.
     transforms = re.findall(r"= c64\[(\d+),16,9\]\S* fft\(", text)
     assert transforms
     assert set(transforms) == {"1"}
+
+
+def test_a_step_that_reads_from_the_host_is_refused(tmp_path):
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        run(tmp_path, hooks=Hooks(start=lambda state: state.replace(step=np.int32(0))))
 
 
 def test_nan_stops_with_step_metric_files_and_the_good_checkpoint(tmp_path):
