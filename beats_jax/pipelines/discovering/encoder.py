@@ -103,13 +103,14 @@ def learner(regions: Regions, settings: EncoderSettings | None = None) -> Learn:
         sizes = np.bincount(given.labels[rows])
         least = chosen.n_shot + chosen.n_query
         few = sizes < least
+        enough = int((~few).sum())
         require(
-            (~few).sum() >= 2,
-            f"{(~few).sum()} clusters have {least} rows to learn, the n_shot + n_query of an episode; two are needed",
+            enough >= 2,
+            f"{enough} clusters have {least} rows to learn, the n_shot + n_query of an episode; two are needed",
         )
         rows = rows[~few[given.labels[rows]]]
         _write_table(table, regions, rows, given.labels[rows])
-        experiment = experiment_from_mapping(_experiment(chosen, table, given.model, int((~few).sum())))
+        experiment = experiment_from_mapping(_experiment(chosen, table, given.model, enough))
         status = run_experiment(experiment, run, strict=False, command="discover")
         if status:
             raise UserError(f"training on clusters was stopped (status {status}); the same command goes on in {run}")

@@ -88,7 +88,7 @@ def fast_hdbscan(points: np.ndarray, settings: GroupingSettings) -> Found:
         cluster_selection_method=settings.selection,
         reproducible=True,
     ).fit(points)
-    return model.labels_, model.probabilities_
+    return np.asarray(model.labels_), np.asarray(model.probabilities_)
 
 
 def plscan(points: np.ndarray, settings: GroupingSettings) -> Found:
