@@ -44,7 +44,7 @@ def form_of(remat: str) -> Form:
     return Form.AUTO if remat == "none" else Form(remat)
 
 
-def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> type[nn.Module]:
+def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> Any:
     """`block`, whose gradient computes it again where the form says so.
 
     Args:
