@@ -83,7 +83,7 @@ def _folded_backward(target, saved, cotangent):
     queries, keys, values, hidden, gated, output, log_sums = saved
     products = jnp.sum(cotangent * output, axis=2, keepdims=True)
     parts = (queries, keys, values, hidden, cotangent.astype(queries.dtype), log_sums, products)
-    *found, = backward(parts, gated, target)
+    (*found,) = backward(parts, gated, target)
     by_token = tuple(x.astype(queries.dtype) for x in found[:3])
     if not gated:
         return (*by_token, jnp.zeros_like(hidden), ())

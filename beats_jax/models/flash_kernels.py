@@ -20,6 +20,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
+VMEM = 48 * 2**20  # bytes of a TPU core for one kernel; v5e, v5p, v6e and 7x have more than that
 LOWEST = -1e30  # of hidden keys: finite, because a block may hold nothing else
 
 
@@ -41,7 +42,7 @@ class Target:
     @property
     def compiler(self) -> Any:
         """Triton for GPUs: the other compiler of Pallas has no plain product of tiles."""
-        return triton.CompilerParams(num_warps=4, num_stages=2) if self.gather else pltpu.CompilerParams()
+        return triton.CompilerParams(num_warps=4, num_stages=2) if self.gather else pltpu.CompilerParams(vmem_limit_bytes=VMEM)
 
 
 GPU = Target(block=64, gather=True, all_clips=True)

@@ -22,6 +22,7 @@ from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.eat_masks import block_plan, clone_masks
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
@@ -266,7 +267,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
             raise UserError(f"{name} {size} is not a multiple of objective.decoder_groups {config.decoder_groups}")
     dtype = jnp.dtype(training.precision)
     return EATPretraining(
-        model=EAT(model, dtype),
+        model=EAT(model, dtype, form_for(model, training.attention, dtype)),
         decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype),
         frontend=frontend_of(experiment, model),
         optimizer=optimizer,
