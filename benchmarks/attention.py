@@ -1,6 +1,6 @@
 """Attention over the length of a sound: memory that the compiler reserves and CPU time, whole scores against blocks of queries.
 
-python benchmarks/attention.py --layers 1 --seconds 1 5 10 20 30 60 --memory-seconds 120 300 600 --picture docs/images/attention.png
+python benchmarks/attention.py --seconds 1 5 10 20 30 60 --memory-seconds 120 300 600 --picture docs/images/attention.png
 
 A BEATs of the base model's width with that many layers, one clip, float32: features, and the gradient of all parameters. Time is
 of the process (all threads), so that other work on the machine matters little; the two forms take turns. The lengths of

@@ -279,7 +279,7 @@ class Experiment:
         dropout = max(getattr(model, "attention_dropout", 0.0), getattr(model, "attention_probs_dropout_prob", 0.0))
         require(
             dropout == 0 or form not in ("cudnn", "kernel"),
-            f"training.attention {form!r} has no dropout of attention: take another, or set that of the model to 0, here {dropout:g}",
+            f"training.attention {form!r} has no dropout of attention: take another, or set the model's, {dropout:g}, to 0",
         )
         require(given in (0, rate), f"data.sample_rate is {given}; files are resampled to the {rate} Hz that the model reads")
         if self.training.batch_size:

@@ -118,14 +118,14 @@ def attend_by_cudnn(
 ) -> Float[Array, "batch heads tokens width"]:
     """The same by `jax.nn.dot_product_attention`; the bias, times its gate, is rounded to `dtype`.
 
-    cuDNN computes in bfloat16 and asks for an even number of tokens where it is trained: an odd one gets a hidden token. A float32
-    bias gave gradients that are no numbers (jax#32242).
+    cuDNN computes in bfloat16 and asks for an even number of tokens where it is trained: an odd one gets a hidden token. With a
+    float32 bias its gradients were no numbers (jax#32242).
 
     Args:
       bias: (query, key), the same for all clips or one for each.
       implementation: xla runs the same call elsewhere, for tests.
     """
-    batch, heads, tokens, _ = queries.shape
+    batch, _, tokens, _ = queries.shape
     odd = tokens % 2
     if odd and token_mask is None:
         token_mask = jnp.ones((batch, tokens), bool)

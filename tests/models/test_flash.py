@@ -15,6 +15,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 from beats_jax.config import BEATsConfig, CNNConfig, Experiment
 from beats_jax.config.validation import experiment_from_mapping
 from beats_jax.errors import UserError
+from beats_jax.inference.sources import open_source
 from beats_jax.models import attention, beats, cpu, registry
 from beats_jax.models.cpu import Form
 from beats_jax.models.flash import along_distances, attend_by_cudnn, attend_by_kernel
@@ -188,10 +189,13 @@ def test_what_cannot_be_is_refused(monkeypatch):
         registry.form_for(config, "block", "float32")
     monkeypatch.setattr(registry, "platform", lambda: "gpu")
     assert registry.form_for(config, "cudnn", "bfloat16") is Form.CUDNN
-    with pytest.raises(UserError, match="cudnn' computes in bfloat16; the precision .* is float32"):
+    with pytest.raises(UserError, match=r"cudnn' computes in bfloat16; the precision .* is float32"):
         registry.form_for(config, "cudnn", "float32")
     settings = {"model": {"attention_dropout": 0.1}, "training": {"attention": "kernel"}}
     with pytest.raises(UserError, match="no dropout of attention"):
         experiment_from_mapping(settings)
     assert isinstance(experiment_from_mapping({**settings, "training": {"attention": "blocked"}}), Experiment)
+    options = {"logits": False, "dtype": "float32", "window": None, "hop": None, "attention": "blocked"}
+    with pytest.raises(UserError, match="leave out layer, pooling, logits and attention"):
+        open_source("filterbank", (-1,), ("mean",), **options)
     assert cpu.platform() == "cpu"
