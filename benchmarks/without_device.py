@@ -4,8 +4,8 @@ python benchmarks/without_device.py SITE tpu kernels             SITE: a folder 
 python benchmarks/without_device.py SITE cuda kernels            jax-cuda13-plugin, jax-cuda13-pjrt, nvidia-cuda-nvcc, nvidia-nvvm
 python benchmarks/without_device.py SITE cuda step kernel --config.data.batch_size=8 --config.data.window_seconds=60
 
-Needs jax 0.12. It shows that the compilers accept the programs and how much memory they reserve, for a TPU v5e or an H100; nothing
-runs. The step is that of the config `finetune` in one form of attention.
+Needs jax 0.12. It shows that the compilers accept the programs and how much memory they reserve, for a TPU v5e or an H100;
+nothing runs. The step is that of the config `finetune` in one form of attention.
 """
 
 from __future__ import annotations

@@ -61,7 +61,11 @@ def test_dropout_has_the_expectation_of_none():
     queries, keys, values = arrays[:3]
     plain = attend_by_blocks(queries, keys, values, None, None, None, None, dropout_rate=0.0, dtype=jnp.float32, block=16)
     drop = jax.jit(
-        jax.vmap(lambda key: attend_by_blocks(queries, keys, values, None, None, None, key, dropout_rate=0.25, dtype=jnp.float32))
+        jax.vmap(
+            lambda key: attend_by_blocks(
+                queries, keys, values, None, None, None, key, dropout_rate=0.25, dtype=jnp.float32, block=16
+            )
+        )
     )
     many = drop(jax.random.split(jax.random.key(0), 2000))
     assert float(jnp.std(many[:, 0, 0, 0, 0])) > 0.01
