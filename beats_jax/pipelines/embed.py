@@ -47,6 +47,7 @@ class EmbedSettings(ReadSettings):
     poolings: tuple[str, ...] = ("mean",)
     logits: bool = False
     dtype: str = "auto"
+    attention: str = "auto"
     keep: str = "float32"
     hoplite: Path | None = None
     hoplite_column: str | None = None
@@ -72,6 +73,7 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         dtype=settings.dtype,
         window=settings.window_seconds,
         hop=settings.hop_seconds,
+        attention=settings.attention,
     )
     schema = embedding_schema(source, settings.keep)
     item = 2 if settings.keep == "float16" else 4
