@@ -16,6 +16,7 @@ from beats_jax.audio.survey import LEVELS, Survey, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
+from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
@@ -68,7 +69,7 @@ def validate(
         raise UserError("the data has no rows; give at least one recording per class")
     rows_given = len(manifest)
     manifest, repeated = merge_repeated_rows(manifest, data.multi_label)
-    files, file_of_row = np.unique(manifest.files, return_inverse=True)
+    files, file_of_row = distinct(manifest.files)
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
         manifest = _trim(manifest, *found.sound[:, file_of_row])
@@ -113,14 +114,12 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
     Raises:
       UserError: such rows have different labels; with `multi_label` their labels are joined instead.
     """
-    keys = [np.unique(manifest.files, return_inverse=True)[1]]
-    times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
-    keys += [np.unique(column, return_inverse=True)[1] for column in times]
     # codes, not a dict of rows: a million rows would take 350 MB as Python objects
-    _, first, codes, number = np.unique(
-        np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    codes = codes.reshape(-1)
+    codes = distinct(manifest.files)[1]
+    for times in (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0)):  # start and end of the file
+        moments, place = np.unique(times, return_inverse=True)
+        codes = np.unique(codes * len(moments) + place, return_inverse=True)[1]
+    _, first, number = np.unique(codes, return_index=True, return_counts=True)
     members: dict[int, list[int]] = {}
     for row in np.flatnonzero(number[codes] > 1).tolist():
         members.setdefault(int(codes[row]), []).append(row)
