@@ -5,7 +5,7 @@
 
 A table names stretches of 0.2 s, each with one of 40 labels, in files of noise that are as long as the table needs; the run is
 that of configs/small.py with a window of 0.655 s, killed after its first step. Memory is the largest resident set of the process
-(VmHWM), with interpreter, JAX and the compiled step. Beside it stand the seconds until the rows are known (found, checked, split).
+(VmHWM), with interpreter, JAX and the compiled step. Beside it: seconds until the rows are known (found, checked, split).
 """
 
 from __future__ import annotations

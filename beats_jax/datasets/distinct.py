@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 MOST_KEPT = 65_536  # results; a column of ever new values gains nothing by keeping more
-ROWS_AT_A_TIME = 1_024  # as Python objects, 500 kB: 64 times as many leave the processor's caches and take twice as long
-    1_024  # as Python objects: some 500 kB, which the caches of a processor hold (64 times as many take twice as long)
-)
+# as Python objects, 500 kB: 64 times as many leave the processor's caches and take twice as long
+ROWS_AT_A_TIME = 1_024
 
 
 class Once(dict[Any, Any]):
