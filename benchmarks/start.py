@@ -23,6 +23,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+from rounds import hand_over
 
 CASES = ("100x100", "1000x300", "10000x300", "100000x300", "1000000x300", "100000x100000")
 RATE, STRETCH, APART, LABELS = 8_000, 0.2, 0.01, 40
@@ -92,6 +93,8 @@ def main() -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 make(folder, rows, files)
             found = measure(folder, Path(temporary) / "run")
+        for name in ("first step, s", "peak MB"):
+            hand_over(f"{rows} rows of {files} files", name, [found[name]])
         print(json.dumps({"rows": rows, "files": files, **found, "load": round(os.getloadavg()[0], 1)}), flush=True)
 
 
