@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from beats_jax.evaluation.embeddings.clusters import Clusters, density_clusters, kmeans_clusters
+from beats_jax.evaluation.embeddings.clusters import Clusters, describe_clusters
+from beats_jax.evaluation.embeddings.grouping.group import cluster
+from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.evaluation.embeddings.patterns import clocks
 from beats_jax.explorer.arguments import PageArguments
 from beats_jax.explorer.words import Words
@@ -24,6 +26,7 @@ from beats_jax.spreadsheets import safe_cell
 
 SELECTED, CURRENT = "selected_rows", "current_row"
 SETTING = "set_"  # keys of widgets whose values stay while another view is shown
+DENSITY_ROWS = 10_000  # HDBSCAN compares all pairs, and a page must answer; others join the nearest of so many
 CLUSTER_COMPONENTS = 10  # principal components in which clusters are sought: density has no meaning in many dimensions
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
@@ -86,8 +89,12 @@ def clusters_of(collection: Collection, settings: ClusterSettings) -> Clusters:
     """Clusters of the first principal components."""
     points, seed = np.ascontiguousarray(collection.reduced[:, :CLUSTER_COMPONENTS]), collection.settings.seed
     if settings.method == "kmeans":
-        return kmeans_clusters(points, settings.number, seed)
-    return density_clusters(points, settings.smallest, seed=seed)
+        own = {"clusters": settings.number, "most": max(10, len(points))}  # K-means compares no pairs: it needs no sample
+    else:
+        own = {"smallest": settings.smallest, "most": DENSITY_ROWS}
+    grouping = GroupingSettings(scale="none", reduce="none", method=settings.method, seed=seed, **own)
+    labels, _, fitted = cluster(points, grouping)
+    return describe_clusters(points, labels, fitted, seed)
 
 
 @st.cache_data(show_spinner=False, max_entries=300)

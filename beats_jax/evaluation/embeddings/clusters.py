@@ -1,4 +1,4 @@
-"""Groups of alike vectors without labels: K-means and HDBSCAN, with figures that say how good the groups are."""
+"""What clusters are: sizes, medoids and figures that say how good they are; `grouping` finds them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beats_jax.config.rules import require
-from beats_jax.evaluation.embeddings.maps import sample_rows, threads_for
+from beats_jax.evaluation.embeddings.maps import sample_rows
 
 NOISE = -1
-DENSITY_ROWS = 10_000  # HDBSCAN compares all pairs: others take the cluster of the nearest of so many
-SILHOUETTE_ROWS = 5_000  # compares all pairs, too
+SILHOUETTE_ROWS = 5_000  # it compares all pairs
 
 
 @dataclass(frozen=True)
@@ -35,51 +33,6 @@ class Clusters:
     calinski_harabasz: float | None
     compared: int
     fitted: int
-
-
-def kmeans_clusters(points: np.ndarray, clusters: int, seed: int = 0) -> Clusters:
-    """K-means of points float32 [N, K] with ten starts (scikit-learn); at most N clusters.
-
-    Raises:
-      UserError: fewer than one cluster.
-    """
-    from sklearn.cluster import KMeans
-
-    require(clusters >= 1, f"the number of clusters is {clusters}; it must be 1 or more")
-    distinct = len(np.unique(points, axis=0)) if len(points) < DENSITY_ROWS else clusters  # K-means warns of more clusters
-    model = KMeans(min(clusters, distinct), n_init=10, random_state=seed)  # type: ignore[arg-type]  its stub wants a text
-    with threads_for(len(points)):
-        labels = model.fit_predict(points)
-    return describe_clusters(points, labels, len(points), seed)
-
-
-def density_clusters(
-    points: np.ndarray, smallest: int = 10, min_samples: int | None = None, seed: int = 0, most: int = DENSITY_ROWS
-) -> Clusters:
-    """HDBSCAN of points float32 [N, K] (scikit-learn). Rows in sparse places are in no cluster.
-
-    Args:
-      smallest: rows of the smallest cluster. min_samples: rows that make a place dense; None = `smallest`.
-      most: rows that are clustered; beyond it a sample is, and the other rows join the nearest of it.
-    Raises:
-      UserError: a value out of range.
-    """
-    from sklearn.cluster import HDBSCAN
-    from sklearn.neighbors import NearestNeighbors
-
-    require(smallest >= 2, f"the smallest cluster has {smallest} rows; it must be 2 or more")
-    require(min_samples is None or min_samples >= 1, f"min_samples is {min_samples}; it must be 1 or more")
-    if len(points) < max(smallest, min_samples or 1, 2):
-        return describe_clusters(points, np.full(len(points), NOISE), len(points), seed)
-    rows = sample_rows(len(points), most, seed)
-    model = HDBSCAN(min_cluster_size=smallest, min_samples=min_samples, copy=True)  # type: ignore[arg-type]  its stub wants a text
-    found = model.fit_predict(points[rows])
-    labels = found
-    if len(rows) < len(points):
-        nearest = NearestNeighbors(n_neighbors=1).fit(points[rows])
-        labels = found[nearest.kneighbors(points, return_distance=False)[:, 0]]
-        labels[rows] = found
-    return describe_clusters(points, labels, len(rows), seed)
 
 
 def describe_clusters(points: np.ndarray, labels: np.ndarray, fitted: int, seed: int = 0) -> Clusters:

@@ -19,7 +19,7 @@ from beats_jax.inference.files import rate_notes
 from beats_jax.inference.grid import Grid
 from beats_jax.inference.store import JOB_FILE, read_rows
 from beats_jax.json_files import read_json
-from beats_jax.pipelines.discovering.encoders import open_encoder
+from beats_jax.pipelines.discovering.encoder import open_encoder
 from beats_jax.pipelines.discovering.items import Items, open_items
 from beats_jax.pipelines.discovering.regions import REGIONS, store_regions
 from beats_jax.pipelines.discovering.settings import DiscoverSettings

@@ -119,7 +119,7 @@ def mec(
     """Runs the iterations that `folder` does not hold yet.
 
     Args:
-      embed, learn: `encoder.embedder` and `encoder.learner` give both for regions of recordings. model: the first.
+      embed, learn: `mec_encoder.embedder` and `mec_encoder.learner` give both for regions of recordings. model: the first.
       identity: what the vectors depend on, fit for JSON: the folder of another identity is refused.
     Returns:
       The chosen iteration, and all of them. They end where clusters settle, or fewer than two of them are left to learn.

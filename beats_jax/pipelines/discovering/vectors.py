@@ -19,7 +19,7 @@ from beats_jax.inference.reduce import Pooled, Row, reduce_rows
 from beats_jax.inference.sources import VectorSource
 from beats_jax.inference.store import Store, finished_sizes, read_rows
 from beats_jax.inference.stream import Recordings
-from beats_jax.pipelines.discovering.encoders import COLUMN, Encoder
+from beats_jax.pipelines.discovering.encoder import COLUMN, Encoder
 from beats_jax.pipelines.discovering.regions import REGIONS, region_schema
 from beats_jax.pipelines.progress import WindowProgress
 from beats_jax.pipelines.window_job import ReadSettings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
@@ -10,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings import clusters as clusters_module
 from beats_jax.evaluation.embeddings import maps
-from beats_jax.evaluation.embeddings.clusters import density_clusters, describe_clusters, kmeans_clusters
+from beats_jax.evaluation.embeddings.clusters import Clusters, describe_clusters
+from beats_jax.evaluation.embeddings.grouping.group import cluster
+from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 from beats_jax.evaluation.embeddings.maps import fit_principal, sample_rows, tsne_places, umap_places, usable_perplexity
 from beats_jax.evaluation.embeddings.neighbours import nearest_by_cosine, place_among, unit_vectors
 
@@ -73,9 +77,7 @@ def test_umap_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
         umap_places(np.zeros((9, 3), np.float32), 2)
 
 
-@pytest.mark.parametrize(
-    "call", [lambda x: tsne_places(x, 4), lambda x: tsne_places(x, 2, perplexity=0), lambda x: kmeans_clusters(x, 0)]
-)
+@pytest.mark.parametrize("call", [lambda x: tsne_places(x, 4), lambda x: tsne_places(x, 2, perplexity=0)])
 def test_values_out_of_range_are_refused(call) -> None:
     with pytest.raises(UserError):
         call(np.ones((9, 3), np.float32))
@@ -89,9 +91,15 @@ def test_samples_are_without_repeats_in_order_and_the_same_again() -> None:
     np.testing.assert_array_equal(sample_rows(5, 100), np.arange(5))
 
 
+def clusters_of(points: np.ndarray, **settings: Any) -> Clusters:
+    """As the explorer finds them."""
+    labels, _, fitted = cluster(points, GroupingSettings(scale="none", reduce="none", **settings))
+    return describe_clusters(points, labels, fitted)
+
+
 def test_kmeans_finds_the_groups_the_largest_first(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     vectors, truth = blobs
-    found = kmeans_clusters(vectors, GROUPS)
+    found = clusters_of(vectors, method="kmeans", clusters=GROUPS)
     assert adjusted_rand_score(truth, found.labels) == 1.0
     assert found.sizes.tolist() == [80, 60, 40, 20]
     assert found.silhouette == pytest.approx(silhouette_score(vectors, truth), abs=1e-5)
@@ -99,14 +107,14 @@ def test_kmeans_finds_the_groups_the_largest_first(blobs: tuple[np.ndarray, np.n
 
 
 def test_more_clusters_than_distinct_rows_are_reduced() -> None:
-    found = kmeans_clusters(np.repeat(np.eye(3, dtype=np.float32), 4, axis=0), 8)
+    found = clusters_of(np.repeat(np.eye(3, dtype=np.float32), 4, axis=0), method="kmeans", clusters=8)
     assert found.sizes.tolist() == [4, 4, 4]
 
 
 def test_density_leaves_outliers_out(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     vectors, truth = blobs
     far = np.concatenate([vectors, np.full((1, 20), 500, np.float32), np.full((1, 20), -500, np.float32)])
-    found = density_clusters(far, smallest=10)
+    found = clusters_of(far, smallest=10)
     assert found.labels[-2:].tolist() == [-1, -1]
     kept = found.labels[:-2] >= 0
     assert adjusted_rand_score(truth[kept], found.labels[:-2][kept]) == 1.0
@@ -115,7 +123,7 @@ def test_density_leaves_outliers_out(blobs: tuple[np.ndarray, np.ndarray]) -> No
 
 def test_rows_beyond_the_sample_join_the_nearest(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     vectors, truth = blobs
-    found = density_clusters(vectors, smallest=5, most=100)
+    found = clusters_of(vectors, smallest=5, most=100)
     assert found.fitted == 100
     kept = found.labels >= 0
     assert kept.mean() > 0.9
@@ -130,8 +138,8 @@ def test_a_medoid_is_the_row_nearest_to_the_mean() -> None:
 
 def test_figures_are_absent_for_one_cluster_and_for_none() -> None:
     points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    one = kmeans_clusters(points, 1)
-    none = density_clusters(points[:3], smallest=10)
+    one = clusters_of(points, method="kmeans", clusters=1)
+    none = clusters_of(points[:3], smallest=10)
     for found in (one, none):
         assert (found.silhouette, found.davies_bouldin, found.calinski_harabasz) == (None, None, None)
     assert none.noise == 1.0
@@ -142,9 +150,9 @@ def test_the_silhouette_is_of_a_sample_of_many_rows(
     monkeypatch: pytest.MonkeyPatch, blobs: tuple[np.ndarray, np.ndarray]
 ) -> None:
     monkeypatch.setattr(clusters_module, "SILHOUETTE_ROWS", 100)
-    found = kmeans_clusters(blobs[0], GROUPS)
+    found = clusters_of(blobs[0], method="kmeans", clusters=GROUPS)
     assert found.compared == 100
-    assert found.silhouette == pytest.approx(kmeans_clusters(blobs[0], GROUPS).silhouette)
+    assert found.silhouette == pytest.approx(clusters_of(blobs[0], method="kmeans", clusters=GROUPS).silhouette)
 
 
 def test_neighbours_are_those_of_all_cosines(blobs: tuple[np.ndarray, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.grouping.group import group
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
-from beats_jax.pipelines.discovering.mec import Learning, MecSettings, darksound_v1, learnt_labels, mec
+from beats_jax.pipelines.discovering.mec import Learning, MecSettings, darksound_v1, learnt_labels, mec, one_pass
 
 PLAIN = GroupingSettings(scale="none", reduce="none")
 
@@ -142,3 +142,15 @@ def test_upstreams_choice_is_the_highest_dbcv_of_the_usual_number(tmp_path: Path
     usual = max(set(counts), key=lambda count: (counts.count(count), -counts.index(count)))
     assert best.groups.count == usual
     assert best.dbcv == max((each.dbcv for each in found if each.groups.count == usual and each.dbcv is not None), default=None)
+
+
+@pytest.mark.browser  # the environment of the page has UMAP
+def test_the_second_version_takes_the_dimensions_whose_clusters_are_densest() -> None:
+    truth = np.repeat(np.arange(3), 60)
+    vectors = np.eye(20)[truth] * 12 + np.random.default_rng(0).normal(size=(180, 20))
+    best, tried = one_pass(vectors, dimensions=(2, 4), knee="kth")
+    assert [each.settings.dimensions for each in tried] == [2, 4]
+    assert best.dbcv == max(each.dbcv for each in tried if each.dbcv is not None)
+    kept = best.groups.labels >= 0
+    assert kept.mean() > 0.8
+    assert adjusted_rand_score(truth[kept], best.groups.labels[kept]) == 1.0

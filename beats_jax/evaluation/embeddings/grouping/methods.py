@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import numpy as np
 
 from beats_jax.errors import UserError
+from beats_jax.evaluation.embeddings.clusters import NOISE
 from beats_jax.evaluation.embeddings.grouping.knee import knee, neighbour_distances
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
 
-NOISE = -1
 Found = tuple[np.ndarray, np.ndarray]
 
 
@@ -88,7 +88,7 @@ def fast_hdbscan(points: np.ndarray, settings: GroupingSettings) -> Found:
         cluster_selection_method=settings.selection,
         reproducible=True,
     ).fit(points)
-    return model.labels_, model.probabilities_
+    return np.asarray(model.labels_), np.asarray(model.probabilities_)
 
 
 def plscan(points: np.ndarray, settings: GroupingSettings) -> Found:
