@@ -88,8 +88,7 @@ PARTS = {
 
 def run_part(name: str, torch: str | None, quick: bool) -> list[dict[str, Any]]:
     """The rows of a part; a single one with `failed` where it fails."""
-    part = PARTS[name]
-    command = f"{part.command} {part.quick}" if quick and part.quick else part.command
+    part, command = PARTS[name], command_of(name, quick)
     row = {"part": name, "command": f"benchmarks/{command}", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     if "{torch}" in command and not torch:
         return [{**row, "failed": "needs --torch-python"}]
@@ -118,6 +117,19 @@ def run_part(name: str, torch: str | None, quick: bool) -> list[dict[str, Any]]:
         reason = f"stopped after {part.minutes} minutes" if late else (lines or ["no message"])[-1][:200]
         rows.append({**row, "failed": f"status {process.returncode}: {reason}"})
     return rows or [{**row, "failed": "it handed no ratio over"}]
+
+
+def command_of(name: str, quick: bool) -> str:
+    """Script and arguments of a part."""
+    part = PARTS[name]
+    return f"{part.command} {part.quick}" if quick and part.quick else part.command
+
+
+def is_there(rows: Sequence[dict[str, Any]], name: str, quick: bool) -> bool:
+    """Whether the table has this part whole, by this very command (or, for a quick run, by the full one)."""
+    own = [row for row in rows if row["part"] == name]
+    commands = {f"benchmarks/{command_of(name, way)}" for way in {quick, False}}
+    return bool(own) and all(not row["failed"] and row["command"] in commands for row in own)
 
 
 def _figures(part: Part, found: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +213,7 @@ def main() -> None:
     parser.add_argument("--picture-only", action="store_true", help="run nothing")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = list(read_rows(given.table))
-    there = {row["part"] for row in rows if not row["failed"]} - {row["part"] for row in rows if row["failed"]}
-    wanted = () if given.picture_only else given.only or [name for name in PARTS if name not in there]
+    wanted = () if given.picture_only else given.only or [name for name in PARTS if not is_there(rows, name, given.quick)]
     for name in wanted:
         print(f"\n== {name} ==", flush=True)
         found = run_part(name, given.torch_python, given.quick)

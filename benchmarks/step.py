@@ -40,6 +40,24 @@ def batch_of(shapes: dict[str, Any], random: np.random.Generator) -> dict[str, n
     return found
 
 
+def top_costs(folder: Path, most: int = 5) -> list[tuple[str, float, float]]:
+    """Name, ms and share of the operations that took most of the time in a trace: of the devices, else of the CPU's threads."""
+    import jax
+
+    data = jax.profiler.ProfileData.from_file(str(max(folder.rglob("*.xplane.pb"))))
+    planes = list(data.planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:")]
+    spent: dict[str, float] = {}
+    for plane in devices or planes:
+        lines = list(plane.lines)
+        own = [line for line in lines if "XLA Ops" in line.name or line.name.startswith(("Stream", "tf_XLA"))] or lines
+        for event in (event for line in own for event in line.events):
+            spent[event.name] = spent.get(event.name, 0.0) + event.duration_ns / 1e6
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda cost: -cost[1])[:most]
+    return [(name[:120], round(ms, 3), round(ms / total, 4)) for name, ms in largest]
+
+
 def measure(given: argparse.Namespace, settings: list[str]) -> dict[str, Any]:
     """The figures of one configuration."""
     import jax
@@ -60,7 +78,7 @@ def measure(given: argparse.Namespace, settings: list[str]) -> dict[str, Any]:
     batch = {name: jax.device_put(batch[name], leaf.sharding) for name, leaf in arrays.items()}
     seconds = []
     for number in range(given.rounds + 1):
-        if number == given.rounds - 2 and given.trace:
+        if given.trace and number == max(1, given.rounds - 2):
             jax.profiler.start_trace(str(given.trace))
         start = time.perf_counter()
         state, metrics = step(state, batch)
@@ -81,6 +99,8 @@ def measure(given: argparse.Namespace, settings: list[str]) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "load": os.getloadavg()[0],
     }
+    if given.trace:
+        found["top costs: name, ms of three steps, share"] = top_costs(given.trace)
     return found | ({"mfu": plan.flops / middle / machine.count / machine.device.flops} if not machine.is_simulated else {})
 
 

@@ -156,7 +156,7 @@ class Manifest:
             self.ends[chosen],
             self.splits[chosen],
             self.groups[chosen],
-            {name: column[chosen] for name, column in self.metadata.items()},
+            take_columns(self.metadata, chosen),
             self.errors,
             self.notes,
         )
@@ -178,6 +178,12 @@ class Manifest:
     def with_metadata(self, **columns: np.ndarray) -> Manifest:
         """The same rows with further metadata columns ([N] each)."""
         return replace(self, metadata={**self.metadata, **columns})
+
+
+def take_columns(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """These rows of every column; names of one array share one again, as hash and content of files without copies do."""
+    taken = {key: column[rows] for key, column in {id(column): column for column in columns.values()}.items()}
+    return {name: taken[id(column)] for name, column in columns.items()}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
 from beats_jax.datasets.distinct import distinct
-from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
+from beats_jax.datasets.manifest import LabelColumn, Manifest, take_columns, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
 
@@ -75,7 +75,7 @@ def validate(
         manifest = _trim(manifest, *found.sound[:, file_of_row])
     alike, notes = _copies(found, audio.channel)
     facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
-    manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
+    manifest = manifest.with_metadata(**take_columns(facts, file_of_row))
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         raise UserError(f"none of the {len(files)} files can be used{f'; the first error: {errors[0]}' if errors else ''}")
@@ -221,6 +221,8 @@ def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[st
 
 def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
     """StringDType [F]: the hash of each file, or of the first file of its chain of copies."""
+    if not alike:
+        return content
     shared = content.copy()
     for one, other in alike:
         shared[shared == shared[other]] = shared[one]
