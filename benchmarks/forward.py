@@ -30,7 +30,7 @@ def rates(computations: dict[str, Callable[[], None]], clips: int, rounds: int) 
             start = time.perf_counter()
             try:
                 compute()
-            except Exception as error:  # out of memory, mostly: the others still count
+            except Exception as error:  # noqa: BLE001  out of memory, mostly: the others still count
                 failed[name] = f"{type(error).__name__}: {str(error)[:200]}"
                 continue
             if number:

@@ -22,8 +22,8 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 : > "$out/results.jsonl"
 : > "$out/log.txt"
 
-note() { # NAME STATUS SECONDS FILE: the last line of FILE, if it is JSON, else as text
-  "$python" - "$@" >> "$out/results.jsonl" << 'END'
+note() { # NAME STATUS SECONDS FILE: the last line of FILE, if it is JSON, else its end as text
+  "$python" -S - "$@" >> "$out/results.jsonl" << 'END'
 import json, sys
 name, status, seconds, path = sys.argv[1:]
 lines = open(path, errors="replace").read().strip().splitlines() or [""]
@@ -40,10 +40,11 @@ part() { # NAME SECONDS COMMAND ...
   shift 2
   [[ -z ${ONLY:-} || " $ONLY " == *" $name "* ]] || return 0
   printf '\n== %s: %s\n' "$name" "$*" >> "$out/log.txt"
-  timeout --kill-after=5 "$((most * ${FACTOR:-1}))" "$@" > "$out/.part" 2>> "$out/log.txt" || status=$?
-  cat "$out/.part" >> "$out/log.txt"
+  timeout --kill-after=5 "$((most * ${FACTOR:-1}))" "$@" > "$out/.part" 2> "$out/.errors" || status=$?
+  cat "$out/.errors" "$out/.part" >> "$out/log.txt"
+  ((status)) && cp "$out/.errors" "$out/.part"
   note "$name" "$status" "$((SECONDS - begun))" "$out/.part"
-  rm -f "$out/.part"
+  rm -f "$out/.part" "$out/.errors"
   echo "$name: status $status, $((SECONDS - begun)) s"
 }
 

@@ -4,8 +4,8 @@
     python benchmarks/run.py --picture-only                     the picture of the table as it is
 
 OTHER_ENV: `pip install -r benchmarks/requirements-torch.txt`. Rows go to benchmarks/results.csv, and docs/images/benchmarks.png
-shows those that have an aim. A part whose rows are there is not run again unless --only names it; one that fails is a row with the
-reason, and the rest goes on. A ratio is the median over rounds in which the sides take turns, `low` and `high` the least and the
+shows those that have an aim. A part whose rows are there is not run again unless --only names it; a failed one is a row with
+its reason, and the rest goes on. A ratio is the median over rounds in which the sides take turns, `low` and `high` the least and the
 largest of them; `load`: averages of a minute meanwhile; on a machine with much else to do believe no figure.
 """
 
