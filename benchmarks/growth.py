@@ -4,8 +4,8 @@
     python benchmarks/growth.py --picture-only
 
 Every point is a process of `step.py` (configs/small.py: four layers of width 128; a window of 5 s, a batch of 8 unless it is what
-grows) or of `start.py`. Rows go to benchmarks/growth.csv, the picture to docs/images/growth.png. weak: 4 clips a device; strong: 32
-clips on all devices together. Simulated devices share the processor's cores: weak scaling costs time there, and strong scaling
+grows) or of `start.py`. Rows go to benchmarks/growth.csv, the picture to docs/images/growth.png. weak: 4 clips a device; strong:
+32 clips on all devices together. Simulated devices share the processor's cores: weak scaling costs time there, and strong scaling
 shows what the exchange costs. `MB` is of all devices together.
 """
 

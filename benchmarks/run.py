@@ -5,8 +5,8 @@
 
 OTHER_ENV: `pip install -r benchmarks/requirements-torch.txt`. Rows go to benchmarks/results.csv, and docs/images/benchmarks.png
 shows those that have an aim. A part whose rows are there is not run again unless --only names it; a failed one is a row with
-its reason, and the rest goes on. A ratio is the median over rounds in which the sides take turns, `low` and `high` the least and the
-largest of them; `load`: averages of a minute meanwhile; on a machine with much else to do believe no figure.
+its reason, and the rest goes on. A ratio is the median over rounds in which the sides take turns, `low` and `high` the least and
+the largest of them; `load`: averages of a minute meanwhile; on a machine with much else to do believe no figure.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python benchmarks/step.py finetune --machine 1xH200 --config.model.checkpoint=none --config.training.precision=bfloat16
     python benchmarks/step.py finetune --machine 1xH200 --trace FOLDER ...        jax.profiler's trace of three steps
 
-The step is what `train` runs (filterbank, model, gradients, optimizer), compiled as `train --plan` does, on noise. Printed: a line
-of JSON. `said` is the memory that the plan states for all devices. On a CPU memory is the growth of the resident set in the
+The step is what `train` runs (filterbank, model, gradients, optimizer), compiled as `train --plan` does, on noise. Printed: a
+line of JSON. `said` is the memory that the plan states for all devices. On a CPU memory is the growth of the resident set in the
 step, elsewhere the peak that the first device's allocator counts. `mfu` needs --machine: products over time over its peak.
 """
 
