@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.parallel.exchange import gather_values, require_same
 from beats_jax.parallel.processes import is_main, process_index
@@ -45,9 +46,12 @@ def end_errors(errors: ErrorLog) -> None:
 def require_same_rows(manifest: Manifest) -> None:
     """Raises `UserError` in all processes where one of them sees other recordings than process 0."""
     digest = hashlib.sha256()
-    for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names), manifest.labels.rows):
-        digest.update("\n".join(map(str, column.tolist())).encode("utf-8", "surrogateescape"))
-    for numbers in (manifest.starts, manifest.ends, manifest.labels.ids):
+    codes = [manifest.starts, manifest.ends, manifest.labels.ids, manifest.labels.offsets]
+    for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names)):
+        names, places = distinct(column)
+        digest.update("\n".join(names.tolist()).encode("utf-8", "surrogateescape"))
+        codes.append(places)
+    for numbers in codes:
         digest.update(numbers.tobytes())
     require_same("usable recordings", {"rows": len(manifest), "hash": digest.hexdigest()[:12]})
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from beats_jax.config import DataConfig, Experiment, GenerativeConfig, TrainingConfig
 from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.folds import with_folds
 from beats_jax.datasets.manifest import SPLITS, LabelVocabulary, Manifest
 from beats_jax.datasets.manifest_file import FACTS_FILE, read_manifest, write_manifest
@@ -61,7 +62,10 @@ class PreparedData:
 
     def has_changed(self, manifest: Manifest) -> np.ndarray:
         """bool [N]: rows of the `changed` files."""
-        return np.array([file in self.changed for file in manifest.files.tolist()], bool)
+        if not self.changed:
+            return np.zeros(len(manifest), bool)
+        files, file_of_row = distinct(manifest.files)
+        return np.array([file in self.changed for file in files.tolist()], bool)[file_of_row]
 
     def with_splits(self, manifest: Manifest, *, labelled: bool = True) -> PreparedData:
         """The same recordings in other splits or folds; rows whose recording has changed are not measured.
