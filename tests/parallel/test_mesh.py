@@ -1,5 +1,7 @@
 """The mesh, the rule for shardings, and batches on devices."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -55,3 +57,9 @@ def test_uneven_batches_are_refused_with_a_better_size():
     with pytest.raises(UserError, match=r"8 devices x 3 accumulation steps: use a multiple of 24, such as 24"):
         check_batch_size(mesh, 16, 3)
     check_batch_size(mesh, 48, 3)
+
+
+def test_processes_with_unequal_devices_are_refused():
+    device = NamedTuple("Device", [("process_index", int)])
+    with pytest.raises(UserError, match=r"same number of devices; there are: process 0 1, process 1 3"):
+        make_mesh(devices=[device(index) for index in (0, 1, 1, 1)])
