@@ -1,6 +1,6 @@
 """The mesh, the rule for shardings, and batches on devices."""
 
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -60,6 +60,6 @@ def test_uneven_batches_are_refused_with_a_better_size():
 
 
 def test_processes_with_unequal_devices_are_refused():
-    device = NamedTuple("Device", [("process_index", int)])
+    devices = [SimpleNamespace(process_index=index) for index in (0, 1, 1, 1)]
     with pytest.raises(UserError, match=r"same number of devices; there are: process 0 1, process 1 3"):
-        make_mesh(devices=[device(index) for index in (0, 1, 1, 1)])
+        make_mesh(devices=devices)
