@@ -108,7 +108,8 @@ def _differing(one: Any, other: Any) -> tuple[Any, Any]:
     """Two values reduced to what differs: of mappings, only such entries."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one, other
-    parts = {key: _differing(one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    parts = {key: _differing(one.get(key), other.get(key)) for key in keys}
     return {key: part[0] for key, part in parts.items()}, {key: part[1] for key, part in parts.items()}
 
 
