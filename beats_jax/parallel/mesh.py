@@ -5,7 +5,6 @@ Batches are split over both axes, parameters and optimizer state over "fsdp". Wi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,9 @@ def make_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None
       data: devices on the data axis; 0 = all that `fsdp` leaves.
       fsdp: devices over which parameters are split.
     Raises:
-      UserError: data * fsdp is not the number of devices, or processes have unequal numbers of them.
+      UserError: data * fsdp is not the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    counts = Counter(device.process_index for device in devices)
-    if len(set(counts.values())) > 1:  # each process reads an equal part of every batch
-        shown = ", ".join(f"process {index} {count}" for index, count in sorted(counts.items()))
-        raise UserError(f"all processes need the same number of devices; there are: {shown}")
     if fsdp < 1 or data < 0 or (data or len(devices) // fsdp) * fsdp != len(devices):
         raise UserError(
             f"training.mesh_data {data} x training.mesh_fsdp {fsdp} does not use all {len(devices)} devices: "

@@ -11,7 +11,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -31,7 +32,7 @@ def start(place: Place | None, environment: Mapping[str, str] | None = None) -> 
     Without a place, the environment shows the job: `launchers.place_in`, SLURM (srun), Open MPI (mpirun), or a TPU pod or slice.
 
     Raises:
-      UserError: no address to meet at, or the processes do not find each other.
+      UserError: no address to meet at, the processes do not find each other, or have unequal numbers of devices.
     """
     environment = os.environ if environment is None else environment
     place = place or place_in(environment)
@@ -46,6 +47,8 @@ def start(place: Place | None, environment: Mapping[str, str] | None = None) -> 
     elif place is None and environment.get(POD_INDEX):  # an array of jobs, or a job whose manifest lacks the variables
         index = environment[POD_INDEX]
         print(f"pod {index} runs alone: {ADDRESS} and {COUNT} would join the pods of its job", file=sys.stderr, flush=True)
+    if process_count() > 1:
+        require_equal_devices(jax.devices())
 
 
 def process_count() -> int:
@@ -61,6 +64,14 @@ def process_index() -> int:
 def is_main() -> bool:
     """Whether this is process 0, the one that writes results."""
     return process_index() == 0
+
+
+def require_equal_devices(devices: Sequence[jax.Device]) -> None:
+    """Raises `UserError` where processes have unequal numbers of the devices: each reads an equal part of every batch."""
+    counts = Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"process {index} {count}" for index, count in sorted(counts.items()))
+        raise UserError(f"all processes need the same number of devices; there are: {shown}")
 
 
 def leave(status: int) -> NoReturn:

@@ -105,7 +105,8 @@ def test_dry_runs_print_commands_with_every_argument():
 
 
 def test_the_jobset_has_a_pod_for_each_host_of_its_slice_and_each_gpu_pod_its_place():
-    found = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8"))
+    text = (LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8")
+    found = yaml.safe_load(text)
     assert (found["apiVersion"], found["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (workers,) = found["spec"]["replicatedJobs"]
     job = workers["template"]["spec"]
@@ -114,7 +115,9 @@ def test_the_jobset_has_a_pod_for_each_host_of_its_slice_and_each_gpu_pod_its_pl
     chips = prod(int(side) for side in pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
     assert job["parallelism"] == job["completions"] == chips // container["resources"]["limits"]["google.com/tpu"]
     assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
-    (line,) = [line for line in (LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("#   env:")]
+    (line,) = [
+        line for line in (LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("#   env:")
+    ]
     variables = {one["name"]: one["value"] for one in yaml.safe_load(line[1:])["env"]}
     names = found["metadata"]["name"], workers["name"], found["spec"]["network"]["subdomain"]
     pod_0 = "{}-{}-0-0.{}:8476".format(*names)  # as JobSet names its pods

@@ -1,7 +1,5 @@
 """The mesh, the rule for shardings, and batches on devices."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -57,9 +55,3 @@ def test_uneven_batches_are_refused_with_a_better_size():
     with pytest.raises(UserError, match=r"8 devices x 3 accumulation steps: use a multiple of 24, such as 24"):
         check_batch_size(mesh, 16, 3)
     check_batch_size(mesh, 48, 3)
-
-
-def test_processes_with_unequal_devices_are_refused():
-    devices = [SimpleNamespace(process_index=index) for index in (0, 1, 1, 1)]
-    with pytest.raises(UserError, match=r"same number of devices; there are: process 0 1, process 1 3"):
-        make_mesh(devices=devices)

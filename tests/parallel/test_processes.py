@@ -2,6 +2,7 @@
 
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 from several_processes import end_job, free_port, start_process
@@ -117,6 +118,12 @@ def test_one_process_joins_nobody(monkeypatch):
     start(Place("host:9876", 1, 0), {})
     assert calls == []
     assert (processes.process_count(), processes.process_index(), processes.is_main()) == (1, 0, True)
+
+
+def test_processes_with_unequal_devices_are_refused():
+    devices = [SimpleNamespace(process_index=index) for index in (0, 1, 1, 1)]
+    with pytest.raises(UserError, match=r"same number of devices; there are: process 0 1, process 1 3"):
+        processes.require_equal_devices(devices)
 
 
 def test_arguments_go_before_a_launcher(monkeypatch):
