@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiled_once import compiled_once
 from flax.traverse_util import unflatten_dict
 from tiny_pretraining import MODEL, SAMPLES, TOKENIZER, begun, learnt, make_arrays, make_objective
 
@@ -21,12 +20,6 @@ from beats_jax.weights.bundle import Bundle, save_bundle
 
 CONFIG = MaskedPredictionConfig(codes=8, code_dim=8, predictor_layers=1, label_smoothing=0.0)
 AUDIO = AudioConfig(filterbank=FilterbankConfig(num_mel_bins=32))  # 4 x 2 patches
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
