@@ -19,6 +19,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # without XLA's expensive passes compilation takes a third of its time
 
 import jax
 import pytest
@@ -33,8 +34,6 @@ BUILT_IN = Path(__file__).parents[1] / "beats_jax" / "pipelines" / "checkpoints"
 FULL = os.environ.get("BEATS_JAX_TEST_DATA")  # a folder with all of `golden/` and `data/`, for the larger comparison
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Without XLA's expensive passes compilation takes a third of its time.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

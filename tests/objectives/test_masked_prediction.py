@@ -142,7 +142,7 @@ def test_only_encoder_and_predictor_learn(update, state):
 
 def test_every_step_masks_anew_and_evaluation_always_alike(update, evaluate, state):
     batch = make_arrays(0)
-    first, second = (update(state.replace(step=jnp.asarray(step)), batch)[1]["loss"] for step in (0, 1))
+    first, second = (update(state.replace(step=jnp.int32(step)), batch)[1]["loss"] for step in (0, 1))
     assert first[0] != second[0]
     first, again = evaluate(state.weights, batch), evaluate(state.weights, batch)
     jax.tree.map(np.testing.assert_array_equal, first, again)

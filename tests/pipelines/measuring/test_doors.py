@@ -113,7 +113,7 @@ def cached(run, recordings, tmp_path_factory):
     return model, {name: dict(zip(kept.manifest.files.tolist(), values, strict=True)) for name, values in vectors.items()}
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["std", "last"])  # tests/api/test_extractor.py has the others
 @pytest.mark.parametrize("run", [0.0], indirect=True, ids=["whole"])
 def test_embeddings_are_the_same_by_every_door(run, cached, recordings, pooling):
     (model, vectors), (_, files) = cached, recordings
