@@ -57,8 +57,8 @@ def fingerprint(manifest: Manifest) -> dict[str, Any]:
     contents = [manifest.metadata[name] for name in ("seconds", "file_hash") if name in manifest.metadata]
     codes = [manifest.starts, manifest.ends, manifest.labels.ids, manifest.labels.offsets]
     for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names), *contents):
-        names, places = distinct(column)
-        digest.update("\n".join(map(str, names.tolist())).encode("utf-8", "surrogateescape"))
+        names, places = distinct(column.astype(np.dtypes.StringDType()))
+        digest.update("\n".join(names.tolist()).encode("utf-8", "surrogateescape"))
         codes.append(places)
     for numbers in codes:
         digest.update(numbers.tobytes())
