@@ -13,6 +13,7 @@ from beats_jax.config.models import BEATsConfig, ConvolutionalConfig, ModelConfi
 from beats_jax.config.objectives import ObjectiveConfig, SupervisedConfig
 from beats_jax.config.rules import Settings, bounded, one_of, require
 
+ATTENTIONS = ("auto", "whole", "blocked", "cudnn", "kernel")
 LARGEST = 2**24  # sizes of a front-end; more is a damaged file
 
 
@@ -219,6 +220,7 @@ class TrainingConfig(Settings):
     ema_decay: float = bounded(0.0, ge=0, lt=1)  # 0 = no average of the weights; else the average is evaluated and exported
     precision: str = one_of("float32", "bfloat16")  # of the computation; parameters and sums stay float32
     remat: str = one_of("none", "block", "attention")  # what transformers compute again for gradients instead of keeping it
+    attention: str = one_of(*ATTENTIONS)  # how it is computed: by length | with all scores | by blocks | on GPUs and TPUs
     mesh_data: int = 0  # devices on the data axis; 0 = all that mesh_fsdp leaves
     mesh_fsdp: int = 1  # devices over which parameters are sharded
     log_every_steps: int = bounded(10, ge=1)
@@ -279,6 +281,12 @@ class Experiment:
             (colours == 3) == front_end.is_image,
             f"audio.filterbank.kind is {front_end.kind!r} and model.colours {colours} (family {self.model.family!r}); images of "
             "three colours are read by a resnet with model.colours=3, and by it alone",
+        )
+        form, model = self.training.attention, self.model
+        dropout = max(getattr(model, "attention_dropout", 0.0), getattr(model, "attention_probs_dropout_prob", 0.0))
+        require(
+            dropout == 0 or form not in ("cudnn", "kernel"),
+            f"training.attention {form!r} has no dropout of attention: take another, or set the model's, {dropout:g}, to 0",
         )
         require(given in (0, rate), f"data.sample_rate is {given}; files are resampled to the {rate} Hz that the model reads")
         if self.training.batch_size:

@@ -37,11 +37,11 @@ class Form(StrEnum):
     # AUTO, and for gradients part of a transformer is computed again instead of kept (`training.remat`):
     BLOCK = "block"  # all that lies within a block
     ATTENTION = "attention"  # the scores of attention
-
-
-def form_of(remat: str) -> Form:
-    """The form that `training.remat` asks for."""
-    return Form.AUTO if remat == "none" else Form(remat)
+    # As AUTO, but attention is computed in one way at every length. `registry.form_for` refuses what cannot be.
+    WHOLE = "whole"  # with all scores at once
+    BLOCKED = "blocked"  # `models.blocked`
+    CUDNN = "cudnn"  # `models.flash.attend_by_cudnn`, on GPUs
+    KERNEL = "kernel"  # `models.flash.attend_by_kernel`, on GPUs and TPUs; a bias that is not by distance takes WHOLE
 
 
 def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> Any:
@@ -53,12 +53,16 @@ def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> A
     return nn.remat(block, static_argnums=(deterministic,) if deterministic else ()) if form is Form.BLOCK else block
 
 
-def on_cpu(form: Form = Form.AUTO) -> bool:
-    """Whether a CPU will run what is being traced: by `jax.default_device` where one is set, else by the default backend."""
+def platform() -> str:
+    """What will run what is being traced (cpu, gpu, tpu): by `jax.default_device` where one is set, else the default backend."""
     # `platform_dependent` everywhere would need no guess, but it keeps the values of both branches for the gradient.
     device: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  a device, a platform's name or None
-    platform = jax.default_backend() if device is None else getattr(device, "platform", device)
-    return form is Form.LOOPED or platform == "cpu"
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
+def on_cpu(form: Form = Form.AUTO) -> bool:
+    """Whether to take the formulations for CPUs."""
+    return form is Form.LOOPED or platform() == "cpu"
 
 
 def pick(form: Form, *, cpu: Callable[..., jax.Array], plain: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -89,7 +93,7 @@ def over_clips(
     plain = jax.vmap(attend_one)
     if form is Form.ATTENTION:
         plain = jax.checkpoint(plain)
-    if form in (Form.AUTO, Form.BLOCK, Form.ATTENTION):
+    if form not in (Form.PLAIN, Form.LOOPED, Form.PORTABLE):
         # Over several devices attention stays direct: a loop over a sharded axis would gather it.
         pays = on_cpu() and jax.device_count("cpu") == 1 and (heads_alone or batch >= CLIPWISE_FROM_BATCH)
         form = Form.AUTO if pays else Form.PLAIN

@@ -20,7 +20,6 @@ import optax
 from beats_jax.config import ContrastiveConfig, Experiment, ModelConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.cpu import form_of
 from beats_jax.models.heads import Projection, pool
 from beats_jax.objectives.candidates import (
     Candidates,
@@ -223,7 +222,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     model = dataclasses.replace(experiment.model, predictor_class=0)
     dtype = jnp.dtype(training.precision)
     return Contrastive(
-        model=registry.build(model, dtype, form_of(training.remat)),
+        model=registry.build(model, dtype, registry.form_for(model, training.attention, dtype, training.remat)),
         model_config=model,
         projection=Projection(config.projection_dim, dtype) if config.projection_dim else None,
         frontend=masking_frontend(experiment, model),

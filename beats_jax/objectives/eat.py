@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
-from beats_jax.models.cpu import form_of
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.eat_masks import block_plan, clone_masks
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
@@ -265,7 +265,8 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     for name, size in (("model.embed_dim", model.embed_dim), ("objective.decoder_width", width)):
         if size % config.decoder_groups:
             raise UserError(f"{name} {size} is not a multiple of objective.decoder_groups {config.decoder_groups}")
-    dtype, form = jnp.dtype(training.precision), form_of(training.remat)
+    dtype = jnp.dtype(training.precision)
+    form = form_for(model, training.attention, dtype, training.remat)
     return EATPretraining(
         model=EAT(model, dtype, form),
         decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype, form),

@@ -22,7 +22,6 @@ from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import EpisodicConfig, Experiment, ModelConfig
 from beats_jax.models import registry
-from beats_jax.models.cpu import form_of
 from beats_jax.models.fewshot.heads import FewShotHead, to_maps
 from beats_jax.models.heads import pool
 from beats_jax.models.statistics import WithStatistics, without_frozen
@@ -143,10 +142,12 @@ class Episodic(Objective[State]):
 def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> Episodic:
     """The objective of an experiment; classes are places in episodes, so that it needs no vocabulary."""
     config, training = experiment.objective, experiment.training
+    precision = training.precision
     assert isinstance(config, EpisodicConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=0)
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Episodic(
-        model=registry.build(model_config, training.precision, form_of(training.remat)),
+        model=registry.build(model_config, precision, form),
         model_config=model_config,
         head=FewShotHead(config.method),
         frontend=masking_frontend(experiment, model_config),

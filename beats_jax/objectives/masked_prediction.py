@@ -20,10 +20,10 @@ import optax
 
 from beats_jax.config import BEATsConfig, Experiment, MaskedPredictionConfig, TokenizerConfig
 from beats_jax.errors import UserError
-from beats_jax.models.cpu import form_of
 from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, used_codes
@@ -172,7 +172,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
         config.mask_token == "learnt",
         config.positions == "true",
         dtype,
-        form_of(training.remat),
+        form_for(model, training.attention, dtype, training.remat),
     )
     return MaskedPrediction(
         module=module,

@@ -21,7 +21,6 @@ from beats_jax.config import Experiment, SupervisedConfig
 from beats_jax.datasets.manifest import LabelVocabulary
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.cpu import form_of
 from beats_jax.models.statistics import WithStatistics, without_frozen
 from beats_jax.objectives import adaptation
 from beats_jax.objectives.adaptation import EVERYTHING, Adaptation
@@ -136,6 +135,7 @@ def build(
     """The supervised objective of an experiment; see `registry.build`. Raises `UserError` for balanced weights without rows."""
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
     assert isinstance(config, SupervisedConfig)
+    precision = training.precision
     model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)
     weights = np.ones(num_classes, np.float32)
     if config.class_weights == "balanced":
@@ -145,8 +145,9 @@ def build(
     family = registry.family(model_config)
     # An encoder that does not learn keeps its statistics: it is the same function of a clip in training and afterwards.
     by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Supervised(
-        model=registry.build(model_config, training.precision, form_of(training.remat)),
+        model=registry.build(model_config, precision, form),
         frontend=frontend_of(experiment, model_config, tuple(vocabulary.names)),
         optimizer=optimizer,
         num_classes=num_classes,

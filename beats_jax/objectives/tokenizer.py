@@ -23,11 +23,11 @@ from jaxtyping import Array, Bool, Int
 
 from beats_jax.config import Experiment, TokenizerConfig, TokenizerObjectiveConfig
 from beats_jax.errors import UserError
-from beats_jax.models.cpu import form_of
 from beats_jax.models.pretraining import quantizer
 from beats_jax.models.pretraining.encoder import DistilledTokenizer
 from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.pretraining.quantizer import Codebook, normalise
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, once, used_codes
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
@@ -210,8 +210,9 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     dtype = jnp.dtype(training.precision)
     teacher = build_teacher(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.estimator_layers, config.estimator_dim, config.estimator_heads)
+    form = form_for(model, training.attention, dtype, training.remat)
     return TokenizerTraining(
-        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form_of(training.remat)),
+        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form),
         frontend=frontend_of(experiment, model),
         teacher=teacher,
         optimizer=optimizer,

@@ -8,7 +8,6 @@ import pytest
 from beats_jax.config import ASTConfig, BEATsConfig, CNNConfig, EATConfig, Experiment, TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.models import registry
-from beats_jax.models.cpu import form_of
 from beats_jax.pipelines.planning.cost import count_flops
 from beats_jax.training.compilation import compiler_options
 
@@ -34,7 +33,7 @@ def test_equal_losses_and_gradients_with_dropout(name):
     params = jax.jit(plain.init)(jax.random.key(0), fbank)
     found, operations = {}, {}
     for remat in ("none", "attention", "block"):
-        module = registry.build(SMALL[name], form=form_of(remat))
+        module = registry.build(SMALL[name], form=registry.form_for(SMALL[name], "auto", "float32", remat))
 
         def loss(params, module=module):
             rngs = {"dropout": jax.random.key(3), "layerdrop": jax.random.key(5)}

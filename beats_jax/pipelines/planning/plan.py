@@ -1,4 +1,4 @@
-"""`train --plan MACHINE`: compiles the training step for the devices of a machine that is simulated, and prints what it would need.
+"""`train --plan MACHINE`: compiles the training step for devices of a simulated machine, and prints what it would need.
 
 The program is that of a run: same objective, optimizer, mesh and shardings, but no recordings and no arrays.
 """

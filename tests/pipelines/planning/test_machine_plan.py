@@ -23,6 +23,7 @@ TINY = [
     "--config.model.encoder_layers=1", "--config.model.encoder_embed_dim=32", "--config.model.encoder_ffn_embed_dim=64",
     "--config.model.embed_dim=32", "--config.model.encoder_attention_heads=4", "--config.model.conv_pos=8",
     "--config.model.conv_pos_groups=4", "--config.data.window_seconds=1", "--config.data.batch_size=8",
+    "--config.objective.augment.mixup_probability=0", "--config.objective.augment.time_masks=0",
 ]  # fmt: skip
 
 
