@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import here, take_turns
+from rounds import hand_over, here, take_turns
 from torch_side import TorchSide
 
 WINDOW = 10.0
@@ -204,6 +204,7 @@ def compare(arguments: argparse.Namespace, torch_side: TorchSide, scratch: Path)
     print("| side | s: median (best) | x real time | against openbeats: median (best) | CPU s |\n|---|---|---|---|---|")
     for name, values in results.items():
         seconds, ratios = values[:, 0], base[:, 0] / values[:, 0]
+        hand_over("embed", name, ratios)
         print(
             f"| {name} | {np.median(seconds):.1f} ({seconds.min():.1f}) | {sound / np.median(seconds):.0f} | "
             f"{np.median(ratios):.2f} ({base[:, 0].min() / seconds.min():.2f}) | {np.median(values[:, 1]):.1f} |"

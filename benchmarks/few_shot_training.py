@@ -178,6 +178,8 @@ def main() -> None:
     if arguments.side:
         print(json.dumps((ours if arguments.side == "ours" else theirs)(arguments.seconds)))
         return
+    from rounds import hand_over  # the other environment runs this file, too
+
     pythons = {"ours": sys.executable, **({"theirs": arguments.torch} if arguments.torch else {})}
     best: dict[str, dict[str, list[float]]] = {side: {} for side in pythons}
     for _ in range(arguments.rounds):
@@ -188,6 +190,8 @@ def main() -> None:
                 best[side][name] = [max(pair) for pair in zip(value, best[side].get(name, [0.0, 0.0]), strict=True)]
     for name, values in best["ours"].items():
         for value, other, unit in zip(values, best.get("theirs", {}).get(name.partition(",")[0], [0.0, 0.0]), UNITS, strict=True):
+            if other:
+                hand_over(f"{name}, {unit}", "easyfsl", [value / other])
             against = f"   easyfsl {other:8.2f}   {value / other:5.1f} times" if other else ""
             print(f"{name:<16} ours {value:8.2f} episodes {unit}{against}")
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import hand_over
 from torch_side import TorchSide
 
 RATE, SECONDS, MEL_BINS, MEAN, STD = 16_000, 10, 128, 15.41663, 6.55582
@@ -197,6 +198,7 @@ def print_speed(batch_sizes: Sequence[int], rounds: int, torch_side: TorchSide |
         for name, values in seconds.items():
             middle, best = np.median(values) * 1e3, values.min() * 1e3
             ratio, best_ratio = np.median(values / ours), values.min() / ours.min()
+            hand_over(f"{clips} clips", name, values / ours)
             print(f"| {clips} | {name} | {middle:.1f} ({best:.1f}) | {ratio:.2f} ({best_ratio:.2f}) |", flush=True)
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import hand_over
 
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.loader import training_batches
@@ -136,6 +137,7 @@ def report_memory(args: argparse.Namespace, folder: Path) -> None:
         peaks.append(found["peak_mb"])
         above = found["peak_mb"] - found["imports_mb"]
         print(f"{count:>7} {found['peak_mb']:>8.1f} {above:>14.1f} {found['seconds']:>8.1f}", flush=True)
+    hand_over(f"peak memory, {args.memory_files} files / 100", "", [peaks[1] / peaks[0]])
     print(f"peak of {args.memory_files} files / peak of 100 files = {peaks[1] / peaks[0]:.3f} (aim: at most 1.10)")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from rounds import here, print_rows, take_turns
+from rounds import hand_over, here, print_rows, take_turns
 
 SUPERVISED = "supervised, all tokens"
 
@@ -86,6 +86,7 @@ def main() -> None:
     print_rows(f"{arguments.clips} x {arguments.seconds:g} s", results, SUPERVISED)
     full = np.median(results[SUPERVISED][:, 0])
     for name, values in results.items():
+        hand_over("time of a step / supervised", name, values[:, 0] / results[SUPERVISED][:, 0])
         rate = arguments.clips / np.median(values[:, 0])
         print(f"{name}: {np.median(values[:, 0]) / full:.2f} of the supervised step, {rate:.1f} clips/s")
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from rounds import here, print_rows, take_turns
+from rounds import hand_over, here, print_rows, take_turns
 
 SIZES = {
     "small": ({"embed_dim": 128, "depth": 4, "num_heads": 4}, {"decoder_layers": 3}, 512, 2),
@@ -110,6 +110,7 @@ def main() -> None:
     print_rows(f"{arguments.size}, {arguments.precision}", results, "visible tokens")
     ratios = results["EAT step"] / results["visible tokens plainly"]
     clock, cpu = np.median(ratios, axis=0)
+    hand_over("EAT step / visible tokens plainly", "", ratios[:, 0])
     print(f"\nEAT step / visible tokens plainly: {clock:.2f} by the clock, {cpu:.2f} by CPU time")
 
 

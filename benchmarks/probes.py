@@ -20,6 +20,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from rounds import hand_over
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -90,6 +91,7 @@ def report(fits: int, ours: np.ndarray, theirs: list[Fit], seconds: float, cpu: 
         mean, mean_cpu = (np.mean([getattr(fit, kind)[place] for fit in theirs]) for kind in ("seconds", "cpu"))
         scaled = f"{mean * fits:.0f} | {mean_cpu * fits:.0f} | {mean * 1e3:.0f}"
         ratios = f"{mean * fits / seconds:.1f} | {mean_cpu * fits / cpu:.1f}"
+        hand_over("sweep", f"scikit-learn, {name}", [mean_cpu * fits / cpu])
         print(f"| scikit-learn, {name}, {len(theirs)} fits scaled | {scaled} | {ratios} |")
     print("\n| C | ours | scikit-learn, defaults | converged | largest difference to converged, points |\n|---|---|---|---|---|")
     for strength, c in enumerate(STRENGTHS):

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from rounds import hand_over
 
 from beats_jax.audio.io import read
 from beats_jax.audio.regions import BAMBIRD, find_regions
@@ -80,6 +81,7 @@ def beside_maad(data: Path, python: str, bambird: Path, every: int, rounds: int)
     ratios = [other / own for own, other in times]
     best = [min(column) for column in zip(*times, strict=True)]
     print(f"{audio:.0f} s: ours {audio / best[0]:.0f}x real time a core, bambird's {audio / best[1]:.0f}x (best of {rounds})")
+    hand_over("regions", "bambird through scikit-maad", ratios)
     print(f"ours is {np.median(ratios):.1f} times as fast (median; {min(ratios):.1f} to {max(ratios):.1f})")
 
 

@@ -1,13 +1,28 @@
-"""What benchmarks share: time by the clock and by the processor, sides that take turns, ratios between neighbours in time."""
+"""What benchmarks share: time by the clock and by the processor, sides that take turns, ratios between neighbours in time.
+
+Every ratio is also handed over to `run.py`, which starts the scripts with the name of a file in `HANDED_OVER`.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+HANDED_OVER = "BEATS_JAX_BENCHMARK_RATIOS"
+
+
+def hand_over(case: str, method: str, ratios: Sequence[float] | np.ndarray) -> None:
+    """Adds the ratios of the rounds, or one figure, to the file that `run.py` reads, if it started the script."""
+    if name := os.environ.get(HANDED_OVER):
+        with open(name, "a", encoding="utf-8") as file:
+            values = [float(ratio) for ratio in np.atleast_1d(ratios)]
+            file.write(json.dumps({"case": case, "method": method, "ratios": values}) + "\n")
 
 
 def timed(compute: Callable[[], Any]) -> tuple[float, float]:
@@ -39,5 +54,6 @@ def print_rows(case: str, results: Mapping[str, np.ndarray], rivals: str) -> Non
     for method, values in results.items():
         seconds, cpu = values[:, 0], values[:, 1]
         ratio, best = np.median(base / seconds), base.min() / seconds.min()
+        hand_over(case, method, base / seconds)
         times = f"{np.median(seconds) * 1e3:.0f} ({seconds.min() * 1e3:.0f})"
         print(f"| {case} | {method} | {times} | {ratio:.2f} ({best:.2f}) | {np.median(cpu):.1f} |", flush=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import hand_over
 
 PART = 50_000
 K = 100
@@ -111,6 +112,9 @@ def exact(arguments: argparse.Namespace) -> None:
                         times.append([ours, theirs["seconds"]])
                 both = np.array(times)
                 median, best = np.median(both, axis=0), both.min(axis=0)
+                hand_over(
+                    f"{count} queries of {arguments.rows} x {arguments.width}", "faiss, flat index", both[:, 1] / both[:, 0]
+                )
                 print(
                     f"{count} queries: ours {best[0]:.3f} s (median {median[0]:.3f}), faiss {best[1]:.3f} ({median[1]:.3f}); "
                     f"faiss/ours {np.median(both[:, 1] / both[:, 0]):.2f} (best {best[1] / best[0]:.2f}); "

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from rounds import hand_over
 
 RATE = 16_000
 
@@ -93,6 +94,7 @@ def busy(minutes: float, rounds: int = 3) -> None:
             shares.append(times[0] / times[1])
             speed = minutes * 60 / times[1]
             print(f"from memory {times[0]:.1f} s, streamed {times[1]:.1f} s ({speed:.1f}x real time)", flush=True)
+        hand_over("share of the time that the encoder computes", "", shares)
         print(f"computing {np.median(shares):.1%} of the time (median of {rounds})")
 
 

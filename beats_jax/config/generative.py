@@ -63,7 +63,7 @@ class AutoencoderConfig(GenerativeConfig):
     beta_warmup: float = bounded(0.3, ge=0, le=1)  # vae: share of the steps over which beta rises from 0
     texture: bool = True  # what is drawn gets noise like what the decoder leaves out of training images
     codes: str = one_of("fitted", "prior")  # drawn from a normal distribution fitted to each class's codes | the standard one
-    critic_width: int = size(128)  # aae: hidden units of the network that tells codes from the prior
+    critic_width: int = size(128)  # aae: hidden units of the network that separates codes from the prior
     fooling: float = bounded(0.1, ge=0)  # aae: learning rate of the encoder's step against the critic, over that of the others
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class AugmentConfig(Settings):
     frequency_mask_fraction: float = bounded(0.1, ge=0, le=1)  # widest mask as a share of the mel bins
     frequency_shift_bins: int = bounded(0, ge=0)  # up or down by at most this many bins; the outermost one is repeated
     mask_value: float = 0.0  # what masks are filled with, in normalised units; 0 = the mean
-    synthetic: str = one_of("none", "auto")  # supervised: synthetic spectrograms of `study` where its gate says that they help
+    synthetic: str = one_of("none", "auto")  # supervised: synthetic spectrograms of `study` where its gate opens
     study: str = ""  # folder of a finished `python -m beats_jax.study`
 
     def __post_init__(self) -> None:

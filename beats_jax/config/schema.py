@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass, field, replace
 from typing import ClassVar
 
-from beats_jax.config.models import BEATsConfig, ModelConfig
+from beats_jax.config.generative import GenerativeConfig
+from beats_jax.config.models import BEATsConfig, ConvolutionalConfig, ModelConfig
 from beats_jax.config.objectives import ObjectiveConfig, SupervisedConfig
 from beats_jax.config.rules import Settings, bounded, one_of, require
 
@@ -218,6 +219,7 @@ class TrainingConfig(Settings):
     freeze: tuple[str, ...] = ()  # regular expressions on parameter paths such as "encoder/layers_0/.*"
     ema_decay: float = bounded(0.0, ge=0, lt=1)  # 0 = no average of the weights; else the average is evaluated and exported
     precision: str = one_of("float32", "bfloat16")  # of the computation; parameters and sums stay float32
+    remat: str = one_of("none", "block", "attention")  # what transformers compute again for gradients instead of keeping it
     attention: str = one_of(*ATTENTIONS)  # by length | all scores at once | blocks of queries | cuDNN, on GPUs | Pallas kernels
     mesh_data: int = 0  # devices on the data axis; 0 = all that mesh_fsdp leaves
     mesh_fsdp: int = 1  # devices over which parameters are sharded
@@ -269,6 +271,11 @@ class Experiment:
         mode, name = self.training.mode, self.objective.name
         labelled = self.objective.NEEDS_LABELS
         require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
+        convolutional = isinstance(self.model, ConvolutionalConfig) or isinstance(self.objective, GenerativeConfig)
+        require(
+            self.training.remat == "none" or not convolutional,
+            f"training.remat is {self.training.remat!r}; it is for transformers (beats, beats_tokenizer, ast, eat): use 'none'",
+        )
         colours, front_end = getattr(self.model, "colours", 1), self.audio.filterbank
         require(
             (colours == 3) == front_end.is_image,

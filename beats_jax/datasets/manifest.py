@@ -15,6 +15,7 @@ import numpy as np
 
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.distinct import Numbered
 from beats_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -36,11 +37,18 @@ class LabelColumn:
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[str]]) -> LabelColumn:
         """From a list of labels per row; a label repeated within a row counts once."""
-        names = tuple(sorted({name for row in labels for name in row}))
+        numbered = Numbered()
+        codes = numbered.over(map(tuple, labels))
+        names = tuple(sorted({name for row in numbered for name in row}))
+        return cls.from_codes(names, list(numbered), codes)
+
+    @classmethod
+    def from_codes(cls, names: Sequence[str], lists: Sequence[Sequence[str]], codes: np.ndarray) -> LabelColumn:
+        """Row i has the labels `lists[codes[i]]`: a million rows have few different lists."""
         place = {name: k for k, name in enumerate(names)}
-        rows = [sorted({place[name] for name in row}) for row in labels]
+        rows = [sorted({place[name] for name in row}) for row in lists]
         ids = np.array([k for row in rows for k in row], dtype=np.int32)
-        return cls(names, ids, np.cumsum([0, *map(len, rows)], dtype=np.int64))
+        return cls(tuple(names), ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)).take(codes)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -138,6 +146,8 @@ class Manifest:
     def take(self, rows: np.ndarray | Sequence[int]) -> Manifest:
         """The given rows (int [R], or bool [N]) as a manifest."""
         chosen = np.asarray(rows)
+        if chosen.dtype == bool and chosen.all():
+            return self  # columns are not changed: a copy of a million rows takes 200 MB
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         return Manifest(
             self.files[chosen],
@@ -146,7 +156,7 @@ class Manifest:
             self.ends[chosen],
             self.splits[chosen],
             self.groups[chosen],
-            {name: column[chosen] for name, column in self.metadata.items()},
+            take_columns(self.metadata, chosen),
             self.errors,
             self.notes,
         )
@@ -168,6 +178,12 @@ class Manifest:
     def with_metadata(self, **columns: np.ndarray) -> Manifest:
         """The same rows with further metadata columns ([N] each)."""
         return replace(self, metadata={**self.metadata, **columns})
+
+
+def take_columns(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """These rows of every column; names of one array share one again, as hash and content of files without copies do."""
+    taken = {key: column[rows] for key, column in {id(column): column for column in columns.values()}.items()}
+    return {name: taken[id(column)] for name, column in columns.items()}
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from beats_jax.datasets.distinct import ROWS_AT_A_TIME, Numbered, Once
 from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
 from beats_jax.errors import UserError
 from beats_jax.files import sha256_of, whole_file, write_text
@@ -28,7 +28,6 @@ FORMAT = 1
 COLUMNS = ("file", "start", "end", "labels", "split", "group")
 LABELS = COLUMNS.index("labels")
 IN_RUN = "{run}/"
-ROWS_AT_A_TIME = 65_536  # as Python objects; a row of them takes some 500 bytes, one of columns 150
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -36,9 +35,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     table = folder / TABLE_FILE
     with whole_file(table) as file, gzip.GzipFile("", "wb", 3, file, mtime=0) as packed:
         with io.TextIOWrapper(packed, "utf-8", newline="") as text:
-            writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a carriage return in a name ends a row
-            writer.writerow(map(safe_cell, (*COLUMNS, *manifest.metadata)))
-            writer.writerows(map(safe_cell, row) for row in _rows(manifest, f"{folder}/"))
+            text.write(",".join(map(_quoted, (*COLUMNS, *manifest.metadata))) + "\n")
+            for block in _blocks(manifest, f"{folder}/"):
+                text.write("\n".join(map(",".join, zip(*block, strict=True))) + "\n")
     names = list(manifest.labels.names)  # with those of no row: the order of a balanced stream depends on them
     hashes = {TABLE_FILE: sha256_of(table), "labels": _hash_of(names)}
     facts = {"format": FORMAT, "rows": len(manifest), "labels": names, "sha256": hashes}
@@ -70,7 +69,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if sha256_of(table) != hashes.get(TABLE_FILE):
         raise _damage_error(table, f"its sha256 is not that in {facts_file.name}")
     with gzip.open(table, "rt", encoding="utf-8", newline="") as text:
-        return _from_rows(([original_cell(cell) for cell in row] for row in csv.reader(text)), f"{folder}/", names)
+        return _from_rows(csv.reader(text), f"{folder}/", names)
 
 
 def _hash_of(names: list[str]) -> str:
@@ -81,42 +80,57 @@ def _damage_error(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is damaged: {reason}; restore it from a copy, or start a new run in another --workdir")
 
 
-def _rows(manifest: Manifest, folder: str) -> Iterator[tuple[Any, ...]]:
-    columns = [manifest.starts, manifest.ends, None, manifest.splits, manifest.groups, *manifest.metadata.values()]
+def _blocks(manifest: Manifest, folder: str) -> Iterator[list[list[str]]]:
+    """The cells of some rows at a time, by column."""
+
+    def in_run(file: str) -> str:
+        return _quoted(IN_RUN + file.removeprefix(folder) if file.startswith(folder) else file)
+
+    names, ids, offsets = manifest.labels.names, manifest.labels.ids, manifest.labels.offsets
+    labels = Once(lambda found: _quoted(json.dumps([names[k] for k in found], ensure_ascii=False)))
+    columns = [manifest.files, manifest.starts, manifest.ends, manifest.splits, manifest.groups, *manifest.metadata.values()]
+    texts = [Once(in_run), *(Once(_number if column.dtype.kind == "f" else _quoted) for column in columns[1:])]
     for begin in range(0, len(manifest), ROWS_AT_A_TIME):
-        place = slice(begin, begin + ROWS_AT_A_TIME)
-        files = [IN_RUN + f.removeprefix(folder) if f.startswith(folder) else f for f in manifest.files[place].tolist()]
-        labels = [json.dumps(manifest.labels[row], ensure_ascii=False) for row in range(begin, begin + len(files))]
-        yield from zip(files, *(labels if column is None else _cells(column[place]) for column in columns), strict=True)
+        end = min(begin + ROWS_AT_A_TIME, len(manifest))
+        cells = [text.over(column[begin:end].tolist()) for text, column in zip(texts, columns, strict=True)]
+        block, bounds = ids[offsets[begin] : offsets[end]].tolist(), (offsets[begin : end + 1] - offsets[begin]).tolist()
+        cells.insert(LABELS, labels.over(tuple(block[a:b]) for a, b in pairwise(bounds)))
+        yield cells
 
 
-def _cells(column: np.ndarray) -> list[str]:
-    """Numbers as `repr`, which reads back as the same number; NaN as an empty cell."""
-    return ["" if value != value else repr(value) for value in column.tolist()] if column.dtype.kind == "f" else column.tolist()
+def _number(value: float) -> str:
+    """As `repr`, which reads back as the same number; NaN as an empty cell."""
+    return '""' if value != value else f'"{value!r}"'
+
+
+def _quoted(text: str) -> str:
+    """A cell; without the quotes a carriage return in a name would end the row."""
+    return '"' + safe_cell(text).replace('"', '""') + '"'
 
 
 def _from_rows(rows: Iterator[list[str]], folder: str, label_names: list[str]) -> Manifest:
-    names = next(rows)  # columns go by place: metadata may have the name of one of the first columns
+    def absolute(cell: str) -> str:
+        cell = original_cell(cell)
+        return folder + cell.removeprefix(IN_RUN) if cell.startswith(IN_RUN) else cell
+
+    names = [original_cell(name) for name in next(rows)]  # columns go by place: metadata may have the name of one of the first
     parts: list[list[np.ndarray]] = [[_column(place, name, [])] for place, name in enumerate(names)]
-    lists: dict[str, int] = {}  # a million rows have few different lists of labels
+    texts = [Once(absolute), *(Once(original_cell) for _ in names[1:])]
+    lists = Numbered()
     codes = [np.zeros(0, np.int64)]
     while block := list(islice(rows, ROWS_AT_A_TIME)):
         for place, cells in enumerate(zip(*block, strict=True)):
+            cells = texts[place].over(cells)
             if place == LABELS:
-                codes.append(np.array([lists.setdefault(text, len(lists)) for text in cells], np.int64))
+                codes.append(lists.over(cells))
             else:
-                files = (folder + cell.removeprefix(IN_RUN) if cell.startswith(IN_RUN) else cell for cell in cells)
-                parts[place].append(_column(place, names[place], cells if place else files))
+                parts[place].append(_column(place, names[place], cells))
     files, starts, ends, _, splits, groups, *metadata = map(np.concatenate, parts)
-    number = {name: k for k, name in enumerate(label_names)}
-    ids = [[number[name] for name in json.loads(text)] for text in lists]
-    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    different = LabelColumn(tuple(label_names), np.array([k for row in ids for k in row], np.int32), offsets)
-    labels = different.take(np.concatenate(codes))
+    labels = LabelColumn.from_codes(label_names, [json.loads(text) for text in lists], np.concatenate(codes))
     return Manifest(files, labels, starts, ends, splits, groups, dict(zip(names[len(COLUMNS) :], metadata, strict=True)))
 
 
-def _column(place: int, name: str, cells: Iterable[str]) -> np.ndarray:
+def _column(place: int, name: str, cells: list[str]) -> np.ndarray:
     if COLUMNS[place : place + 1] in (("start",), ("end",)) or (place >= len(COLUMNS) and name == "seconds"):
         return np.array([float(cell) if cell else np.nan for cell in cells], np.float64)
-    return text_column(list(cells))
+    return text_column(cells)

@@ -205,10 +205,10 @@ def _same_content(files: np.ndarray, content: np.ndarray) -> tuple[tuple[str, ..
 def _split_counts(manifest: Manifest) -> dict[str, Any]:
     if not (manifest.splits != "").any():
         return {"splits": {}, "split_rows": {}}
-    parts = {name: manifest.split(name) for name in SPLITS}
+    rows = {name: np.flatnonzero(manifest.splits == name) for name in SPLITS}
     return {
-        "splits": {name: part.labels.counts() for name, part in parts.items()},
-        "split_rows": {name: len(part) for name, part in parts.items()},
+        "splits": {name: manifest.labels.take(chosen).counts() for name, chosen in rows.items()},
+        "split_rows": {name: len(chosen) for name, chosen in rows.items()},
     }
 
 

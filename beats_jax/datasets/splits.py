@@ -13,6 +13,7 @@ import numpy as np
 from beats_jax.config.schema import DataConfig
 from beats_jax.config.validation import nearest
 from beats_jax.datasets.class_splits import draw_classes, require_classes_apart
+from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.manifest import SPLITS, Manifest, text_column
 from beats_jax.errors import UserError
 
@@ -35,12 +36,12 @@ def normalise_split(name: str) -> str:
 
 def group_codes(manifest: Manifest) -> np.ndarray:
     """int64 [N]: the same number for rows with the same file, group name, content or `FOLD_GROUP`, also by a chain of these."""
-    codes = np.unique(manifest.files, return_inverse=True)[1].astype(np.int64)
+    codes = distinct(manifest.files)[1]
     columns = [manifest.groups, *(manifest.metadata[name] for name in ("content", FOLD_GROUP) if name in manifest.metadata)]
     for column in columns:
         named = np.flatnonzero(column != "")
         if len(named):
-            codes = _join(codes, named, np.unique(column[named], return_inverse=True)[1])
+            codes = _join(codes, named, distinct(column[named])[1])
     return codes
 
 
@@ -203,17 +204,26 @@ def leakage(manifest: Manifest) -> tuple[Leak, ...]:
     """Files, groups and contents in more than one split. Rows without a split do not count."""
     decided = manifest.take(manifest.splits != "")
     columns = {"file": decided.files, "group": decided.groups}
+    shared: frozenset[str] = frozenset()
     if "content" in decided.metadata:
         columns["content"] = decided.metadata["content"]
+        shared = _in_several_files(columns["content"], decided.files)
     found = []
     for kind, column in columns.items():
         for what, splits, row in _in_several(column, decided.splits):
             # a content has the name of a file that holds it, and counts only if several files do
             if kind != "content":
                 found.append(Leak(kind, what, splits))
-            elif len(np.unique(decided.files[column == what])) > 1:
+            elif what in shared:
                 found.append(Leak(kind, str(decided.files[row]), splits))
     return tuple(found)
+
+
+def _in_several_files(contents: np.ndarray, files: np.ndarray) -> frozenset[str]:
+    """Contents that more than one file has."""
+    (names, content), (known, file) = distinct(contents), distinct(files)
+    pairs = np.unique(content * len(known) + file)
+    return frozenset(names[np.bincount(pairs // max(1, len(known)), minlength=len(names)) > 1].tolist())
 
 
 def _in_several(column: np.ndarray, splits: np.ndarray) -> list[tuple[str, tuple[str, ...], int]]:
@@ -221,7 +231,8 @@ def _in_several(column: np.ndarray, splits: np.ndarray) -> list[tuple[str, tuple
     rows = np.flatnonzero(column != "")
     if not len(rows):
         return []
-    values, first, codes = np.unique(column[rows], return_index=True, return_inverse=True)
+    values, codes = distinct(column[rows])
+    first = np.unique(codes, return_index=True)[1]
     inside = np.stack([np.bincount(codes[splits[rows] == name], minlength=len(values)) > 0 for name in SPLITS], axis=1)
     several = np.flatnonzero(inside.sum(axis=1) > 1)
     return [

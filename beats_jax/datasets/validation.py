@@ -16,7 +16,8 @@ from beats_jax.audio.survey import LEVELS, Survey, survey
 from beats_jax.config.schema import AudioConfig, DataConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.copies import copies
-from beats_jax.datasets.manifest import LabelColumn, Manifest, text_column
+from beats_jax.datasets.distinct import distinct
+from beats_jax.datasets.manifest import LabelColumn, Manifest, take_columns, text_column
 from beats_jax.datasets.report import Found, ValidationReport, describe, some
 from beats_jax.errors import UserError
 
@@ -68,13 +69,13 @@ def validate(
         raise UserError("the data has no rows; give at least one recording per class")
     rows_given = len(manifest)
     manifest, repeated = merge_repeated_rows(manifest, data.multi_label)
-    files, file_of_row = np.unique(manifest.files, return_inverse=True)
+    files, file_of_row = distinct(manifest.files)
     found = _check_files(files, data, audio, note, progress)
     if data.trim_below_dbfs:
         manifest = _trim(manifest, *found.sound[:, file_of_row])
     alike, notes = _copies(found, audio.channel)
     facts = {"seconds": found.seconds, "content": _shared_content(found.content, alike), "file_hash": found.content}
-    manifest = manifest.with_metadata(**{name: column[file_of_row] for name, column in facts.items()})
+    manifest = manifest.with_metadata(**take_columns(facts, file_of_row))
     good, cut = _usable_rows(manifest, audio.filterbank.frame_samples / audio.sample_rate, note)
     if not good.any():
         raise UserError(f"none of the {len(files)} files can be used{f'; the first error: {errors[0]}' if errors else ''}")
@@ -113,14 +114,12 @@ def merge_repeated_rows(manifest: Manifest, multi_label: bool) -> tuple[Manifest
     Raises:
       UserError: such rows have different labels; with `multi_label` their labels are joined instead.
     """
-    keys = [np.unique(manifest.files, return_inverse=True)[1]]
-    times = (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0))  # start and end of the file
-    keys += [np.unique(column, return_inverse=True)[1] for column in times]
     # codes, not a dict of rows: a million rows would take 350 MB as Python objects
-    _, first, codes, number = np.unique(
-        np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    codes = codes.reshape(-1)
+    codes = distinct(manifest.files)[1]
+    for times in (np.nan_to_num(manifest.starts), np.nan_to_num(manifest.ends, nan=-1.0)):  # start and end of the file
+        moments, place = np.unique(times, return_inverse=True)
+        codes = np.unique(codes * len(moments) + place, return_inverse=True)[1]
+    _, first, number = np.unique(codes, return_index=True, return_counts=True)
     members: dict[int, list[int]] = {}
     for row in np.flatnonzero(number[codes] > 1).tolist():
         members.setdefault(int(codes[row]), []).append(row)
@@ -222,6 +221,8 @@ def _copies(found: Found, channel: str) -> tuple[list[tuple[int, int]], tuple[st
 
 def _shared_content(content: np.ndarray, alike: list[tuple[int, int]]) -> np.ndarray:
     """StringDType [F]: the hash of each file, or of the first file of its chain of copies."""
+    if not alike:
+        return content
     shared = content.copy()
     for one, other in alike:
         shared[shared == shared[other]] = shared[one]

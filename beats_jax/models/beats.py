@@ -18,7 +18,7 @@ from beats_jax.config import BEATsConfig
 from beats_jax.models import Bias, BiasByDistance, Fbank, TokenMask, Tokens
 from beats_jax.models.attention import SelfAttention
 from beats_jax.models.blocked import saves_memory
-from beats_jax.models.cpu import Form
+from beats_jax.models.cpu import Form, block_class
 from beats_jax.models.heads import AttentiveHead, EncoderOutput, masked_mean
 from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu, scale_gradient, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.masking import Places
@@ -128,7 +128,8 @@ class Encoder(nn.Module):
         self.layer_norm = LayerNorm(self.dtype)
         if config.relative_position_embedding:
             self.relative_attention_bias = RelativeTable(config)
-        self.layers = [TransformerLayer(config, self.dtype, self.form) for _ in range(config.encoder_layers)]
+        layer = block_class(TransformerLayer, self.form, deterministic=4)
+        self.layers = [layer(config, self.dtype, self.form) for _ in range(config.encoder_layers)]
         self.dropout = nn.Dropout(config.dropout)
 
     def __call__(

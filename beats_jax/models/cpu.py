@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -33,11 +34,23 @@ class Form(StrEnum):
     PLAIN = "plain"  # the plain formulas everywhere; on CPUs only these can be differentiated forwards (`jax.jvp`)
     LOOPED = "looped"  # those of this file, whatever the platform and the shape
     PORTABLE = "portable"  # both in one program, for export: the platform that runs it compiles its own
+    # AUTO, and for gradients part of a transformer is computed again instead of kept (`training.remat`):
+    BLOCK = "block"  # all that lies within a block
+    ATTENTION = "attention"  # the scores of attention
     # As AUTO, but attention is computed in one way at every length. `registry.form_for` refuses what cannot be.
     WHOLE = "whole"  # with all scores at once
     BLOCKED = "blocked"  # `models.blocked`
     CUDNN = "cudnn"  # `models.flash.attend_by_cudnn`, on GPUs
     KERNEL = "kernel"  # `models.flash.attend_by_kernel`, on GPUs and TPUs; a bias that is not by distance takes WHOLE
+
+
+def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> type[nn.Module]:
+    """`block`, whose gradient computes it again where the form says so.
+
+    Args:
+      deterministic: which argument of its call is a Python bool; 0 = none.
+    """
+    return nn.remat(block, static_argnums=(deterministic,) if deterministic else ()) if form is Form.BLOCK else block
 
 
 def platform() -> str:
@@ -77,12 +90,15 @@ def over_clips(
     # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
     looped = _loop(jax.checkpoint(attend_one, prevent_cse=False))
     heads_alone = splittable and (tokens >= HEADWISE_FROM_TOKENS or form is Form.LOOPED)
+    plain = jax.vmap(attend_one)
+    if form is Form.ATTENTION:
+        plain = jax.checkpoint(plain)
     if form not in (Form.PLAIN, Form.LOOPED, Form.PORTABLE):
         # Over several devices attention stays direct: a loop over a sharded axis would gather it.
         pays = on_cpu() and jax.device_count("cpu") == 1 and (heads_alone or batch >= CLIPWISE_FROM_BATCH)
         form = Form.AUTO if pays else Form.PLAIN
     cpu = partial(_by_heads, looped) if heads_alone else looped
-    return pick(form, cpu=cpu, plain=jax.vmap(attend_one))(*by_head, token_mask, *rest)
+    return pick(form, cpu=cpu, plain=plain)(*by_head, token_mask, *rest)
 
 
 def _loop(one: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -75,15 +75,18 @@ def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form
     return family(config).module(config, jnp.dtype(dtype), form)
 
 
-def form_for(config: ModelConfig, attention: str, dtype: DTypeLike) -> Form:
+def form_for(config: ModelConfig, attention: str, dtype: DTypeLike, remat: str = "none") -> Form:
     """The form in which `attention` (`config.schema.ATTENTIONS`) is computed in `dtype` by the device of this process.
 
+    Args:
+      remat: `TrainingConfig.remat`.
     Raises:
       UserError: it cannot be, or the model has no attention.
     """
     require_one_of("attention", attention, ATTENTIONS)
     if attention == "auto":
-        return Form.AUTO
+        return Form.AUTO if remat == "none" else Form(remat)
+    require(remat == "none", f"training.remat {remat!r} and attention {attention!r} do not go together; leave one at its default")
     require(not family(config).batch_statistics, f"attention is {attention!r}; a {config.family} has none: leave it at 'auto'")
     able, here = {"cudnn": ("gpu",), "kernel": ("gpu", "tpu")}.get(attention), platform()
     require(

@@ -266,9 +266,10 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
         if size % config.decoder_groups:
             raise UserError(f"{name} {size} is not a multiple of objective.decoder_groups {config.decoder_groups}")
     dtype = jnp.dtype(training.precision)
+    form = form_for(model, training.attention, dtype, training.remat)
     return EATPretraining(
-        model=EAT(model, dtype, form_for(model, training.attention, dtype)),
-        decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype),
+        model=EAT(model, dtype, form),
+        decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype, form),
         frontend=frontend_of(experiment, model),
         optimizer=optimizer,
         config=config,

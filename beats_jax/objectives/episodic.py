@@ -145,8 +145,9 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     precision = training.precision
     assert isinstance(config, EpisodicConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=0)
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Episodic(
-        model=registry.build(model_config, precision, registry.form_for(model_config, training.attention, precision)),
+        model=registry.build(model_config, precision, form),
         model_config=model_config,
         head=FewShotHead(config.method),
         frontend=masking_frontend(experiment, model_config),

@@ -172,7 +172,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
         config.mask_token == "learnt",
         config.positions == "true",
         dtype,
-        form_for(model, training.attention, dtype),
+        form_for(model, training.attention, dtype, training.remat),
     )
     return MaskedPrediction(
         module=module,

@@ -145,8 +145,9 @@ def build(
     family = registry.family(model_config)
     # An encoder that does not learn keeps its statistics: it is the same function of a clip in training and afterwards.
     by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Supervised(
-        model=registry.build(model_config, precision, registry.form_for(model_config, training.attention, precision)),
+        model=registry.build(model_config, precision, form),
         frontend=frontend_of(experiment, model_config, tuple(vocabulary.names)),
         optimizer=optimizer,
         num_classes=num_classes,

@@ -210,8 +210,9 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     dtype = jnp.dtype(training.precision)
     teacher = build_teacher(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.estimator_layers, config.estimator_dim, config.estimator_heads)
+    form = form_for(model, training.attention, dtype, training.remat)
     return TokenizerTraining(
-        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form_for(model, training.attention, dtype)),
+        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form),
         frontend=frontend_of(experiment, model),
         teacher=teacher,
         optimizer=optimizer,

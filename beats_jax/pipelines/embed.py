@@ -19,7 +19,7 @@ import beats_jax
 from beats_jax.config.rules import require_one_of
 from beats_jax.inference.reduce import Window
 from beats_jax.inference.sources import FILTERBANK, VectorSource, open_source
-from beats_jax.parallel.exchange import call_on_main
+from beats_jax.parallel.exchange import call_on_main, main_first
 from beats_jax.pipelines import hoplite
 from beats_jax.pipelines.hoplite import EMBEDDINGS, RECORD
 from beats_jax.pipelines.training.workdir import write_json
@@ -65,16 +65,14 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         the first file that cannot be read to its end.
     """
     print("loading the model ...", flush=True)
-    source, grid, origin = open_source(
-        settings.model,
-        settings.layers,
-        settings.poolings,
-        logits=settings.logits,
-        dtype=settings.dtype,
-        window=settings.window_seconds,
-        hop=settings.hop_seconds,
-        attention=settings.attention,
-    )
+    options = {
+        "logits": settings.logits,
+        "dtype": settings.dtype,
+        "window": settings.window_seconds,
+        "hop": settings.hop_seconds,
+        "attention": settings.attention,
+    }
+    source, grid, origin = main_first(lambda: open_source(settings.model, settings.layers, settings.poolings, **options))
     schema = embedding_schema(source, settings.keep)
     item = 2 if settings.keep == "float16" else 4
     table = WindowTable(

@@ -191,6 +191,8 @@ def test_what_cannot_be_is_refused(monkeypatch):
     with pytest.raises(UserError, match="did you mean 'blocked'"):
         registry.form_for(config, "block", "float32")
     monkeypatch.setattr(registry, "platform", lambda: "gpu")
+    with pytest.raises(UserError, match="do not go together"):
+        registry.form_for(config, "blocked", "float32", "block")
     assert registry.form_for(config, "cudnn", "bfloat16") is Form.CUDNN
     with pytest.raises(UserError, match=r"cudnn' computes in bfloat16; the precision .* is float32"):
         registry.form_for(config, "cudnn", "float32")

@@ -69,7 +69,7 @@ def _usual_column(table: Table, free: list[str], setting: str) -> tuple[str, str
     plain = {_plain(name): name for name in reversed(free)}
     names = [plain[name] for name in USUAL[setting] if name in plain and (name != "offset" or "onset" in plain)]
     for name in names:
-        cells = [cell for cell in table[name] if cell.lower() not in NO_TIME]
+        cells = [cell for cell in dict.fromkeys(table[name]) if cell.lower() not in NO_TIME]
         if setting == "group_column" or not cells:
             return (name if cells else ""), ""
         if setting == "split_column":

@@ -79,7 +79,7 @@ class NamedFiles:
 
 def unnamed_notes(files: Sequence[str], where: str | Path) -> list[str]:
     """A sentence on recordings beside the named ones that are in no row of the table, where there are any."""
-    named = {file for file in files if not is_record(file)}
+    named = {file for file in set(files) if not is_record(file)}
     unnamed: list[str] = []
     for folder in sorted({os.path.dirname(file) for file in named}):
         try:

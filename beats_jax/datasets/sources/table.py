@@ -8,11 +8,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from beats_jax.config.schema import DataConfig
+from beats_jax.datasets.distinct import Once
 from beats_jax.datasets.folds import OWN_GROUPS
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.datasets.sources.columns import NO_TIME, number, with_usual_columns
@@ -54,10 +58,10 @@ def manifest_from_table(table: Table, data: DataConfig, folder: Path) -> Manifes
     if not table[data.audio_column]:
         raise UserError(f"{table.name} has no rows; give at least one recording per class")
     files = resolve_files(table, data.audio_column, Path(data.root).expanduser() if data.root else folder)
-    labels = [_row_labels(cell, data, table.at(row)) for row, cell in enumerate(table[data.label_column])]
+    labels = _each(table, data.label_column, lambda cell: _labels_of(cell, data))
     if not data.multi_label:
         _refuse_hidden_lists(labels, table.name)
-    splits = [_split(cell, table.at(row)) for row, cell in enumerate(table[data.split_column])] if data.split_column else None
+    splits = _each(table, data.split_column, _split) if data.split_column else None
     manifest = Manifest.from_columns(
         files,
         labels,
@@ -68,20 +72,35 @@ def manifest_from_table(table: Table, data: DataConfig, folder: Path) -> Manifes
         metadata={name: table[name] for name in ("fold", by) if name in table},
         notes=[*notes, *unnamed_notes(files, table.name)],
     )
-    return manifest if data.multi_label else _without_contradictions(manifest, table, data.audio_column)
+    return manifest if data.multi_label else _without_contradictions(manifest, files, table, data.audio_column)
 
 
-def _without_contradictions(manifest: Manifest, table: Table, audio_column: str) -> Manifest:
+def _each(table: Table, column: str, value: Callable[[str], Any]) -> list[Any]:
+    """The value of every cell. Raises `UserError` with the row and what `value` says."""
+    cells, refused = table[column], ""
+
+    def noted(cell: str) -> Any:
+        nonlocal refused
+        refused = cell
+        return value(cell)
+
+    try:
+        return Once(noted).over(cells)
+    except UserError as error:
+        raise UserError(f"{table.at(cells.index(refused))}: {error}") from error
+
+
+def _without_contradictions(manifest: Manifest, files: list[str], table: Table, audio_column: str) -> Manifest:
     """Drops the rows of a file that is spelled in two ways and has another label in each.
 
     The author of the table cannot see that it is one file, so this is no error; two labels for one spelling are one
     (`validation.merge_repeated_rows`).
     """
-    files, names = manifest.files.tolist(), table[audio_column]
-    spellings: dict[str, str] = {}
-    several = {file for file, name in zip(files, names, strict=True) if spellings.setdefault(file, name) != name}
+    names = table[audio_column]
+    spellings = Counter(dict(zip(names, files, strict=True)).values())
+    several = {file for file, number in spellings.items() if number > 1}
     rows: dict[tuple[str, float, float], list[int]] = {}
-    for row, file in enumerate(files):
+    for row, file in enumerate(files if several else ()):
         if file in several:
             stretch = (file, *np.nan_to_num([manifest.starts[row], manifest.ends[row]], nan=-1.0).tolist())
             rows.setdefault(stretch, []).append(row)
@@ -100,12 +119,15 @@ def resolve_files(table: Table, column: str, base: Path) -> list[str]:
     """Paths of the files that a column names, below `base` or `base/audio` unless absolute. Raises `UserError` if none exists."""
     folders = [base, base / "audio"]
     named = NamedFiles(folders)
-    for row, name in enumerate(table[column]):
+
+    def find(name: str) -> str:
         if not name:
-            raise UserError(f"{table.at(row)}: the file name is blank; fill it in or remove the row")
+            raise UserError("the file name is blank; fill it in or remove the row")
         if "\0" in name:
-            raise UserError(f"{table.at(row)}: the file name holds a NUL character; write it again")
-    files = [named.find(name) for name in table[column]]
+            raise UserError("the file name holds a NUL character; write it again")
+        return named.find(name)
+
+    files = _each(table, column, find)
     require_some_exist(files, folders, table.name)
     return files
 
@@ -138,17 +160,14 @@ def _parse_list(cell: str) -> list[str]:
     return [str(item) for item in items]
 
 
-def _row_labels(cell: str, data: DataConfig, place: str) -> list[str]:
+def _labels_of(cell: str, data: DataConfig) -> list[str]:
     """Labels of one row. Without `multi_label` the whole cell is one label, unless it is a list in brackets."""
-    try:
-        labels = parse_labels(cell) if data.multi_label or cell.startswith("[") else [cell] if cell else []
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+    labels = parse_labels(cell) if data.multi_label or cell.startswith("[") else [cell] if cell else []
     if not data.multi_label and len(labels) != 1:
         what = (
             "is blank; fill it in or remove the row" if not labels else f"holds {len(labels)} labels; set data.multi_label=True"
         )
-        raise UserError(f"{place}: column {data.label_column!r} {what}")
+        raise UserError(f"column {data.label_column!r} {what}")
     return labels
 
 
@@ -161,23 +180,19 @@ def _refuse_hidden_lists(labels: list[list[str]], where: str) -> None:
             raise UserError(f"{where}: label {name!r} is a list of other labels; set data.multi_label=True")
 
 
-def _split(cell: str, place: str) -> str:
+def _split(cell: str) -> str:
     if not cell:
-        raise UserError(f"{place}: the split is blank; write train, val or test")
-    try:
-        return normalise_split(cell)
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+        raise UserError("the split is blank; write train, val or test")
+    return normalise_split(cell)
 
 
 def _seconds(table: Table, column: str) -> list[float] | None:
     """Times of a column in seconds, NaN where a cell is blank; None without the column."""
-    if not column:
-        return None
-    times = []
-    for row, cell in enumerate(table[column]):
+
+    def seconds(cell: str) -> float:
         value = math.nan if cell.lower() in NO_TIME else number(cell, decimal_comma=table.decimal_comma)
         if math.isnan(value) and cell.lower() not in NO_TIME:
-            raise UserError(f"{table.at(row)}: {column} is {cell!r}; write seconds as a number such as 12.5, or leave it blank")
-        times.append(value)
-    return times
+            raise UserError(f"{column} is {cell!r}; write seconds as a number such as 12.5, or leave it blank")
+        return value
+
+    return _each(table, column, seconds) if column else None

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any, TextIO
 
 from beats_jax.audio.files import some
 from beats_jax.config.validation import nearest
+from beats_jax.datasets.distinct import ROWS_AT_A_TIME, Once
 from beats_jax.errors import UserError
 from beats_jax.spreadsheets import original_cell
 
@@ -76,7 +81,7 @@ def read_table(path: Path) -> Table:
         raise UserError(f"table {path} does not exist; check the path")
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return _parse(path, list(file))
+            return _parse(path, file)
     except UnicodeDecodeError as error:
         if error.object.startswith(GZIP):
             raise UserError(f"table {path} is compressed by gzip; unpack it first (gunzip --keep {path.name})") from error
@@ -85,41 +90,67 @@ def read_table(path: Path) -> Table:
         raise UserError(f"table {path} cannot be read: {error.strerror}; check the path") from error
 
 
-def _parse(path: Path, lines: list[str]) -> Table:
-    for number, line in enumerate(lines, 1):
+def _parse(path: Path, file: TextIO) -> Table:
+    for number, line in enumerate(file, 1):
         if "\0" in line:
             raise UserError(f"table {path} line {number} holds a NUL character; save the table as CSV again")
-    above, separator = _find_header(path, lines)
-    reader = csv.reader(lines[above:], delimiter=separator, skipinitialspace=True)
-    rows: list[list[str]] = []
-    starts: list[int] = []
-    line = above + 1
+    file.seek(0)  # read anew for each purpose: the lines of a million rows take 100 MB
+    above, separator = _find_header(path, file)
+    file.seek(0)
+    reader = csv.reader(islice(file, above, None), delimiter=separator, skipinitialspace=True)
     try:
         names = next(reader)
         if len(names) > MOST_COLUMNS:
             raise UserError(f"table {path} has {len(names)} columns, at most {MOST_COLUMNS} are read; save it with a header line")
-        line = above + reader.line_num + 1
-        for row in reader:
-            if _is_row(path, row, line, len(names), separator):
-                rows.append(row)
-                starts.append(line)
-            last, line = line, above + reader.line_num + 1
+        cells, starts, last = _read_rows(path, reader, above + reader.line_num + 1, len(names), separator)
     except csv.Error as error:
+        line = _last_row(file, above, separator)
         raise UserError(f"table {path} line {line} cannot be read: {error}; is a quote not closed?") from error
-    if not rows:
+    if not starts:
         raise UserError(f"table {path} has no rows below its header; give at least one recording per class")
-    _require_closed_quote(path, lines, last, separator)
+    _require_closed_quote(path, file, last, separator)
     columns, repeated = {}, set()
-    for place, name in enumerate(_clean(names)):
+    for place, name in enumerate(map(_clean, names)):
         name = name or f"column {place + 1}"
         if name in columns:
             repeated.add(name)
             name = f"{name}.{place + 1}"
-        columns[name] = _clean([row[place] if place < len(row) else "" for row in rows])
+        columns[name] = cells[place]
     return Table(columns, str(path), starts, decimal_comma=separator != ",", repeated=frozenset(repeated))
 
 
-def _find_header(path: Path, lines: list[str]) -> tuple[int, str]:
+def _read_rows(path: Path, reader: Any, line: int, width: int, separator: str) -> tuple[list[list[str]], array[int], int]:
+    """Cells of `width` columns, the line of every row, and that of the last row of any kind. line: that of the first row."""
+    cells: list[list[str]] = [[] for _ in range(width)]
+    above, starts, last, cleaned = line - 1 - reader.line_num, array("q"), line, [Once(_clean) for _ in cells]
+    while block := list(islice(reader, ROWS_AT_A_TIME)):
+        following = above + reader.line_num + 1
+        lines: Sequence[int] = range(line, following + 1)
+        if len(lines) != len(block) + 1:  # cells with line breaks
+            lines = list(accumulate((1 + sum(cell.count("\n") for cell in row) for row in block), initial=line))
+        last, line = lines[-2], following
+        if set(map(len, block)) != {width} or not all(row[0].strip() for row in block):
+            kept = [(row, at) for row, at in zip(block, lines[:-1], strict=True) if _is_row(path, row, at, width, separator)]
+            lines = [at for _, at in kept]
+            block = [[*row[:width], *[""] * (width - len(row))] for row, _ in kept]
+        starts.extend(lines[: len(block)])
+        for column, once, part in zip(cells, cleaned, zip(*block, strict=True), strict=bool(block)):
+            column += once.over(part)
+    return cells, starts, last
+
+
+def _last_row(file: TextIO, above: int, separator: str) -> int:
+    """The line in which the row begins that the reader cannot read."""
+    file.seek(0)
+    reader = csv.reader(islice(file, above, None), delimiter=separator, skipinitialspace=True)
+    line = above + 1
+    with suppress(csv.Error):
+        for _ in reader:
+            line = above + reader.line_num + 1
+    return line
+
+
+def _find_header(path: Path, lines: Iterable[str]) -> tuple[int, str]:
     """The number of lines above the header, and the separator."""
     declared = ""
     for place, line in enumerate(lines):
@@ -142,15 +173,16 @@ def _is_row(path: Path, row: list[str], line: int, width: int, separator: str) -
     return any(cell.strip() for cell in row) and not comment
 
 
-def _require_closed_quote(path: Path, lines: list[str], line: int, separator: str) -> None:
+def _require_closed_quote(path: Path, file: TextIO, line: int, separator: str) -> None:
     """Raises `UserError` where the end of the file closes a quote in the last row: all that follows is then one cell."""
+    file.seek(0)
     try:
         # strict only here: elsewhere text behind a quoted cell ("owl" ?) is tolerated
-        list(csv.reader(lines[line - 1 :], delimiter=separator, skipinitialspace=True, strict=True))
+        list(csv.reader(islice(file, line - 1, None), delimiter=separator, skipinitialspace=True, strict=True))
     except csv.Error as error:
         if "end of data" in str(error):
             raise UserError(f"table {path} line {line} cannot be read: a quote is not closed; close it") from error
 
 
-def _clean(cells: list[str]) -> list[str]:
-    return [original_cell(cell.strip()) for cell in cells]
+def _clean(cell: str) -> str:
+    return original_cell(cell.strip())

@@ -116,7 +116,7 @@ def precision_recall(real: np.ndarray, made: np.ndarray, neighbours: int = NEIGH
 
 
 def tell_apart(real: np.ndarray, made: np.ndarray, seed: int = 0) -> Estimate:
-    """AUC of a logistic classifier of real and made examples on folds it did not learn: 0.5 = alike, 1 = told apart at once.
+    """AUC of a logistic classifier of real and made examples on folds it did not learn: 0.5 = alike, 1 = separable.
 
     A two-sample test (Lopez-Paz & Oquab, arXiv 1610.06545). The larger set is cut to the size of the smaller.
     """

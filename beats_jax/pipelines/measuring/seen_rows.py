@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from beats_jax.audio.io import AudioError
+from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.report import some
 from beats_jax.datasets.validation import content_hash
@@ -28,8 +29,8 @@ def remember_run(manifest: Manifest, before: Seen | None) -> Seen:
 def row_codes(manifest: Manifest) -> np.ndarray:
     """uint64 [2, N] of `seen.codes`: of each row's bytes, and of the first copy of its sound; 0 = not known."""
     blank = text_column([""] * len(manifest))
-    columns = [manifest.metadata.get(name, blank) for name in ("file_hash", "content")]
-    return np.stack([codes(column.tolist()) for column in columns])
+    columns = [distinct(manifest.metadata.get(name, blank)) for name in ("file_hash", "content")]
+    return np.stack([codes(hashes.tolist())[place] for hashes, place in columns])
 
 
 def with_hashes(manifest: Manifest) -> Manifest:

@@ -102,7 +102,7 @@ def samples_of(rows: StudyRows) -> int:
 
 
 def fit_length(sound: np.ndarray, samples: int) -> np.ndarray:
-    """float32 [samples]: a shorter sound is repeated, so that no silence tells its length."""
+    """float32 [samples]: a shorter sound is repeated, so that no silence betrays its length."""
     return np.resize(sound, samples).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
 """What a study does, in which order, and what it costs: said before it begins, and cut to a budget.
 
-Rounds come in the order of their worth: controls and scenes first, then generators by what others found; the smallest, the
+Rounds come the most useful first: controls and scenes first, then generators by what others found; the smallest, the
 largest and a middle number of examples first, the others after all rounds.
 """
 
@@ -55,7 +55,7 @@ class Block:
 
 
 def sizes_of(rows: StudyRows, settings: StudySettings, train: np.ndarray) -> list[int]:
-    """Sizes of which a class has more, in the order of their worth: smallest, all, middle, then the others."""
+    """Sizes of which a class has more, the most useful first: smallest, all, middle, then the others."""
     counts = np.bincount(rows.labels[train], minlength=len(rows.vocabulary))
     most = max(int(counts[c]) for c in rows.wanted)
     least = 50 if most >= 200 else 5  # of fewer than 50 examples of a frequent class nothing is learnt about a detector

@@ -1,4 +1,4 @@
-"""`objective.augment.synthetic` "auto": the synthetic spectrograms of a study, where its gate says that they help."""
+"""`objective.augment.synthetic` "auto": the synthetic spectrograms of a study, where its gate opens."""
 
 from __future__ import annotations
 

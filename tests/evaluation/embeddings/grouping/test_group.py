@@ -170,3 +170,16 @@ def test_upstreams_settings() -> None:
     assert (upstream_v1().scale, upstream_v1().reduce, upstream_v1().smallest) == ("minmax", "none", 6)
     second = upstream_v2(15)
     assert (second.dimensions, second.method, second.knee, second.densmap) == (15, "dbscan", "nearest", True)
+
+
+@pytest.mark.browser  # the environment of the page has these packages
+@pytest.mark.parametrize("method", ["fast_hdbscan", "plscan", "evoc"])
+def test_methods_of_extra_packages_find_groups_that_lie_apart(method: str) -> None:
+    truth = np.repeat(np.arange(3), 80)
+    vectors = np.eye(20, dtype=np.float32)[truth] * 12 + np.random.default_rng(0).normal(size=(240, 20)).astype(np.float32)
+    found = group(vectors, GroupingSettings(scale="none", reduce="none", method=method, smallest=15))
+    kept = found.labels >= 0
+    assert kept.mean() > 0.8
+    assert adjusted_rand_score(truth[kept], found.labels[kept]) > 0.9  # EVoC splits one of them
+    assert ((found.membership >= 0) & (found.membership <= 1)).all()
+    assert found.membership[kept].max() > 0.5
