@@ -22,8 +22,12 @@ import numpy as np
 from plan_memory import resident
 
 
-def noise(leaf: Any, random: np.random.Generator) -> np.ndarray:
+def noise(leaf: Any, random: np.random.Generator) -> Any:
     """Small positive numbers (a second moment may not be negative); whole numbers are 1."""
+    import jax
+
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0) if leaf.shape == () else jax.random.split(jax.random.key(0), leaf.shape)
     if not np.issubdtype(leaf.dtype, np.floating) and leaf.dtype.name != "bfloat16":
         return np.ones(leaf.shape, leaf.dtype)
     return np.abs(random.standard_normal(leaf.shape, np.float32) * 0.02).astype(leaf.dtype)
