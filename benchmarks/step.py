@@ -55,7 +55,8 @@ def top_costs(folder: Path, most: int = 5) -> list[tuple[str, float, float]]:
     for plane in devices or planes:
         lines = list(plane.lines)
         own = [line for line in lines if "XLA Ops" in line.name or line.name.startswith(("Stream", "tf_XLA"))] or lines
-        for event in (event for line in own for event in line.events):
+        # names with :: are of the runtime and hold the operations within them
+        for event in (event for line in own for event in line.events if "::" not in event.name):
             spent[event.name] = spent.get(event.name, 0.0) + event.duration_ns / 1e6
     total = sum(spent.values())
     largest = sorted(spent.items(), key=lambda cost: -cost[1])[:most]
