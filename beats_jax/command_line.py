@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import os
+import re
 import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import beats_jax
 from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
 from beats_jax.config.validation import nearest
 from beats_jax.errors import UserError
 from beats_jax.files import FULL, cannot_write
+from beats_jax.parallel.launchers import place_of, require_alone
 from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_gone, write_nowhere
 
 PACKAGE = Path(__file__).parent
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # gs://bucket, as `Path` writes it
 # Settings that choose the kind of their group, with the settings that all kinds share. Those of one kind mean nothing to another.
 KINDS = (
     ("model", ModelConfig, "family", ("checkpoint",)),
@@ -35,6 +41,23 @@ class ArgumentParser(argparse.ArgumentParser):
         # Abbreviations would take a mistyped --config.key for another argument.
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(f"beats_jax.{verb}", None, description, examples, formatter_class=layout, allow_abbrev=False)
+
+        self._verb = verb
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # pyright: ignore
+        """As argparse; refuses an address in place of a folder, and several processes of a verb that runs as one."""
+        found, others = super().parse_known_args(args, namespace)
+        for name, value in vars(found).items():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path) and ADDRESS.match(str(path)):
+                    address = str(path).replace(":/", "://", 1)
+                    raise UserError(
+                        f"--{name.replace('_', '-')} is the address {address!r}; it takes a folder: mount the bucket "
+                        "(gcsfuse, Mountpoint for S3; docs/several_machines.md)"
+                    )
+        if "coordinator" not in found:
+            require_alone(self._verb, os.environ)
+        return found, others
 
     def error(self, message: str) -> Any:
         raise UserError(f"{message} (python -m {self.prog} --help shows how)")
@@ -57,7 +80,8 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "several processes",
         "One job on many machines: give the same command to all of them. Under SLURM (srun), Open MPI (mpirun) and on a TPU pod "
-        "the processes find each other; elsewhere add these arguments. All must see the same data and the same output folder.",
+        "the processes find each other; elsewhere add these arguments, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+        "JAX_PROCESS_ID. All must see the same data and the same output folder.",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same for all")
     group.add_argument("--num-processes", type=int, metavar="N", help="processes of the job, the same for all")
@@ -68,13 +92,24 @@ def start_processes(arguments: argparse.Namespace) -> None:
     """Joins the other processes of the job, if there are any. Standard output is that of process 0; all write errors.
 
     Raises:
-      UserError: impossible arguments, or the processes do not find each other.
+      UserError: impossible arguments, the processes do not find each other, or they have different versions.
     """
-    from beats_jax.parallel import processes
+    from beats_jax.parallel import exchange, processes
 
-    processes.start(processes.place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
+    processes.start(place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
+    if processes.process_count() > 1:
+        exchange.require_same("versions", _versions())
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # until the process ends
+
+
+def _versions() -> dict[str, str]:
+    """What the numbers of a job depend on, with a hash of our own files: checkouts of one version may differ."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    found = {name: metadata.version(name) for name in ("jax", "jaxlib", "grain", "numpy", "optax", "flax")}
+    return {"beats_jax": f"{beats_jax.__version__} ({digest.hexdigest()[:8]})", **found}
 
 
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beats_jax.command_line import ArgumentParser, add_grid_arguments, add_process_arguments, run_verb, start_processes
+from beats_jax.config.schema import ATTENTIONS
 from beats_jax.errors import UserError
 
 EXAMPLES = """
@@ -64,6 +65,12 @@ def parser() -> ArgumentParser:
         default="auto",
         help="of the computation; auto = the machine's own",
     )
+    result.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="auto",
+        help="auto = all scores at once, by blocks from 1,536 tokens (31 s for BEATs); cudnn, kernel: GPUs",
+    )
     result.add_argument("--keep", choices=("float32", "float16"), default="float32", help="type of the embeddings on disk")
     result.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (default: by the device)")
     result.add_argument("--threads", type=int, default=4, metavar="N", help="recordings decoded at once (default: 4)")
@@ -101,6 +108,7 @@ def verb(argv: Sequence[str]) -> int:
         poolings=tuple(arguments.pooling),
         logits=arguments.logits,
         dtype=arguments.dtype,
+        attention=arguments.attention,
         keep=arguments.keep,
         batch_size=arguments.batch_size,
         threads=arguments.threads,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from beats_jax.command_line import ArgumentParser, add_process_arguments, run_verb, start_processes
 from beats_jax.errors import UserError
+from beats_jax.parallel.launchers import require_alone
 from beats_jax.pipelines.measuring.arguments import (
     add_encoder_arguments,
     add_episode_arguments,
@@ -108,6 +109,8 @@ def verb(argv: Sequence[str]) -> int:
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if not arguments.run and place != (None, None, None):
         raise UserError("--coordinator, --num-processes and --process-id belong to --run; the others run as one process")
+    if not arguments.run:
+        require_alone("evaluate without --run", os.environ)
     job = next(name for name in JOBS if getattr(arguments, name))
     refuse_others(arguments, job)
     if job in _WITH_DATA:

@@ -26,8 +26,8 @@ from beats_jax.evaluation.embeddings.grouping.methods import has_method
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings, upstream_v1
 from beats_jax.evaluation.embeddings.grouping.spaces import reduce, scale
 from beats_jax.evaluation.embeddings.maps import has_umap
-from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.mec import MecSettings, mec, one_pass
+from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 
 OURS: dict[str, Any] = {"scale": "l2", "reduce": "umap", "dimensions": 10}
 

@@ -3,6 +3,7 @@
 #
 #   launch/local.sh N -- COMMAND ...
 #   launch/local.sh 2 -- python -m beats_jax.train --config quickstart --workdir runs/two
+#   python -m beats_jax.train --config quickstart --plan cpu-2      what that takes: memory, operations, exchange
 #   DEVICES=4 launch/local.sh 2 -- ...      two processes with four simulated CPU devices each
 #
 # COMMAND     gets --coordinator, --num-processes and --process-id at its end, as train, evaluate --run and embed take them
@@ -14,7 +15,7 @@
 # SIGTERM and Ctrl-C go to all. Exit status: the first that is not 0 in the order of the processes, 0 when all end well.
 set -euo pipefail
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [[ ${1:-} =~ ^[1-9][0-9]*$ && ${2:-} == -- && $# -gt 2 ]] || usage
 count=$1
 shift 2

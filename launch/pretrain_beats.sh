@@ -3,6 +3,7 @@
 #
 #   launch/pretrain_beats.sh RECORDINGS RUNS [SETTING ...]
 #   SIZE=small LABELLED=owls launch/pretrain_beats.sh recordings runs --config.training.precision=float32
+#   python -m beats_jax.train --config pretrain_beats:iter1 --plan 8xH100      what a stage takes: memory, time, exchange
 #
 # RECORDINGS  folder with audio at any depth; labels are not read
 # RUNS        every stage is a run in a folder of this one; a stage that is finished is passed over, one that was stopped goes
@@ -19,7 +20,7 @@
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-  sed -n '2,20s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,21s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 recordings=$1 runs=$2

@@ -6,6 +6,7 @@
 #   launch/tpu_vm.sh run ARGUMENTS      python -m beats_jax.train ARGUMENTS on all workers, in the background; again = resume
 #   launch/tpu_vm.sh log | stop | delete
 #   DRY_RUN=1 launch/tpu_vm.sh ...      prints the commands and runs none
+#   python -m beats_jax.train --config pretrain_beats:iter1 --config.data.batch_size=512 --plan v5e-64      what a run takes
 #
 # NAME        of the slice (beats)              ZONE     such as us-east5-a (gcloud's own setting)
 # TYPE        accelerator (v5litepod-64)        VERSION  of the system (v2-alpha-tpuv5-lite)
@@ -55,7 +56,7 @@ case $verb in
   stop) on_all 'pkill -TERM -f beats_jax.train || true' ;; # all save the same step
   delete) do_it gcloud compute tpus queued-resources delete "$name" "${zone[@]}" --force --quiet ;;
   *)
-    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,7 +1,9 @@
 """What every test stands on: eight CPU devices, no silent broadcasting, golden files and recordings."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +13,13 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8"
     + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "")
 )
+# Nearly all of the suite's time is compilation. What one process compiled the others read: both workers, verbs that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="beats_jax_compiled_")  # by the first process, from which the others inherit its name
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # without XLA's expensive passes compilation takes a third of its time
 
 import jax
 import pytest
@@ -25,8 +34,6 @@ BUILT_IN = Path(__file__).parents[1] / "beats_jax" / "pipelines" / "checkpoints"
 FULL = os.environ.get("BEATS_JAX_TEST_DATA")  # a folder with all of `golden/` and `data/`, for the larger comparison
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nearly all of the suite's time is compilation; without XLA's expensive passes it takes a third of it.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from beats_jax import __main__ as verbs
+from beats_jax import evaluate, train
 from beats_jax.command_line import read_experiment, run_verb
 from beats_jax.config import ASTConfig, AugmentConfig, ContrastiveConfig, EATObjectiveConfig, SupervisedConfig
 from beats_jax.errors import UserError
@@ -155,3 +156,11 @@ def test_import_is_light():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/runs", "s3://bucket/runs"])
+def test_an_address_is_no_folder(address):
+    with pytest.raises(UserError, match=rf"--workdir is the address '{address}'; it takes a folder: mount the bucket"):
+        train.parser().parse_known_args(["--config", "quickstart", "--workdir", address])
+    with pytest.raises(UserError, match="--compare is the address 's3://a'"):
+        evaluate.parser().parse_args(["--compare", "runs/a", "s3://a", "--output", "out"])

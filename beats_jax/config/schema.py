@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass, field, replace
 from typing import ClassVar
 
-from beats_jax.config.models import BEATsConfig, ModelConfig
+from beats_jax.config.generative import GenerativeConfig
+from beats_jax.config.models import BEATsConfig, ConvolutionalConfig, ModelConfig
 from beats_jax.config.objectives import ObjectiveConfig, SupervisedConfig
 from beats_jax.config.rules import Settings, bounded, one_of, require
 
+ATTENTIONS = ("auto", "whole", "blocked", "cudnn", "kernel")
 LARGEST = 2**24  # sizes of a front-end; more is a damaged file
 
 
@@ -217,6 +219,8 @@ class TrainingConfig(Settings):
     freeze: tuple[str, ...] = ()  # regular expressions on parameter paths such as "encoder/layers_0/.*"
     ema_decay: float = bounded(0.0, ge=0, lt=1)  # 0 = no average of the weights; else the average is evaluated and exported
     precision: str = one_of("float32", "bfloat16")  # of the computation; parameters and sums stay float32
+    remat: str = one_of("none", "block", "attention")  # what transformers compute again for gradients instead of keeping it
+    attention: str = one_of(*ATTENTIONS)  # how it is computed: by length | with all scores | by blocks | on GPUs and TPUs
     mesh_data: int = 0  # devices on the data axis; 0 = all that mesh_fsdp leaves
     mesh_fsdp: int = 1  # devices over which parameters are sharded
     log_every_steps: int = bounded(10, ge=1)
@@ -267,11 +271,22 @@ class Experiment:
         mode, name = self.training.mode, self.objective.name
         labelled = self.objective.NEEDS_LABELS
         require(mode == "full" or labelled, f"training.mode is {mode!r}; the objective {name!r} takes full only")
+        convolutional = isinstance(self.model, ConvolutionalConfig) or isinstance(self.objective, GenerativeConfig)
+        require(
+            self.training.remat == "none" or not convolutional,
+            f"training.remat is {self.training.remat!r}; it is for transformers (beats, beats_tokenizer, ast, eat): use 'none'",
+        )
         colours, front_end = getattr(self.model, "colours", 1), self.audio.filterbank
         require(
             (colours == 3) == front_end.is_image,
             f"audio.filterbank.kind is {front_end.kind!r} and model.colours {colours} (family {self.model.family!r}); images of "
             "three colours are read by a resnet with model.colours=3, and by it alone",
+        )
+        form, model = self.training.attention, self.model
+        dropout = max(getattr(model, "attention_dropout", 0.0), getattr(model, "attention_probs_dropout_prob", 0.0))
+        require(
+            dropout == 0 or form not in ("cudnn", "kernel"),
+            f"training.attention {form!r} has no dropout of attention: take another, or set the model's, {dropout:g}, to 0",
         )
         require(given in (0, rate), f"data.sample_rate is {given}; files are resampled to the {rate} Hz that the model reads")
         if self.training.batch_size:

@@ -61,16 +61,17 @@ class Model:
       weights; empty = not known. reading: windows in which a model that was trained here was evaluated.
     """
 
-    def __init__(self, bundle: Bundle, dtype: str = "float32", form: Form = Form.AUTO) -> None:
+    def __init__(self, bundle: Bundle, dtype: str = "float32", form: Form = Form.AUTO, attention: str = "auto") -> None:
         require_one_of("dtype", dtype, ("float32", "bfloat16", "auto"))
+        dtype = native_dtype() if dtype == "auto" else dtype
+        if attention != "auto":
+            form = registry.form_for(bundle.model, attention, dtype)
         self.config, self.audio, self.reading = bundle.model, bundle.audio, bundle.reading
         self.labels, self.multi_label = bundle.labels, bundle.multi_label
         self.source, self.source_sha256, self.licence = bundle.source, bundle.source_sha256, bundle.licence
         self._bundle = replace(bundle, params={})  # all but the tensors
         self.params = _put_params(bundle.params)
-        self.architecture = Architecture(
-            replace(self.config, checkpoint=""), self.audio, native_dtype() if dtype == "auto" else dtype, form
-        )
+        self.architecture = Architecture(replace(self.config, checkpoint=""), self.audio, dtype, form)
         self.min_samples = self.architecture.min_samples
 
     def __repr__(self) -> str:
@@ -280,7 +281,7 @@ def _put_params(params: Any) -> Any:
         return jax.tree.unflatten(structure, list(threads.map(put, leaves)))
 
 
-def load(source: str | Path, dtype: str = "float32") -> Model:
+def load(source: str | Path, dtype: str = "float32", attention: str = "auto") -> Model:
     """Loads a model.
 
     Args:
@@ -288,9 +289,10 @@ def load(source: str | Path, dtype: str = "float32") -> Model:
         Hugging Face hub) or the `model.safetensors` in it; or the folder of a run. An existing path goes before a name.
       dtype: of the computation: float32, bfloat16, or auto (bfloat16 where the machine computes it natively); parameters and
         results are float32.
+      attention: how it is computed: auto (by the length), whole (all scores at once), blocked, or on accelerators cudnn, kernel.
     Raises:
       UserError: nothing is there, or it is damaged, of another kind, or does not fit its own configuration.
     Warns:
       LicenceWarning: the weights are for non-commercial use only; once in a process for each licence.
     """
-    return Model(read_checkpoint(source), dtype)
+    return Model(read_checkpoint(source), dtype, attention=attention)

@@ -200,7 +200,9 @@ class ModelProgram:
         return self.architecture.min_samples
 
     def identity(self) -> dict[str, Any]:
-        own = {"own_statistics": True} if self.architecture.own_statistics else {}
+        own: dict[str, Any] = {"own_statistics": True} if self.architecture.own_statistics else {}
+        if self.architecture.form is Form.CUDNN:  # its bias is rounded as that of no other form
+            own["attention"] = "cudnn"
         return {**self._weights, "dtype": self.architecture.dtype, **to_mapping(self.outputs), **own}
 
     @cached_property

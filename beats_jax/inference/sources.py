@@ -133,6 +133,7 @@ def open_source(
     dtype: str,
     window: float | None,
     hop: float | None,
+    attention: str = "auto",
 ) -> tuple[VectorSource, Grid, dict[str, Any]]:
     """The source of a name, its windows, and where it is from (`source`, `licence`).
 
@@ -140,10 +141,12 @@ def open_source(
       UserError: an unknown name; layers, poolings or logits of a name without weights, which has one vector; see `model_source`.
     """
     if name in WITHOUT_WEIGHTS:
-        if layers != (-1,) or poolings != ("mean",) or logits:
-            raise UserError(f"{name} has one vector, of statistics of the mel bands; leave out layer, pooling and logits")
+        if layers != (-1,) or poolings != ("mean",) or logits or attention != "auto":
+            raise UserError(
+                f"{name} has one vector, of statistics of the mel bands; leave out layer, pooling, logits and attention"
+            )
         source = WITHOUT_WEIGHTS[name](AudioConfig())
         return source, Grid(window or WINDOW_SECONDS, hop or 0.0), {"source": name, "licence": ""}
-    model = load(name, dtype=dtype)
+    model = load(name, dtype=dtype, attention=attention)
     source = model_source(model, layers, poolings, logits)
     return source, model.grid(window, hop), {"source": model.source, "licence": model.licence}

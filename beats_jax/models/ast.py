@@ -22,7 +22,7 @@ from beats_jax.config import ASTConfig
 from beats_jax.errors import UserError
 from beats_jax.models import Fbank, TokenMask, Tokens
 from beats_jax.models.attention import SelfAttention
-from beats_jax.models.cpu import Form
+from beats_jax.models.cpu import Form, block_class
 from beats_jax.models.heads import AttentiveHead, EncoderOutput, NormHead
 from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu
 from beats_jax.models.masking import reduce_padding_mask
@@ -89,7 +89,8 @@ class AST(nn.Module):
         self.distillation_token = self.param("distillation_token", _small, (width,))
         self.positions = self.param("positions", _small, (SPECIAL + rows * steps, width))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.blocks = [Block(config, self.dtype, self.form) for _ in range(config.num_hidden_layers)]
+        block = block_class(Block, self.form, deterministic=3)
+        self.blocks = [block(config, self.dtype, self.form) for _ in range(config.num_hidden_layers)]
         self.norm = LayerNorm(self.dtype, config.layer_norm_eps)
         if config.predictor_class > 0:
             if config.head == "attentive":

@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
 from beats_jax.models import Bias, BiasByDistance, TokenMask, Tokens
-from beats_jax.models.blocked import BLOCKED_FROM, attend_by_blocks
-from beats_jax.models.cpu import Form, over_clips
+from beats_jax.models.blocked import attend_by_blocks, saves_memory
+from beats_jax.models.cpu import Form, over_clips, platform
 from beats_jax.models.layers import Initializer, Linear, contract
 from beats_jax.models.positions import relative_gate
 
@@ -66,13 +66,26 @@ def attend(
       bias: (query, key), the same for all clips or one for each, or by distance. gate: factor of each of its rows; None = 1.
       dropout_key: of the dropout of the probabilities; None = none. Each clip has its own key, so that all forms agree.
       dtype: precision of the two products.
-      form: long sounds go block by block in all but the plain one; a bias by distance always does.
+      form: long sounds go block by block in some (`blocked.saves_memory`); a bias by distance asks for it.
+    Raises:
+      ValueError: dropout in a form that has none.
     """
     queries = queries * queries.shape[-1] ** -0.5  # here, because in the loop over clips it changes the last bits of gradients
-    by_distance = bias is not None and bias.ndim == 2
-    if by_distance or (bias is None and form is not Form.PLAIN and queries.shape[2] >= BLOCKED_FROM):
-        options = {"dropout_rate": dropout_rate, "dtype": dtype}
-        return attend_by_blocks(queries, keys, values, token_mask, bias, gate, dropout_key, **options)
+    arrays = (queries, keys, values, token_mask, bias, gate)
+    by_distance = saves_memory(form, queries.shape[2]) if bias is None else bias.ndim == 2
+    if form in (Form.CUDNN, Form.KERNEL):
+        if dropout_key is not None and dropout_rate > 0:
+            raise ValueError(f"attention in the form {form} has no dropout")
+        # Imported here, because Pallas takes a while.
+        from beats_jax.models import flash, flash_kernels
+
+        if form is Form.CUDNN:
+            return flash.attend_by_cudnn(*arrays, dtype=dtype)
+        if by_distance:
+            target = flash_kernels.TPU if platform() == "tpu" else flash_kernels.GPU
+            return flash.attend_by_kernel(*arrays, dtype=dtype, target=target)
+    elif by_distance:
+        return attend_by_blocks(*arrays, dropout_key, dropout_rate=dropout_rate, dtype=dtype)
     dropout_keys = jax.random.split(dropout_key, queries.shape[0]) if dropout_key is not None and dropout_rate > 0 else None
     one = partial(attend_clip, dropout_rate=dropout_rate, dtype=dtype)
     shared = bias is not None and bias.ndim == 3

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from beats_jax.config import BEATsConfig
 from beats_jax.models import Bias, BiasByDistance, Fbank, TokenMask, Tokens
 from beats_jax.models.attention import SelfAttention
-from beats_jax.models.blocked import BLOCKED_FROM
-from beats_jax.models.cpu import Form
+from beats_jax.models.blocked import saves_memory
+from beats_jax.models.cpu import Form, block_class
 from beats_jax.models.heads import AttentiveHead, EncoderOutput, masked_mean
 from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu, scale_gradient, torch_bias, torch_kernel, xavier_normal
 from beats_jax.models.masking import Places
@@ -98,6 +98,12 @@ class TransformerLayer(nn.Module):
         return self.final_layer_norm(alpha * x + feed_forward(x))
 
 
+def attention_bias(table: Float[Array, "buckets heads"], tokens: int, reach: int, form: Form) -> Bias | BiasByDistance:
+    """The relative bias, whole or by distance, as `attention.attend` wants it in this form."""
+    spread = bias_by_distance if saves_memory(form, tokens) else relative_position_bias
+    return spread(table, tokens, reach)
+
+
 class RelativeTable(nn.Module):
     """The bucket table `embedding` [num_buckets, H]: one for all layers."""
 
@@ -122,7 +128,8 @@ class Encoder(nn.Module):
         self.layer_norm = LayerNorm(self.dtype)
         if config.relative_position_embedding:
             self.relative_attention_bias = RelativeTable(config)
-        self.layers = [TransformerLayer(config, self.dtype, self.form) for _ in range(config.encoder_layers)]
+        layer = block_class(TransformerLayer, self.form, deterministic=4)
+        self.layers = [layer(config, self.dtype, self.form) for _ in range(config.encoder_layers)]
         self.dropout = nn.Dropout(config.dropout)
 
     def __call__(
@@ -140,10 +147,8 @@ class Encoder(nn.Module):
             table, reach = self.relative_attention_bias(), config.max_distance
             if places is not None:
                 bias = place_position_bias(table, places.positions, places.num_tokens, reach)
-            elif x.shape[1] >= BLOCKED_FROM and self.form is not Form.PLAIN:
-                bias = bias_by_distance(table, x.shape[1], reach)
             else:
-                bias = relative_position_bias(table, x.shape[1], reach)
+                bias = attention_bias(table, x.shape[1], reach, self.form)
         states = [x]
         for layer in self.layers:
             x = self._step(layer, x, bias, token_mask, deterministic)

@@ -14,10 +14,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from beats_jax.models import TokenMask
+from beats_jax.models.cpu import Form
 from beats_jax.models.layers import contract
 
 BLOCK = 128  # queries
 BLOCKED_FROM = 1536  # tokens; below, whole scores are as fast and their memory does not matter
+
+
+def saves_memory(form: Form, tokens: int) -> bool:
+    """Whether attention over so many tokens makes no array [T, T]."""
+    if form in (Form.PLAIN, Form.WHOLE, Form.CUDNN):
+        return False
+    return form in (Form.BLOCKED, Form.KERNEL) or tokens >= BLOCKED_FROM
 
 
 def attend_by_blocks(

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -33,14 +34,35 @@ class Form(StrEnum):
     PLAIN = "plain"  # the plain formulas everywhere; on CPUs only these can be differentiated forwards (`jax.jvp`)
     LOOPED = "looped"  # those of this file, whatever the platform and the shape
     PORTABLE = "portable"  # both in one program, for export: the platform that runs it compiles its own
+    # AUTO, and for gradients part of a transformer is computed again instead of kept (`training.remat`):
+    BLOCK = "block"  # all that lies within a block
+    ATTENTION = "attention"  # the scores of attention
+    # As AUTO, but attention is computed in one way at every length. `registry.form_for` refuses what cannot be.
+    WHOLE = "whole"  # with all scores at once
+    BLOCKED = "blocked"  # `models.blocked`
+    CUDNN = "cudnn"  # `models.flash.attend_by_cudnn`, on GPUs
+    KERNEL = "kernel"  # `models.flash.attend_by_kernel`, on GPUs and TPUs; a bias that is not by distance takes WHOLE
+
+
+def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> type[nn.Module]:
+    """`block`, whose gradient computes it again where the form says so.
+
+    Args:
+      deterministic: which argument of its call is a Python bool; 0 = none.
+    """
+    return nn.remat(block, static_argnums=(deterministic,) if deterministic else ()) if form is Form.BLOCK else block
+
+
+def platform() -> str:
+    """What will run what is being traced (cpu, gpu, tpu): by `jax.default_device` where one is set, else the default backend."""
+    # `platform_dependent` everywhere would need no guess, but it keeps the values of both branches for the gradient.
+    device: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  a device, a platform's name or None
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 def on_cpu(form: Form = Form.AUTO) -> bool:
-    """Whether a CPU will run what is being traced: by `jax.default_device` where one is set, else by the default backend."""
-    # `platform_dependent` everywhere would need no guess, but it keeps the values of both branches for the gradient.
-    device: Any = jax.config.jax_default_device  # type: ignore[attr-defined]  a device, a platform's name or None
-    platform = jax.default_backend() if device is None else getattr(device, "platform", device)
-    return form is Form.LOOPED or platform == "cpu"
+    """Whether to take the formulations for CPUs."""
+    return form is Form.LOOPED or platform() == "cpu"
 
 
 def pick(form: Form, *, cpu: Callable[..., jax.Array], plain: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -68,12 +90,15 @@ def over_clips(
     # Scores are computed again for the gradients: kept ones would be copied whole into and out of the loop, on one thread.
     looped = _loop(jax.checkpoint(attend_one, prevent_cse=False))
     heads_alone = splittable and (tokens >= HEADWISE_FROM_TOKENS or form is Form.LOOPED)
-    if form is Form.AUTO:
+    plain = jax.vmap(attend_one)
+    if form is Form.ATTENTION:
+        plain = jax.checkpoint(plain)
+    if form not in (Form.PLAIN, Form.LOOPED, Form.PORTABLE):
         # Over several devices attention stays direct: a loop over a sharded axis would gather it.
         pays = on_cpu() and jax.device_count("cpu") == 1 and (heads_alone or batch >= CLIPWISE_FROM_BATCH)
         form = Form.AUTO if pays else Form.PLAIN
     cpu = partial(_by_heads, looped) if heads_alone else looped
-    return pick(form, cpu=cpu, plain=jax.vmap(attend_one))(*by_head, token_mask, *rest)
+    return pick(form, cpu=cpu, plain=plain)(*by_head, token_mask, *rest)
 
 
 def _loop(one: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

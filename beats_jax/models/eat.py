@@ -20,7 +20,7 @@ from beats_jax.errors import UserError
 from beats_jax.models import Fbank, TokenMask, Tokens, masking
 from beats_jax.models.attention import attend, join_heads
 from beats_jax.models.beats import patches
-from beats_jax.models.cpu import Form
+from beats_jax.models.cpu import Form, block_class
 from beats_jax.models.heads import AttentiveHead, EncoderOutput, NormHead, masked_mean
 from beats_jax.models.layers import LayerNorm, Linear, depth_of, gelu, linear, torch_bias
 
@@ -134,7 +134,8 @@ class EAT(nn.Module):
         self.class_token = self.param("class_token", nn.initializers.normal(1.0), (width,))
         self.pre_norm = LayerNorm(self.dtype, config.norm_eps)
         rates = np.linspace(0.0, config.drop_path_rate, config.depth)
-        self.blocks = [Block(config, self.dtype, self.form, float(rate)) for rate in rates]
+        block = block_class(Block, self.form, deterministic=3)
+        self.blocks = [block(config, self.dtype, self.form, float(rate)) for rate in rates]
         if config.predictor_class > 0:
             if config.head == "attentive":
                 self.predictor: Any = AttentiveHead(config.predictor_class, config.num_heads, self.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from beats_jax.models.cpu import Form, convolve_2d_by_groups, pick
+from beats_jax.models.cpu import Form, block_class, convolve_2d_by_groups, pick
 from beats_jax.models.layers import Linear, gelu, standardise, torch_bias, torch_kernel
 
 EPSILON = 1e-5  # of the decoder's norms; the encoder's is 1e-6
@@ -83,7 +83,8 @@ class Decoder(nn.Module):
         """Estimates the encoder's features from `tokens`, time-major on the grid (H, W)."""
         batch, count, _ = tokens.shape
         x = tokens.reshape(batch, *grid, -1)
+        layer = block_class(ConvLayer, self.form)
         for i in range(self.layers):
-            x = ConvLayer(self.width, self.kernel_size, self.groups, self.dtype, self.form, name=f"layers_{i}")(x)
+            x = layer(self.width, self.kernel_size, self.groups, self.dtype, self.form, name=f"layers_{i}")(x)
         start = torch_bias(self.width)
         return Linear(self.outputs, self.dtype, torch_kernel(), start, name="proj")(x.reshape(batch, count, -1))

@@ -115,6 +115,15 @@ def _standardise_jvp(dtype, epsilon, primals, tangents):
     return y, scaled - jnp.mean(scaled, axis=-1, keepdims=True) - kept * along
 
 
+def whole(parameter: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """A parameter gathered on every device, where it is split over them; itself outside `jax.set_mesh`.
+
+    For small ones: XLA would rather split what they are multiplied with, and exchange that.
+    """
+    split = jax.sharding.get_abstract_mesh().axis_names
+    return jax.lax.with_sharding_constraint(parameter, jax.sharding.PartitionSpec()) if split else parameter
+
+
 def scale_gradient(x: Float[Array, " ..."], factor: float) -> Float[Array, " ..."]:
     """Returns finite `x` unchanged, with its derivative times `factor` (unilm/beats/modules.py `GradMultiply`)."""
     constant = jax.lax.stop_gradient(x)

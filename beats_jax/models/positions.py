@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from beats_jax.config import BEATsConfig
 from beats_jax.models import BiasByDistance, Tokens
 from beats_jax.models.cpu import Form, convolve, convolve_by_groups, on_cpu, pick
+from beats_jax.models.layers import whole
 
 
 def relative_buckets(distances: np.ndarray, num_buckets: int, max_distance: int) -> np.ndarray:
@@ -74,7 +75,7 @@ def relative_gate(
       kernel, bias: `grep_linear`; its outputs are summed in two groups of four before the sigmoid.
       scale: `grep_a`.
     """
-    outputs = jnp.einsum("bhtk,kg->bhtg", queries, kernel) + bias[None, None, None, :]
+    outputs = jnp.einsum("bhtk,kg->bhtg", queries, whole(kernel)) + bias[None, None, None, :]
     a, b = jnp.moveaxis(jax.nn.sigmoid(outputs.reshape(*outputs.shape[:-1], 2, 4).sum(-1)), -1, 0)
     return a * (b * scale[None, :, None] - 1.0) + 2.0
 
@@ -98,7 +99,7 @@ def conv_position(
 ) -> Tokens:
     """Grouped 1-D convolution of the same length, before the GELU; `dtype` is the precision of its inputs."""
     compute = pick(form, cpu=partial(convolve_by_groups, groups=groups), plain=partial(convolve, groups=groups))
-    return compute(x.astype(dtype), kernel.astype(dtype)).astype(jnp.float32) + bias[None, None, :]
+    return compute(x.astype(dtype), whole(kernel.astype(dtype))).astype(jnp.float32) + bias[None, None, :]
 
 
 class ConvPosition(nn.Module):

@@ -12,8 +12,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
 
 from beats_jax.config import ModelConfig
+from beats_jax.config.rules import require, require_one_of
+from beats_jax.config.schema import ATTENTIONS
 from beats_jax.models import TokenMask, ast, beats, cnn, eat, masking, statistics
-from beats_jax.models.cpu import Form
+from beats_jax.models.cpu import Form, platform
 from beats_jax.models.pretraining import tokenizer
 
 FrameMask = Bool[Array, "batch frames"]
@@ -71,6 +73,31 @@ def build(config: ModelConfig, dtype: DTypeLike = jnp.float32, form: Form = Form
     `statistics.WithStatistics` around one.
     """
     return family(config).module(config, jnp.dtype(dtype), form)
+
+
+def form_for(config: ModelConfig, attention: str, dtype: DTypeLike, remat: str = "none") -> Form:
+    """The form in which `attention` (`config.schema.ATTENTIONS`) is computed in `dtype` by the device of this process.
+
+    Args:
+      remat: `TrainingConfig.remat`.
+    Raises:
+      UserError: it cannot be, or the model has no attention.
+    """
+    require_one_of("attention", attention, ATTENTIONS)
+    if attention == "auto":
+        return Form.AUTO if remat == "none" else Form(remat)
+    require(remat == "none", f"training.remat {remat!r} and attention {attention!r} do not go together; leave one at its default")
+    require(not family(config).batch_statistics, f"attention is {attention!r}; a {config.family} has none: leave it at 'auto'")
+    able, here = {"cudnn": ("gpu",), "kernel": ("gpu", "tpu")}.get(attention), platform()
+    require(
+        able is None or here in able,
+        f"attention {attention!r} runs on a {' or '.join(map(str.upper, able or ()))}, and this is a {here.upper()}: take 'auto'",
+    )
+    require(
+        attention != "cudnn" or jnp.dtype(dtype) == jnp.bfloat16,
+        f"attention 'cudnn' computes in bfloat16; the precision (training.precision, dtype) is {jnp.dtype(dtype).name}",
+    )
+    return Form(attention)
 
 
 def _beats(config: Any) -> Family:

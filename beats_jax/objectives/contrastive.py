@@ -222,7 +222,7 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     model = dataclasses.replace(experiment.model, predictor_class=0)
     dtype = jnp.dtype(training.precision)
     return Contrastive(
-        model=registry.build(model, dtype),
+        model=registry.build(model, dtype, registry.form_for(model, training.attention, dtype, training.remat)),
         model_config=model,
         projection=Projection(config.projection_dim, dtype) if config.projection_dim else None,
         frontend=masking_frontend(experiment, model),

@@ -22,6 +22,7 @@ from beats_jax.config import EATConfig, EATObjectiveConfig, Experiment
 from beats_jax.errors import UserError
 from beats_jax.models.eat import EAT
 from beats_jax.models.eat_decoder import Decoder
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.eat_masks import block_plan, clone_masks
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.eat import frame_losses, spread, teacher_decay, teacher_targets, utterance_losses
@@ -265,9 +266,10 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
         if size % config.decoder_groups:
             raise UserError(f"{name} {size} is not a multiple of objective.decoder_groups {config.decoder_groups}")
     dtype = jnp.dtype(training.precision)
+    form = form_for(model, training.attention, dtype, training.remat)
     return EATPretraining(
-        model=EAT(model, dtype),
-        decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype),
+        model=EAT(model, dtype, form),
+        decoder=Decoder(model.embed_dim, width, config.decoder_layers, config.decoder_kernel, config.decoder_groups, dtype, form),
         frontend=frontend_of(experiment, model),
         optimizer=optimizer,
         config=config,

@@ -142,10 +142,12 @@ class Episodic(Objective[State]):
 def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: Any) -> Episodic:
     """The objective of an experiment; classes are places in episodes, so that it needs no vocabulary."""
     config, training = experiment.objective, experiment.training
+    precision = training.precision
     assert isinstance(config, EpisodicConfig)
     model_config = dataclasses.replace(experiment.model, predictor_class=0)
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Episodic(
-        model=registry.build(model_config, jnp.dtype(training.precision)),
+        model=registry.build(model_config, precision, form),
         model_config=model_config,
         head=FewShotHead(config.method),
         frontend=masking_frontend(experiment, model_config),

@@ -107,6 +107,7 @@ def build_arguments(
         ("layer_decay", training.layer_decay, 1),
         ("freeze", training.freeze, ()),
         ("precision", training.precision, "float32"),
+        ("attention", training.attention, "auto"),
     ):
         if value != wanted:
             raise UserError(f"training.{name} is {value}, which objective {config.name} does not heed: use {wanted}")

@@ -23,6 +23,7 @@ from beats_jax.errors import UserError
 from beats_jax.models.masking import Selection, select
 from beats_jax.models.pretraining.encoder import MaskedBEATs
 from beats_jax.models.pretraining.predictor import stack_config
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.losses.classification import code_losses
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, used_codes
@@ -165,7 +166,13 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     tokenizer = targets.build(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.predictor_layers, config.predictor_dim, config.predictor_heads)
     module = MaskedBEATs(
-        model, stack, tokenizer.codes * tokenizer.books, config.mask_token == "learnt", config.positions == "true", dtype
+        model,
+        stack,
+        tokenizer.codes * tokenizer.books,
+        config.mask_token == "learnt",
+        config.positions == "true",
+        dtype,
+        form_for(model, training.attention, dtype, training.remat),
     )
     return MaskedPrediction(
         module=module,

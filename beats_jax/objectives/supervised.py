@@ -135,6 +135,7 @@ def build(
     """The supervised objective of an experiment; see `registry.build`. Raises `UserError` for balanced weights without rows."""
     config, training, num_classes = experiment.objective, experiment.training, len(vocabulary.names)
     assert isinstance(config, SupervisedConfig)
+    precision = training.precision
     model_config = dataclasses.replace(experiment.model, predictor_class=num_classes)
     weights = np.ones(num_classes, np.float32)
     if config.class_weights == "balanced":
@@ -144,8 +145,9 @@ def build(
     family = registry.family(model_config)
     # An encoder that does not learn keeps its statistics: it is the same function of a clip in training and afterwards.
     by_batch = {"batch_statistics": training.mode == "full"} if family.batch_statistics else {}
+    form = registry.form_for(model_config, training.attention, precision, training.remat)
     return Supervised(
-        model=registry.build(model_config, jnp.dtype(training.precision)),
+        model=registry.build(model_config, precision, form),
         frontend=frontend_of(experiment, model_config, tuple(vocabulary.names)),
         optimizer=optimizer,
         num_classes=num_classes,

@@ -27,6 +27,7 @@ from beats_jax.models.pretraining import quantizer
 from beats_jax.models.pretraining.encoder import DistilledTokenizer
 from beats_jax.models.pretraining.predictor import stack_config
 from beats_jax.models.pretraining.quantizer import Codebook, normalise
+from beats_jax.models.registry import form_for
 from beats_jax.objectives.inputs import Frontend, frontend_of
 from beats_jax.objectives.metrics import Metrics, code_usage, masked_sum, once, used_codes
 from beats_jax.objectives.objective import Batch, SelfSupervised, mean_gradients
@@ -209,8 +210,9 @@ def build(experiment: Experiment, optimizer: optax.GradientTransformation, **_: 
     dtype = jnp.dtype(training.precision)
     teacher = build_teacher(config, model, experiment.audio, dtype)
     stack = stack_config(model, config.estimator_layers, config.estimator_dim, config.estimator_heads)
+    form = form_for(model, training.attention, dtype, training.remat)
     return TokenizerTraining(
-        module=DistilledTokenizer(model, stack, teacher.outputs, dtype),
+        module=DistilledTokenizer(model, stack, teacher.outputs, dtype, form),
         frontend=frontend_of(experiment, model),
         teacher=teacher,
         optimizer=optimizer,

@@ -72,10 +72,24 @@ def call_on_main(work: Callable[[], T]) -> T:
 
 
 def main_first(work: Callable[[], T]) -> T:
-    """Every process calls `work`, process 0 first: the others find the files that it has made."""
+    """Every process calls `work`, process 0 first: the others find the files that it has made.
+
+    Raises:
+      UserError: `work` raised it in a process: all raise it then, with the number of that process unless it is 0.
+    """
     done: list[T] = []
     call_on_main(lambda: done.append(work()))
-    return done[0] if done else work()
+    failure = ""
+    if not done:
+        try:
+            done.append(work())
+        except UserError as error:
+            failure = f"{error}"
+    failures = [(index, text) for index, text in enumerate(gather_values(failure)) if text]
+    if failures:
+        index, text = failures[0]
+        raise UserError(f"process {index}: {text}")
+    return done[0]
 
 
 def require_same(what: str, value: Any) -> None:
@@ -94,7 +108,8 @@ def _differing(one: Any, other: Any) -> tuple[Any, Any]:
     """Two values reduced to what differs: of mappings, only such entries."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one, other
-    parts = {key: _differing(one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    parts = {key: _differing(one.get(key), other.get(key)) for key in keys}
     return {key: part[0] for key, part in parts.items()}, {key: part[1] for key, part in parts.items()}
 
 

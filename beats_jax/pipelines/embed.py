@@ -19,7 +19,7 @@ import beats_jax
 from beats_jax.config.rules import require_one_of
 from beats_jax.inference.reduce import Window
 from beats_jax.inference.sources import FILTERBANK, VectorSource, open_source
-from beats_jax.parallel.exchange import call_on_main
+from beats_jax.parallel.exchange import call_on_main, main_first
 from beats_jax.pipelines import hoplite
 from beats_jax.pipelines.hoplite import EMBEDDINGS, RECORD
 from beats_jax.pipelines.training.workdir import write_json
@@ -47,6 +47,7 @@ class EmbedSettings(ReadSettings):
     poolings: tuple[str, ...] = ("mean",)
     logits: bool = False
     dtype: str = "auto"
+    attention: str = "auto"
     keep: str = "float32"
     hoplite: Path | None = None
     hoplite_column: str | None = None
@@ -64,15 +65,14 @@ def embed(settings: EmbedSettings, output: Path, *, strict: bool, command: str) 
         the first file that cannot be read to its end.
     """
     print("loading the model ...", flush=True)
-    source, grid, origin = open_source(
-        settings.model,
-        settings.layers,
-        settings.poolings,
-        logits=settings.logits,
-        dtype=settings.dtype,
-        window=settings.window_seconds,
-        hop=settings.hop_seconds,
-    )
+    options = {
+        "logits": settings.logits,
+        "dtype": settings.dtype,
+        "window": settings.window_seconds,
+        "hop": settings.hop_seconds,
+        "attention": settings.attention,
+    }
+    source, grid, origin = main_first(lambda: open_source(settings.model, settings.layers, settings.poolings, **options))
     schema = embedding_schema(source, settings.keep)
     item = 2 if settings.keep == "float16" else 4
     table = WindowTable(

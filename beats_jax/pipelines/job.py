@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.datasets.distinct import distinct
 from beats_jax.datasets.manifest import Manifest
 from beats_jax.parallel.exchange import gather_values, require_same
-from beats_jax.parallel.processes import is_main, process_index
+from beats_jax.parallel.processes import is_main, process_count, process_index
 from beats_jax.pipelines.training.workdir import ERRORS_FILE
 
 
@@ -45,15 +46,23 @@ def end_errors(errors: ErrorLog) -> None:
 
 def require_same_rows(manifest: Manifest) -> None:
     """Raises `UserError` in all processes where one of them sees other recordings than process 0."""
+    require_same("usable recordings", fingerprint(manifest))
+
+
+def fingerprint(manifest: Manifest) -> dict[str, Any]:
+    """Number and hash of rows, with length and content of their recordings where known; {} in a job of one process."""
+    if process_count() == 1:
+        return {}
     digest = hashlib.sha256()
+    contents = [manifest.metadata[name] for name in ("seconds", "file_hash") if name in manifest.metadata]
     codes = [manifest.starts, manifest.ends, manifest.labels.ids, manifest.labels.offsets]
-    for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names)):
-        names, places = distinct(column)
+    for column in (manifest.files, manifest.splits, manifest.groups, np.array(manifest.labels.names), *contents):
+        names, places = distinct(column.astype(np.dtypes.StringDType()))
         digest.update("\n".join(names.tolist()).encode("utf-8", "surrogateescape"))
         codes.append(places)
     for numbers in codes:
         digest.update(numbers.tobytes())
-    require_same("usable recordings", {"rows": len(manifest), "hash": digest.hexdigest()[:12]})
+    return {"rows": len(manifest), "hash": digest.hexdigest()[:12]}
 
 
 def _own_list(folder: Path, index: int | str) -> Path:

@@ -5,6 +5,7 @@ A killed job goes on where it was; several processes share the recordings. The v
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from beats_jax.inference.run import WindowValues
 from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget
 from beats_jax.inference.stream import Recordings
 from beats_jax.inference.tables import recordings_of
-from beats_jax.parallel.exchange import barrier, call_on_main, main_first
+from beats_jax.parallel.exchange import barrier, call_on_main, main_first, require_same
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.parallel.processes import is_main, process_index
 from beats_jax.pipelines.job import end_errors, open_errors
@@ -154,8 +155,10 @@ def store_windows(
     mesh = make_mesh() if jax.device_count() > 1 else None
     if mesh is not None and settings.batch_size is not None:
         check_batch_size(mesh, settings.batch_size, setting="--batch-size")
-    names, left_out = find_recordings(settings.inputs)
+    names, left_out = main_first(lambda: find_recordings(settings.inputs))
     identity = table.full_identity()
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    require_same("settings or recordings", {**identity, "recordings": len(names), "hash of their names": digest})
     call_on_main(lambda: Store(folder, identity, table.schema).close())  # makes the folder, or refuses that of another job
     with Store(folder, identity, table.schema, process=process_index()) as store:
         errors = main_first(lambda: open_errors(output, strict=strict))

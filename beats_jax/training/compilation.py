@@ -35,6 +35,13 @@ def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, 
     return f"compiled in {time.monotonic() - started:.3g} s{work_memory or ''}"
 
 
+def compiler_options(remat: str) -> dict[str, str]:
+    """What XLA must be told for `training.remat`."""
+    # jaxlib 0.10 takes out the barriers of `jax.checkpoint` on CPUs, then finds that all has been computed before, and keeps it.
+    on_cpu = jax.default_backend() == "cpu"
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if on_cpu and remat != "none" else {}
+
+
 def megabytes(size: int) -> str:
     """`345 MB`, `1.38 GB`."""
     return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"

@@ -23,7 +23,7 @@ from beats_jax.objectives.state.state import Params, State
 from beats_jax.parallel.exchange import call_on_main, gather_values
 from beats_jax.parallel.mesh import batch_sharding, put_batch, replicate, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
-from beats_jax.training.compilation import compile_step
+from beats_jax.training.compilation import compile_step, compiler_options
 from beats_jax.training.pace import Pace
 from beats_jax.training.preemption import StopSignals
 from beats_jax.training.progress import FitResult, Meter, NonFinite, Progress, StepMetrics, stack_metrics
@@ -43,6 +43,7 @@ class FitSettings:
       log_every, evaluate_every: 0 = at the end only.
       checkpoint_every: 0 = at every evaluation.
       monitor, patience: see `TrainingConfig`.
+      remat: see `TrainingConfig`; the compiler must know it.
       seed: of the parameters and of all randomness in the steps.
       experiment: the settings of the run, kept with every checkpoint.
     """
@@ -53,6 +54,7 @@ class FitSettings:
     checkpoint_every: int = 0
     monitor: str = "accuracy"
     patience: int = 0
+    remat: str = "none"
     seed: int = 0
     experiment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,6 +68,7 @@ def fit_settings(training: TrainingConfig, steps_per_epoch: int, experiment: Map
         checkpoint_every=training.checkpoint_every_steps,
         monitor=training.monitor,
         patience=training.patience,
+        remat=training.remat,
         seed=training.seed,
         experiment=experiment,
     )
@@ -112,7 +115,7 @@ def fit(
     """
     started, hooks = time.monotonic(), hooks or Hooks()
     state, progress, stream = _restore_or_start(objective, batches, mesh, checkpoints, settings, hooks)
-    update = compile_update(objective, mesh, state)
+    update = compile_update(objective, mesh, state, settings.remat)
     events = LoopEvents(settings, hooks, progress, writers, checkpoints, evaluate)
     compiled = False
     writers.resume(progress.step)
@@ -146,7 +149,7 @@ def fit(
     return FitResult(state, progress.step, progress.best, progress.best_step, progress.stopped_early, progress.last, seconds)
 
 
-def compile_update(objective: Learner[Any], mesh: jax.sharding.Mesh, state: State) -> Update:
+def compile_update(objective: Learner[Any], mesh: jax.sharding.Mesh, state: State, remat: str = "none") -> Update:
     """`objective.update` for this mesh, its metrics stacked; the state given to it is consumed (its memory is used again)."""
     shardings = state_shardings(mesh, state)
 
@@ -159,6 +162,7 @@ def compile_update(objective: Learner[Any], mesh: jax.sharding.Mesh, state: Stat
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicate(mesh)),
         donate_argnums=0,
+        compiler_options=compiler_options(remat),
     )
 
 

@@ -1,17 +1,19 @@
 """The loader's promises: exact position, independence of hosts and workers, every row once, no batch lost."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 from coded_audio import CLASSES, RATE, coded_waveform, decode_window
 
 from beats_jax.audio.io import write_wav
 from beats_jax.config.schema import AudioConfig, DataConfig
-from beats_jax.datasets.loader import Batch, steps_per_epoch, training_batches
+from beats_jax.datasets.loader import Batch, Examples, batches_in_order, steps_per_epoch, training_batches
 from beats_jax.datasets.manifest import LabelVocabulary, Manifest
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
@@ -109,6 +111,27 @@ def test_hosts_together_are_one_host(
         for name, array in whole[step + 2].arrays.items():
             np.testing.assert_array_equal(np.concatenate([part[step].arrays[name] for part in parts]), array, err_msg=name)
     assert whole[0].arrays["positions"].tolist() == list(range(8))
+
+
+@pytest.mark.skipif(not hasattr(grain.experimental, "ElasticIterator"), reason="this grain has no ElasticIterator")
+def test_other_numbers_of_hosts_go_on_as_grains_own_elastic_iterator(
+    manifest: Manifest, vocabulary: LabelVocabulary, data: DataConfig
+) -> None:
+    order = grain.MapDataset.source(np.arange(len(manifest))).shuffle(seed=7).repeat(None)
+    examples, state = Examples(manifest, vocabulary, data, AUDIO), None
+    for step, hosts in ((0, 4), (2, 2), (4, 8), (6, 1)):  # two steps with each
+        parts = []
+        for host in range(hosts):
+            place = {"start_step": step, "host_index": host, "host_count": hosts}
+            ours = islice(batches_in_order(order, examples, data, seed=3, **place), 2)
+            oracle = iter(grain.experimental.ElasticIterator(order, 8, grain.sharding.ShardOptions(host, hosts)))
+            if state is not None:
+                oracle.set_state(state)
+            parts.append(([batch.arrays["rows"] for batch in ours], [next(oracle) for _ in range(2)], oracle.get_state()))
+        for ahead in range(2):  # grain deals the rows of a batch out in turn, we in blocks
+            ours, grains = (np.sort(np.concatenate([part[kind][ahead] for part in parts])) for kind in range(2))
+            np.testing.assert_array_equal(ours, grains)
+        (state,) = {json.dumps(part[2]): part[2] for part in parts}.values()
 
 
 def test_evaluation_reads_every_window_once(manifest: Manifest, data: DataConfig) -> None:

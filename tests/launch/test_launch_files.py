@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from beats_jax.parallel.launchers import Place, place_in
+
 LAUNCH = Path(__file__).parents[2] / "launch"
 SCRIPTS = [*sorted(LAUNCH.glob("*.sh")), LAUNCH / "slurm.sbatch"]
 
@@ -54,6 +56,18 @@ def test_local_shares_out_gpus_and_simulates_devices():
     assert simulated.count("--xla_force_host_platform_device_count=4") == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "restarts", "requeued"), [(143, "9", True), (137, "2", True), (137, "3", False), (2, "0", False), (1, "0", False)]
+)
+def test_slurm_requeues_what_was_stopped_and_a_few_times_what_was_killed(tmp_path, status, restarts, requeued):
+    for name, script in (("srun", f"exit {status}"), ("scontrol", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+    ended = run("slurm.sbatch", "--config", "quickstart", **variables)
+    assert (ended.returncode, ended.stdout) == (status, "requeue 7\n" if requeued else "")
+
+
 def test_local_passes_a_signal_on_to_all_processes(tmp_path):
     code = (
         "import pathlib, signal, sys, time\n"
@@ -90,8 +104,9 @@ def test_dry_runs_print_commands_with_every_argument():
         assert all(word in ended.stdout for word in words), ended.stdout
 
 
-def test_the_jobset_has_a_pod_for_each_host_of_its_slice():
-    found = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8"))
+def test_the_jobset_has_a_pod_for_each_host_of_its_slice_and_each_gpu_pod_its_place():
+    text = (LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8")
+    found = yaml.safe_load(text)
     assert (found["apiVersion"], found["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (workers,) = found["spec"]["replicatedJobs"]
     job = workers["template"]["spec"]
@@ -100,3 +115,11 @@ def test_the_jobset_has_a_pod_for_each_host_of_its_slice():
     chips = prod(int(side) for side in pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
     assert job["parallelism"] == job["completions"] == chips // container["resources"]["limits"]["google.com/tpu"]
     assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+    (line,) = [
+        line for line in (LAUNCH / "gke_jobset.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("#   env:")
+    ]
+    variables = {one["name"]: one["value"] for one in yaml.safe_load(line[1:])["env"]}
+    names = found["metadata"]["name"], workers["name"], found["spec"]["network"]["subdomain"]
+    pod_0 = "{}-{}-0-0.{}:8476".format(*names)  # as JobSet names its pods
+    assert place_in({**variables, "JOB_COMPLETION_INDEX": "3"}) == Place(pod_0, job["completions"], 3)
+    assert 8476 in [port["containerPort"] for port in container["ports"]]

@@ -212,7 +212,7 @@ def test_masks_dropout_and_depths():
     theirs = np.asarray(ast.reference_mask(TINY, jnp.asarray(padding), 36, 36))
     np.testing.assert_array_equal(theirs[:, 2:5], [[1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 0, 0]])
     module, fbank = AST(TINY), jnp.asarray(np.random.default_rng(0).standard_normal((4, 36, 36)), jnp.float32)
-    params = module.init(jax.random.key(0), fbank)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), fbank)["params"]
     mask = jnp.asarray(real)
     forward = jax.jit(lambda fbank: module.apply({"params": params}, fbank, mask).features)
     poisoned = jnp.where(frame_mask[:, :, None], fbank, jnp.nan).at[3].set(0.0).at[2].set(0.0)

@@ -57,9 +57,9 @@ def test_the_attentive_head_starts_at_the_mean_and_hears_real_tokens_only():
     head = AttentiveHead(num_classes=5, num_heads=3, dtype=jnp.float32)
     features = np.random.default_rng(1).normal(size=(3, 6, 6)).astype(np.float32)
     mask = MASK[:3]
-    variables = head.init(jax.random.key(0), jnp.asarray(features), jnp.asarray(mask))
-    params = variables["params"]
-    logits = np.asarray(head.apply(variables, jnp.where(mask[:, :, None], features, np.nan), jnp.asarray(mask)))
+    variables = jax.jit(head.init)(jax.random.key(0), jnp.asarray(features), jnp.asarray(mask))
+    params, apply = variables["params"], jax.jit(head.apply)
+    logits = np.asarray(apply(variables, jnp.where(mask[:, :, None], features, np.nan), jnp.asarray(mask)))
     for i in range(3):
         tokens = features[i][mask[i]]
         normed = (tokens - tokens.mean(1, keepdims=True)) / np.sqrt(tokens.var(1, keepdims=True) + 1e-5)
@@ -68,8 +68,8 @@ def test_the_attentive_head_starts_at_the_mean_and_hears_real_tokens_only():
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3)), jnp.float32)
     learnt = {"params": {**params, "scores": {"kernel": scores}}}
     parts = [(jnp.asarray(features[i : i + 1, : mask[i].sum()]), jnp.ones((1, mask[i].sum()), bool)) for i in (0, 1)]
-    alone = np.concatenate([head.apply(learnt, *part) for part in parts])
-    np.testing.assert_allclose(head.apply(learnt, jnp.asarray(features), jnp.asarray(mask))[:2], alone, rtol=1e-5, atol=1e-6)
+    alone = np.concatenate([apply(learnt, *part) for part in parts])
+    np.testing.assert_allclose(apply(learnt, jnp.asarray(features), jnp.asarray(mask))[:2], alone, rtol=1e-5, atol=1e-6)
     assert np.abs(alone - logits[:2]).max() > 1e-4
 
 
@@ -78,6 +78,6 @@ def test_every_family_takes_an_attentive_head(family):
     config = from_mapping(ModelConfig, {"family": family, **TINY[family], "predictor_class": 3, "head": "attentive"}, "model")
     fbank = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32)), jnp.float32)
     module = registry.build(config)
-    variables = module.init(jax.random.key(0), fbank)
+    variables = jax.eval_shape(module.init, jax.random.key(0), fbank)
     assert set(variables["params"]["predictor"]) == {"norm", "scores", "values", "linear"}
-    assert module.apply(variables, fbank).logits.shape == (2, 3)
+    assert jax.eval_shape(module.apply, variables, fbank).logits.shape == (2, 3)

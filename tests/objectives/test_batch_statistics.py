@@ -60,7 +60,7 @@ def flat(tree):
 
 
 def one_step(objective, arrays):
-    state = objective.init(jax.random.key(0), arrays)
+    state = jax.jit(objective.init)(jax.random.key(0), arrays)
     return state, *jax.jit(objective.update)(state, arrays)
 
 
@@ -100,7 +100,7 @@ def test_one_device_and_eight_move_them_alike():
 def test_a_compiled_gradient_is_the_gradient(plain):
     """Through norm, ReLU and maximum: with `jnp.max` the compiled one lost up to half of what arrives at the first kernel."""
     objective, arrays = make(), jax.tree.map(jnp.asarray, clips(unread=(5,)))
-    state = objective.init(jax.random.key(0), arrays)
+    state = jax.jit(objective.init)(jax.random.key(0), arrays)
     with jax.disable_jit():
         expected = flat(objective.gradients(state, arrays)[0])
     before = jax.config.values["jax_disable_most_optimizations"]
@@ -126,7 +126,7 @@ def test_what_is_frozen_keeps_its_statistics():
 
 def test_it_learns_and_objectives_without_statistics_refuse_it():
     objective, arrays = make(), jax.tree.map(jnp.asarray, clips())
-    state, update = objective.init(jax.random.key(0), arrays), jax.jit(objective.update)
+    state, update = jax.jit(objective.init)(jax.random.key(0), arrays), jax.jit(objective.update)
     for _ in range(40):
         state, _ = update(state, arrays)
     logits = objective.predict(state.weights, arrays)["logits"]

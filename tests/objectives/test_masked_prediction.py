@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiled_once import compiled_once
 from flax.traverse_util import unflatten_dict
 from tiny_pretraining import MODEL, SAMPLES, TOKENIZER, begun, learnt, make_arrays, make_objective
 
@@ -21,12 +20,6 @@ from beats_jax.weights.bundle import Bundle, save_bundle
 
 CONFIG = MaskedPredictionConfig(codes=8, code_dim=8, predictor_layers=1, label_smoothing=0.0)
 AUDIO = AudioConfig(filterbank=FilterbankConfig(num_mel_bins=32))  # 4 x 2 patches
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +142,7 @@ def test_only_encoder_and_predictor_learn(update, state):
 
 def test_every_step_masks_anew_and_evaluation_always_alike(update, evaluate, state):
     batch = make_arrays(0)
-    first, second = (update(state.replace(step=jnp.asarray(step)), batch)[1]["loss"] for step in (0, 1))
+    first, second = (update(state.replace(step=jnp.int32(step)), batch)[1]["loss"] for step in (0, 1))
     assert first[0] != second[0]
     first, again = evaluate(state.weights, batch), evaluate(state.weights, batch)
     jax.tree.map(np.testing.assert_array_equal, first, again)

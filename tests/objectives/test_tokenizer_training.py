@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled_once import compiled_once
 from flax.traverse_util import flatten_dict
 from tiny_pretraining import MODEL, TOKENIZER, arrays_from, begun, learnt, make_arrays, make_objective, save_teacher
 
@@ -15,12 +14,6 @@ from beats_jax.errors import UserError
 from beats_jax.models.pretraining import quantizer
 from beats_jax.objectives.tokenizer import _candidates
 from beats_jax.weights.architecture import check_params
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,21 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import numpy as np
+import tiny_problem
 
+from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
 from beats_jax.parallel import exchange, processes
+from beats_jax.parallel.launchers import place_of
 from beats_jax.parallel.mesh import local_mesh, make_mesh, put_batch, replicate, state_shardings, to_local
+from beats_jax.training.loop import compile_update
 
 
 def main() -> None:
@@ -20,10 +27,10 @@ def main() -> None:
     parser.add_argument("--num-processes", type=int)
     parser.add_argument("--process-id", type=int)
     arguments = parser.parse_args()
-    processes.start(processes.place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
+    processes.start(place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
     index = processes.process_index()
     found = {"count": processes.process_count(), "is_main": processes.is_main(), **arrays(index), **values(index)}
-    found |= errors(index)
+    found |= errors(index) | {"losses": losses(make_mesh(2, 2))}
     (arguments.folder / f"{index}.json").write_text(json.dumps(found))
 
 
@@ -55,6 +62,24 @@ def arrays(index: int) -> dict[str, object]:
     found["gathered"] = [part.tolist() for part in exchange.gather_values(counted)]
     found["precise"] = [part.tolist() for part in exchange.gather_values(np.array([1 / 3 + index]))]
     found["names"] = exchange.gather_values("é" * 300 * index)
+    return found
+
+
+def losses(mesh) -> list:
+    """(sum, count) of every metric of three steps of the tiny problem in a mesh; this process gives its part of each batch."""
+    index, count = processes.process_index(), processes.process_count()
+    objective, found, state = tiny_problem.make_objective(TrainingConfig(learning_rate=0.1)), [], None
+    for step in range(3):
+        rows = tiny_problem.make_arrays(step)
+        own = slice(index * len(rows["rows"]) // count, (index + 1) * len(rows["rows"]) // count)
+        batch = put_batch(mesh, {name: array[own] for name, array in rows.items()})
+        if state is None:
+            shapes = jax.eval_shape(objective.init, jax.random.key(0), batch)
+            state = jax.jit(objective.init, out_shardings=state_shardings(mesh, shapes))(jax.random.key(0), batch)
+            update = compile_update(objective, mesh, shapes)
+        with jax.set_mesh(mesh):
+            state, metrics = update(state, batch)
+        found.append(np.asarray(metrics.values).tolist())
     return found
 
 
@@ -94,6 +119,10 @@ def errors(index: int) -> dict[str, object]:
         exchange.require_same("settings", {"name": "owls", "training": {"seed": index, "steps": 3}})
     except UserError as error:
         found["difference"] = str(error)
+    try:
+        exchange.main_first(lambda: fail() if index else 0)
+    except UserError as error:
+        found["second_error"] = str(error)
     order = exchange.main_first(lambda: index)
     return {**found, "own": order}
 

@@ -13,6 +13,7 @@ import tiny_problem
 
 from beats_jax.config import TrainingConfig
 from beats_jax.parallel import exchange, processes
+from beats_jax.parallel.launchers import place_of
 from beats_jax.parallel.mesh import make_mesh, put_batch, replicate
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--num-processes", type=int)
     parser.add_argument("--process-id", type=int)
     arguments = parser.parse_args()
-    processes.start(processes.place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
+    processes.start(place_of(arguments.coordinator, arguments.num_processes, arguments.process_id))
     index, count = processes.process_index(), processes.process_count()
     own = slice(index * BATCH // count, (index + 1) * BATCH // count)
     mesh = make_mesh(1, 4)

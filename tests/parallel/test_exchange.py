@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from run_exchange import losses
 from several_processes import run_job
 
 from beats_jax.parallel import exchange
+from beats_jax.parallel.mesh import make_mesh
 
 SCRIPT = str(Path(__file__).with_name("run_exchange.py"))
 
@@ -62,9 +65,19 @@ def test_values_reach_all(found):
     assert [part["own"] for part in found] == [0, 1]
 
 
+def test_two_processes_learn_what_one_does(found):
+    alone = losses(make_mesh(devices=jax.devices()[:1]))
+    for part in found:
+        np.testing.assert_allclose(part["losses"], alone, atol=1e-5)
+
+
 def test_an_error_of_process_0_is_raised_in_all(found):
     assert [part["user_error"] for part in found] == [["UserError", "no space for it"]] * 2
     assert [part["own_error"][0] for part in found] == ["ZeroDivisionError", "RuntimeError"]
+
+
+def test_an_error_of_another_process_is_raised_in_all_with_its_number(found):
+    assert [part["second_error"] for part in found] == ["process 1: no space for it"] * 2
 
 
 def test_different_values_are_refused_by_all(found):

@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_and_write_once(alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (1, 2), (2, 1)])
 def test_a_killed_job_is_resumed_by_any_number_of_processes(alone, tmp_path, before, after):
     for ended in kill_after(tmp_path / "run", before, 8):
         assert ended.status < 0

@@ -123,13 +123,13 @@ def test_layers_poolings_and_logits_in_one_pass(recordings, tmp_path, tiny_model
     assert embed(recordings, tmp_path / "half", *arguments, "--keep", "float16") == 0
     table, model = rows(tmp_path / "out"), beats_jax.load(tiny_model)
     width = model.num_features
-    for layer in (0, -1):
-        for pooling in ("mean", "std"):
-            expected = model.embed_files(recordings, 0.5, pooling=pooling, layer=layer)
-            expected = expected[expected.end.notna()].sort_values(["file", "start"])
-            found = np.stack(table[f"embedding_{layer}_{pooling}"].to_list())
-            assert found.shape == (len(table), width)
-            np.testing.assert_allclose(found, np.stack(expected.embedding.to_list()), atol=1e-5)
+    assert {f"embedding_{layer}_{pooling}" for layer in (0, -1) for pooling in ("mean", "std")} <= set(table.columns)
+    for layer, pooling in ((0, "mean"), (-1, "std")):
+        expected = model.embed_files(recordings, 0.5, pooling=pooling, layer=layer)
+        expected = expected[expected.end.notna()].sort_values(["file", "start"])
+        found = np.stack(table[f"embedding_{layer}_{pooling}"].to_list())
+        assert found.shape == (len(table), width)
+        np.testing.assert_allclose(found, np.stack(expected.embedding.to_list()), atol=1e-5)
     scores = model.predict_files(recordings, 0.5)
     scores = scores[scores.end.notna()].sort_values(["file", "start"])[["owl", "wren"]].to_numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-np.stack(table.logits.to_list()))), scores, atol=1e-5)

@@ -38,10 +38,11 @@ def save(checkpoints, step, state, best_step=None):
 
 @pytest.fixture
 def filled(tmp_path):
-    """A directory with the steps 1, 2 and 3."""
+    """A directory with the steps 1, 2 and 3; the last one was split over four devices."""
+    meshes = make_mesh(), make_mesh(), make_mesh(1, 4, jax.devices()[:4])
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for step in (1, 2, 3):
-            save(checkpoints, step, make_state(make_mesh(), step), best_step=1)
+        for step, mesh in enumerate(meshes, 1):
+            save(checkpoints, step, make_state(mesh, step), best_step=1)
     return tmp_path / "checkpoints"
 
 

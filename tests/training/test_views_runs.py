@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from tiny_problem import assert_same_bits
 from tiny_views import batches, make_objective
 
@@ -49,25 +48,8 @@ def run(objective, workdir, devices, steps=10, last_batch=None):
         return fit(objective, source, mesh=mesh, checkpoints=checkpoints, writers=writers, settings=settings), losses
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Every `fit` compiles anew, and half of them the same."""
-    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
-    options["jax_persistent_cache_min_compile_time_secs"] = 0.0
-    before = {name: getattr(jax.config, name) for name in options}
-    _configure(options)
-    yield
-    _configure(before)
-
-
-def _configure(options):
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
 @pytest.fixture(scope="module", params=NAMES)
-def untouched(request, compiled_once):
+def untouched(request):
     objective = make_objective(request.param, steps=10)
     with tempfile.TemporaryDirectory() as workdir:
         result, losses = run(objective, workdir, 8)

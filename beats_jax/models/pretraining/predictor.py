@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 
 from beats_jax.config import BEATsConfig
 from beats_jax.models import TokenMask, Tokens
-from beats_jax.models.beats import RelativeTable, TransformerLayer
-from beats_jax.models.cpu import Form
+from beats_jax.models.beats import RelativeTable, TransformerLayer, attention_bias
+from beats_jax.models.cpu import Form, block_class
 from beats_jax.models.layers import LayerNorm, Linear
 from beats_jax.models.masking import Places
-from beats_jax.models.positions import relative_position_bias
 
 
 def stack_config(encoder: BEATsConfig, layers: int, width: int = 0, heads: int = 0) -> BEATsConfig:
@@ -55,11 +54,12 @@ class DeepNormStack(nn.Module):
 
     def setup(self) -> None:
         self.relative_attention_bias = RelativeTable(self.config)
-        self.layers = [TransformerLayer(self.config, self.dtype, self.form) for _ in range(self.config.encoder_layers)]
+        layer = block_class(TransformerLayer, self.form, deterministic=4)
+        self.layers = [layer(self.config, self.dtype, self.form) for _ in range(self.config.encoder_layers)]
         self.layer_norm = LayerNorm(self.dtype)
 
     def __call__(self, x: Tokens, token_mask: TokenMask | None, deterministic: bool) -> Tokens:
-        bias = relative_position_bias(self.relative_attention_bias(), x.shape[1], self.config.max_distance)
+        bias = attention_bias(self.relative_attention_bias(), x.shape[1], self.config.max_distance, self.form)
         for layer in self.layers:
             x = layer(x, bias, token_mask, deterministic)
         return self.layer_norm(x)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
-from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.items import Items
 from beats_jax.pipelines.discovering.mec import Iteration, MecSettings, mec
+from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.settings import DiscoverSettings
 
 ITERATIONS = "iterations"

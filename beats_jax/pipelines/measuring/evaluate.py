@@ -21,7 +21,7 @@ from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
 from beats_jax.inference.grid import evaluation_grid
-from beats_jax.inference.model import load
+from beats_jax.inference.model import Model, load
 from beats_jax.inference.program import Outputs
 from beats_jax.json_files import read_json
 from beats_jax.parallel.exchange import call_on_main, main_first
@@ -51,11 +51,7 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
     Raises:
       UserError: no finished run, one without labels, an `output` in use, data with labels that the run does not know.
     """
-    experiment = _experiment_of(run)
-    vocabulary = read_labels(run)
-    model = load(run)
-    if model.labels and tuple(model.labels) != vocabulary.names:
-        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
+    experiment, vocabulary, model = main_first(lambda: _open_run(run))
     with new_folder(output):
         errors = main_first(lambda: open_errors(output, strict=strict))
         if data_path is not None:
@@ -79,6 +75,14 @@ def evaluate_run(run: Path, data_path: Path | None, output: Path, *, strict: boo
         write_results(output, experiment, data, measured, command=command, page=page)
         end_errors(errors)
         return measured
+
+
+def _open_run(run: Path) -> tuple[Experiment, LabelVocabulary, Model]:
+    """What a run has learnt, with which settings and classes."""
+    experiment, vocabulary, model = _experiment_of(run), read_labels(run), load(run)
+    if model.labels and tuple(model.labels) != vocabulary.names:
+        raise UserError(f"{run / LABELS_FILE} names other classes than {run / 'model'}; restore it from a copy")
+    return experiment, vocabulary, model
 
 
 def own_rows(run: Path, experiment: Experiment, errors: ErrorLog) -> ValidationReport:

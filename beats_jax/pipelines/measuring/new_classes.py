@@ -23,6 +23,7 @@ from beats_jax.inference.program import Architecture, ModelProgram, Outputs
 from beats_jax.inference.reduce import EachWindow, Pooled, Row
 from beats_jax.inference.stream import Stretches
 from beats_jax.models.fewshot.heads import FewShotHead, to_maps
+from beats_jax.models.registry import form_for
 
 AT_A_TIME = 50  # episodes that are scored at once
 HEAD = "predictor"
@@ -60,7 +61,9 @@ class NewClasses:
         experiment = self._experiment
         headless = replace(experiment.model, predictor_class=0, checkpoint="")
         encoder = {name: leaf for name, leaf in params.items() if name != HEAD}
-        return ModelProgram(Architecture(headless, experiment.audio, experiment.training.precision), encoder, outputs)
+        precision = experiment.training.precision
+        form = form_for(headless, experiment.training.attention, precision)
+        return ModelProgram(Architecture(headless, experiment.audio, precision, form), encoder, outputs)
 
     def _in_order(self, found: list[Row], take: Any) -> np.ndarray:
         for row in found:

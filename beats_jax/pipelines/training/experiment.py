@@ -54,6 +54,7 @@ def _train(experiment: Experiment, workdir: Path, *, strict: bool, command: str)
     if not experiment.model.starts_at_random:  # a missing checkpoint ends the run before the recordings are read
         main_first(lambda: require_checkpoint(experiment.model.checkpoint))
     data = main_first(lambda: prepare_data(experiment, workdir, strict=strict))
+    require_same("usable recordings", data.found)
     require_same_rows(data.manifest)
     print(data.report.summary(), flush=True)
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +23,7 @@ from beats_jax.datasets.sources.review import add_reviewed
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.validation import validate
 from beats_jax.errors import UserError
-from beats_jax.pipelines.job import open_errors
+from beats_jax.pipelines.job import fingerprint, open_errors
 from beats_jax.pipelines.measuring.seen_rows import remember_run, seen_notes
 from beats_jax.pipelines.training.recorded_rows import compare_rows, list_lost, require_enough
 from beats_jax.pipelines.training.workdir import has_started
@@ -45,6 +47,7 @@ class PreparedData:
       vocabulary: the classes, in the order of the logits; none where nothing has a label.
       errors: the run's list of unusable files.
       changed: files whose content differs from the one that the run recorded; their training rows are not used.
+      found: `fingerprint` of the usable rows as this process finds them, without those that the run recorded.
       before: recordings that the starting model was trained on. seen: those that the run's own model will remember.
     """
 
@@ -54,6 +57,7 @@ class PreparedData:
     changed: frozenset[str] = frozenset()
     before: Seen | None = None
     seen: Seen | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -95,6 +99,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     if isinstance(experiment.objective, GenerativeConfig):  # its images have bands of their own: none of these may be warned of
         audio = replace(audio, filterbank=replace(audio.filterbank, num_mel_bins=1))
     report = validate(found, data, audio, error_log=errors, min_classes=2 if labelled and recorded is None else 0)
+    usable = fingerprint(report.manifest)  # process 0 has recorded its rows before the others come here
     changed: frozenset[str] = frozenset()
     if recorded is None:
         manifest = _with_splits(report.manifest, data)
@@ -109,7 +114,7 @@ def prepare_data(experiment: Experiment, workdir: Path, *, strict: bool) -> Prep
     before = read_memory(experiment.model.checkpoint) if experiment.model.checkpoint else None
     measured = _to_measure(manifest, every=data.fold == "all")
     manifest = manifest.with_notes(*notes, *seen_notes(experiment.model.checkpoint, before, *measured))
-    prepared = PreparedData(report, LabelVocabulary.from_manifest(manifest), errors, changed, before)
+    prepared = PreparedData(report, LabelVocabulary.from_manifest(manifest), errors, changed, before, found=usable)
     if data.fold == "all":
         return replace(prepared, report=replace(report, manifest=manifest), seen=remember_run(manifest.take([]), before))
     return prepared.with_splits(manifest, labelled=labelled)

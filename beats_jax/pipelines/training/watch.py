@@ -54,7 +54,8 @@ class EncoderWatch:
         held_out = _some(data.manifest.split("val"), experiment.evaluation.watch_clips)
         self._rows, self._data = (self.probe.rows, self.probe.data) if self.probe else (held_out, experiment.data)
         model = replace(experiment.model, predictor_class=0, checkpoint="")
-        self._architecture = Architecture(model, experiment.audio, experiment.training.precision)
+        precision, attention = experiment.training.precision, experiment.training.attention
+        self._architecture = Architecture(model, experiment.audio, precision, registry.form_for(model, attention, precision))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ ERRORS_FILE = "errors.csv"
 MAY_CHANGE = (
     "training.mesh_data",
     "training.mesh_fsdp",
+    "training.remat",
     "training.log_every_steps",
     "data.num_workers",
     "data.worker_kind",

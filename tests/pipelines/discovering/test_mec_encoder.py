@@ -12,8 +12,8 @@ from beats_jax.audio.io import write_wav
 from beats_jax.audio.synth import synthesize
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.grouping.settings import GroupingSettings
-from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 from beats_jax.pipelines.discovering.mec import Learning, MecSettings, mec
+from beats_jax.pipelines.discovering.mec_encoder import EncoderSettings, Regions, embedder, learner
 
 KINDS = ("pulses", "harmonic")
 

@@ -144,7 +144,7 @@ def write_run(folder, method):
     """A model folder as a run by episodes leaves it, with random weights."""
     head = FewShotHead(method)
     config = CNNConfig(widths=(4, 6), predictor_class=0)
-    model = registry.build(config).init(jax.random.key(0), jnp.zeros((1, 32, 128)))["params"]
+    model = jax.jit(registry.build(config).init)(jax.random.key(0), jnp.zeros((1, 32, 128)))["params"]
     bundle = Bundle(jax.tree.map(np.asarray, model), config, AudioConfig(), (), False, "test")
     Model(bundle).save(folder)
     # Half a second: 48 frames, of which the convolutions leave maps of 12 x 32

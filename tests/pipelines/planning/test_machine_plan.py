@@ -1,6 +1,8 @@
 """Plans for other machines: operations by closed forms, exchange of known programs, names of machines."""
 
+import re
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +10,20 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from beats_jax.command_line import read_experiment
+from beats_jax.config import TrainingConfig
 from beats_jax.errors import UserError
-from beats_jax.parallel.mesh import make_mesh
-from beats_jax.pipelines.planning.cost import count_flops, exchanged_bytes, link_seconds
+from beats_jax.objectives.state.state import apply_gradients, create
+from beats_jax.parallel.mesh import make_mesh, replicate, state_shardings
+from beats_jax.pipelines.planning.cost import COLLECTIVES, count_flops, exchanged_bytes, link_seconds
 from beats_jax.pipelines.planning.machines import machine_of
-from beats_jax.pipelines.planning.plan import plan
+from beats_jax.pipelines.planning.plan import compile_plan, plan
+from beats_jax.training.optimizer import build
 
 TINY = [
     "--config.model.encoder_layers=1", "--config.model.encoder_embed_dim=32", "--config.model.encoder_ffn_embed_dim=64",
     "--config.model.embed_dim=32", "--config.model.encoder_attention_heads=4", "--config.model.conv_pos=8",
     "--config.model.conv_pos_groups=4", "--config.data.window_seconds=1", "--config.data.batch_size=8",
+    "--config.objective.augment.mixup_probability=0", "--config.objective.augment.time_masks=0",
 ]  # fmt: skip
 
 
@@ -30,6 +36,46 @@ def program_of(function, shape, sharding):
     text = jax.jit(function, out_shardings=sharding).lower(shape).compile().as_text()
     assert text is not None
     return text
+
+
+def collectives(program):
+    """(kind, shape, name of the operation) of each array that devices exchange."""
+    found = []
+    for line in program.splitlines():
+        match = re.search(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", line)
+        name = re.search(r'op_name="([^"]*)"', line)
+        for sides in re.findall(r"[a-z]+\d*\[([\d,]*)\]", match[1]) if match else ():
+            shape = tuple(int(side) for side in sides.split(",") if side)
+            found.append((match[2], shape, name[1] if name else ""))
+    return found
+
+
+def optimizer_exchange(program):
+    """What devices exchange within the optimizer, besides single numbers."""
+    return [(kind, shape) for kind, shape, name in collectives(program) if "optimizer" in name and shape]
+
+
+@pytest.mark.parametrize("rule", ["adamw", "cautious_adamw"])
+def test_the_optimizer_works_on_its_own_part_alone(rule):
+    """Nothing of a parameter's size is gathered, and only numbers are added up (norms, counts)."""
+    mesh, optimizer = make_mesh(data=1, fsdp=8), build(TrainingConfig(optimizer=rule), 10)
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in {"kernel": (64, 32), "bias": (64,)}.items()}
+    make = partial(create, optimizer=optimizer, average=True)
+    shapes = jax.eval_shape(make, params, jax.random.key(0))
+    state = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, state_shardings(mesh, shapes)
+    )
+    step = jax.jit(
+        lambda state, gradients: apply_gradients(state, gradients, optimizer, 0.9), out_shardings=state_shardings(mesh, shapes)
+    )
+    program = step.lower(state, state.params).compile().as_text()
+    found = collectives(program)
+    assert found
+    assert {(kind, shape) for kind, shape, _ in found} == {("all-reduce", ())}
+    assert "[64,32]" not in program  # no array of the whole kernel's shape
+    # The test sees a gather where there is one
+    gathering = jax.jit(lambda state, gradients: apply_gradients(state, gradients, optimizer, 0.9), out_shardings=replicate(mesh))
+    assert "all-gather" in exchanged_bytes(gathering.lower(state, state.params).compile().as_text())
 
 
 def test_operations_of_products_convolutions_and_loops():
@@ -62,11 +108,17 @@ def test_the_exchange_of_a_gather_and_a_sum():
 def test_a_plan_counts_what_the_mesh_splits():
     tiny = read_experiment("quickstart", TINY)
     copies = plan(tiny, machine_of("cpu-8"))
-    split = plan(replace(tiny, training=replace(tiny.training, mesh_fsdp=8)), machine_of("cpu-8"))
+    split, program, state, _ = compile_plan(replace(tiny, training=replace(tiny.training, mesh_fsdp=8)), machine_of("cpu-8"))
     assert split.state < copies.state / 2  # parameters and optimizer in eighths; small vectors stay whole
     assert copies.flops == split.flops > 0
     assert set(copies.exchanged) == {"all-reduce"}
-    assert "all-gather" in split.exchanged
+    assert set(split.exchanged) == {"all-gather", "all-reduce"}  # docs/several_machines.md explains each
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if not leaf.sharding.is_fully_replicated}
+    gathered = [shape for kind, shape, _ in collectives(program.as_text()) if kind == "all-gather"]
+    assert set(gathered) <= shapes  # parameters, and nothing else: no activation, no batch
+    split_leaves = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
+    assert len(gathered) == split_leaves - 1  # each once; the table of relative positions is looked up where it lies
+    assert not optimizer_exchange(program.as_text())
     assert "step:" not in str(copies)  # the speed of a simulated device means nothing
 
 

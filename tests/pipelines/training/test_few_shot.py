@@ -1,13 +1,12 @@
 """Runs on new classes from end to end: measured by episodes, resumed to the same bits, opened by the other verbs."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from compiled_once import compiled_once
 
 import beats_jax
 from beats_jax.evaluate import main as evaluate
@@ -26,12 +25,6 @@ DATA = {
 }
 EPISODES = {"n_way": 2, "n_shot": 1, "n_query": 1, "episodes_per_step": 2, "episodes_per_epoch": 4}
 EVALUATION = {"n_way": 2, "n_shot": 1, "n_query": 1, "episodes": 30}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compiled_once import compiled_once
 from flax.traverse_util import flatten_dict
 
 import beats_jax
@@ -37,12 +36,6 @@ PRETRAIN = {
         "evaluate_every_epochs": 0.5, "checkpoint_every_steps": 2,
     },
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

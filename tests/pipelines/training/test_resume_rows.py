@@ -22,7 +22,7 @@ from beats_jax.training.loop import FitResult
 from beats_jax.training.preemption import StopSignals
 from beats_jax.training.progress import Progress
 
-STEPS = 6
+STEPS = 12
 
 
 def call(path, seed, label):
@@ -80,7 +80,7 @@ def resumed(story):
 def test_a_resumed_run_names_what_has_changed_and_tests_nothing_that_it_learnt(story, resumed):
     _, _, by_split, named = story
     run, printed = resumed
-    assert "resumed at step 1/6" in printed
+    assert "resumed at step 1/12" in printed
     assert "starting from" not in printed
     for what in ("gone", "other", "overwritten"):
         assert named[what] in printed

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,12 @@ from several_processes import end_job, run_job, start_job
 
 RATE, DEVICES = 16_000, 4
 BY_BATCH = ("target_codes", "target_entropy", "predicted_codes", "predicted_entropy", "chance_loss")
+SCRIPT = str(Path(__file__).with_name("run_verbs.py"))
 MASKED = {"name": "masked_prediction", "codes": 16, "code_dim": 8, "predictor_layers": 1}
+CONTRASTIVE = {"name": "contrastive", "bank_size": 20, "projection_dim": 8, "augment": {"gain_db": 6.0, "roll": True}}
+EAT = {"name": "eat", "clones": 2, "decoder_layers": 1, "decoder_groups": 4, "utterance_weight": 1.0}
+EAT_MODEL = {"family": "eat", "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "max_length": 8}
+KINDS = ("supervised", "masked", "contrastive", "eat")
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +43,36 @@ def recordings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def configs(tiny_settings, write_config, recordings):
-    """Config files of a supervised and of a masked-prediction run; the rows are read only while training goes on."""
+    """Config files of a run of each kind; the rows are read only while training goes on."""
     source = {"source": "folder", "root": str(recordings), "check": "header", "num_workers": 2}
     steps = {"max_steps": 6, "evaluate_every_epochs": 1.0, "checkpoint_every_steps": 2, "mesh_fsdp": 4}
-    supervised = tiny_settings(data=source, training={**steps, "select": "best"})
-    masked = tiny_settings(data={**source, "source": "recordings"}, training={**steps, "monitor": "loss", "select": "last"})
-    masked["objective"] = MASKED
-    return {"supervised": write_config(supervised), "masked": write_config(masked)}
+    settings = {"supervised": tiny_settings(data=source, training={**steps, "select": "best"})}
+    steps |= {"monitor": "loss", "select": "last", "ema_decay": 0.0}
+    for kind, fsdp, objective in (("masked", 4, MASKED), ("contrastive", 2, CONTRASTIVE), ("eat", 1, EAT)):
+        changed = tiny_settings(data={**source, "source": "recordings"}, training={**steps, "mesh_fsdp": fsdp})
+        settings[kind] = {**changed, "objective": objective}
+    settings["eat"]["model"] = EAT_MODEL
+    return {kind: write_config(found) for kind, found in settings.items()}
 
 
 @pytest.fixture(scope="module")
 def alone(configs, tmp_path_factory):
-    """Both runs in one process."""
-    place = tmp_path_factory.mktemp("alone")
-    return {kind: train(configs[kind], place / kind, 1) for kind in configs}
+    """All runs in one process."""
+    return train_all(configs, tmp_path_factory.mktemp("alone"), 1)
+
+
+@pytest.fixture(scope="module")
+def together(configs, tmp_path_factory):
+    """All runs in two processes."""
+    return train_all(configs, tmp_path_factory.mktemp("together"), 2)
+
+
+def train_all(configs, place, count):
+    commands = place / "commands.json"
+    commands.write_text(json.dumps([command(configs[kind], place / kind)[2:] for kind in KINDS]))
+    for ended in run_job([SCRIPT, str(commands)], count, DEVICES // count, timeout=900):
+        assert ended.status == 0, ended.errors
+    return {kind: place / kind for kind in KINDS}
 
 
 def command(config, workdir):
@@ -77,15 +99,23 @@ def listed(workdir):
         return sorted(tuple(row) for row in csv.reader(file))
 
 
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if row["split"] == "train"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["supervised", "masked"])
-def test_two_processes_measure_what_one_does_and_write_once(alone, configs, tmp_path, kind):
-    workdir = train(configs[kind], tmp_path / "run", 2)
-    assert_same_figures(workdir, alone[kind])
-    left = {place: {path.name for path in place.iterdir() if path.name[0] != "."} for place in (workdir, alone[kind])}
-    assert left[workdir] == left[alone[kind]]
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_measure_what_one_does_and_write_once(alone, together, kind):
+    workdir, other = together[kind], alone[kind]
+    assert len(losses(workdir)) == 6
+    assert losses(workdir) == pytest.approx(losses(other), abs=1e-5)
+    if kind != "contrastive":  # its validation compares the clips of a process with each other
+        assert_same_figures(workdir, other)
+    left = {place: {path.name for path in place.iterdir() if path.name[0] != "."} for place in (workdir, other)}
+    assert left[workdir] == left[other] >= {"model", "report.html", "metrics.json"}
     assert len(list((workdir / "tensorboard").iterdir())) == 1
-    assert listed(workdir) == listed(alone[kind])
+    assert listed(workdir) == listed(other)
     if kind == "supervised":
         assert any(file.endswith("low/12.flac") for file, _ in listed(workdir))
 

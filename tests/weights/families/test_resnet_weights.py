@@ -42,7 +42,7 @@ def test_a_trained_model_goes_to_torchvisions_layout_and_back(tmp_path, ending):
     config = ResNetConfig(width=2, predictor_class=2, dropout=0.1)
     audio = AudioConfig(filterbank=FilterbankConfig(num_mel_bins=64))
     fbank = np.zeros((1, 32, 64), np.float32)
-    params = registry.build(config).init(jax.random.key(0), jax.numpy.asarray(fbank))["params"]
+    params = jax.jit(registry.build(config).init)(jax.random.key(0), jax.numpy.asarray(fbank))["params"]
     save_bundle(tmp_path / "run", Bundle(jax.device_get(params), config, audio, ("frog", "owl"), False, "test"))
     convert(str(tmp_path / "run"), tmp_path / f"model{ending}", published_keys=ending == ".safetensors")
     again = read_checkpoint(tmp_path / f"model{ending}")
