@@ -44,7 +44,7 @@ class Form(StrEnum):
     KERNEL = "kernel"  # `models.flash.attend_by_kernel`, on GPUs and TPUs; a bias that is not by distance takes WHOLE
 
 
-def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> type[nn.Module]:
+def block_class(block: type[nn.Module], form: Form, deterministic: int = 0) -> Any:
     """`block`, whose gradient computes it again where the form says so.
 
     Args:

@@ -65,9 +65,8 @@ def apply_gradients(
     Args:
       statistics: batch statistics that take their places in the parameters (`models.statistics`), and so in the average.
     """
-    with jax.named_scope("optimizer"):  # its name in the compiled program
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     if statistics is not None:
         params = with_statistics(params, statistics)
     ema = None if state.ema is None else average(state.ema, params, state.step, ema_decay)

@@ -39,20 +39,13 @@ def program_of(function, shape, sharding):
 
 
 def collectives(program):
-    """(kind, shape, name of the operation) of each array that devices exchange."""
+    """(kind, shape) of each array that devices exchange."""
     found = []
     for line in program.splitlines():
         match = re.search(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", line)
-        name = re.search(r'op_name="([^"]*)"', line)
         for sides in re.findall(r"[a-z]+\d*\[([\d,]*)\]", match[1]) if match else ():
-            shape = tuple(int(side) for side in sides.split(",") if side)
-            found.append((match[2], shape, name[1] if name else ""))
+            found.append((match[2], tuple(int(side) for side in sides.split(",") if side)))
     return found
-
-
-def optimizer_exchange(program):
-    """What devices exchange within the optimizer, besides single numbers."""
-    return [(kind, shape) for kind, shape, name in collectives(program) if "optimizer" in name and shape]
 
 
 @pytest.mark.parametrize("rule", ["adamw", "cautious_adamw"])
@@ -71,7 +64,7 @@ def test_the_optimizer_works_on_its_own_part_alone(rule):
     program = step.lower(state, state.params).compile().as_text()
     found = collectives(program)
     assert found
-    assert {(kind, shape) for kind, shape, _ in found} == {("all-reduce", ())}
+    assert set(found) == {("all-reduce", ())}
     assert "[64,32]" not in program  # no array of the whole kernel's shape
     # The test sees a gather where there is one
     gathering = jax.jit(lambda state, gradients: apply_gradients(state, gradients, optimizer, 0.9), out_shardings=replicate(mesh))
@@ -114,11 +107,10 @@ def test_a_plan_counts_what_the_mesh_splits():
     assert set(copies.exchanged) == {"all-reduce"}
     assert set(split.exchanged) == {"all-gather", "all-reduce"}  # docs/several_machines.md explains each
     shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if not leaf.sharding.is_fully_replicated}
-    gathered = [shape for kind, shape, _ in collectives(program.as_text()) if kind == "all-gather"]
+    gathered = [shape for kind, shape in collectives(program.as_text()) if kind == "all-gather"]
     assert set(gathered) <= shapes  # parameters, and nothing else: no activation, no batch
     split_leaves = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
     assert len(gathered) == split_leaves - 1  # each once; the table of relative positions is looked up where it lies
-    assert not optimizer_exchange(program.as_text())
     assert "step:" not in str(copies)  # the speed of a simulated device means nothing
 
 
