@@ -22,8 +22,12 @@ import numpy as np
 from plan_memory import resident
 
 
-def noise(leaf: Any, random: np.random.Generator) -> np.ndarray:
+def noise(leaf: Any, random: np.random.Generator) -> Any:
     """Small positive numbers (a second moment may not be negative); whole numbers are 1."""
+    import jax
+
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0) if leaf.shape == () else jax.random.split(jax.random.key(0), leaf.shape)
     if not np.issubdtype(leaf.dtype, np.floating) and leaf.dtype.name != "bfloat16":
         return np.ones(leaf.shape, leaf.dtype)
     return np.abs(random.standard_normal(leaf.shape, np.float32) * 0.02).astype(leaf.dtype)
@@ -51,7 +55,8 @@ def top_costs(folder: Path, most: int = 5) -> list[tuple[str, float, float]]:
     for plane in devices or planes:
         lines = list(plane.lines)
         own = [line for line in lines if "XLA Ops" in line.name or line.name.startswith(("Stream", "tf_XLA"))] or lines
-        for event in (event for line in own for event in line.events):
+        # names with :: are of the runtime and hold the operations within them
+        for event in (event for line in own for event in line.events if "::" not in event.name):
             spent[event.name] = spent.get(event.name, 0.0) + event.duration_ns / 1e6
     total = sum(spent.values())
     largest = sorted(spent.items(), key=lambda cost: -cost[1])[:most]

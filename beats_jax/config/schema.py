@@ -220,7 +220,7 @@ class TrainingConfig(Settings):
     ema_decay: float = bounded(0.0, ge=0, lt=1)  # 0 = no average of the weights; else the average is evaluated and exported
     precision: str = one_of("float32", "bfloat16")  # of the computation; parameters and sums stay float32
     remat: str = one_of("none", "block", "attention")  # what transformers compute again for gradients instead of keeping it
-    attention: str = one_of(*ATTENTIONS)  # how it is computed: by length | with all scores | by blocks | on GPUs and TPUs
+    attention: str = one_of(*ATTENTIONS)  # by length | all scores at once | blocks of queries | cuDNN, on GPUs | Pallas kernels
     mesh_data: int = 0  # devices on the data axis; 0 = all that mesh_fsdp leaves
     mesh_fsdp: int = 1  # devices over which parameters are sharded
     log_every_steps: int = bounded(10, ge=1)

@@ -62,10 +62,10 @@ def _attend(queries, keys, values, real, gate, bias, dtype, target):
     hidden = jnp.where(jnp.pad(real, ((0, 0), (0, padding))), 0.0, LOWEST)[:, None]
     gated = ()
     if bias is not None:
-        gate = jnp.pad(jnp.where(seen[:, None, None], gate, 0.0), ((0, 0), (0, 0), (0, padding)))
+        column = jnp.pad(gate * seen[:, None, None], ((0, 0), (0, 0), (0, padding))).reshape(batch * heads, -1, 1)
         # Distance d at place d + T - 1 of the padded T; one place more makes it even.
-        gated = gate.reshape(batch * heads, -1, 1), jnp.pad(bias, ((0, 0), (padding, padding + 1)))[:, None]
-    found = _folded(fold(queries), fold(keys), fold(values), hidden, gated, target)
+        gated = column, jnp.pad(bias, ((0, 0), (padding, padding + 1)))[:, None]
+    found: jax.Array = _folded(fold(queries), fold(keys), fold(values), hidden, gated, target)
     return found.reshape(batch, heads, tokens + padding, -1)[:, :, :tokens, :width]
 
 

@@ -75,7 +75,7 @@ def _forward_kernel(*refs: Any, blocks: int, target: Target, biased: bool) -> No
     """One block of queries: softmax over blocks of keys, with the largest score and the sum so far."""
     queries, keys, values, hidden, *gated, output, log_sums = refs
     own, place = queries[...], pl.program_id(1)
-    gate = gated[0][...] if biased else None
+    gate: Any = gated[0][...] if biased else None
 
     def add(step: Any, carried: Any) -> Any:
         largest, total, weighted = carried
@@ -110,12 +110,12 @@ def _query_kernel(*refs: Any, blocks: int, target: Target, biased: bool) -> None
     inputs, outputs = (refs[:9], refs[9:]) if biased else (refs[:7], refs[7:])
     queries, keys, values, hidden, cotangent, log_sums, products, *gated = inputs
     own, place = tuple(ref[...] for ref in (queries, cotangent, log_sums, products)), pl.program_id(1)
-    gate = gated[0][...] if biased else None
+    gate: Any = gated[0][...] if biased else None
 
     def add(step: Any, carried: Any) -> Any:
         span = _span(step, target.block)
         key = keys[span, :]
-        tile = _bias_tile(gated[1], step - place, blocks, target) if biased else None
+        tile: Any = _bias_tile(gated[1], step - place, blocks, target) if biased else None
         _, change = _tile_gradient(own, key, values[span, :], hidden[:, span], gate, tile)
         query_sum = carried[0] + _dot(change.astype(key.dtype), key, (1, 0))
         return (query_sum, carried[1] + jnp.sum(change * tile, axis=1, keepdims=True)) if biased else (query_sum,)

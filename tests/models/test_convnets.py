@@ -142,8 +142,8 @@ def test_padding_is_symmetric():
     images[0, 0, 0, 0] = images[1, 31, 31, 0] = 1.0
     stem = jax.jit(ResNet18(config).apply)(unflatten_dict(flat, sep="/"), images).stem
     np.testing.assert_allclose(stem[:, [0, -1], [0, -1], 0], [[kernel[3, 3], 0], [0, kernel[6, 6]]], rtol=2e-5)
+    train = partial(ResNet18(config).apply, train=True, mutable=["batch_stats"])
     with pytest.raises(UserError, match="more than one value a channel"):
-        train = partial(ResNet18(config).apply, train=True, mutable=["batch_stats"])
         jax.eval_shape(train, unflatten_dict(flat, sep="/"), images[:1])
 
 

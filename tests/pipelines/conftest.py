@@ -38,14 +38,7 @@ TINY = {
         "dropout": 0.1,
     },
     "objective": {"augment": {"roll": True, "time_masks": 1}},  # without mixup, whose draws take seconds to compile
-    "training": {
-        "max_epochs": 4.0,
-        "max_steps": 12,
-        "evaluate_every_epochs": 2.0,
-        "learning_rate": 1e-3,
-        "log_every_steps": 1,
-        "ema_decay": 0.9,
-    },
+    "training": {"max_epochs": 4.0, "evaluate_every_epochs": 2.0, "learning_rate": 1e-3, "log_every_steps": 1, "ema_decay": 0.9},
     "evaluation": {"bootstrap_resamples": 100, "worst_errors": 2},
 }
 

@@ -24,6 +24,7 @@ from beats_jax.inference.model import Model, Waveforms
 from beats_jax.inference.model import load as load_model
 from beats_jax.inference.program import Batch, ModelProgram, Outputs, Program, pooled_vector
 from beats_jax.json_files import parse_json
+from beats_jax.models.cpu import Form
 from beats_jax.weights.bundle import Bundle, Reading
 from beats_jax.weights.hashed import read_arrays, sha256_of_arrays, write_arrays
 
@@ -91,9 +92,9 @@ class ProbeProgram:
 class ProbedModel(Model):
     """An encoder whose head is a fitted probe: `logits`, `predict`, `predict_files` are the probe's, `encode` the encoder's."""
 
-    def __init__(self, bundle: Bundle, head: ProbeHead, dtype: str) -> None:
+    def __init__(self, bundle: Bundle, head: ProbeHead, dtype: str, form: Form = Form.AUTO) -> None:
         described = replace(bundle, labels=head.labels, multi_label=head.multi_label, reading=head.reading)
-        super().__init__(described, dtype)
+        super().__init__(described, dtype, form)
         self.head = head
 
     def program(self, outputs: Outputs) -> Any:
@@ -148,16 +149,16 @@ def read_head(folder: Path) -> ProbeHead:
     return ProbeHead(arrays=arrays, **{name: facts[name] for name in _FACTS if name not in lists}, **lists)
 
 
-def load_probe(folder: Path, dtype: str = "float32") -> ProbedModel:
+def load_probe(folder: Path, dtype: str = "float32", attention: str = "auto") -> ProbedModel:
     """The encoder of a probe with the probe as its head.
 
     Raises:
       UserError: the encoder is gone or another one than the probe was fitted on; a damaged file.
     """
     head = read_head(folder)
-    encoder = load_model(head.source, dtype=dtype)
+    encoder = load_model(head.source, dtype=dtype, attention=attention)
     require_same_encoder(encoder.program(Outputs()), head, folder)
-    return ProbedModel(replace(encoder._bundle, params=encoder.params), head, dtype)
+    return ProbedModel(replace(encoder._bundle, params=encoder.params), head, dtype, encoder.architecture.form)
 
 
 def require_same_encoder(program: Program, head: ProbeHead, folder: Path) -> None:
@@ -172,7 +173,7 @@ def require_same_encoder(program: Program, head: ProbeHead, folder: Path) -> Non
         )
 
 
-def load(source: str | Path, dtype: str = "float32") -> Model:
+def load(source: str | Path, dtype: str = "float32", attention: str = "auto") -> Model:
     """`inference.model.load`, and probes that `evaluate --probe` saved: an encoder with the probe as its head.
 
     Args:
@@ -181,4 +182,4 @@ def load(source: str | Path, dtype: str = "float32") -> Model:
       UserError: as there; see `load_probe`.
     """
     folder = probe_folder(source)
-    return load_model(source, dtype) if folder is None else load_probe(folder, dtype)
+    return load_model(source, dtype, attention) if folder is None else load_probe(folder, dtype, attention)

@@ -65,7 +65,9 @@ def run(request, recordings, tmp_path_factory, tiny_settings):
         "source": "csv", "metadata_file": str(root / "labels.csv"), "root": str(root), "split_column": "split",
         "window_seconds": WINDOW, "num_workers": 1, "trim_below_dbfs": request.param,
     }  # fmt: skip
-    experiment = experiment_from_mapping(tiny_settings(data=data, evaluation={"bootstrap_resamples": 20}))
+    experiment = experiment_from_mapping(
+        tiny_settings(data=data, training={"max_steps": 12}, evaluation={"bootstrap_resamples": 20})
+    )
     assert run_experiment(experiment, workdir, strict=False, command="a test") == 0
     return workdir, experiment
 

@@ -20,6 +20,7 @@ from beats_jax.train import main as train
 RATE, SECONDS = 16_000, 24
 SETTINGS = {
     "data": {"source": "raven", "batch_size": 8, "num_workers": 0},
+    "training": {"max_steps": 12},
     "evaluation": {"bootstrap_resamples": 0, "worst_errors": 0},
 }
 

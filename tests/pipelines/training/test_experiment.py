@@ -136,7 +136,7 @@ def test_bad_audio_is_listed_and_strict_stops(tmp_path, tiny_settings, write_con
             write_wav(root / name / f"{seed}.wav", clip.waveform, clip.sample_rate)
     bad = audio_cases.write_bad_files(root / "owl")
     assert len(bad) >= 20
-    config = write_config(tiny_settings(data={"source": "folder", "root": str(root)}))
+    config = write_config(tiny_settings(data={"source": "folder", "root": str(root)}, training={"max_steps": 12}))
     assert train(["--config", config, "--workdir", str(tmp_path / "run")]) == 0
     with open(tmp_path / "run" / "errors.csv", newline="", encoding="utf-8") as file:
         listed = {row["file"]: row["reason"] for row in csv.DictReader(file)}

@@ -13,7 +13,8 @@ import soundfile
 from several_processes import end_job, run_job, start_job
 
 RATE, DEVICES = 16_000, 4
-BY_BATCH = ("target_codes", "target_entropy", "predicted_codes", "predicted_entropy", "chance_loss")
+BY_CODES = ("target_codes", "target_entropy", "predicted_codes", "predicted_entropy", "chance_loss")
+BY_BATCH = (*BY_CODES, "target_spread", "estimate_spread")
 SCRIPT = str(Path(__file__).with_name("run_verbs.py"))
 MASKED = {"name": "masked_prediction", "codes": 16, "code_dim": 8, "predictor_layers": 1}
 CONTRASTIVE = {"name": "contrastive", "bank_size": 20, "projection_dim": 8, "augment": {"gain_db": 6.0, "roll": True}}
@@ -88,7 +89,7 @@ def train(config, workdir, count):
 def assert_same_figures(workdir, other):
     found, expected = (json.loads((place / "metrics.json").read_text()) for place in (workdir, other))
     assert found.keys() == expected.keys()
-    # those of the codes in single batches depend on which windows share one
+    # those of single batches depend on which windows share one
     others = {"clips_per_second", *(f"validation_{name}" for name in BY_BATCH)}
     for name in expected.keys() - others:
         assert found[name] == pytest.approx(expected[name], abs=1e-5), name
