@@ -192,6 +192,7 @@ def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
     )
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
     axes.margins(x=0.2)
     axes.set_xlabel("how far from its aim (right of 1: met; line: spread over rounds; beside: figure and aim)")
     dates = sorted({row["date"] for row in shown})
