@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -88,6 +89,7 @@ def opened(settings: ExploreSettings) -> Collection:
 def clusters_of(collection: Collection, settings: ClusterSettings) -> Clusters:
     """Clusters of the first principal components."""
     points, seed = np.ascontiguousarray(collection.reduced[:, :CLUSTER_COMPONENTS]), collection.settings.seed
+    own: dict[str, Any]
     if settings.method == "kmeans":
         own = {"clusters": settings.number, "most": max(10, len(points))}  # K-means compares no pairs: it needs no sample
     else:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -66,7 +66,7 @@ def is_main() -> bool:
     return process_index() == 0
 
 
-def require_equal_devices(devices: Sequence[jax.Device]) -> None:
+def require_equal_devices(devices: Sequence[Any]) -> None:
     """Raises `UserError` where processes have unequal numbers of the devices: each reads an equal part of every batch."""
     counts = Counter(device.process_index for device in devices)
     if len(set(counts.values())) > 1:
@@ -103,8 +103,11 @@ def _join(who: str, place: Place | None) -> None:
         waiting.cancel()
 
 
-def _timeouts() -> dict[str, int]:
-    seconds = {"initialization_timeout": SECONDS_TO_JOIN + SECONDS_OF_JAX, "heartbeat_timeout_seconds": SECONDS_OF_SILENCE}
+def _timeouts() -> dict[str, Any]:
+    seconds: dict[str, Any] = {
+        "initialization_timeout": SECONDS_TO_JOIN + SECONDS_OF_JAX,
+        "heartbeat_timeout_seconds": SECONDS_OF_SILENCE,
+    }
     return {**seconds, "shutdown_timeout_seconds": SECONDS_TO_END}
 
 
