@@ -35,6 +35,7 @@ from beats_jax.objectives.random_streams import Stream, model_rngs, row_keys
 from beats_jax.objectives.state.state import State, apply_gradients, create, extend_state, with_leaves, with_parameters
 from beats_jax.objectives.state.targets import dead_codes
 from beats_jax.objectives.state.teacher import Teacher, build_teacher
+from beats_jax.parallel.exchange import fetch
 from beats_jax.parallel.mesh import replicate_tree
 
 RESTART_EVERY = 100  # steps: the memory of the running average of usage
@@ -98,8 +99,8 @@ class TokenizerTraining(SelfSupervised[TokenizerState]):
         if np.asarray(state.codebook.initted).any():
             return state
         vectors, key = self._first_vectors(state, batches), jax.random.fold_in(state.key, Stream.RESTART)
-        started = jax.jit(quantizer.start_codebook)(jax.device_get(state.codebook), key, vectors)
-        return state.replace(codebook=with_leaves(state.codebook, jax.device_get(started)))
+        started = jax.jit(quantizer.start_codebook)(fetch(state.codebook), key, vectors)
+        return state.replace(codebook=with_leaves(state.codebook, fetch(started)))
 
     def gradients(self, state: TokenizerState, batch: Batch) -> tuple[Any, Metrics, Codebook]:
         """See `Objective`; the third result is the codebook after this batch."""

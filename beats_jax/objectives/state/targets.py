@@ -19,6 +19,7 @@ from beats_jax.errors import UserError
 from beats_jax.models import registry
 from beats_jax.models.beats import patches
 from beats_jax.models.pretraining import random_projection
+from beats_jax.parallel.exchange import fetch
 from beats_jax.weights.architecture import front_end_changes, require_same_front_end
 from beats_jax.weights.bundle import Bundle
 from beats_jax.weights.pretrained import read_checkpoint
@@ -124,9 +125,7 @@ def patch_statistics(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]])
 
 def fit_targets(tensors: Any, statistics: PatchStatistics, components: int) -> dict[str, np.ndarray]:
     """The tensors of the random projection that change, see `random_projection.fit_projection`."""
-    found = random_projection.fit_projection(
-        jax.device_get(random_projection.RandomProjection(*tensors)), *statistics, components
-    )
+    found = random_projection.fit_projection(fetch(random_projection.RandomProjection(*tensors)), *statistics, components)
     return {"patch_kernel": np.asarray(found.patch_kernel), "centre": np.asarray(found.centre)}
 
 

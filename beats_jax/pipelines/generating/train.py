@@ -134,7 +134,7 @@ class _Training:
             state = fitted.state
             if self.settings.training.select == "best" and fitted.best_step not in (None, fitted.steps):
                 state = checkpoints.restore(fitted.best_step, fitted.state).state
-            weights = fetch(jax.device_get(self.finish(state.weights)))
+            weights = fetch(self.finish(state.weights))
         figures = dict(fitted.last)
         return Generator(self.settings, self.names, weights, self.scaling, tuple(problems_of(figures, self.settings)))
 
