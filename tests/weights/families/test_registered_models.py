@@ -26,6 +26,14 @@ from beats_jax.weights.torch_writer import write_torch_file
 NAMES = [name for name, model in registry().items() if not model.alias_of]
 
 
+def architecture(published):
+    """What computes: names that share it differ in their weights alone."""
+    return published.family, published.classes, json.dumps(published.fields, sort_keys=True)
+
+
+COMPUTED = set({architecture(find(name)): name for name in NAMES}.values())  # one name of each architecture
+
+
 def front_end(published):
     if published.family == "ast":
         return AST_SPEECH_COMMANDS if published.classes == 35 else AST
@@ -72,6 +80,9 @@ def test_a_name_gives_vectors(real_recordings, tmp_path, monkeypatch, name):
     path = write_published(tmp_path, published)
     monkeypatch.setattr(pretrained, "ensure", lambda model: Obtained(Path(path), "0" * 64, "made here"))
     model = beats_jax.load(name)
+    assert len(model.labels or ()) == (published.classes or 0)
+    if name not in COMPUTED:
+        return
     files = sorted((real_recordings / "esc10/audio").glob("*"))[:2]
     waveforms = np.stack([read(file, sample_rate=model.sample_rate)[: 5 * model.sample_rate] for file in files])
     vectors = np.asarray(model.embed(waveforms))
