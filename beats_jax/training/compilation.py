@@ -36,7 +36,7 @@ def compile_step(update: Any, mesh: jax.sharding.Mesh, state: Any, arrays: Any, 
 
 
 def compiler_options(remat: str) -> dict[str, str]:
-    """What XLA must be told for `training.remat`."""
+    """Options that XLA needs for `training.remat`."""
     # jaxlib 0.10 takes out the barriers of `jax.checkpoint` on CPUs, then finds that all has been computed before, and keeps it.
     on_cpu = jax.default_backend() == "cpu"
     return {"xla_disable_hlo_passes": "cse_barrier_expander"} if on_cpu and remat != "none" else {}

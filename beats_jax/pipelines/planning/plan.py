@@ -30,7 +30,7 @@ STEPS = 100_000  # of the schedule, where the settings give epochs: a step costs
 CLASSES = 527  # AudioSet's, where the settings name none
 AUDIOSET_CLIPS = 2_000_000  # of 10 s
 UTILISATION = 0.4  # of the peak that well fed transformers of this size reach (specs: NeMo ViT, nvSubquadratic: 0.16 to 0.5)
-# For programs that are never run: without machine code worth running, which takes most of the time and changes no memory.
+# For programs that are never run: without optimised machine code, which takes most of the time to make and changes no memory.
 UNFINISHED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SPARE = 0.9  # of a device's memory; the rest is for the allocator and the libraries
 
