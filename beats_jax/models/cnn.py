@@ -94,10 +94,10 @@ class CNN(ConvolutionalEncoder):
 
     def maps(self, image: Maps, train: bool, real: Columns | None) -> Sequence[AnyMaps]:
         stem, *widths = self.config.widths
-        x = conv(stem, self.config.stem_kernel, 2, self.dtype, "stem")(image)
+        x = conv(stem, self.config.stem_kernel, 2, self.dtype, "stem", self.form)(image)
         states = [nn.relu(BatchNorm(name="stem_norm")(x, train, real))]
         for i, width in enumerate(widths):
-            states.append(_Block(width, self.config.kernel, self.dtype, name=f"blocks_{i}")(states[-1], train, real))
+            states.append(_Block(width, self.config.kernel, self.dtype, self.form, name=f"blocks_{i}")(states[-1], train, real))
         return states
 
 
@@ -105,10 +105,11 @@ class _Block(nn.Module):
     width: int
     kernel: int
     dtype: DTypeLike
+    form: Form
 
     @nn.compact
     def __call__(self, x: AnyMaps, train: bool, real: Columns | None) -> Maps:
-        x = conv(self.width, self.kernel, 1, self.dtype, "conv")(max_pool(x))
+        x = conv(self.width, self.kernel, 1, self.dtype, "conv", self.form)(max_pool(x))
         return nn.relu(BatchNorm(name="norm")(x, train, real))
 
 
@@ -116,7 +117,7 @@ class ResNet(ConvolutionalEncoder):
     """ResNet-18; the fbank is each of its three colours, at unit variance as those of ImageNet, or holds them side by side."""
 
     def maps(self, image: Maps, train: bool, real: Columns | None) -> Sequence[AnyMaps]:
-        network = ResNet18(replace(self.config, predictor_class=0), self.dtype)
+        network = ResNet18(replace(self.config, predictor_class=0), self.dtype, self.form)
         nn.share_scope(self, network)
         image = 2 * image  # a normalised fbank has a standard deviation of 1/2
         if self.config.colours == 3:  # [B, 3 M, F, 1]: the rows of one image under those of the other

@@ -7,7 +7,7 @@ filterbanks that are made of it.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import ResNetConfig
 from beats_jax.config.rules import require
+from beats_jax.models.cpu import Form, convolve_2d
 from beats_jax.models.layers import larger
 
 BLOCKS = (2, 2, 2, 2)  # residual blocks of each stage: the 18 of ResNet-18 with the first convolution and the classifier
@@ -102,11 +103,18 @@ def batch_statistics(
     return mean, share * jnp.sum(centred * centred, axis=(0, 1, 2)), values
 
 
-def conv(features: int, kernel: int, stride: int, dtype: DTypeLike, name: str | None = None) -> nn.Conv:
+def conv(features: int, kernel: int, stride: int, dtype: DTypeLike, name: str | None = None, form: Form = Form.AUTO) -> nn.Conv:
     """Without bias, and padded on both sides alike, as torch does (XLA's SAME is not, at stride 2)."""
-    padding = ((kernel // 2, kernel // 2),) * 2
     return nn.Conv(
-        features, (kernel, kernel), (stride, stride), padding, use_bias=False, kernel_init=kaiming, dtype=dtype, name=name
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        ((kernel // 2, kernel // 2),) * 2,
+        use_bias=False,
+        kernel_init=kaiming,
+        dtype=dtype,
+        conv_general_dilated=partial(convolve_2d, form=form),
+        name=name,
     )
 
 
@@ -137,14 +145,15 @@ class BasicBlock(nn.Module):
     features: int
     stride: int
     dtype: DTypeLike
+    form: Form = Form.AUTO
 
     @nn.compact
     def __call__(self, x: AnyMaps, train: bool, real: Columns | None = None) -> tuple[Maps, Maps, Maps]:
-        y = nn.relu(BatchNorm(name="bn1")(conv(self.features, 3, self.stride, self.dtype, "conv1")(x), train, real))
-        before_norm = conv(self.features, 3, 1, self.dtype, "conv2")(y)
+        y = nn.relu(BatchNorm(name="bn1")(conv(self.features, 3, self.stride, self.dtype, "conv1", self.form)(x), train, real))
+        before_norm = conv(self.features, 3, 1, self.dtype, "conv2", self.form)(y)
         before_residual = BatchNorm(name="bn2")(before_norm, train, real)
         if self.stride != 1 or x.shape[-1] != self.features:
-            narrowed = conv(self.features, 1, self.stride, self.dtype, "downsample_conv")(x)
+            narrowed = conv(self.features, 1, self.stride, self.dtype, "downsample_conv", self.form)(x)
             x = BatchNorm(name="downsample_bn")(narrowed, train, real)
         return nn.relu(before_residual + x), before_residual, before_norm
 
@@ -154,6 +163,7 @@ class ResNet18(nn.Module):
 
     config: ResNetConfig = ResNetConfig(predictor_class=1000)
     dtype: DTypeLike = jnp.float32
+    form: Form = Form.AUTO
 
     @nn.compact
     def __call__(self, images: Maps, train: bool = False, real: Columns | None = None) -> ResNetOutput:
@@ -165,14 +175,14 @@ class ResNet18(nn.Module):
           real: bool [N, W / 32]: the others of 32 columns are padding, which must be 0 in `images`, counts for nothing and is 0
             in all maps.
         """
-        x = nn.relu(BatchNorm(name="bn1")(conv(self.config.width, 7, 2, self.dtype, "conv1")(images), train, real))
+        x = nn.relu(BatchNorm(name="bn1")(conv(self.config.width, 7, 2, self.dtype, "conv1", self.form)(images), train, real))
         x = overlapping_max_pool(x)
         stem = x = x if real is None else jnp.where(column_mask(real, x), x, 0)  # its windows reach beyond the end of the sound
         stages, blocks = [], {}
         for stage, count in enumerate(BLOCKS, start=1):
             for i in range(count):
                 stride = 2 if stage > 1 and i == 0 else 1
-                block = BasicBlock(self.config.width * 2 ** (stage - 1), stride, self.dtype, name=f"layer{stage}_{i}")
+                block = BasicBlock(self.config.width * 2 ** (stage - 1), stride, self.dtype, self.form, name=f"layer{stage}_{i}")
                 x, *blocks[stage, i] = block(x, train, real)
             stages.append(x)
         pooled = jnp.mean(x, axis=(1, 2))

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beats_jax.models import cpu
 from beats_jax.models.attention import attend
-from beats_jax.models.cpu import Form
+from beats_jax.models.cpu import Form, convolve_2d
 from beats_jax.models.positions import conv_position
 
 
@@ -57,3 +58,41 @@ def test_attention_by_heads_has_the_values_and_gradients_of_the_direct_form():
 
     for heads, direct in zip(run(Form.LOOPED), run(Form.PLAIN), strict=True):
         np.testing.assert_allclose(heads, direct, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("taps", "strides", "padding"),
+    [((3, 3), (1, 1), ((1, 1), (1, 1))), ((5, 5), (2, 2), ((2, 2), (2, 2))), ((2, 3), (1, 2), ((0, 0), (1, 0)))],
+)
+def test_a_convolution_by_clips_has_the_gradients_of_the_plain_one_and_theirs(taps, strides, padding, monkeypatch):
+    monkeypatch.setattr(cpu, "MOST_COLUMNS", 2000)  # several clips at a time, not all
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((6, 7, 8, 2)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((*taps, 2, 4)), jnp.float32)
+
+    def run(form):
+        def total(x, kernel):
+            y = convolve_2d(x, kernel, strides, padding, form=form, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return jnp.sum(jnp.sin(y)), y
+
+        def penalty(x, kernel):  # of a critic: the size of its gradient
+            return jnp.sum(jax.grad(lambda x: total(x, kernel)[0])(x) ** 2)
+
+        return total(x, kernel)[1], *jax.grad(total, (0, 1), has_aux=True)(x, kernel)[0], *jax.grad(penalty, (0, 1))(x, kernel)
+
+    for clips, plain in zip(run(Form.LOOPED), run(Form.PLAIN), strict=True):
+        np.testing.assert_allclose(clips, plain, rtol=0, atol=1e-5 * float(jnp.max(jnp.abs(plain))))
+
+
+def test_on_one_processor_convolutions_are_by_clips(monkeypatch):
+    axes = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def loops(devices, form=Form.AUTO):
+        def total(kernel):
+            y = convolve_2d(jnp.ones((2, 8, 8, 3)), kernel, (1, 1), ((1, 1), (1, 1)), form=form, **axes)
+            return jnp.sum(y * y)
+
+        monkeypatch.setattr(jax, "device_count", lambda backend: devices)
+        return "scan" in str(jax.make_jaxpr(jax.grad(total))(jnp.ones((3, 3, 3, 4))))
+
+    assert [loops(1), loops(8), loops(1, Form.PLAIN)] == [True, False, False]
