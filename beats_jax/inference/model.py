@@ -61,11 +61,8 @@ class Model:
       weights; empty = not known. reading: windows in which a model that was trained here was evaluated.
     """
 
-    def __init__(self, bundle: Bundle, dtype: str = "float32", form: Form = Form.AUTO, attention: str = "auto") -> None:
-        require_one_of("dtype", dtype, ("float32", "bfloat16", "auto"))
-        dtype = native_dtype() if dtype == "auto" else dtype
-        if attention != "auto":
-            form = registry.form_for(bundle.model, attention, dtype)
+    def __init__(self, bundle: Bundle, dtype: str = "float32", form: Form = Form.AUTO) -> None:
+        dtype = _known_dtype(dtype)
         self.config, self.audio, self.reading = bundle.model, bundle.audio, bundle.reading
         self.labels, self.multi_label = bundle.labels, bundle.multi_label
         self.source, self.source_sha256, self.licence = bundle.source, bundle.source_sha256, bundle.licence
@@ -295,4 +292,10 @@ def load(source: str | Path, dtype: str = "float32", attention: str = "auto") ->
     Warns:
       LicenceWarning: the weights are for non-commercial use only; once in a process for each licence.
     """
-    return Model(read_checkpoint(source), dtype, attention=attention)
+    bundle, dtype = read_checkpoint(source), _known_dtype(dtype)
+    return Model(bundle, dtype, registry.form_for(bundle.model, attention, dtype))
+
+
+def _known_dtype(dtype: str) -> str:
+    require_one_of("dtype", dtype, ("float32", "bfloat16", "auto"))
+    return native_dtype() if dtype == "auto" else dtype
