@@ -12,7 +12,6 @@ OUTPUT/discover.json, errors.csv      settings, figures and tables; files that c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -129,12 +128,12 @@ def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: 
     """All that the tables depend on, fit for JSON."""
     own = to_mapping(settings)
     names = ("grouping", "smallest", "iterations", "labels", "reference", "formats", "representatives", "members", "column")
-    digest = hashlib.sha256(json.dumps([items.recordings, len(items)]).encode())
     return {
         **{name: own[name] for name in names},
         "labels_sha256": sha256_of(settings.labels) if settings.labels and Path(settings.labels).is_file() else "",
         "sounds": json.loads(json.dumps(identity)),
-        "recordings_sha256": digest.hexdigest(),
+        "items_sha256": items.fingerprint(),
+        "reference_sha256": open_items(settings.reference, settings.column or None).fingerprint() if settings.reference else "",
         "beats_jax": beats_jax.__version__,
     }
 
