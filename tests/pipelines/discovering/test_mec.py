@@ -99,8 +99,8 @@ def test_a_folder_of_other_settings_or_a_damaged_one_is_refused(tmp_path: Path) 
     encoder = Pulling()
     settings = MecSettings(iterations=0, grouping=PLAIN)
     mec(encoder.embed, encoder.learn, "start", tmp_path, settings, identity={"regions": 120})
+    other = MecSettings(iterations=0, surest=0.5, grouping=PLAIN)
     with pytest.raises(UserError, match=r"other settings: .*surest"):
-        other = MecSettings(iterations=0, surest=0.5, grouping=PLAIN)
         mec(encoder.embed, encoder.learn, "start", tmp_path, other, {"regions": 120})
     with pytest.raises(UserError, match="regions"):
         mec(encoder.embed, encoder.learn, "start", tmp_path, settings, {"regions": 121})
