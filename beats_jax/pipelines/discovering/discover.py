@@ -82,6 +82,8 @@ def _check(settings: DiscoverSettings) -> None:
     for given in settings.inputs:
         if not Path(given).exists():
             raise UserError(f"--input {given} does not exist")
+    if settings.column and not any(is_embeddings(Path(given)) for given in settings.inputs):
+        raise UserError(f"--column {settings.column} is of an output of embed, and --input holds recordings; leave it out")
     if settings.labels and not Path(settings.labels).is_file():
         raise UserError(f"--labels {settings.labels} does not exist; give a table of labels")
     if settings.reference:
