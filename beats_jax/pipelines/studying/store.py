@@ -77,8 +77,8 @@ class Store:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] if name in found.files else None for name in ("val", "test")}
                 notes = tuple(found["notes"].tolist()) if "notes" in found.files else ()  # an older study has none
-                values = {name: float(found[name]) for name in ("seconds", "kept")}
-                return Outcome(**arrays, **values, failure=str(found["failure"]), notes=notes)
+                seconds, kept, failure = float(found["seconds"]), float(found["kept"]), str(found["failure"])
+                return Outcome(**arrays, seconds=seconds, kept=kept, failure=failure, notes=notes)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it, and the study fits it anew") from error
 
