@@ -185,8 +185,7 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, made: np.ndarray, seed
     random = np.random.default_rng(seed)
     medians = np.array([np.median(_redraw(own, random)) / (np.median(_redraw(usual, random)) or 1.0) for _ in range(RESAMPLES)])
     return {
-        # Not <: where training and held-out sounds have repeats themselves, `rare` is 0, and so is the distance of a copy
-        "copies": share_estimate(own <= rare, seed),
+        "copies": share_estimate(own <= rare, seed),  # not <: where recordings have repeats, `rare` is 0, and copies too
         "duplicates": share_estimate(others <= rare, seed),
         "nearest": Estimate(float(np.median(own)) / middle, *percentile_interval(medians).tolist()),
     }
@@ -213,8 +212,7 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Euclidean distances of rows, float64 [N, M]; 0 between equal ones, whose rounding errors are no distance."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     total = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)[None]
-    squares = total - 2 * x @ y.T
-    return np.sqrt(np.where(squares <= ALIKE * total, 0, squares))
+    return np.sqrt(np.where((squares := total - 2 * x @ y.T) <= ALIKE * total, 0, squares))
 
 
 def share_estimate(values: np.ndarray, seed: int = 0) -> Estimate:

@@ -67,8 +67,8 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {name: x for name, x in (("val", outcome.val), ("test", outcome.test)) if x is not None}
         with whole_file(path) as file:
-            texts = {"failure": np.array(outcome.failure), "notes": np.array(outcome.notes, dtype=str)}
-            np.savez(file, **arrays, **texts, seconds=outcome.seconds, kept=outcome.kept)
+            notes = np.array(outcome.notes, dtype=str)
+            np.savez(file, **arrays, seconds=outcome.seconds, kept=outcome.kept, failure=np.array(outcome.failure), notes=notes)
 
     def read(self, fit: Fit) -> Outcome:
         """Reads an outcome. Raises `UserError` for a damaged file."""
