@@ -101,14 +101,17 @@ def discover_settings(arguments: argparse.Namespace) -> DiscoverSettings:
     regions = with_options(None, _given(arguments, names) | parse_pairs(arguments.region, "--region"))
     grouping = {"seed": arguments.seed, **_given(arguments, ("clusters",))}
     grouping |= {"method": arguments.method} if arguments.method else {}
+    grouping |= parse_pairs(arguments.group, "--group")
+    chosen = default_grouping(grouping)
+    smallest = chosen.smallest if "smallest" in grouping else 0
     names = ("model", "layer", "pooling", "dtype", "margin", "column", "labels", "reference")
     same = (*names, "representatives", "members", "iterations")
     return DiscoverSettings(
         inputs=tuple(arguments.input),
         regions=regions,
-        grouping=default_grouping(grouping | parse_pairs(arguments.group, "--group")),
+        grouping=chosen,
         formats=tuple(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name)),
-        smallest=arguments.smallest or 0,
+        smallest=smallest if arguments.smallest is None else arguments.smallest,
         batch_size=arguments.batch_size,
         threads=arguments.threads,
         **{name: getattr(arguments, name) for name in same},

@@ -63,7 +63,7 @@ def verb(argv: Sequence[str]) -> int:
     """Parses the arguments, runs or resumes the study and returns the exit status."""
     arguments = parser().parse_args(argv)
 
-    from beats_jax.pipelines.studying.settings import ARMS, BASELINES, SIZES, StudySettings, numbers, parse_seconds
+    from beats_jax.pipelines.studying.settings import ARMS, BASELINES, SIZES, StudySettings, numbers, parse_seconds, ratio
     from beats_jax.pipelines.studying.study import study
 
     settings = StudySettings(
@@ -76,7 +76,7 @@ def verb(argv: Sequence[str]) -> int:
         arms=ARMS if arguments.arms is None else tuple(arguments.arms),
         baselines=BASELINES if arguments.baselines is None else tuple(arguments.baselines),
         sizes=numbers(arguments.sizes, SIZES, int),
-        ratios=numbers(arguments.ratios, (1.0, 4.0), float),
+        ratios=numbers(arguments.ratios, (1.0, 4.0), ratio),
         seeds=arguments.seeds,
         steps=arguments.steps,
         generator_steps=arguments.generator_steps,

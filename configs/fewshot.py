@@ -63,6 +63,7 @@ PLACES = {  # upstream's key → our settings, for those that are only renamed
     "MODEL": ("objective.method",),
     "NETWORK": ("objective.method",),
 }
+SWITCHES = ("VALIDATION", "HPSS", "REMOVE_BG")  # "False" in quotes would be true
 READ = ("TRAINING", "BACKBONE", "PRETRAINED", "VALIDATION", "HPSS", "REMOVE_BG", "BATCH_SIZE")
 
 
@@ -108,6 +109,8 @@ def read_keys(file: Path) -> dict[str, Any]:
     known = [*WITHOUT_EFFECT, *PLACES, *READ]
     for key in keys:
         require(key in known, f"config file {file}: unknown key {key!r}; {nearest(str(key), known)}")
+    for key in SWITCHES:
+        require(isinstance(keys.get(key, False), bool), f"config file {file}: {key} is {keys.get(key)!r}; write True or False")
     names = [key for key in ("MODEL", "NETWORK") if key in keys]
     require(len(names) < 2, f"config file {file} gives MODEL and NETWORK, which mean the same; give one")
     return keys

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from beats_jax.config.models import MODEL_FAMILIES, ModelConfig
@@ -78,6 +79,9 @@ def _require_type(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise UserError(f"{where} is {value!r}; it must be a list")
         return tuple(_require_type(item, get_args(hint)[0], where) for item in value)
+    if isinstance(hint, UnionType):  # X | None
+        optional = [one for one in get_args(hint) if one is not type(None)]
+        return None if value is None else _require_type(value, optional[0], where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) > sys.float_info.max or math.isnan(value):
             raise UserError(f"{where} is {value if isinstance(value, float) else 'too large'}; it must be a finite number")

@@ -93,6 +93,8 @@ def test_classical_training_is_a_classifier(tmp_path: Path) -> None:
         ("BACKBONE: densenet\n", "BACKBONE is 'densenet'; allowed: resnet18"),
         ("BACKBONE: cnn\nPRETRAINED: False\n", "HPSS True gives images"),
         ("REMOVE_BG: True\n", "REMOVE_BG True"),
+        ('HPSS: "False"\n', "HPSS is 'False'; write True or False"),
+        ("VALIDATION: 1\n", "VALIDATION is 1; write True or False"),
         ("PRETRAINED: False\nMODEL: protypical\n", "did you mean 'prototypical'"),
         ("TRAINING: episodical\nPRETRAINED: False\n", "did you mean 'episodic'"),
         ("PRETRAINED: False\nN_WAY: many\n", "n_way is 'many'"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from beats_jax.config.rules import Settings, bounded, one_of, require
-from beats_jax.config.validation import nearest
+from beats_jax.config.validation import from_mapping, nearest, to_mapping
 from beats_jax.errors import UserError
 
 T = TypeVar("T")
@@ -136,7 +138,7 @@ def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) ->
     Args:
       settings: None = `BAMBIRD` where a name is upstream's, so that its options give its boxes; else those that are suggested.
     Raises:
-      UserError: an unknown name, two names of one setting, or a value out of range.
+      UserError: an unknown name, two names of one setting, or a value of the wrong type or out of range.
     """
     known = [one.name for one in fields(RegionSettings)]
     values: dict[str, Any] = {}
@@ -147,6 +149,8 @@ def with_options(settings: RegionSettings | None, options: Mapping[str, Any]) ->
         require(ours not in values, f"{ours} is given twice, under upstream's name too")
         if ours not in known:
             raise UserError(f"unknown option {name}; {nearest(name, [*known, *BAMBIRD_NAMES])}")
+        value = value.item() if isinstance(value, np.generic) else value
         values[ours] = value if value is not None or ours != "max_ratio" else 0.0  # upstream's None: no rule
     upstreams = any(name in BAMBIRD_NAMES or name in NOT_OF_BOXES for name in options)
-    return replace(settings or (BAMBIRD if upstreams else RegionSettings()), **values)
+    begun = settings or (BAMBIRD if upstreams else RegionSettings())
+    return from_mapping(RegionSettings, {**to_mapping(begun), **values}, RegionSettings.GROUP)

@@ -27,6 +27,7 @@ LEAST_SHARE = 0.3  # smallest of these sizes, of all examples
 FOLDS = 5
 RARE_QUANTILE = 0.01  # of the distances between held-out and training examples: nearer ones count as copies
 ROWS_AT_ONCE = 1024
+ALIKE = 1e-14  # squared distance, as a share of the rows' squared lengths, below which rows are equal
 
 
 def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
@@ -171,7 +172,7 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, made: np.ndarray, seed
     """Whether made examples are copies of training ones, or of each other.
 
     Returns:
-      `copies`: share of made examples nearer to a training one than all but `RARE_QUANTILE` of held-out real ones are, by chance
+      `copies`: share of made examples as near to a training one as the nearest `RARE_QUANTILE` of held-out real ones, by chance
       that quantile; `duplicates`: share as near to another made one; `nearest`: median distance of a made example to its nearest
       training one over that of held-out ones, far below 1 = copies.
     """
@@ -184,8 +185,8 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, made: np.ndarray, seed
     random = np.random.default_rng(seed)
     medians = np.array([np.median(_redraw(own, random)) / (np.median(_redraw(usual, random)) or 1.0) for _ in range(RESAMPLES)])
     return {
-        "copies": share_estimate(own < rare, seed),
-        "duplicates": share_estimate(others < rare, seed),
+        "copies": share_estimate(own <= rare, seed),  # not <: where recordings have repeats, `rare` is 0, and copies too
+        "duplicates": share_estimate(others <= rare, seed),
         "nearest": Estimate(float(np.median(own)) / middle, *percentile_interval(medians).tolist()),
     }
 
@@ -208,10 +209,10 @@ def nearest_rows(examples: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Euclidean distances of rows, float64 [N, M]."""
+    """Euclidean distances of rows, float64 [N, M]; 0 between equal ones, whose rounding errors are no distance."""
     x, y = x.astype(np.float64), y.astype(np.float64)
-    squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)[None] - 2 * x @ y.T
-    return np.sqrt(np.maximum(squares, 0))
+    total = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)[None]
+    return np.sqrt(np.where((squares := total - 2 * x @ y.T) <= ALIKE * total, 0, squares))
 
 
 def share_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
@@ -289,9 +290,11 @@ def _some(examples: np.ndarray, count: int, random: np.random.Generator) -> np.n
 
 
 def _require_pair(real: np.ndarray, made: np.ndarray, least: int = 2) -> None:
-    """Raises `UserError` for sets that are too small or of different widths."""
+    """Raises `UserError` for sets that are too small, of different widths, or with values that are not finite."""
     require(
         real.ndim == made.ndim == 2 and real.shape[1] == made.shape[1],
         f"embeddings of shapes {real.shape} and {made.shape} cannot be compared; both are [N, D]",
     )
     require(min(len(real), len(made)) >= least, f"{min(len(real), len(made))} examples are too few; {least} are needed")
+    bad = [int((~np.isfinite(part).all(axis=1)).sum()) for part in (real, made)]
+    require(not any(bad), f"{bad[0]} real and {bad[1]} made embeddings are not finite; leave them out, and say so")

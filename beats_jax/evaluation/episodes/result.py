@@ -65,7 +65,15 @@ def measure_episodes(
     pairs = truth.reshape(-1) * num_classes + named.reshape(-1)
     confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
     over_draws = draws_interval(accuracies.mean(), means, pools.shape[1], drawn_from)
-    return EpisodeResult(accuracies, episodes_interval(accuracies), over_draws, means, confusion)
+    return EpisodeResult(accuracies, accuracy_interval(accuracies), over_draws, means, confusion)
+
+
+def accuracy_interval(values: np.ndarray) -> Estimate:
+    """`episodes_interval` of accuracies [E], cut where it would leave 0 to 1."""
+    found = episodes_interval(values)
+    if found.low is None or found.high is None:
+        return found
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def episodes_interval(values: np.ndarray) -> Estimate:

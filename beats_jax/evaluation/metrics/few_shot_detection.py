@@ -3,7 +3,8 @@
 Rules of the evaluator of the challenge (c4dm/dcase-few-shot-bioacoustic, evaluation_metrics): events are matched one to one, as
 many as possible, where they share more than 0.3 of the time of both. Detections that are left are matched with undecided (UNK)
 events and then count as nothing. Counts are added up in each subset; the figure of the whole is the harmonic mean over subsets,
-each at least 1e-5. It leaves detections before the end of the last known event to the entrants; here they do not count. A
+each at least 1e-5. It leaves detections before the end of the last known event to the entrants; here they do not count, nor
+do those of a known event that end a little after it. A
 recording without detections misses its searched events, while the evaluator counts the known ones too.
 """
 
@@ -64,12 +65,15 @@ def drop_short(detections: Events, support: Events, share: float = 1.0) -> Event
 
 
 def count_task(task: FewShotTask, detections: Events, iou: float = IOU) -> Counts:
-    """Counts of the detections (of the task's file and label) that end after its beginning."""
+    """Counts of the detections (of the task's file and label) that end after its beginning.
+
+    A detection that is left and matches an undecided event, or a known one whose end it passes, counts as nothing.
+    """
     rule = MatchRule(iou=iou + 1e-6)  # more than, not at least
     found = detections.take(detections.ends > task.begin)
     hits = match_events(task.query, found, rule) >= 0
     rest = found.take(~hits)
-    excused = match_events(_as(task.undecided, task.label), rest, rule) >= 0
+    excused = match_events(Events.concatenate([_as(task.undecided, task.label), task.support]), rest, rule) >= 0
     right = int(hits.sum())
     return Counts(right, len(rest) - int(excused.sum()), len(task.query) - right)
 

@@ -56,6 +56,11 @@ def audit_findings(audit: Audit) -> list[str]:
         sentences.append(
             f"Level alone reaches AUROC {audit.level:.3f}, level and background {audit.background:.3f} without any call: {note}."
         )
+    else:
+        sentences.append(
+            "What level and background alone tell was not measured: a class has fewer than two readable rows, or lies in too "
+            "few recordings. So nobody knows whether the models heard the calls or the recording conditions."
+        )
     if audit.models == 1:
         sentences.append("One model was asked; the mistakes of several differ, so that their mean is a better witness.")
     return sentences

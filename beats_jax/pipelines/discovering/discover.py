@@ -12,7 +12,6 @@ OUTPUT/discover.json, errors.csv      settings, figures and tables; files that c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -83,6 +82,8 @@ def _check(settings: DiscoverSettings) -> None:
     for given in settings.inputs:
         if not Path(given).exists():
             raise UserError(f"--input {given} does not exist")
+    if settings.column and not any(is_embeddings(Path(given)) for given in settings.inputs):
+        raise UserError(f"--column {settings.column} is of an output of embed, and --input holds recordings; leave it out")
     if settings.labels and not Path(settings.labels).is_file():
         raise UserError(f"--labels {settings.labels} does not exist; give a table of labels")
     if settings.reference:
@@ -129,12 +130,12 @@ def _result_key(settings: DiscoverSettings, identity: Mapping[str, Any], items: 
     """All that the tables depend on, fit for JSON."""
     own = to_mapping(settings)
     names = ("grouping", "smallest", "iterations", "labels", "reference", "formats", "representatives", "members", "column")
-    digest = hashlib.sha256(json.dumps([items.recordings, len(items)]).encode())
     return {
         **{name: own[name] for name in names},
         "labels_sha256": sha256_of(settings.labels) if settings.labels and Path(settings.labels).is_file() else "",
         "sounds": json.loads(json.dumps(identity)),
-        "recordings_sha256": digest.hexdigest(),
+        "items_sha256": items.fingerprint(),
+        "reference_sha256": open_items(settings.reference, settings.column or None).fingerprint() if settings.reference else "",
         "beats_jax": beats_jax.__version__,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,14 @@ class Items:
     def usable(self) -> np.ndarray:
         """bool [N]: the vector is finite."""
         return np.asarray(np.isfinite(self.vectors).all(axis=1))
+
+    def fingerprint(self) -> str:
+        """Hash of the recordings, places and vectors: other sounds have another, also where there are as many of them."""
+        digest = hashlib.sha256(json.dumps([self.recordings, self.frame["file"].tolist()]).encode())
+        for name in ("start", "end", *BOUNDS):
+            digest.update(self.frame[name].to_numpy(np.float64).tobytes())
+        digest.update(np.ascontiguousarray(self.vectors))
+        return digest.hexdigest()
 
     def take(self, rows: np.ndarray) -> Items:
         """The given rows (int [R] or bool [N])."""

@@ -37,6 +37,7 @@ from beats_jax.json_files import read_json
 from beats_jax.pipelines.training.workdir import write_json
 
 RECORD = "mec.json"
+WHEN_AND_WHICH = ("iterations", "settled", "choose")  # when to stop, and which to take: no iteration depends on them
 DIMENSIONS = (5, 10, 15, 20, 25)  # of upstream's second version
 Embed = Callable[[str], np.ndarray]  # a model's name or file → vectors [N, D], always of the same N rows in one order
 
@@ -127,7 +128,8 @@ def mec(
       UserError: a folder of other settings, or a damaged one.
     """
     settings = settings or MecSettings()
-    _open(folder, {"settings": to_mapping(settings), "model": model, **(identity or {})})
+    lasting = {name: value for name, value in to_mapping(settings).items() if name not in WHEN_AND_WHICH}
+    _open(folder, {"settings": lasting, "model": model, **(identity or {})})
 
     @cache
     def first() -> np.ndarray:

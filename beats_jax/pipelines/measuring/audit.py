@@ -84,7 +84,7 @@ def _figures(
 def _confounds(
     table: PredictionTable, labels: np.ndarray, recordings: Sequence[object], experiment: Experiment
 ) -> tuple[float | None, float | None]:
-    """AUROC of level alone, and of level and background; None where a class has too few readable rows."""
+    """AUROC of level alone, and of level and background; None where a class has too few readable rows or recordings."""
     features = background_features(table, experiment.audio, max(1, experiment.data.num_workers))
     rows = np.flatnonzero(np.isfinite(features).all(axis=1))
     if len(rows) == 0 or np.bincount(labels[rows], minlength=len(table.class_names)).min() < 2:
@@ -93,7 +93,10 @@ def _confounds(
     values = []
     for columns in (slice(LEVEL), slice(None)):
         found = replace(table, probabilities=np.zeros_like(table.probabilities))
-        found.probabilities[rows] = confound_probabilities(features[rows, columns], labels[rows], groups)
+        alone = confound_probabilities(features[rows, columns], labels[rows], groups)
+        if alone is None:
+            return None, None
+        found.probabilities[rows] = alone
         result = _figures(found, labels, recordings, rows, EvaluationConfig(bootstrap_resamples=0))
         values.append(result.metrics["auroc"].value)
     return values[0], values[1]

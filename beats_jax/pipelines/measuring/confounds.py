@@ -48,8 +48,11 @@ def features_of(sound: np.ndarray) -> np.ndarray:
     return np.concatenate([level, 10 * np.log10(np.percentile(bands, QUARTILE, axis=0) + SILENCE)])
 
 
-def confound_probabilities(features: np.ndarray, labels: np.ndarray, recordings: Sequence[object]) -> np.ndarray:
-    """Out-of-fold probabilities float64 [N, C] of the classes 0 .. C - 1, from features without NaN."""
+def confound_probabilities(features: np.ndarray, labels: np.ndarray, recordings: Sequence[object]) -> np.ndarray | None:
+    """Out-of-fold probabilities float64 [N, C] of the classes 0 .. C - 1, from features without NaN.
+
+    None where no division of whole recordings leaves every class for training: a class is all in one recording, say.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -57,5 +60,11 @@ def confound_probabilities(features: np.ndarray, labels: np.ndarray, recordings:
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     groups = np.unique(np.asarray(recordings), return_inverse=True)[1]
-    folds = StratifiedGroupKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
-    return np.asarray(cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba"))
+    classes = np.unique(labels)
+    count = min(FOLDS, *(min((labels == c).sum(), len(np.unique(groups[labels == c]))) for c in classes))
+    if count < 2:
+        return None
+    folds = list(StratifiedGroupKFold(int(count), shuffle=True, random_state=0).split(features, labels, groups))
+    if any(len(np.unique(labels[train])) < len(classes) for train, _ in folds):
+        return None
+    return np.asarray(cross_val_predict(model, features, labels, cv=folds, method="predict_proba"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beats_jax.pipelines.studying.rows import StudyRows
-from beats_jax.pipelines.studying.settings import CONTROLS, GATED, GENERATORS, WITHOUT_RATIO, StudySettings
+from beats_jax.pipelines.studying.settings import CONTROLS, GATED, GENERATORS, SIZES, WITHOUT_RATIO, StudySettings
 from beats_jax.pipelines.studying.store import ALL, Fit
 
 ROUNDS = (
@@ -54,16 +54,22 @@ class Block:
         return (len(left) + len(gates)) * one + steps * speed.step
 
 
-def sizes_of(rows: StudyRows, settings: StudySettings, train: np.ndarray) -> list[int]:
-    """Sizes of which a class has more, the most useful first: smallest, all, middle, then the others."""
+def sizes_of(rows: StudyRows, settings: StudySettings, train: np.ndarray) -> tuple[list[int], list[int]]:
+    """Sizes of which a class has more, the most useful first: smallest, all, middle, then the others.
+
+    Returns:
+      the sizes, and those that were asked for (not the defaults) and of which no class has more.
+    """
     counts = np.bincount(rows.labels[train], minlength=len(rows.vocabulary))
     most = max(int(counts[c]) for c in rows.wanted)
-    least = 50 if most >= 200 else 5  # of fewer than 50 examples of a frequent class nothing is learnt about a detector
+    asked = settings.sizes != SIZES
+    least = 50 if most >= 200 and not asked else 1  # fewer than 50 of a frequent class say little about a detector
     there = [size for size in sorted(settings.sizes) if least <= size < most]
+    unused = [size for size in settings.sizes if size > most] if asked else []
     if not there:
-        return [ALL]
+        return [ALL], unused
     core = [there[0], ALL, *([there[len(there) // 2]] if len(there) > 1 else [])]
-    return list(dict.fromkeys([*core, *there]))
+    return list(dict.fromkeys([*core, *there])), unused
 
 
 def blocks_of(settings: StudySettings, sizes: Sequence[int]) -> list[Block]:

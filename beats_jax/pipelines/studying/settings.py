@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -91,7 +91,12 @@ def parse_seconds(text: str) -> float:
     return seconds
 
 
-def numbers(texts: Sequence[str] | None, default: tuple[Any, ...], kind: type) -> tuple[Any, ...]:
+def ratio(text: str) -> float:
+    """A ratio in the six digits that the names of fits have. Raises ValueError for a text that is no number."""
+    return float(f"{float(text):g}")
+
+
+def numbers(texts: Sequence[str] | None, default: tuple[Any, ...], kind: Callable[[str], Any]) -> tuple[Any, ...]:
     """Sorted numbers without repeats; None = the default. Raises `UserError` for a text that is no number."""
     if texts is None:
         return default

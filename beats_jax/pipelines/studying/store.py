@@ -36,7 +36,7 @@ class Outcome:
 
     Attributes:
       val, test: probabilities float32 [rows, C]; None where it failed. seconds: of the fit. kept: share of the synthetic examples
-      that a gate let through; NaN without one. failure: why it failed; "" where it did not.
+      that a gate let through; NaN without one. failure: why it failed; "" where it did not. notes: what else went wrong.
     """
 
     val: np.ndarray | None
@@ -44,6 +44,7 @@ class Outcome:
     seconds: float
     kept: float = float("nan")
     failure: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Store:
@@ -66,7 +67,8 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {name: x for name, x in (("val", outcome.val), ("test", outcome.test)) if x is not None}
         with whole_file(path) as file:
-            np.savez(file, **arrays, seconds=outcome.seconds, kept=outcome.kept, failure=np.array(outcome.failure))
+            notes = np.array(outcome.notes, dtype=str)
+            np.savez(file, **arrays, seconds=outcome.seconds, kept=outcome.kept, failure=np.array(outcome.failure), notes=notes)
 
     def read(self, fit: Fit) -> Outcome:
         """Reads an outcome. Raises `UserError` for a damaged file."""
@@ -74,9 +76,9 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] if name in found.files else None for name in ("val", "test")}
-                return Outcome(
-                    **arrays, seconds=float(found["seconds"]), kept=float(found["kept"]), failure=str(found["failure"])
-                )
+                notes = tuple(found["notes"].tolist()) if "notes" in found.files else ()  # an older study has none
+                seconds, kept, failure = float(found["seconds"]), float(found["kept"]), str(found["failure"])
+                return Outcome(**arrays, seconds=seconds, kept=kept, failure=failure, notes=notes)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it, and the study fits it anew") from error
 

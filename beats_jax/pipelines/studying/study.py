@@ -143,9 +143,8 @@ def _pictures(rows: StudyRows, path: Path, errors: ErrorLog) -> Pictures:
         errors.add(error.path, error.reason)
 
     print("making pictures and features ...", flush=True)
-    found = make_pictures(rows, note, progress)
-    save_pictures(path, found)
-    return found
+    save_pictures(path, make_pictures(rows, note, progress))
+    return _pictures(rows, path, errors)  # as a resumed study reads them, in half precision: it has the same figures
 
 
 @dataclass
@@ -164,7 +163,10 @@ class Runner:
     budget: float | None
 
     def __post_init__(self) -> None:
-        sizes = plan.sizes_of(self.arms.rows, self.settings, self.arms.usable("train"))
+        sizes, unused = plan.sizes_of(self.arms.rows, self.settings, self.arms.usable("train"))
+        if unused:
+            named = ", ".join(map(str, unused))
+            self.notes.append(f"sizes {named}: no class of interest has more training clips, so that they are those of all")
         self.blocks = plan.blocks_of(self.settings, sizes)
         self.sizes = sizes
         self.speed = plan.Speed(0.0, 0.0)
@@ -199,6 +201,9 @@ class Runner:
 
     def run(self) -> None:
         """Fits what is planned and not there yet. A fit that diverges is recorded as failed, and the others go on."""
+        self.notes += [
+            note for block in self.blocks for one in block.fits if self.store.has(one) for note in self.store.read(one).notes
+        ]
         planned = [block for block in self.blocks if block not in self.left_out]
         for number, block in enumerate(planned):
             missing = [one for one in block.fits if not self.store.has(one)]
@@ -228,8 +233,8 @@ class Runner:
                 print(f"  {number + 1} of {len(fits)} fits, last {one.name}; the block ends about {end:%H:%M}", flush=True)
 
     def outcome(self, one: Fit) -> Outcome:
-        """Trains and predicts; a failure becomes a sentence."""
-        begun, arms = time.monotonic(), self.arms
+        """Trains and predicts; a failure becomes a sentence. Notes stay with the outcome: a resumed study tells them, too."""
+        begun, arms, before = time.monotonic(), self.arms, len(self.notes)
         try:
             pool, kept = arms.pool(one)
             weights = fit(pool, arms.recipe(pool.augmented), one.seed)
@@ -239,10 +244,10 @@ class Runner:
         except (FloatingPointError, UserError) as error:
             self.notes.append(f"{one.name}: {error}")
             print(f"  {one.name} failed: {error}", flush=True)
-            return Outcome(None, None, time.monotonic() - begun, failure=str(error))
+            return Outcome(None, None, time.monotonic() - begun, failure=str(error), notes=tuple(self.notes[before:]))
         classes = len(arms.rows.vocabulary)
         val, test = (predict(weights, CNN, classes, arms.pictures.images[arms.usable(split)]) for split in ("val", "test"))
-        return Outcome(val, test, time.monotonic() - begun, kept)
+        return Outcome(val, test, time.monotonic() - begun, kept, notes=tuple(self.notes[before:]))
 
     def _time(self) -> plan.Speed:
         arms, classes = self.arms, len(self.arms.rows.vocabulary)

@@ -15,6 +15,7 @@ from beats_jax.datasets.episode_batches import episode_batches, sampler_of
 from beats_jax.datasets.episodes import EpisodeRule
 from beats_jax.datasets.loader import Batch
 from beats_jax.datasets.manifest import LabelVocabulary
+from beats_jax.evaluation.episodes.result import accuracy_interval
 from beats_jax.evaluation.report.pretraining import last_figures
 from beats_jax.models.fewshot.heads import FewShotHead
 from beats_jax.objectives.state.state import with_parameters
@@ -182,10 +183,10 @@ class EpisodicRun(NewClassesRun):
         call_on_main(lambda: save_head(self.workdir / "model", head))
 
 
-def _interval(name: str, accuracy: np.ndarray) -> dict[str, float]:
+def _interval(name: str, accuracy: np.ndarray) -> dict[str, float | None]:
     """Mean over episodes and its 95 % interval by the normal distribution, as few-shot papers give it."""
-    mean, half = float(accuracy.mean()), 1.96 * float(accuracy.std(ddof=1)) / len(accuracy) ** 0.5
-    return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    found = accuracy_interval(accuracy)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _write_results(

@@ -136,6 +136,23 @@ def test_memorisation_finds_copies_and_duplicates():
     np.testing.assert_array_equal(g.nearest_rows(train[5:9], train), np.arange(5, 9))
 
 
+def test_copies_are_found_where_the_recordings_have_repeats_themselves():
+    train = RANDOM.normal(size=(400, 8)) + 100
+    held = np.concatenate([train[:20], RANDOM.normal(size=(180, 8)) + 100])  # a tenth is in both parts
+    assert value(g.memorisation(train, held, train[100:200])["copies"]) == 1
+    assert value(g.memorisation(train, held, np.repeat(train[:1], 50, axis=0))["duplicates"]) == 1
+    assert value(g.memorisation(train, held, RANDOM.normal(size=(200, 8)) + 100)["copies"]) == 0
+    assert not g.distances(train, train).diagonal().any()
+
+
+@pytest.mark.parametrize("measure", [g.frechet_distance, g.kernel_distance, g.precision_recall, g.tell_apart])
+def test_embeddings_that_are_no_numbers_are_refused(measure):
+    real, made = RANDOM.normal(size=(2, 30, 4))
+    made[3, 1] = np.nan
+    with pytest.raises(UserError, match="0 real and 1 made embeddings are not finite"):
+        measure(real, made)
+
+
 def test_sets_that_cannot_be_compared_are_refused():
     with pytest.raises(UserError, match="cannot be compared"):
         g.frechet_distance(np.zeros((5, 2)), np.zeros((5, 3)))

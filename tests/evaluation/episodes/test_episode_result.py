@@ -50,3 +50,14 @@ def test_the_interval_over_draws_is_the_standard_error_of_the_mean_of_classes(si
 def test_a_draw_of_all_classes_says_nothing_of_others():
     assert draws_interval(0.5, np.array([0.5]), 5, 10).low is None
     assert draws_interval(0.5, np.array([0.5, 0.6]), 10, 10).low is None
+
+
+def test_no_accuracy_is_above_one_or_below_none():
+    sampler = EpisodeSampler(np.repeat(np.arange(3), 8), "abc", EpisodeRule(3, 2, 4))
+    episodes, pools = sampler.batch(0, 6), np.arange(3)[None]
+    right = np.broadcast_to(np.arange(3)[None, :, None], episodes.query.shape).copy()
+    right[0, 0, 0] = 1  # one of 72 answers is wrong
+    found = measure_episodes(right, episodes, pools, 3, 3, 0).episodes
+    assert found.value == pytest.approx(71 / 72)
+    assert found.high == 1.0
+    assert measure_episodes((right + 1) % 3, episodes, pools, 3, 3, 0).episodes.low == 0.0

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,14 @@ from beats_jax.audio.filterbank import beats_filterbank
 from beats_jax.audio.io import read, write_wav
 from beats_jax.config.schema import FilterbankConfig
 from beats_jax.datasets.tables.registry import read_events
-from beats_jax.discover import main
+from beats_jax.discover import discover_settings, main, parser
 from beats_jax.inference.region_program import band_centres
 from beats_jax.inference.search.embeddings import open_embeddings
 from beats_jax.inference.store import Store
 from beats_jax.pipelines.discovering import iterations
+from beats_jax.pipelines.discovering.discover import _result_key
+from beats_jax.pipelines.discovering.items import open_items
+from beats_jax.pipelines.discovering.settings import DiscoverSettings
 
 RATE = 16_000
 TABLES = ("regions.csv", "clusters.csv", "hours.csv")
@@ -250,6 +254,10 @@ def test_a_band_above_half_the_rate_and_bad_input_are_said(recordings, tmp_path,
         ("--input", "nowhere"): "--input nowhere does not exist",
         ("--group", "smalest=3"): "unknown setting --group.smalest; did you mean 'smallest'?",
         ("--region", "seed_db"): "--region seed_db has no value",
+        ("--region", "min_seconds=short"): "regions.min_seconds is 'short' (str); it must be of type float",
+        ("--region", "fft_samples=0.5"): "regions.fft_samples is 0.5 (float); it must be of type int",
+        ("--region", "MASK_PARAM1=True"): "regions.seed_db is True (bool); it must be of type float",
+        ("--column", "embedding"): "is of an output of embed",
         ("--method", "kmeans"): "needs grouping.clusters",
         ("--format", "rave"): "did you mean 'raven'?",
         ("--labels", "nowhere.csv"): "--labels nowhere.csv does not exist",
@@ -268,13 +276,12 @@ def test_a_band_above_half_the_rate_and_bad_input_are_said(recordings, tmp_path,
 
 @pytest.mark.slow
 def test_iterations_learn_from_the_clusters_and_resume(recordings, tmp_path, monkeypatch, capsys):
-    asked = []
+    asked, sizes = [], []
 
     def learner(regions, settings):
         def learn(given):
             asked.append(given.iteration)
-            sizes = np.bincount(given.labels[given.labels >= 0]).tolist()
-            assert given.iteration or sizes == [13, 10]  # the surest four fifths of 16 and 12
+            sizes.append(np.bincount(given.labels[given.labels >= 0]).tolist())
             return "learnt"
 
         return learn
@@ -293,9 +300,48 @@ def test_iterations_learn_from_the_clusters_and_resume(recordings, tmp_path, mon
     assert discover(recordings, tmp_path / "out", "--iterations", "2", *labels) == 0
     assert "An encoder learnt from the clusters" in capsys.readouterr().out
     assert asked[0] == 0
+    assert sizes[0] == [13, 10]  # the surest four fifths of 16 and 12
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["ami_before"] == 1.0
     (tmp_path / "out" / "clusters.csv").unlink()
     asked.clear()
     assert discover(recordings, tmp_path / "out", "--iterations", "2", *labels) == 0
     assert asked == []
+    assert discover(recordings, tmp_path / "out", "--iterations", "2", "--smallest", "5", *labels) == 0
+    assert asked[0] == 0, "other clusters are learnt anew, in a folder of their own"
+    write_wav(recordings / "SITE3_20260412_053000.wav", recording(np.random.default_rng(9))[0], RATE)
+    asked.clear()
+    assert discover(recordings, tmp_path / "out", "--iterations", "2", *labels) == 0
+    (recordings / "SITE3_20260412_053000.wav").unlink()
+    assert asked[0] == 0, "and so are more sounds"
+
+
+def test_other_sounds_are_never_the_same_result(found, recordings):
+    """As many sounds as before at other times, or with other vectors (a recording was replaced), are new."""
+    items = open_items(found)
+    settings = DiscoverSettings(inputs=(str(recordings),))
+    keys = [
+        _result_key(settings, {}, one)["items_sha256"]
+        for one in (
+            items,
+            open_items(found),
+            replace(items, vectors=items.vectors + np.float32(1e-3)),
+            replace(items, frame=items.frame.assign(start=items.frame.start + 0.01)),
+            replace(items, recordings=items.recordings[1:]),
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+    known = [_result_key(replace(settings, reference=str(one)), {}, items)["reference_sha256"] for one in (found, "")]
+    assert known == [keys[0], ""]
+
+
+def test_the_smallest_cluster_is_a_setting_under_both_names(recordings):
+    for arguments, expected in (
+        ((), 0),
+        (("--smallest", "9"), 9),
+        (("--group", "smallest=9"), 9),
+        (("--group", "smallest=9", "--smallest", "7"), 7),
+    ):
+        given = parser().parse_args(["--input", str(recordings), "--output", "out", *arguments])
+        assert discover_settings(given).smallest == expected, arguments

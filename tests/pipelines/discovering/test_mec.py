@@ -81,6 +81,16 @@ def test_a_killed_run_goes_on_with_the_next_iteration(tmp_path: Path) -> None:
     assert [each.row() for each in again] == [each.row() for each in expected]
 
 
+def test_more_iterations_go_on_where_fewer_ended(tmp_path: Path) -> None:
+    encoder = Pulling(spread=1.5)
+    shorter = MecSettings(iterations=1, settled=1.0, grouping=PLAIN)
+    mec(encoder.embed, encoder.learn, "start", tmp_path, shorter)
+    _, found = mec(encoder.embed, encoder.learn, "start", tmp_path, MecSettings(iterations=2, settled=1.0, grouping=PLAIN))
+    assert [given.iteration for given in encoder.learnt] == [0, 1]
+    assert len(found) == 3
+    assert len(mec(_refuse, _refuse, "start", tmp_path, shorter)[1]) == 2
+
+
 def _refuse(given: object) -> NoReturn:
     raise AssertionError(f"nothing is left to compute: {given}")
 
@@ -89,8 +99,9 @@ def test_a_folder_of_other_settings_or_a_damaged_one_is_refused(tmp_path: Path) 
     encoder = Pulling()
     settings = MecSettings(iterations=0, grouping=PLAIN)
     mec(encoder.embed, encoder.learn, "start", tmp_path, settings, identity={"regions": 120})
-    with pytest.raises(UserError, match=r"other settings: .*iterations"):
-        mec(encoder.embed, encoder.learn, "start", tmp_path, MecSettings(iterations=1, grouping=PLAIN), {"regions": 120})
+    other = MecSettings(iterations=0, surest=0.5, grouping=PLAIN)
+    with pytest.raises(UserError, match=r"other settings: .*surest"):
+        mec(encoder.embed, encoder.learn, "start", tmp_path, other, {"regions": 120})
     with pytest.raises(UserError, match="regions"):
         mec(encoder.embed, encoder.learn, "start", tmp_path, settings, {"regions": 121})
     (tmp_path / "iteration-00" / "clusters.npz").write_bytes(b"PK")

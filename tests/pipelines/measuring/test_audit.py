@@ -11,7 +11,7 @@ from beats_jax.config import experiment_from_mapping, to_mapping
 from beats_jax.evaluate import main
 from beats_jax.evaluation.predictions import build_predictions, write_predictions
 from beats_jax.files import write_text
-from beats_jax.pipelines.measuring.confounds import BANDS, features_of
+from beats_jax.pipelines.measuring.confounds import BANDS, confound_probabilities, features_of
 from beats_jax.pipelines.reviewing.candidates import open_candidates
 
 RATE, CLIPS, WRONG = 2000, 40, (3, 10)
@@ -86,3 +86,22 @@ def test_features_are_level_and_quiet_bands():
     assert plain[0] == pytest.approx(10 * np.log10(np.mean(noise**2)), abs=1e-3)
     assert (called - plain)[0] > 10
     assert np.abs((called - plain)[2:]).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("recordings", "measured"),
+    [
+        (np.arange(40), True),
+        (np.arange(40) % 3, True),  # three long recordings with both classes: three folds
+        (np.arange(40) // 10, True),  # two recordings a class: two folds
+        (np.arange(40) // 20, False),  # each class in one recording of its own
+        (np.zeros(40), False),
+    ],
+)
+def test_what_tells_the_classes_apart_is_asked_only_of_other_recordings(recordings, measured):
+    labels = np.repeat([0, 1], 20)
+    features = np.random.default_rng(0).normal(size=(40, 3)) + 9.0 * labels[:, None]
+    found = confound_probabilities(features, labels, recordings.tolist())
+    assert (found is not None) is measured
+    if found is not None:
+        np.testing.assert_array_equal(found.argmax(axis=1), labels)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 
 from beats_jax.errors import UserError
 from beats_jax.pipelines.studying import plan
-from beats_jax.pipelines.studying.settings import StudySettings, numbers, parse_seconds
-from beats_jax.pipelines.studying.store import ALL, Fit
+from beats_jax.pipelines.studying.settings import SIZES, StudySettings, numbers, parse_seconds, ratio
+from beats_jax.pipelines.studying.store import ALL, Fit, Outcome, Store
 
 SPEED = plan.Speed(step=0.01, fit=1.0)
 
@@ -75,3 +80,26 @@ def test_a_fit_has_a_name_of_its_own():
     fits = [fit for block in plan.blocks_of(_settings(), [50, ALL]) for fit in block.fits]
     assert len({fit.name for fit in fits}) == len(fits)
     assert Fit(ALL, "vae", 4.0, 2).name == "size-all/vae-4/seed-2"
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "sizes", "unused"),
+    [
+        (SIZES, 300, [50, ALL, 100, 250], []),
+        (SIZES, 60, [5, ALL, 20, 10, 50], []),
+        ((10, 20), 300, [10, ALL, 20], []),  # what somebody asks for is tried, also where the defaults leave it out
+        ((3, 60, 100), 60, [3, ALL], [100]),
+    ],
+)
+def test_sizes_that_are_asked_for_are_tried_or_named(asked, most, sizes, unused):
+    labels = np.repeat([0, 1], [most, 20])
+    rows: Any = SimpleNamespace(labels=labels, vocabulary=("owl", "wren"), wanted=[0, 1])
+    assert plan.sizes_of(rows, _settings(sizes=asked), np.arange(len(labels))) == (sizes, unused)
+
+
+def test_a_ratio_is_found_again_by_the_name_of_its_fit(tmp_path: Path):
+    (chosen,) = numbers(["0.33333333333"], (), ratio)
+    fit, store = Fit(50, "vae", chosen, 0), Store(tmp_path)
+    store.write(fit, Outcome(None, None, 1.0, failure="it diverged", notes=("the latent carries nothing", "late")))
+    assert store.fits() == [fit]
+    assert store.read(fit).notes == ("the latent carries nothing", "late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from beats_jax.config.schema import SyntheticConfig
 from beats_jax.errors import UserError
 from beats_jax.pipelines.studying import study
 from beats_jax.pipelines.studying.settings import StudySettings
+from beats_jax.pipelines.studying.store import Fit, Store
 
 
 @pytest.mark.slow
@@ -39,6 +41,9 @@ def test_a_study_answers_resumes_and_refuses_another(tmp_path: Path, capsys: pyt
         assert words in page
     assert not any(one["use"] for one in json.loads((output / "gate.json").read_text())["decisions"])
 
+    before = {one["arm"]: one["auroc"] for one in record["arms"] if one["examples"] == 5}
+    noted, path = Fit(5, "oversampled", 1.0, 0), Store(output / "arms")
+    path.write(noted, replace(path.read(noted), notes=("the images are all alike",)))
     (output / "arms/size-5/real/seed-0.npz").unlink()  # as a kill would leave it
     stamp = (output / "arms/size-5/oversampled-1/seed-0.npz").stat().st_mtime_ns
     more = StudySettings(**fields, arms=("real", "oversampled", "scenes"), seeds=1)
@@ -46,7 +51,10 @@ def test_a_study_answers_resumes_and_refuses_another(tmp_path: Path, capsys: pyt
     study.study(more, output, None, strict=False, command="study")
     assert "3 fits are done already" in capsys.readouterr().out
     assert (output / "arms/size-5/oversampled-1/seed-0.npz").stat().st_mtime_ns == stamp
-    assert {one["arm"] for one in json.loads((output / "study.json").read_text())["arms"]} == {"real", "oversampled", "scenes"}
+    resumed = json.loads((output / "study.json").read_text())
+    assert {one["arm"] for one in resumed["arms"]} == {"real", "oversampled", "scenes"}
+    assert before.items() <= {one["arm"]: one["auroc"] for one in resumed["arms"] if one["examples"] == 5}.items()
+    assert "the images are all alike" in resumed["notes"]
 
     with pytest.raises(UserError, match="steps was 3, now 4"):
         study.study(StudySettings(**{**fields, "steps": 4}), output, None, strict=False, command="study")
