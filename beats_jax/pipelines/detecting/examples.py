@@ -71,7 +71,7 @@ def _in_folder(folder: Path) -> list[Example]:
 
 
 def _in_table(table: Path, inputs: Sequence[str]) -> list[Example]:
-    events = read_events(table)
+    events = read_events(table).distinct()  # each is judged by the others, of which none may be itself
     if not len(events):
         raise UserError(f"{table} holds no events; give one row an example: file, start, end, label")
     found = []

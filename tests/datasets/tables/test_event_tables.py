@@ -299,4 +299,4 @@ def test_bounds_of_opensoundscape(tmp_path):
     (tmp_path / "a.csv").write_text(
         "audio_file,annotation_file,annotation,start_time,end_time,low_f,high_f\na.wav,a.txt,owl,1,2,300,900\n"
     )
-    assert rows(read_events(tmp_path / "a.csv")) == [("a.wav", 1.0, 2.0, "owl", NAN, 300.0, 900.0)]
+    assert_rows(rows(read_events(tmp_path / "a.csv")), [("a.wav", 1.0, 2.0, "owl", NAN, 300.0, 900.0)])
