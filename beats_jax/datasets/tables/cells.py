@@ -49,6 +49,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "low_hz": ("low", "low freq", "low frequency", "min freq", "min frequency", "freq min", "fmin", "low f"),
     "high_hz": ("high", "high freq", "high frequency", "max freq", "max frequency", "freq max", "fmax", "high f"),
 }
+LONGEST_NAME, NUMBER_BYTES = 255, 6  # bytes of a name on most disks, and of a number such as _12 in it
 WRITERS = 8  # tables that are written at once
 SHOWN = 20  # columns that a message names
 UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "hz": 1.0, "khz": 1e3}
@@ -286,7 +287,9 @@ def table_names(files: Sequence[str], ending: str) -> dict[str, Path]:
     taken: set[str] = set()
     for file, name in relative.items():
         stem = os.path.splitext(name)[0]
-        chosen = stem if counts[stem.casefold()] == 1 else name
+        folder, chosen = os.path.split(stem if counts[stem.casefold()] == 1 else name)
+        most = LONGEST_NAME - len(ending) - NUMBER_BYTES
+        chosen = os.path.join(folder, os.fsencode(chosen)[:most].decode("utf-8", "ignore"))
         unique, number_of = chosen, 2
         while unique.casefold() in taken:
             unique, number_of = f"{chosen}_{number_of}", number_of + 1

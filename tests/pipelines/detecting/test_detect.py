@@ -448,3 +448,16 @@ def test_recordings_that_relative_names_do_not_reach_are_named(recordings, tiny_
     places = ["--model", str(tiny_model), "--window", "0.5", "--hop", "0.25", "--dtype", "float32", "--output", "out"]
     assert main([*places, "--format", "raven"]) == 0
     assert "warning: 5 recordings are not where their names lead from this folder, such as card/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [" lead.wav", "odd /a.wav", "x" * 251 + ".wav", "\U0001f989" * 62 + ".wav"])
+def test_names_that_some_table_cannot_hold_end_nothing(tiny_model, tmp_path, name):
+    card = tmp_path / "card"
+    for place in (card / "plain.wav", card / name):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(place, np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32), RATE)
+    assert detect(card, tmp_path / "out", tiny_model, "--threshold", "0", "--format", ALL_FORMATS) == 0
+    held = {os.path.basename(file) for file in read_events(tmp_path / "out" / "detections.csv").files.tolist()}
+    listed = (tmp_path / "out" / "errors.csv").read_text().count("it has scores and is in no table")
+    assert "plain.wav" in held
+    assert (len(held), listed) == ((1, 1) if " " in name else (2, 0))
