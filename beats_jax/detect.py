@@ -30,7 +30,10 @@ may be on another disk, can be left out.
 The threshold of a label: --threshold LABEL=X, else --threshold X, else --precision, else the run's operating point, else 0.5.
 """
 TEMPLATE_BATCH = 256  # windows as short as a call, without a model: fewer at once wait for Python
-EVENT_ARGUMENTS = ("threshold", "precision", "precision_table", "labels", "species_list", "rates")
+EVENT_ARGUMENTS = (
+    *("threshold", "precision", "precision_table", "labels", "species_list", "rates", "format"),
+    *("smooth", "low_ratio", "gap", "least", "extent"),
+)
 
 
 def parser() -> ArgumentParser:
@@ -212,6 +215,8 @@ def _event_settings(arguments: argparse.Namespace, detector: Detector) -> EventS
         raise UserError(f"--scores-only makes no events, and --{idle[0].replace('_', '-')} is about them; leave out one of both")
     given = read_species_list(arguments.species_list) if arguments.species_list else arguments.labels
     formats = list(dict.fromkeys(name for text in arguments.format for name in text.split(",") if name))
+    if not formats:
+        raise UserError("--format names no kind of table; give csv, raven ..., or --scores-only")
     return EventSettings(
         labels=tuple(known_labels(given, detector.labels)),
         wanted=WantedThresholds(

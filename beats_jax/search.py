@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beats_jax.command_line import ArgumentParser, run_verb
+from beats_jax.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -85,6 +86,10 @@ def verb(argv: Sequence[str]) -> int:
         label=arguments.label,
         context=arguments.context,
     )
+    defaults = parser()
+    for name, place in (("format", "output"), ("label", "output"), ("context", "clips")):
+        if getattr(arguments, name) != defaults.get_default(name) and getattr(arguments, place) is None:
+            raise UserError(f"--{name} has no use without --{place}; give it, or leave --{name} out")
     search(settings, arguments.output, arguments.clips)
     return 0
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 JOB_FILE = "_job.json"  # pandas, duckdb and R open the folder as one table and leave out names that begin so
+FOLDER = b"beats_jax.folder"  # key in the footer of a shard: working folder, from which relative names of recordings lead
 FINISHED = b"beats_jax.finished"  # key in the footer of a shard: JSON, recording → its bytes
 JOB = b"beats_jax.job"  # key in the footer of a shard: hash of what its job computes, so that no shard of another one is read
 UNKNOWN_SIZE = -1
@@ -97,7 +98,7 @@ class Store:
         if not self._finished:
             return
         table = pa.concat_tables(self._tables) if self._tables else self.schema.empty_table()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), JOB: self._job})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), JOB: self._job, FOLDER: os.fsencode(os.getcwd())})
         number = len(list(self.folder.glob(f"{self._shard}-*.parquet")))
         _write_shard(self.folder / f"{self._shard}-{number:06d}.parquet", table, self._finished)
         self._tables, self._finished, self._flushed = [], {}, time.monotonic()
@@ -167,6 +168,15 @@ def finished_sizes(folder: PathLike) -> dict[str, int]:
     return {name: size for path in shards(folder) for name, size in _read_finished(path).items()}
 
 
+def finished_paths(folder: PathLike) -> dict[str, str]:
+    """Recordings whose rows are on disk → where they were; without those of which a shard does not say it (older ones)."""
+    paths: dict[str, str] = {}
+    for shard in shards(folder):
+        where = os.fsdecode(_read_metadata(shard).get(FOLDER, b""))
+        paths |= {name: os.path.join(where, name) for name in _read_finished(shard) if where or os.path.isabs(name)}
+    return paths
+
+
 def forget(folder: PathLike, names: AbstractSet[str]) -> None:
     """Takes recordings and their rows (by the column `file`) out of a folder that no other process writes to.
 
@@ -217,14 +227,20 @@ def _write_shard(path: Path, table: pa.Table, finished: Mapping[str, int]) -> No
         parquet.write_table(table.replace_schema_metadata(metadata), file, write_page_checksum=True)
 
 
-def _read_finished(path: Path) -> dict[str, int]:
+def _read_metadata(path: Path) -> dict[bytes, bytes]:
     import pyarrow.parquet as parquet
 
     try:
-        metadata = parquet.read_schema(path).metadata or {}
-        found = json.loads(metadata[FINISHED])
+        return parquet.read_schema(path).metadata or {}
+    except (OSError, ValueError) as error:
+        raise damage_error(path, error) from error
+
+
+def _read_finished(path: Path) -> dict[str, int]:
+    try:
+        found = json.loads(_read_metadata(path)[FINISHED])
         return found if isinstance(found, dict) else dict.fromkeys(found, UNKNOWN_SIZE)  # a list: from before sizes were kept
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise damage_error(path, error) from error
 
 

@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,30 +16,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from beats_jax.audio.files import some
 from beats_jax.audio.recorders.metadata import COLUMNS, metadata_columns, recorder_metadata
 from beats_jax.config.rules import require
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.errors import UserError
 from beats_jax.inference.files import rate_notes
 from beats_jax.inference.grid import Grid
-from beats_jax.inference.job import header_seconds, window_values
+from beats_jax.inference.job import window_values
 from beats_jax.inference.program import Program
 from beats_jax.inference.reduce import EachWindow, Window, reduce_rows
 from beats_jax.inference.run import WindowValues
-from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings, finished_sizes, forget
+from beats_jax.inference.store import UNKNOWN_SIZE, Store, finished_recordings
 from beats_jax.inference.stream import Recordings
-from beats_jax.inference.tables import recordings_of
 from beats_jax.parallel.exchange import barrier, call_on_main, main_first, require_same
 from beats_jax.parallel.mesh import check_batch_size, make_mesh
 from beats_jax.parallel.processes import is_main, process_index
 from beats_jax.pipelines.job import end_errors, open_errors
 from beats_jax.pipelines.progress import WindowProgress
+from beats_jax.pipelines.window_plan import Plan, file_size, find_recordings, make_plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HEADER_THREADS = 8
 PLACE_BYTES = 200  # of a row besides its own columns: file, times, what the recorder wrote; Parquet stores repeats once
 HELD_BYTES = 2000  # of the objects of a window in memory, until its recording is finished; its row is there up to four times
 PLACES = ("file", "start", "end")
@@ -96,26 +93,6 @@ class WindowTable:
     def full_identity(self) -> dict[str, Any]:
         """`identity` with the grid: another one into the same folder is refused."""
         return {**self.identity, "grid": asdict(self.grid)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What lies ahead.
-
-    Attributes:
-      names: of the recordings, N. sizes: their bytes, `UNKNOWN_SIZE` where nobody knows. seconds: float64 [N], as their headers
-        state; 0 = unknown. done: rows that are on disk already.
-    """
-
-    names: list[str]
-    sizes: list[int]
-    seconds: np.ndarray
-    done: frozenset[int]
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds of sound still to compute, on all processes."""
-        return float(sum(self.seconds[row] for row in range(len(self.names)) if row not in self.done))
 
 
 def place_types() -> dict[str, pa.DataType]:
@@ -176,68 +153,6 @@ def store_windows(
         barrier()
         call_on_main(lambda: _report(folder, errors))
         call_on_main(lambda: end(plan))
-
-
-def find_recordings(inputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The recordings of all inputs, each once, and why others are left out."""
-    names: dict[str, None] = {}
-    left_out: dict[str, str] = {}
-    for given in inputs:
-        if not Path(given).exists():
-            raise UserError(f"--input {given} does not exist")
-        found, rest = recordings_of(given)
-        names |= dict.fromkeys(found)
-        left_out |= rest["errors"]
-        for note in rest["notes"]:
-            print(note, flush=True)
-    for name in [name for name in names if not _is_text(name)]:
-        del names[name]
-        left_out[name] = "its name is not UTF-8, and no table can hold it; rename the file"
-    return list(names), left_out
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def make_plan(names: list[str], folder: Path, done_word: str) -> Plan:
-    """What is to do. Recordings that have grown since they were read are taken out of `folder`, to be read anew.
-
-    Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
-
-    Args:
-      done_word: what became of the others, such as "embedded".
-    """
-    if names:
-        print(f"reading the headers of {len(names)} recordings ...", flush=True)
-    sizes, done = [file_size(name) for name in names], finished_sizes(folder)
-    pairs = [(name, size, done[name]) for name, size in zip(names, sizes, strict=True) if name in done]
-    grown = [name for name, size, then in pairs if UNKNOWN_SIZE < then < size]
-    if grown:
-        print(f"{len(grown)} recordings have grown since they were {done_word}, and are read again: {some(grown)}", flush=True)
-        forget(folder, set(grown))
-    if shrunk := [name for name, size, then in pairs if UNKNOWN_SIZE < size < then]:
-        print(f"warning: {len(shrunk)} recordings are smaller than when they were {done_word}; their rows stay: {some(shrunk)}")
-    kept = done.keys() - set(grown)
-    return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(names) if name in kept))
-
-
-def file_size(name: str) -> int:
-    """Bytes of a file; `UNKNOWN_SIZE` where it cannot be asked."""
-    try:
-        return os.stat(name).st_size
-    except OSError:
-        return UNKNOWN_SIZE
-
-
-def header_lengths(names: Sequence[str]) -> np.ndarray:
-    """float64 [N], seconds of recordings by their headers; 0 = unknown."""
-    with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        return np.array(list(pool.map(header_seconds, names)), np.float64)
 
 
 def _announce(plan: Plan, table: WindowTable, folder: Path) -> None:

@@ -1,9 +1,12 @@
 """Windows with labels from events, against a loop over instants and by hand; and as a source of data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
+from beats_jax.audio.io import write_wav
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.annotations import WindowRule, annotated_manifest, label_windows
 from beats_jax.datasets.sources import load_manifest
@@ -199,3 +202,28 @@ def test_an_event_without_a_label(recordings):
     table.write_text("1\t2\t\n")
     with pytest.raises(UserError, match="1 events have no label"):
         load(DataConfig(root=str(recordings / "audio"), metadata_file=str(table)), workdir=recordings)
+
+
+def test_recordings_that_end_before_an_event_are_left_out_and_not_taught_as_background(tmp_path):
+    for name in ("a", "b"):
+        write_wav(tmp_path / f"{name}.wav", np.zeros(10 * 16_000, np.float32), 16_000)
+    (tmp_path / "events.csv").write_text("file,start,end,label\na.wav,1,2,owl\nb.wav,1,2,owl\nb.wav,3601,3602,owl\n")
+    found = load(
+        DataConfig(source="annotations", metadata_file=str(tmp_path / "events.csv"), window_seconds=1.0), workdir=tmp_path
+    )
+    assert {Path(file).name for file in found.files.tolist()} == {"a.wav"}
+    assert [error.reason for error in found.errors] == [
+        "it ends at 10 s, and an event starts at 3601 s: the table is of another recording, or its times run on"
+    ]
+
+
+def test_label_tracks_of_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for site, start in (("north", 2), ("south", 5)):
+        (tmp_path / "sound" / site).mkdir(parents=True)
+        write_wav(tmp_path / "sound" / site / "20240101_000000.WAV", np.zeros(10 * 16_000, np.float32), 16_000)
+        (tmp_path / "tracks" / site).mkdir(parents=True)
+        (tmp_path / "tracks" / site / "20240101_000000.txt").write_text(f"{start}\t{start + 1}\towl\n")
+    data = DataConfig(source="audacity", root=str(tmp_path / "sound"), metadata_file=str(tmp_path / "tracks"), window_seconds=1.0)
+    found = load_manifest(data, workdir=tmp_path)
+    owls = [(Path(found.files[row]).parent.name, found.starts[row]) for row in range(len(found)) if found.labels[row] == ("owl",)]
+    assert owls == [("north", 2.0), ("south", 5.0)]

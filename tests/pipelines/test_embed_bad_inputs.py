@@ -225,3 +225,47 @@ def test_hostile_names_and_names_without_clocks(tmp_path, monkeypatch):
     before = shards(tmp_path / "out")
     assert main(["--input", ".", "--output", str(tmp_path / "out"), "--window", "0.5"]) == 0
     assert shards(tmp_path / "out") == before
+
+
+def test_recordings_given_by_other_names_are_not_doubled(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(recordings)
+    assert main(["--input", "card", str(recordings), "link/2.wav", "--output", "out", "--window", "0.5"]) == 0
+    assert "5 recordings are given under two names and count once" in capsys.readouterr().out
+    whole = rows(tmp_path / "out")
+    assert whole.file.unique().tolist() == [f"card/{number}.wav" for number in range(4)]
+    for given in (recordings, tmp_path / "link", "../" + tmp_path.name + "/card"):
+        assert embed(given, tmp_path / "out") == 0
+        assert "4 recordings are embedded under other names, such as card/0.wav" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(rows(tmp_path / "out"), whole)
+    write_wav(recordings / "2.wav", noise(2.0), RATE)  # has grown, whatever its name
+    assert embed(recordings, tmp_path / "out") == 0
+    grown = rows(tmp_path / "out")
+    assert (len(grown.file.unique()), grown[grown.file.str.endswith("2.wav")].end.max()) == (4, 2.0)
+
+
+def test_two_cards_of_one_relative_name_are_not_one(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--input", "card", "--output", "out", "--window", "0.5"]) == 0
+    whole = rows(tmp_path / "out")
+    other = tmp_path / "elsewhere" / "card"
+    other.mkdir(parents=True)
+    for number in range(4):
+        write_wav(other / f"{number}.wav", noise(1.3, 10 + number), RATE)
+    monkeypatch.chdir(other.parent)
+    assert embed("card", tmp_path / "out") == 2
+    require_one_line(capsys, f"card/0.wav was embedded from {tmp_path}/card/0.wav, and is another file here")
+    assert embed(other, tmp_path / "out") == 0
+    assert len(rows(tmp_path / "out")) == 2 * len(whole)
+
+
+def test_a_project_that_was_moved_with_its_recordings_goes_on(recordings, tmp_path, monkeypatch, capsys):
+    (tmp_path / "project").mkdir()
+    recordings.rename(tmp_path / "project" / "card")
+    monkeypatch.chdir(tmp_path / "project")
+    assert main(["--input", "card", "--output", "out", "--window", "0.5"]) == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert main(["--input", "card", "--output", "out", "--window", "0.5"]) == 0
+    assert "4 recordings, 4 done already" in capsys.readouterr().out

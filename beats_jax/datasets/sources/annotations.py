@@ -18,14 +18,16 @@ from beats_jax.audio.io import audio_info
 from beats_jax.audio.recording import AudioError
 from beats_jax.config.schema import DataConfig
 from beats_jax.datasets.annotations import WindowRule, annotated_manifest
-from beats_jax.datasets.manifest import Manifest
+from beats_jax.datasets.manifest import Manifest, text_column
 from beats_jax.datasets.splits import assign_splits
 from beats_jax.datasets.tables.cells import TABLE_ENDINGS, ReadOptions
 from beats_jax.datasets.tables.events import Events
 from beats_jax.datasets.tables.registry import read_events
+from beats_jax.datasets.tables.same_recordings import match_recordings, plain_name
 from beats_jax.errors import UserError
 
 MOST_BLOCKS, LEAST_BLOCKS = 20, 6  # of a single recording, so that each split has some
+LENGTH_SLACK = 1.0  # seconds by which the header of a compressed file may be wrong
 WINDOWS_A_BLOCK = 5  # a window over the edge of a block is lost: fewer edges where the recording is long enough
 ENDINGS = {
     "raven": (".selections.txt", ".selection.table.txt", ".txt"),
@@ -48,10 +50,10 @@ def load(data: DataConfig, *, workdir: Path, kind: str = "") -> Manifest:
         )
     place = Path(data.metadata_file).expanduser()
     tables = find_tables(place, kind)
-    read = [_read(table, kind, data) for table in tables]
-    empty = [TABLE_ENDINGS.sub("", table.name) for table, found in zip(tables, read, strict=True) if not len(found)]
+    read = [_read(place, table, kind, data) for table in tables]
+    empty = [own for found, own in read if not len(found)]
     root = Path(data.root).expanduser() if data.root else place if place.is_dir() else place.parent
-    events, lengths, errors = _with_files(Events.concatenate(read), empty, root)
+    events, lengths, errors = _with_files(Events.concatenate([found for found, _ in read]), empty, root)
     block = block_length(max(lengths.values()), data.window_seconds) if len(lengths) == 1 else 0.0
     rule = WindowRule(
         data.window_seconds,
@@ -105,32 +107,51 @@ def find_tables(place: Path, kind: str) -> list[Path]:
     return single
 
 
-def _read(table: Path, kind: str, data: DataConfig) -> Events:
+def read_below(place: Path, table: Path, kind: str = "", options: ReadOptions | None = None) -> tuple[Events, str]:
+    """The events of one of `find_tables`, and the recording of one that names none: its own name, with its folders below `place`.
+
+    Recorders give the same names at every site, and a label track has no room for the site: folders tell them apart.
+    """
+    events = read_events(table, kind, options)
+    stem = TABLE_ENDINGS.sub("", table.name) or table.stem
+    own = str(table.parent.relative_to(place) / stem) if place.is_dir() else stem
+    files = [own if file == stem else file for file in events.files.tolist()]
+    return replace(events, files=text_column(files)), own
+
+
+def _read(place: Path, table: Path, kind: str, data: DataConfig) -> tuple[Events, str]:
     named = "" if data.label_column == "label" else data.label_column
-    events = read_events(table, kind, ReadOptions(columns={"label": named} if named else {}))
+    events, own = read_below(place, table, kind, ReadOptions(columns={"label": named} if named else {}))
     blank = [row for row, label in enumerate(events.labels.tolist()) if not label]
     if blank:
         raise UserError(
             f"{table}: {len(blank)} events have no label, the first at {events.starts[blank[0]]:g} s; label or remove them"
         )
-    return events
+    return events, own
 
 
 def _with_files(events: Events, empty: Sequence[str], root: Path) -> tuple[Events, dict[str, float], list[AudioError]]:
-    """The events of recordings that are there, by their paths; file → seconds of each; the errors of the others.
+    """The events of recordings that are there and as long as their tables say, by path; file → seconds; the errors.
 
     Args:
       empty: names of recordings with a table in which there is nothing: they are background from start to end.
     """
     names = list(dict.fromkeys([*events.rows_of(), *empty]))
     paths = locate_recordings(names, root)
+    last = {name: float(events.starts[rows].max()) for name, rows in events.rows_of().items()}
     lengths: dict[str, float] = {}
     errors: list[AudioError] = []
     for name in names:
         try:
-            lengths[paths[name]] = audio_info(paths[name]).seconds
+            seconds = audio_info(paths[name]).seconds
         except AudioError as error:
             errors.append(error)
+            continue
+        if (start := last.get(name, 0.0)) > seconds + LENGTH_SLACK:  # its calls would be taught as background
+            why = f"it ends at {seconds:g} s, and an event starts at {start:g} s"
+            errors.append(AudioError(paths[name], f"{why}: the table is of another recording, or its times run on"))
+        else:
+            lengths[paths[name]] = seconds
     if not lengths:
         raise UserError(
             f"none of the {len(names)} recordings can be read, for example {errors[0] if errors else root}; set data.root"
@@ -155,11 +176,11 @@ def locate_recordings(names: Sequence[str], root: Path) -> dict[str, str]:
         return found
     by_name: dict[str, list[str]] = {}
     for path in search_folder(root).paths:
-        for key in {path.name.casefold(), path.stem.casefold()}:
+        for key in {plain_name(path.name), plain_name(path.stem)}:
             by_name.setdefault(key, []).append(str(path))
     for name in (name for name, path in found.items() if not path):
-        same = by_name.get(ntpath.basename(name).casefold(), [])
-        if len(same) > 1:
-            raise UserError(f"{name} may be {same[0]} or {same[1]}; write the folder into the table")
+        same = by_name.get(plain_name(ntpath.basename(name)), [])
+        if len(same) > 1:  # the end of the path decides
+            same = list(match_recordings([name], same).values())
         found[name] = same[0] if same else str(root / ntpath.basename(name))
     return found

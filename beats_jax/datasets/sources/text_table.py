@@ -55,6 +55,12 @@ class Table(dict[str, list[str]]):
         """A row, counted from 0, as the user finds it: by its line, or by its number in a table without lines."""
         return f"{self.name} line {self.lines[row]}" if self.lines else f"{self.name} row {row}"
 
+    def take(self, rows: Sequence[int]) -> Table:
+        """The given rows, with their lines."""
+        columns = {name: [cells[row] for row in rows] for name, cells in self.items()}
+        lines = [self.lines[row] for row in rows] if self.lines else ()
+        return Table(columns, self.name, lines, decimal_comma=self.decimal_comma, repeated=self.repeated)
+
     def require_columns(self, names: Sequence[str]) -> None:
         """Raises `UserError` with the nearest name unless the table has each of `names`, once."""
         for name in names:
@@ -66,8 +72,11 @@ class Table(dict[str, list[str]]):
                 raise UserError(f"{self.name} has several columns {name!r}; rename or remove the others")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
     """Reads a table; cells lose the spaces around them.
+
+    Args:
+      may_be_empty: a header alone is a table of nothing, which a detector writes where it finds nothing.
 
     The separator is the one that a first line `sep=;` names, else the one of comma, semicolon and tab that occurs most in the
     header. Lines above the header that begin with `#` are comments, and so are such lines of a single cell below it. Rows without
@@ -75,13 +84,13 @@ def read_table(path: Path) -> Table:
 
     Raises:
       UserError: absent, compressed, not UTF-8 text, a NUL character, a quote that is not closed, more cells than the header, more
-        than `MOST_COLUMNS` columns, or no row. The message names the line.
+        than `MOST_COLUMNS` columns, or no row (unless `may_be_empty`). The message names the line.
     """
     if not path.is_file():
         raise UserError(f"table {path} does not exist; check the path")
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return _parse(path, file)
+            return _parse(path, file, may_be_empty)
     except UnicodeDecodeError as error:
         if error.object.startswith(GZIP):
             raise UserError(f"table {path} is compressed by gzip; unpack it first (gunzip --keep {path.name})") from error
@@ -90,7 +99,7 @@ def read_table(path: Path) -> Table:
         raise UserError(f"table {path} cannot be read: {error.strerror}; check the path") from error
 
 
-def _parse(path: Path, file: TextIO) -> Table:
+def _parse(path: Path, file: TextIO, may_be_empty: bool) -> Table:
     for number, line in enumerate(file, 1):
         if "\0" in line:
             raise UserError(f"table {path} line {number} holds a NUL character; save the table as CSV again")
@@ -106,17 +115,25 @@ def _parse(path: Path, file: TextIO) -> Table:
     except csv.Error as error:
         line = _last_row(file, above, separator)
         raise UserError(f"table {path} line {line} cannot be read: {error}; is a quote not closed?") from error
-    if not starts:
+    if not starts and not may_be_empty:
         raise UserError(f"table {path} has no rows below its header; give at least one recording per class")
-    _require_closed_quote(path, file, last, separator)
-    columns, repeated = {}, set()
-    for place, name in enumerate(map(_clean, names)):
-        name = name or f"column {place + 1}"
+    if starts:
+        _require_closed_quote(path, file, last, separator)
+    columns, repeated = name_columns([_clean(name) for name in names], cells)
+    return Table(columns, str(path), starts, decimal_comma=separator != ",", repeated=repeated)
+
+
+def name_columns(names: Sequence[str], cells: Sequence[list[str]]) -> tuple[dict[str, list[str]], frozenset[str]]:
+    """(columns by name, names that several have): the first column of a name keeps it; one without a name has its place."""
+    columns: dict[str, list[str]] = {}
+    repeated = set()
+    for place, (name, column) in enumerate(zip(names, cells, strict=True), start=1):
+        name = name or f"column {place}"
         if name in columns:
             repeated.add(name)
-            name = f"{name}.{place + 1}"
-        columns[name] = cells[place]
-    return Table(columns, str(path), starts, decimal_comma=separator != ",", repeated=frozenset(repeated))
+            name = f"{name}.{place}"
+        columns[name] = column
+    return columns, frozenset(repeated)
 
 
 def _read_rows(path: Path, reader: Any, line: int, width: int, separator: str) -> tuple[list[list[str]], array[int], int]:

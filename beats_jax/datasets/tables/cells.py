@@ -46,9 +46,10 @@ MEANINGS: dict[str, tuple[str, ...]] = {
         *("species code", "prediction", "code", "tag"),
     ),
     "score": ("score", "confidence", "probability", "prob", "p", "logit", "logits"),
-    "low_hz": ("low", "low freq", "low frequency", "min freq", "min frequency", "freq min", "fmin"),
-    "high_hz": ("high", "high freq", "high frequency", "max freq", "max frequency", "freq max", "fmax"),
+    "low_hz": ("low", "low freq", "low frequency", "min freq", "min frequency", "freq min", "fmin", "low f"),
+    "high_hz": ("high", "high freq", "high frequency", "max freq", "max frequency", "freq max", "fmax", "high f"),
 }
+LONGEST_NAME, NUMBER_BYTES = 255, 6  # bytes of a name on most disks, and of a number such as _12 in it
 WRITERS = 8  # tables that are written at once
 SHOWN = 20  # columns that a message names
 UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "hz": 1.0, "khz": 1e3}
@@ -86,24 +87,38 @@ def base_and_factor(name: str) -> tuple[str, float]:
     return plain[: found.start()], UNITS[unit]
 
 
-def find_columns(names: Sequence[str], options: ReadOptions, where: str) -> dict[str, str]:
+def plain_names(table: Table) -> dict[str, list[str]]:
+    """The columns by their names without unit, case, "_" and "-"."""
+    plain: dict[str, list[str]] = {}
+    for name in table:
+        plain.setdefault(base_and_factor(name)[0], []).append(name)
+    return plain
+
+
+def find_columns(table: Table, options: ReadOptions) -> dict[str, str]:
     """meaning → column, for the meanings that a table has.
 
     Raises:
-      UserError: a column that `options` names is not there, or a meaning that is none.
+      UserError: a column that `options` names is not there, a meaning that is none, or several columns that may be meant.
     """
     found: dict[str, str] = {}
-    plain = {base_and_factor(name)[0]: name for name in reversed(names)}
+    plain = plain_names(table)
     for meaning, column in options.columns.items():
         if meaning not in MEANINGS:
             raise UserError(f"a column of events cannot mean {meaning!r}; {nearest(meaning, list(MEANINGS))}")
-        if column not in names:
-            raise UserError(f"{where} has no column {column!r} for {meaning}; columns: {list_columns(names)}")
+        if column not in table:
+            raise UserError(f"{table.name} has no column {column!r} for {meaning}; columns: {list_columns(table)}")
         found[meaning] = column
     for meaning, usual in MEANINGS.items():
-        named = next((plain[name] for name in usual if name in plain and (name != "offset" or "onset" in plain)), None)
-        if meaning not in found and named is not None:
-            found[meaning] = named
+        named = next((plain[name] for name in usual if name in plain and (name != "offset" or "onset" in plain)), [])
+        if meaning not in found and named:
+            if len(named) > 1:
+                shown = " and ".join(map(repr, named))
+                raise UserError(f"{table.name}: {shown} may both be the {meaning}; rename or remove one of these columns")
+            found[meaning] = named[0]
+    for meaning, column in found.items():
+        if column in table.repeated:
+            raise UserError(f"{table.name} has several columns {column!r}, the {meaning}; rename or remove the others")
     return found
 
 
@@ -115,14 +130,14 @@ def events_of_columns(table: Table, options: ReadOptions, *, beside: Path | None
     Raises:
       UserError: a column of starts, ends or labels is missing, or a cell is not what its column holds; the line is named.
     """
-    found = find_columns(list(table), options, table.name)
+    found = find_columns(table, options)
     rows = len(next(iter(table.values()), []))
     for meaning in ("start", "end"):
         require_meaning(meaning, found, table)
     if not options.label:
         require_meaning("label", found, table)
     named = "file" in found and not options.recording
-    files = table[found["file"]] if named else [options.recording or recording_of(beside)] * rows
+    files = table[found["file"]] if named else [recording_of_all(table, options, beside)] * rows
     read = {
         meaning: numbers(table[name], name, table, needed=meaning in ("start", "end"))
         for meaning, name in found.items()
@@ -191,6 +206,21 @@ def numbers(cells: Sequence[str], column: str, table: Table, *, needed: bool) ->
     return values
 
 
+def recording_of_all(table: Table, options: ReadOptions, beside: Path | None) -> str:
+    """The recording of all rows of a table without a column of recordings.
+
+    Raises:
+      UserError: what `recording_of` raises, or a column of another name holds recordings: rows of several must not become one's.
+    """
+    if options.recording:
+        return options.recording
+    for name, cells in table.items():
+        held = [cell for cell in cells if cell]
+        if held and all(os.path.splitext(cell)[1].lower() in AUDIO_SUFFIXES for cell in held):
+            raise UserError(f"{table.name}: column {name!r} holds names of recordings, {held[0]!r} first; call it 'file'")
+    return recording_of(beside)
+
+
 def recording_of(table: Path | None) -> str:
     """The recording that a table of one recording belongs to: the file beside it that has its name, else the name alone.
 
@@ -257,7 +287,9 @@ def table_names(files: Sequence[str], ending: str) -> dict[str, Path]:
     taken: set[str] = set()
     for file, name in relative.items():
         stem = os.path.splitext(name)[0]
-        chosen = stem if counts[stem.casefold()] == 1 else name
+        folder, chosen = os.path.split(stem if counts[stem.casefold()] == 1 else name)
+        most = LONGEST_NAME - len(ending) - NUMBER_BYTES
+        chosen = os.path.join(folder, os.fsencode(chosen)[:most].decode("utf-8", "ignore"))
         unique, number_of = chosen, 2
         while unique.casefold() in taken:
             unique, number_of = f"{chosen}_{number_of}", number_of + 1

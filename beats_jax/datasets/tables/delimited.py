@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.text_table import Table, read_table
+from beats_jax.datasets.sources.text_table import Table, name_columns, read_table
 from beats_jax.datasets.tables.cells import ReadOptions, decimal, events_of_columns, list_columns, make_events, numbers, safe_text
 from beats_jax.datasets.tables.dcase import dcase_events, is_dcase
 from beats_jax.datasets.tables.events import COLUMNS, NUMBERS, Events
+from beats_jax.datasets.tables.raven import is_raven, raven_events
 from beats_jax.errors import UserError
 from beats_jax.files import whole_file, write_text
-from beats_jax.spreadsheets import original_cell
 
 _REFUSED = "\r\0"
 OURS = {name: name for name in COLUMNS}
@@ -34,35 +34,18 @@ KALEIDOSCOPE_LABELS = ("MANUAL ID", "TOP1MATCH", "AUTO ID*", "AUTO ID", "common_
 
 
 def read_delimited(path: Path, options: ReadOptions) -> Events:
-    """Events of any table with a header; columns are found by their names (`cells.MEANINGS`), or are those of DCASE task 5.
+    """Events of any table with a header; columns are found by their names (`cells.MEANINGS`), or are those of DCASE task 5 or
+    of Raven, whose tables spreadsheets and R save with other separators and with quotes.
 
     Raises:
-      UserError: what `read_table` raises but for a table without rows, and what `events_of_columns` raises.
+      UserError: what `read_table`, `events_of_columns` and `raven_events` raise.
     """
-    rows = _rows(path)
-    return dcase_events(rows) if is_dcase(rows) else events_of_columns(rows, options, beside=path)
+    table = read_table(path, may_be_empty=True)
+    return dcase_events(table) if is_dcase(table) else _named_events(table, options, path)
 
 
-def _rows(path: Path) -> Table:
-    """As `read_table`; a header alone is a table of nothing, which a detector writes where it finds nothing."""
-    header = _lone_header(path)
-    if header is None:
-        return read_table(path)
-    separator = max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=separator, skipinitialspace=True))
-    return Table({original_cell(name.strip()): [] for name in names}, str(path), decimal_comma=separator != ",")
-
-
-def _lone_header(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    found: list[str] = []
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for line in file:
-            found += [line] if line.strip() else []
-            if len(found) > 1 or "\0" in line:
-                return None
-    return found[0].rstrip("\r\n") if found and not found[0].lower().startswith(("sep=", "#")) else None
+def _named_events(table: Table, options: ReadOptions, path: Path) -> Events:
+    return raven_events(table, options, path) if is_raven(table) else events_of_columns(table, options, beside=path)
 
 
 def read_kaleidoscope(path: Path, options: ReadOptions) -> Events:
@@ -74,7 +57,7 @@ def read_kaleidoscope(path: Path, options: ReadOptions) -> Events:
     Raises:
       UserError: as `read_delimited`; no column IN FILE, OFFSET or DURATION.
     """
-    table = _rows(path)
+    table = read_table(path, may_be_empty=True)
     for name in ("IN FILE", "OFFSET", "DURATION"):
         if name not in table:
             raise UserError(f"{path} has no column {name!r}, as tables of Kaleidoscope do; columns: {list_columns(table)}")
@@ -171,7 +154,7 @@ def read_parquet(path: Path, options: ReadOptions) -> Events:
     """Events of a Parquet file, ours or BirdNET's; columns are found by their names.
 
     Raises:
-      UserError: it is no Parquet, or what `events_of_columns` raises.
+      UserError: it is no Parquet, or what `events_of_columns` and `raven_events` raise.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -180,8 +163,9 @@ def read_parquet(path: Path, options: ReadOptions) -> Events:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
-    columns = {name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in table.column_names}
-    return events_of_columns(Table(columns, str(path)), options, beside=path)
+    cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
+    columns, repeated = name_columns(table.column_names, cells)
+    return _named_events(Table(columns, str(path), repeated=repeated), options, path)
 
 
 def write_parquet(events: Events, folder: Path, recordings: Mapping[str, float]) -> list[Path]:

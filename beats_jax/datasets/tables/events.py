@@ -114,6 +114,14 @@ class Events:
         chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
         return Events(*(column[chosen] for column in self.columns().values()))
 
+    def distinct(self) -> Events:
+        """Each event (file, start, end, label) once, by its first row: tables of one detector repeat each other."""
+        first: dict[tuple[str, float, float, str], int] = {}
+        columns = (self.files, self.starts, self.ends, self.labels)
+        for row, place in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            first.setdefault(place, row)
+        return self.take(list(first.values()))
+
     def rows_of(self) -> dict[str, np.ndarray]:
         """file → int64 [rows of it], files in the order in which they come."""
         rows: dict[str, list[int]] = {}

@@ -18,15 +18,17 @@ import numpy as np
 
 from beats_jax.audio.decoding.decoders import open_decoder
 from beats_jax.audio.recording import AudioError
-from beats_jax.datasets.sources.text_table import Table
+from beats_jax.datasets.sources.text_table import Table, name_columns
 from beats_jax.datasets.tables.cells import (
     ReadOptions,
+    base_and_factor,
     decimal,
     find_columns,
     list_columns,
     make_events,
     numbers,
-    recording_of,
+    plain_names,
+    recording_of_all,
     require_meaning,
     safe_text,
     table_names,
@@ -56,6 +58,7 @@ STANDARD = (
 )
 MEASURES = ("(s)", "(Hz)", "(dB)", "(dB FS)", "(samples)", "(u)", "(kHz)", "(bits)")  # end of the names of what Raven measures
 ENDING, CUMULATIVE = ".selections.txt", "detections.selections.txt"
+SAME_SELECTION = ("selection", "channel", "begin time", "end time", "file offset", "begin path", "begin file")
 _REFUSED = "\t\r\n\0"
 _FIXED = {"View": "Spectrogram 1", "Channel": "1"}
 
@@ -69,7 +72,8 @@ def read_raven(path: Path, options: ReadOptions) -> Events:
       UserError: no UTF-8 text, no Begin Time or End Time, no column of labels or several that may be it, a cell that is no
         number, or several recordings without File Offset.
     """
-    lines = read_text(path, remedy="save the selection table again").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    text = read_text(path, remedy="save the selection table as UTF-8 text (in an editor, or a spreadsheet)")
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     names = [name.strip() for name in lines[0].split("\t")]
     rows = [(number, line.split("\t")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
     for number, cells in rows:
@@ -77,47 +81,55 @@ def read_raven(path: Path, options: ReadOptions) -> Events:
             raise UserError(
                 f"{path} line {number} has {len(cells)} cells, the header {len(names)}; save the selection table again"
             )
-    rows = _one_view(names, rows)
-    columns = {name: [_cell(cells, place) for _, cells in rows] for place, name in enumerate(names)}
-    table = Table(columns, str(path), [number for number, _ in rows], decimal_comma=True)
-    found = find_columns(list(table), options, str(path))
+    texts = [[original_cell(cells[place]) if place < len(cells) else "" for _, cells in rows] for place in range(len(names))]
+    columns, repeated = name_columns(names, texts)
+    table = Table(columns, str(path), [number for number, _ in rows], decimal_comma=True, repeated=repeated)
+    return raven_events(table, options, path)
+
+
+def is_raven(table: Table) -> bool:
+    """Whether the columns are Raven's, whatever separates them."""
+    plain = plain_names(table)
+    return "begin time" in plain and not plain.keys().isdisjoint({"selection", "view", "file offset"})
+
+
+def raven_events(table: Table, options: ReadOptions, path: Path) -> Events:
+    """As `read_raven`, of a table that has been read."""
+    table = _one_view(table)
+    found = find_columns(table, options)
     for meaning in ("start", "end"):
         require_meaning(meaning, found, table)
-    labels = [options.label] * len(rows) if options.label else table[_label_column(table, options)]
+    rows = len(table[found["start"]])
+    if not rows:
+        return Events.none()  # Raven writes no column for labels before there is one
+    labels = [options.label] * rows if options.label else table[_label_column(table, found)]
     files, starts, ends = _places(table, found, options, path)
     others = {
         meaning: numbers(table[found[meaning]], found[meaning], table, needed=False)
         for meaning in ("score", "low_hz", "high_hz")
         if meaning in found
     }
-    return make_events(files, starts, ends, [original_cell(label.strip()) for label in labels], table, others)
+    return make_events(files, starts, ends, labels, table, others)
 
 
-def _cell(cells: Sequence[str], place: int) -> str:
-    return cells[place] if place < len(cells) else ""
-
-
-def _one_view(names: list[str], rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+def _one_view(table: Table) -> Table:
     """The rows without repetitions of a selection in other views; that of a spectrogram stays, because it has frequencies."""
-    if "Selection" not in names or "View" not in names:
-        return rows
-    view = names.index("View")
-    same = [
-        names.index(name) for name in ("Selection", "Channel", BEGIN, END, OFFSET, "Begin Path", "Begin File") if name in names
-    ]
-    kept: dict[tuple[str, ...], tuple[int, list[str]]] = {}
-    for number, cells in rows:
-        key = tuple(_cell(cells, place) for place in same)
-        if key not in kept or _cell(kept[key][1], view).startswith("Waveform"):
-            kept[key] = (number, cells)
-    return list(kept.values())
+    plain = {base: names[0] for base, names in plain_names(table).items()}
+    if "selection" not in plain or "view" not in plain:
+        return table
+    views, same = table[plain["view"]], [table[plain[base]] for base in SAME_SELECTION if base in plain]
+    kept: dict[tuple[str, ...], int] = {}
+    for row, key in enumerate(zip(*same, strict=True)):
+        if key not in kept or views[kept[key]].casefold().startswith("waveform"):
+            kept[key] = row
+    return table.take(list(kept.values()))
 
 
-def _label_column(table: Table, options: ReadOptions) -> str:
-    usual = find_columns(list(table), options, table.name).get("label")
-    if usual is not None:
-        return usual
-    own = [name for name in table if name and name not in STANDARD and not name.endswith(MEASURES)]
+def _label_column(table: Table, found: Mapping[str, str]) -> str:
+    if "label" in found:
+        return found["label"]
+    standard = {base_and_factor(name)[0] for name in STANDARD}
+    own = [name for name in table if base_and_factor(name)[0] not in standard and not name.endswith(MEASURES)]
     if len(own) == 1:
         return own[0]
     what = f"columns that may be labels: {list_columns(own)}" if own else "there is no column besides Raven's own"
@@ -130,18 +142,21 @@ def _places(
     """(files, starts, ends) within each recording."""
     starts = numbers(table[found["start"]], found["start"], table, needed=True)
     ends = numbers(table[found["end"]], found["end"], table, needed=True)
-    paths, names = table.get("Begin Path"), table.get("Begin File")
-    if options.recording or (paths is None and names is None):
-        files: Sequence[str] = [options.recording or recording_of(path)] * len(starts)
+    plain = {base: names[0] for base, names in plain_names(table).items()}
+    paths, names = (table[plain[base]] if base in plain else [""] * len(starts) for base in ("begin path", "begin file"))
+    ravens_own = not options.recording and not plain.keys().isdisjoint({"begin path", "begin file"})
+    if ravens_own:
+        files: Sequence[str] = [full or name for full, name in zip(paths, names, strict=True)]
+    elif "file" in found and not options.recording:
+        files = table[found["file"]]
     else:
-        blank = [""] * len(starts)
-        files = [original_cell(full or name) for full, name in zip(paths or blank, names or blank, strict=True)]
-    if OFFSET in table:
-        offsets = numbers(table[OFFSET], OFFSET, table, needed=True)
+        files = [recording_of_all(table, options, path)] * len(starts)
+    if "file offset" in plain:
+        offsets = numbers(table[plain["file offset"]], plain["file offset"], table, needed=True)
         # A microsecond is less than a sample; sums of decimals would differ in their last digit
         moved = np.round(offsets + (ends - starts), 6)
         return files, offsets, np.where(offsets == starts, ends, np.maximum(moved, offsets))
-    if len(set(files)) > 1:
+    if ravens_own and len(set(files)) > 1:
         raise UserError(
             f"{table.name} is of {len(set(files))} recordings and has no column {OFFSET!r}: Begin Time runs on over them all; "
             "add that measurement in Raven and save the table again"

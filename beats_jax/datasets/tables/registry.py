@@ -29,6 +29,7 @@ from beats_jax.errors import UserError
 __all__ = ["TABLES", "Events", "ReadOptions", "TableKind", "kind_of", "read_events", "write_events"]
 
 HEAD_BYTES = 1 << 16
+_HAWKEARS_LABEL = re.compile(r"\t[^\t]+;(0(\.\d+)?|1(\.0+)?)\s*$")  # the score behind the label
 Reader = Callable[[Path, ReadOptions], Events]
 Writer = Callable[[Events, Path, Mapping[str, float]], list[Path]]
 
@@ -80,10 +81,10 @@ def kind_of(path: Path) -> str:
     first = next((line for line in head.split("\n") if line.strip()), "").rstrip("\r")
     if not first and path.suffix.lower() == ".txt":
         return "audacity"  # a track without labels
-    if "\t" in first and re.search(r"(^|\t)(Selection|Begin Time \(s\))(\t|$)", first):
+    if "\t" in first and re.search(r"(^|\t)(Selection|Begin Time \(s\))(\t|$)", first, re.IGNORECASE):
         return "raven"
     if re.match(r"-?\d+([.,]\d+)?\t-?\d+([.,]\d+)?(\t|$)", first):
-        return "audacity"
+        return "hawkears" if path.suffix.lower() == ".txt" and _HAWKEARS_LABEL.search(first) else "audacity"
     if re.search(r'(^|[,;\t])"?IN FILE"?([,;\t]|$)', first):
         return "kaleidoscope"
     return "csv"

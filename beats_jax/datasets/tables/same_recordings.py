@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ntpath
+import unicodedata
 from collections.abc import Iterable
 
 from beats_jax.audio.decoding.file_kinds import AUDIO_SUFFIXES
@@ -13,36 +14,41 @@ def match_recordings(names: Iterable[str], others: Iterable[str]) -> dict[str, s
     """name → the one of `others` whose path ends alike; names without one are left out.
 
     File names must be the same, but for a suffix that one of them lacks (HawkEars, label tracks); of several, the one with the
-    longest common end counts.
+    longest common end counts, but for those that other names share more with.
 
     Raises:
       UserError: a name has two partners, or two names have one, and their ends are equally long.
     """
-    known: dict[str, list[tuple[str, ...]]] = {}
-    paths = {_parts(other): other for other in others}
-    for parts in paths:
-        known.setdefault(_stem(parts[0]), []).append(parts)
-    best: dict[str, tuple[int, str]] = {}  # other → (parts in common, name)
+    known: dict[str, dict[str, tuple[str, ...]]] = {}
+    for other in others:
+        parts = _parts(other)
+        known.setdefault(_stem(parts[0]), {})[other] = parts
+    nearest: dict[str, tuple[int, list[str]]] = {}  # name → (parts in common, the others with as many)
     for name in dict.fromkeys(names):
         parts = _parts(name)
-        ranked = sorted(((_in_common(parts, other), paths[other]) for other in known.get(_stem(parts[0]), ())), reverse=True)
-        ranked = [found for found in ranked if found[0]]
-        if not ranked:
-            continue
-        length, other = ranked[0]
-        if len(ranked) > 1 and ranked[1][0] == length:
-            raise UserError(f"{name} may be {other} or {ranked[1][1]}; write the folder into the table")
-        held = best.get(other)
-        if held is not None and held[0] == length:
-            raise UserError(f"{other} may be {held[1]} or {name}; write the folder into the table")
-        if held is None or held[0] < length:
-            best[other] = (length, name)
-    return {name: other for other, (_, name) in best.items()}
+        common = {other: _in_common(parts, its) for other, its in known.get(_stem(parts[0]), {}).items()}
+        if most := max(common.values(), default=0):
+            nearest[name] = most, sorted(other for other, length in common.items() if length == most)
+    held: dict[str, tuple[int, str]] = {}  # other → (parts in common, name)
+    for name, (length, candidates) in sorted(nearest.items(), key=lambda item: -item[1][0]):
+        free = [other for other in candidates if other not in held or held[other][0] == length]
+        if len(free) > 1:
+            raise UserError(f"{name} may be {free[0]} or {free[1]}; write the folder into the table")
+        if free and free[0] in held:
+            raise UserError(f"{free[0]} may be {held[free[0]][1]} or {name}; write the folder into the table")
+        held |= dict.fromkeys(free, (length, name))
+    found = {name: other for other, (_, name) in held.items()}
+    return {name: found[name] for name in nearest if name in found}
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The parts of a path of any system, the last one first."""
-    return tuple(part for part in reversed(path.replace("\\", "/").split("/")) if part not in ("", "."))
+    """The parts of a path of any system, the last one first; neither case nor how an accent is composed tells files apart."""
+    return tuple(part for part in reversed(plain_name(path).replace("\\", "/").split("/")) if part not in ("", "."))
+
+
+def plain_name(name: str) -> str:
+    """The name as disks of other systems compare it."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stem(name: str) -> str:

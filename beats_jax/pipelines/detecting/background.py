@@ -11,7 +11,7 @@ from scipy.stats import norm
 from beats_jax.audio.io import AudioError, read
 from beats_jax.config import AudioConfig
 from beats_jax.errors import UserError
-from beats_jax.pipelines.window_job import header_lengths
+from beats_jax.pipelines.window_plan import header_lengths
 
 MOST_SECONDS = 600.0  # of background; more makes the rates of false alarms surer and costs time before the first window
 QUANTILE = 0.9

@@ -9,6 +9,7 @@ OUTPUT/errors.csv              files that could not be read to their end, with t
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ from beats_jax.evaluation.metrics.precision_table import PrecisionRow, precision
 from beats_jax.inference.events import EventRule
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.detecting.detector import Detector
-from beats_jax.pipelines.detecting.rates import write_rates
+from beats_jax.pipelines.detecting.rates import RATES, write_rates
 from beats_jax.pipelines.detecting.scores import SCORES, score_columns, score_table
 from beats_jax.pipelines.detecting.tables import (
     Found,
@@ -39,9 +40,11 @@ from beats_jax.pipelines.detecting.tables import (
 )
 from beats_jax.pipelines.detecting.thresholds import Threshold, WantedThresholds, choose, one_line, threshold_lines
 from beats_jax.pipelines.training.workdir import ERRORS_FILE, write_json
-from beats_jax.pipelines.window_job import Plan, ReadSettings, WindowTable, header_lengths, store_windows
+from beats_jax.pipelines.window_job import ReadSettings, WindowTable, store_windows
+from beats_jax.pipelines.window_plan import Plan, header_lengths
 
 RECORD = "detect.json"
+WHOLE_TABLES = ("detections.csv", "detections.parquet")  # with all that is known of a detection
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ def detect(
     store_windows(table, reading, output, output / SCORES, strict=strict, end=end)
 
 
+def tables_of_output(output: Path) -> list[Path] | None:
+    """Tables of an output that hold each detection once: it is in every kind of table. None = `output` is not one of `detect`.
+
+    Raises:
+      UserError: its record is damaged.
+    """
+    if best := next((output / name for name in WHOLE_TABLES if (output / name).is_file()), None):
+        return [best]
+    if not (output / RECORD).is_file():
+        return None
+    written = [name for name in _old_tables(output) if name != RATES and (output / name).is_file()]
+    return [output / name for name in written if name.split("/")[0] == written[0].split("/")[0]]
+
+
 def _record_scores(output: Path, record: Mapping[str, Any]) -> None:
     if not (output / RECORD).exists():  # else it tells how the tables were made that are there
         write_json(output / RECORD, record)
@@ -140,14 +157,22 @@ def _write_tables(
     if settings.rates:
         wanted = [label for label, value in values.items() if value is not None]
         record["without_clock"] = write_rates(found, wanted, _reviewed(settings, values), settings.rates, output)
+        written = [*written, output / RATES]
     write_json(output / RECORD, {**record, "tables": written_tables(output, written)})
-    _report(found, output, len(written))
+    _report(found, output, len(written) - bool(settings.rates))
 
 
 def _recording_lengths(found: Found, plan: Plan) -> dict[str, float]:
     headers = dict(zip(plan.names, plan.seconds.tolist(), strict=True))
     others = [file for file in found.recordings if file not in headers]
-    return recording_lengths(found, headers | dict(zip(others, header_lengths(others).tolist(), strict=True)))
+    lengths = recording_lengths(found, headers | dict(zip(others, header_lengths(others).tolist(), strict=True)))
+    if lost := [file for file in lengths if not os.path.isabs(file) and not os.path.exists(file)]:
+        print(
+            f"warning: {len(lost)} recordings are not where their names lead from this folder, such as {one_line(lost[0])}; "
+            "tables that name whole paths (raven) name wrong ones: give the command in the folder of the first call",
+            flush=True,
+        )
+    return lengths
 
 
 def _reviewed(settings: EventSettings, thresholds: Mapping[str, float | None]) -> dict[str, PrecisionRow]:

@@ -11,7 +11,7 @@ import numpy as np
 from beats_jax.audio.files import search_folder, some
 from beats_jax.audio.io import AudioError, audio_info, read
 from beats_jax.config import AudioConfig
-from beats_jax.datasets.sources.annotations import locate_recordings
+from beats_jax.datasets.sources.annotations import LENGTH_SLACK, locate_recordings
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.errors import UserError
 
@@ -71,7 +71,7 @@ def _in_folder(folder: Path) -> list[Example]:
 
 
 def _in_table(table: Path, inputs: Sequence[str]) -> list[Example]:
-    events = read_events(table)
+    events = read_events(table).distinct()  # each is judged by the others, of which none may be itself
     if not len(events):
         raise UserError(f"{table} holds no events; give one row an example: file, start, end, label")
     found = []
@@ -83,6 +83,8 @@ def _in_table(table: Path, inputs: Sequence[str]) -> list[Example]:
             raise UserError(f"{table} names {file}, which is neither there, nor in {table.parent}, nor below --input; correct it")
         if not label or end <= start:
             raise UserError(f"{table} has an event in {file} at {start:g} s without a {'length' if label else 'label'}")
+        if end > (seconds := whole_clip(path).end) + LENGTH_SLACK:
+            raise UserError(f"{table} has an event in {file} until {end:g} s, and {path} ends at {seconds:g} s; correct it")
         found.append(Example(path, start, end, label))
     return found
 

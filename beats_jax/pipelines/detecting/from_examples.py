@@ -24,7 +24,7 @@ from beats_jax.pipelines.detecting.examples import Example, find_clips, find_exa
 from beats_jax.pipelines.detecting.few_embeddings import embedding_detector, fit_directions
 from beats_jax.pipelines.detecting.few_examples import FewExamples, fit_templates, template_detector
 from beats_jax.pipelines.detecting.scores import SCORES
-from beats_jax.pipelines.window_job import find_recordings
+from beats_jax.pipelines.window_plan import find_recordings
 from beats_jax.weights.hashed import read_arrays, write_arrays
 
 KEPT = "examples.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -106,7 +107,8 @@ def leave_out_unwritable(found: Found, kinds: Sequence[str], errors: ErrorLog) -
     """Without recordings whose names a kind of table cannot hold; they are listed, and their scores stay."""
     reasons = {}
     for file in found.recordings:
-        if file == file.strip() and not set(file) & set("\t\r\n\0"):
+        parts = re.split(r"[/\\]", file)
+        if all(part == part.strip() for part in parts) and not set(file) & set("\t\r\n\0"):
             continue
         for kind in kinds:
             try:

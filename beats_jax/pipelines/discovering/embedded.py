@@ -25,7 +25,7 @@ from beats_jax.pipelines.discovering.regions import REGIONS, store_regions
 from beats_jax.pipelines.discovering.settings import DiscoverSettings
 from beats_jax.pipelines.discovering.vectors import EMBEDDINGS, store_vectors, vector_identity
 from beats_jax.pipelines.training.workdir import write_json
-from beats_jax.pipelines.window_job import find_recordings
+from beats_jax.pipelines.window_plan import find_recordings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,8 @@ from beats_jax.audio.recorders.metadata import metadata_columns, recorder_metada
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.inference.store import Store, forget
 from beats_jax.pipelines.progress import WindowProgress
-from beats_jax.pipelines.window_job import Plan, file_size, make_plan, place_types, recorder_types
+from beats_jax.pipelines.window_job import place_types, recorder_types
+from beats_jax.pipelines.window_plan import Plan, file_size, make_plan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from beats_jax.datasets.tables.registry import write_events
 from beats_jax.pipelines.detecting.tables import Found, Scored, leave_out_unwritable
 from beats_jax.pipelines.discovering.clustered import Clustered, cluster_table, hour_table, region_table
 from beats_jax.pipelines.search import clip_names, write_table
-from beats_jax.pipelines.window_job import header_lengths
+from beats_jax.pipelines.window_plan import header_lengths
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -55,7 +55,7 @@ def read_labels(table: str, folder: str) -> Labels:
     if not path.is_file():
         raise UserError(f"--labels {table} {'is no file' if path.exists() else 'does not exist'}; give a table of labels")
     root = Path(folder or path.parent)
-    columns = find_columns(list(read_table(path)), ReadOptions(), table) if kind_of(path) == "csv" else {}
+    columns = find_columns(read_table(path), ReadOptions()) if kind_of(path) == "csv" else {}
     if columns and not {"start", "end"} <= columns.keys():
         names: dict[str, Any] = {"audio_column": columns.get("file", "filename"), "label_column": columns.get("label", "label")}
         return _of_manifest(load_manifest(DataConfig(source="csv", root=str(root), metadata_file=table, **names), workdir=root))

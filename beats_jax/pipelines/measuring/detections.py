@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from beats_jax.datasets.sources.annotations import find_tables
-from beats_jax.datasets.tables.cells import TABLE_ENDINGS, decimal
+from beats_jax.datasets.sources.annotations import find_tables, read_below
+from beats_jax.datasets.tables.cells import decimal
 from beats_jax.datasets.tables.events import Events
-from beats_jax.datasets.tables.registry import read_events
 from beats_jax.datasets.tables.same_recordings import match_recordings
 from beats_jax.errors import UserError
 from beats_jax.evaluation.metrics.event_results import EventResult, evaluate_events
@@ -21,6 +20,7 @@ from beats_jax.evaluation.predictions import write_metrics
 from beats_jax.evaluation.report.events import event_findings, events_page
 from beats_jax.evaluation.report.page import write_page
 from beats_jax.files import write_text
+from beats_jax.pipelines.detecting.detect import tables_of_output
 from beats_jax.pipelines.environment import provenance
 from beats_jax.pipelines.measuring.evaluate import new_folder
 from beats_jax.pipelines.measuring.write import REPORT_FILES, versions
@@ -28,7 +28,6 @@ from beats_jax.pipelines.training.workdir import METRICS_FILE
 from beats_jax.spreadsheets import safe_cell
 
 MATCHES_FILE, LABELS_FILE = "matches.csv", "labels.csv"
-DETECTION_FILES = ("detections.csv", "detections.parquet", "detections.selections.txt", "kaleidoscope.csv")
 CURVES = 8  # labels with a curve of their own
 
 
@@ -45,7 +44,7 @@ def measure_detections(
     truth, recordings = read_tables(annotations, "--data")
     if not recordings:
         raise UserError(f"--data {annotations} names no recording; give the annotations of those that were searched")
-    found, _ = read_tables(_table_of(detections), "--detections")
+    found = _read_detections(detections)
     found, notes = _of_the_same(found, recordings, detections, annotations)
     _require_common_label(truth, found)
     result = evaluate_events(truth, found, recordings, rule, segment_seconds)
@@ -71,15 +70,24 @@ def read_tables(place: Path, argument: str) -> tuple[Events, list[str]]:
         raise UserError(f"{argument} {place} does not exist")
     parts, names = [], {}
     for table in find_tables(place, ""):
-        parts.append(read_events(table))
-        own = parts[-1].rows_of() or ([TABLE_ENDINGS.sub("", table.name)] if place.is_dir() else [])
-        names |= dict.fromkeys(own)
-    return Events.concatenate(parts), list(names)
+        events, own = read_below(place, table)
+        parts.append(events)
+        names |= dict.fromkeys(events.rows_of() or ([own] if place.is_dir() else []))
+    events = Events.concatenate(parts)
+    once = events.distinct()
+    if repeats := len(events) - len(once):
+        print(f"{repeats} events stand in {argument} {place} again and count once.", flush=True)
+    return once, list(names)
 
 
-def _table_of(detections: Path) -> Path:
-    """The table of an output of `detect`: all its tables hold the same events."""
-    return next((detections / name for name in DETECTION_FILES if (detections / name).is_file()), detections)
+def _read_detections(place: Path) -> Events:
+    tables = tables_of_output(place)
+    if tables == []:
+        raise UserError(f"--detections {place} holds no table; run detect without --scores-only")
+    if tables is None:
+        return read_tables(place, "--detections")[0]
+    below = place / tables[0].relative_to(place).parts[0]  # a folder of label tracks, or the table itself
+    return Events.concatenate([read_below(below, table)[0] for table in tables])
 
 
 def _of_the_same(found: Events, recordings: Sequence[str], detections: Path, annotations: Path) -> tuple[Events, list[str]]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,12 +20,11 @@ from beats_jax.datasets.tables.registry import read_events
 from beats_jax.datasets.tables.reviews import REVIEW_FILE, Place, place_of
 from beats_jax.errors import UserError
 from beats_jax.json_files import read_json
-from beats_jax.pipelines.detecting.detect import RECORD
+from beats_jax.pipelines.detecting.detect import RECORD, tables_of_output
 from beats_jax.pipelines.detecting.scores import SCORES, score_columns, scored_recordings
 from beats_jax.pipelines.detecting.thresholds import DEFAULT, known_labels
 
 KINDS = ("detections", "windows")
-TABLES = ("detections.csv", "detections.parquet")  # of detect's output; else any table that is there
 _UNSAFE = frozenset("\r\n\0")  # a name with these would not come back from a table
 
 
@@ -111,32 +109,27 @@ def open_candidates(place: Path, *, kind: str = "detections", labels: Sequence[s
     if kind == "windows":
         events = _windows(place, [str(label) for label in record.get("labels", [])], labels)
     else:
-        events = _detections(place, record, labels)
+        events = _detections(place, labels)
     events, left_out = _usable(events)
     if not len(events):
         raise UserError(f"{place} holds nothing to review{f' ({left_out})' if left_out else ''}; lower the threshold of detect")
     return Candidates(events, thresholds, Path(audio) if audio else None, left_out)
 
 
-def _detections(place: Path, record: Mapping[str, Any], labels: Sequence[str]) -> Events:
-    events = Events.concatenate([read_events(table) for table in _tables(place, record)])
+def _detections(place: Path, labels: Sequence[str]) -> Events:
+    events = Events.concatenate([read_events(table) for table in _tables(place)])
     if not labels:
         return events
     wanted = known_labels(labels, sorted(set(events.labels.tolist())))
     return events.take(np.isin(events.labels, np.array(wanted, np.dtypes.StringDType())))
 
 
-def _tables(place: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Each detection must be in one of them only: detect writes it into every kind of table."""
+def _tables(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
-    if best := next((place / name for name in TABLES if (place / name).is_file()), None):
-        return [best]
-    if not record:
+    found = tables_of_output(place)
+    if found is None:
         return [table for table in find_tables(place, "") if table.name != REVIEW_FILE]
-    written = [str(name) for name in record.get("tables", {}) if (place / str(name)).is_file()]
-    kinds = [name.split("/")[0] for name in written]
-    found = [place / name for name, kind in zip(written, kinds, strict=True) if kind == kinds[0]]
     if not found:
         raise UserError(f"{place} holds no table of detections; give --of windows, or run detect without --scores-only")
     return found

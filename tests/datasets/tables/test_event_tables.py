@@ -1,10 +1,12 @@
 # ruff: noqa: E501  headers are whole lines of other programs
 """Tables as the programs write them, read by hand; and every kind written and read back."""
 
+import io
 import math
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from beats_jax.audio.io import write_wav
@@ -230,3 +232,71 @@ def test_raven_events_without_frequencies_have_those_of_the_recording(tmp_path):
     for path in write_events(events, tmp_path, ["raven"], {file: 2.0}):
         found = read_events(path)
         assert (found.low_hz.tolist(), found.high_hz.tolist()) == ([0, 500], [12_000, 12_000])
+
+
+RUN_ON = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tSpecies\n"
+    "1\tWaveform 1\t1\t602\t603\tC:\\a\\b.wav\t2\towl\n"
+    "1\tSpectrogram 1\t1\t602\t603\tC:\\a\\b.wav\t2\towl\n"
+    "2\tSpectrogram 1\t1\t1204\t1205.5\tC:\\a\\c.wav\t4\towl\n"
+)
+
+
+@pytest.mark.parametrize("form", ["commas", "semicolons", "quotes", "small letters", "no unit", "parquet"])
+def test_a_table_of_ravens_counts_once_and_within_its_files_however_it_was_saved(tmp_path, form):
+    path = tmp_path / ("a.parquet" if form == "parquet" else "a.csv")
+    quoted = "\n".join("\t".join(f'"{cell}"' for cell in line.split("\t")) for line in RUN_ON.splitlines())
+    texts = {
+        "commas": RUN_ON.replace("\t", ","),
+        "semicolons": RUN_ON.replace("\t", ";"),
+        "quotes": quoted,  # write.table of R
+        "small letters": RUN_ON.replace("Begin Time", "begin time").replace("Offset", "offset").replace("View", "view"),
+        "no unit": RUN_ON.replace("Offset (s)", "Offset"),
+    }
+    if form == "parquet":
+        pd.read_csv(io.StringIO(RUN_ON), sep="\t").to_parquet(path)
+    else:
+        path.write_text(texts[form])
+    found = read_events(path)
+    assert [*zip(found.files, found.starts, found.ends, strict=True)] == [("C:\\a\\b.wav", 2, 3), ("C:\\a\\c.wav", 4, 5.5)]
+
+
+AMBIGUOUS = {
+    "file,start,end,label,label\na.wav,1,2,owl,crow\n": "several columns 'label', the label",
+    "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\tSpecies\n1\t1\t2\towl\tcrow\n": "several columns 'Species', the label",
+    "file,start,Start (s),end,label\na.wav,1,5,7,owl\n": "'start' and 'Start \\(s\\)' may both be the start",
+    "sound,start,end,label\nx.wav,1,2,owl\ny.wav,1,2,owl\n": "column 'sound' holds names of recordings, 'x.wav' first",
+    "name,start,end,species\nx.wav,1,2,owl\n": "column 'name' holds names of recordings",
+}
+
+
+@pytest.mark.parametrize("text", AMBIGUOUS)
+def test_columns_that_may_mean_two_things_are_refused(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=AMBIGUOUS[text]):
+        read_events(tmp_path / "a.csv")
+
+
+def test_a_column_of_recordings_of_any_usual_name_counts_beside_ravens_times(tmp_path):
+    (tmp_path / "a.txt").write_text("Begin Time (s)\tEnd Time (s)\tFile\tSpecies\n1\t2\tx.wav\towl\n1\t2\ty.wav\towl\n")
+    assert read_events(tmp_path / "a.txt").files.tolist() == ["x.wav", "y.wav"]
+
+
+def test_tables_of_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\n")
+    (tmp_path / "b.csv").write_text("sep=;\nfile;start;end;label\n")
+    (tmp_path / "c.csv").write_text("# a comment\nfile,start,end,label\n")
+    assert [len(read_events(tmp_path / name)) for name in ("a.txt", "b.csv", "c.csv")] == [0, 0, 0]
+
+
+def test_hawkears_label_tracks_are_known_by_their_labels(tmp_path):
+    (tmp_path / "a.txt").write_text("0\t3\tBDOW;0.91\n3\t6\tBDOW;1.00\n")
+    found = read_events(tmp_path / "a.txt")
+    assert (found.labels.tolist(), found.scores.tolist()) == (["BDOW", "BDOW"], [0.91, 1.0])
+
+
+def test_bounds_of_opensoundscape(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "audio_file,annotation_file,annotation,start_time,end_time,low_f,high_f\na.wav,a.txt,owl,1,2,300,900\n"
+    )
+    assert_rows(rows(read_events(tmp_path / "a.csv")), [("a.wav", 1.0, 2.0, "owl", NAN, 300.0, 900.0)])

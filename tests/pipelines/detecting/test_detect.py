@@ -22,6 +22,7 @@ from beats_jax.config import AudioConfig
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.detect import main
 from beats_jax.errors import UserError
+from beats_jax.evaluate import main as evaluate
 from beats_jax.evaluation.metrics.precision_table import PrecisionRow, precision_table, write_precision_table
 from beats_jax.inference.store import Store
 from beats_jax.pipelines.detecting.detector import Detector, open_detector
@@ -329,6 +330,9 @@ def test_identifiers_of_audioset_have_their_names(tmp_path):
         (["--precision", "0.9"], "--precision needs --precision-table"),
         (["--rates", "dya"], "did you mean 'day'?"),
         (["--smoothing", "max"], "--smoothing has no use without --smooth"),
+        (["--scores-only", "--gap", "2"], "--scores-only makes no events, and --gap is about them"),
+        (["--scores-only", "--format", "raven"], "--scores-only makes no events, and --format is about them"),
+        (["--format", ","], "--format names no kind of table"),
         (["--scores-only", "--rates"], "--scores-only makes no events, and --rates is about them"),
         (["--threshold", "site=0.5", "--labels", "=owl"], "--threshold names site"),
         (["--smooth", "2"], "smooth is 2 windows"),
@@ -411,3 +415,52 @@ def test_two_processes_killed_and_given_again_make_the_tables_of_one(tiny_model,
     pd.testing.assert_frame_equal(rows(tmp_path / "one"), rows(tmp_path / "two"), atol=1e-5)
     one, two = (read_events(tmp_path / name / "detections.csv").to_pandas() for name in ("one", "two"))
     pd.testing.assert_frame_equal(one, two, atol=1e-5)
+
+
+def test_rates_of_an_earlier_call_do_not_stay_beside_other_tables(output, recordings, tiny_model, capsys):
+    assert detect(recordings, output, tiny_model, "--threshold", "0", "--rates") == 0
+    assert (output / "rates.csv").is_file()
+    assert detect(recordings, output, tiny_model, "--threshold", "1") == 0
+    assert not (output / "rates.csv").exists()
+    assert detect(recordings, output, tiny_model, "--threshold", "0", "--rates") == 0
+    (output / "rates.csv").write_text("mine\n")
+    assert detect(recordings, output, tiny_model) == 2
+    assert "rates.csv" in capsys.readouterr().err
+    assert (output / "rates.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("formats", ["audacity", "birdnet,hawkears", "raven,kaleidoscope"])
+def test_an_output_is_measured_whatever_its_tables_each_event_once(output, finished, recordings, tiny_model, tmp_path, formats):
+    truth = finished / "detections.csv"
+    limits = [
+        f"{label}={item['value']!r}" for label, item in json.loads((finished / "detect.json").read_text())["thresholds"].items()
+    ]
+    assert detect(recordings, output, tiny_model, "--threshold", *limits, "--format", formats, "--rates") == 0
+    assert evaluate(["--detections", str(output), "--data", str(truth), "--output", str(tmp_path / "measured")]) == 0
+    found = json.loads((tmp_path / "measured" / "metrics.json").read_text())
+    assert (found["detections"], found["n"], found["f1"]) == (len(read_events(truth)), len(read_events(truth)), 1.0)
+
+
+def test_recordings_that_relative_names_do_not_reach_are_named(recordings, tiny_model, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    shutil.copytree(recordings, tmp_path / "here" / "card")
+    monkeypatch.chdir(tmp_path / "here")
+    assert detect("card", tmp_path / "out", tiny_model, "--format", "raven") == 0
+    assert "not where their names lead" not in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    places = ["--model", str(tiny_model), "--window", "0.5", "--hop", "0.25", "--dtype", "float32", "--output", "out"]
+    assert main([*places, "--format", "raven"]) == 0
+    assert "warning: 5 recordings are not where their names lead from this folder, such as card/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [" lead.wav", "odd /a.wav", "x" * 251 + ".wav", "\U0001f989" * 62 + ".wav"])
+def test_names_that_some_table_cannot_hold_end_nothing(tiny_model, tmp_path, name):
+    card = tmp_path / "card"
+    for place in (card / "plain.wav", card / name):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(place, np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32), RATE)
+    assert detect(card, tmp_path / "out", tiny_model, "--threshold", "0", "--format", ALL_FORMATS) == 0
+    held = {os.path.basename(file) for file in read_events(tmp_path / "out" / "detections.csv").files.tolist()}
+    listed = (tmp_path / "out" / "errors.csv").read_text().count("it has scores and is in no table")
+    assert "plain.wav" in held
+    assert (len(held), listed) == ((1, 1) if " " in name else (2, 0))

@@ -165,3 +165,13 @@ def test_levels_of_bands_do_not_follow_calls():
     level, spread = band_levels(frames)
     np.testing.assert_allclose(level, 2, atol=0.15)
     np.testing.assert_allclose(spread, 0.5, atol=0.1)
+
+
+def test_events_of_a_table_count_once_and_lie_in_their_recording(tmp_path):
+    write_wav(tmp_path / "a.wav", np.ones(4 * RATE, np.float32) / 2, RATE)
+    table = tmp_path / "table.csv"
+    table.write_text("file,start,end,label\na.wav,1,2,up\na.wav,1,2,up\na.wav,3,4.2,up\n")
+    assert [(one.start, one.end) for one in find_examples(table)] == [(1, 2), (3, 4.2)]
+    table.write_text("file,start,end,label\na.wav,1,2,up\na.wav,3,24,up\n")
+    with pytest.raises(UserError, match=r"until 24 s, and .*a\.wav ends at 4 s; correct it"):
+        find_examples(table)

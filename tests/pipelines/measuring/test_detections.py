@@ -131,3 +131,30 @@ def test_recordings_are_matched_by_the_longest_common_end():
     with pytest.raises(UserError, match=r"c\.wav may be p/c\.wav or q/c\.wav"):
         match_recordings(["p/c.wav", "q/c.wav"], others)
     assert match_recordings(["d/c.wav", "q/c.wav"], others) == {"d/c.wav": "/d/c.wav"}
+
+
+def test_a_recording_that_another_name_fits_better_is_free_for_none_else():
+    others = ["/d/b.wav", "/d/night/b.wav"]
+    assert match_recordings(["b", "night/b"], others) == {"b": "/d/b.wav", "night/b": "/d/night/b.wav"}
+    assert match_recordings(["x/site1/a.wav", "site1/a.wav"], ["x/site1/a.wav", "site2/a.wav"]) == {
+        "x/site1/a.wav": "x/site1/a.wav"
+    }
+
+
+def test_neither_case_nor_accents_tell_recordings_apart():
+    assert match_recordings(["D:\\Mu\u0301sica\\A.wav"], ["/d/m\xfasica/a.WAV"]) == {
+        "D:\\Mu\u0301sica\\A.wav": "/d/m\xfasica/a.WAV"
+    }
+
+
+def test_events_that_stand_in_several_tables_count_once(tables, capsys):
+    found = tables / "twice"
+    found.mkdir()
+    text = "file,start,end,label,score\nnight/a.wav,1,2,owl,0.9\nnight/b.wav,5,6,owl,0.8\n"
+    (found / "a.BirdNET.results.csv").write_text(text)
+    (found / "BirdNET_CombinedTable.csv").write_text(text)
+    arguments = ["--detections", str(found), "--data", str(tables / "annotations.csv"), "--output", str(tables / "out")]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"2 events stand in --detections {found} again and count once." in said
+    assert "1 of 4 events are found; 1 of 2 detections are wrong." in said
