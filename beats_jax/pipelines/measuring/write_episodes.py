@@ -57,7 +57,7 @@ def write_episodes(
     pools = f"{drawn.classes} classes" + (f" and {len(drawn.pools)} draws of {size} of them" if drawn.pooled else "")
     what = (
         f"{settings.n_tasks} episodes of {settings.n_way} ways, {settings.n_shot} support and {settings.n_query} query rows a "
-        f"class {apart}, {pools}, seed {settings.seed}"
+        f"class {apart}, {pools}, seed {settings.seed}; guessing gives {1 / settings.n_way:.3g}"
     )
     facts = {
         "rows": len(rows),

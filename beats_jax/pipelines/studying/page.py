@@ -108,7 +108,7 @@ def findings(
 
 def _answer(gate: dict[str, Any], comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
-        return "No arm could be compared; see the notes."
+        return "No arm was compared with real examples alone: name more --arms, or see the notes for those that failed."
     used = [one for one in gate["decisions"] if one["use"]]
     if not used:
         return (
@@ -136,7 +136,7 @@ def _cautions(runner: Runner, measured: Measured) -> list[str]:
     if tested < 20:
         lines.append(f"Some class has {tested} test clips: differences of several points cannot be seen with so few.")
     if runner.settings.seeds < LEAST_SEEDS:
-        lines.append(f"{runner.settings.seeds} seeds are fewer than {LEAST_SEEDS}: the gate stays closed.")
+        lines.append(f"Seeds: {runner.settings.seeds}, fewer than {LEAST_SEEDS}, so that the gate stays closed.")
     if runner.left_out:
         lines.append(
             f"The budget left out {len(runner.left_out)} blocks of arms; the same command with a larger --budget adds them."

@@ -37,7 +37,7 @@ def test_a_study_answers_resumes_and_refuses_another(tmp_path: Path, capsys: pyt
     assert {one["arm"] for one in record["arms"]} == {"real", "oversampled"}
     assert record["baselines"]["cnn"]["auroc"] is not None
     page = (output / "report.html").read_text()
-    for words in ("Does synthetic data help?", "Stage 0", "Stage 1", "Stage 4", "1 seeds are fewer than 5"):
+    for words in ("Does synthetic data help?", "Stage 0", "Stage 1", "Stage 4", "Seeds: 1, fewer than 5"):
         assert words in page
     assert not any(one["use"] for one in json.loads((output / "gate.json").read_text())["decisions"])
 
