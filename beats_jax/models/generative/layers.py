@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 
 from beats_jax.config.generative import SMALLEST_SIDE
 from beats_jax.config.rules import require
-from beats_jax.models.cpu import convolve_2d
 
 Maps = Float[Array, "_ _ _ _"]  # images, height, width, channels
 Images = Float[Array, "images bands frames"]
@@ -54,7 +53,7 @@ def unfold(x: Maps) -> Maps:
 def convolution(features: int, name: str | None = None, scale: float = 1.0) -> nn.Conv:
     """3 x 3, stride 1, same size; `scale` of the initial kernel's variance, 0 = zeros."""
     init = nn.initializers.variance_scaling(scale, "fan_in", "normal") if scale else nn.initializers.zeros_init()
-    return nn.Conv(features, (3, 3), padding=((1, 1), (1, 1)), kernel_init=init, conv_general_dilated=convolve_2d, name=name)
+    return nn.Conv(features, (3, 3), padding="SAME", kernel_init=init, name=name)
 
 
 def group_norm(x: Maps, name: str | None = None) -> jax.Array:
