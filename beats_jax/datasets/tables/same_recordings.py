@@ -42,12 +42,12 @@ def match_recordings(names: Iterable[str], others: Iterable[str]) -> dict[str, s
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The parts of a path of any system, the last one first; neither case nor how an accent is composed tells files apart."""
+    """The parts of a path of any system, the last one first, as `plain_name` writes them."""
     return tuple(part for part in reversed(plain_name(path).replace("\\", "/").split("/")) if part not in ("", "."))
 
 
 def plain_name(name: str) -> str:
-    """The name as disks of other systems compare it."""
+    """The name without case, accents composed: two names that another system may give to one file become equal."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

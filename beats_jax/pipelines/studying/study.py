@@ -233,7 +233,7 @@ class Runner:
                 print(f"  {number + 1} of {len(fits)} fits, last {one.name}; the block ends about {end:%H:%M}", flush=True)
 
     def outcome(self, one: Fit) -> Outcome:
-        """Trains and predicts; a failure becomes a sentence. Notes stay with the outcome: a resumed study tells them, too."""
+        """Trains and predicts; a failure becomes a sentence. The outcome keeps its notes, which a resumed study shows again."""
         begun, arms, before = time.monotonic(), self.arms, len(self.notes)
         try:
             pool, kept = arms.pool(one)
