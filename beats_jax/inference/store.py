@@ -168,6 +168,11 @@ def finished_sizes(folder: PathLike) -> dict[str, int]:
     return {name: size for path in shards(folder) for name, size in _read_finished(path).items()}
 
 
+def finished_times(folder: PathLike) -> dict[str, float]:
+    """`finished_recordings` → when their shard was written, seconds since 1970."""
+    return {name: path.stat().st_mtime for path in shards(folder) for name in _read_finished(path)}
+
+
 def finished_paths(folder: PathLike) -> dict[str, str]:
     """Recordings whose rows are on disk → where they were; without those of which a shard does not say it (older ones)."""
     paths: dict[str, str] = {}

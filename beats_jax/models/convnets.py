@@ -103,7 +103,7 @@ def batch_statistics(
     return mean, share * jnp.sum(centred * centred, axis=(0, 1, 2)), values
 
 
-def conv(features: int, kernel: int, stride: int, dtype: DTypeLike, name: str | None = None, form: Form = Form.AUTO) -> nn.Conv:
+def conv(features: int, kernel: int, stride: int, dtype: DTypeLike, name: str, form: Form) -> nn.Conv:
     """Without bias, and padded on both sides alike, as torch does (XLA's SAME is not, at stride 2)."""
     return nn.Conv(
         features,

@@ -175,10 +175,17 @@ def convolve_2d(
     strides: tuple[int, int],
     padding: Sequence[tuple[int, int]],
     *,
-    form: Form = Form.AUTO,
+    form: Form,
     **options: Any,
 ) -> Float[Array, "batch _ _ outputs"]:
-    """`jax.lax.conv_general_dilated` in the place of which `nn.Conv` takes it, without groups and dilation."""
+    """`jax.lax.conv_general_dilated` in the place of which `nn.Conv` takes it.
+
+    Raises:
+      ValueError: groups or dilation, for which the form for CPUs is not written.
+    """
+    dilation = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
+    if options.get("feature_group_count", 1) != 1 or any(step != 1 for step in dilation):
+        raise ValueError(f"convolve_2d has neither groups nor dilation, and was given {options}")
     many = jax.device_count("cpu") > 1 or x.dtype != jnp.float32
     if form in (Form.PLAIN, Form.PORTABLE) or not on_cpu(form) or (many and form is not Form.LOOPED):
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)

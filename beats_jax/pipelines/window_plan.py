@@ -13,7 +13,7 @@ import numpy as np
 from beats_jax.audio.files import some
 from beats_jax.errors import UserError
 from beats_jax.inference.job import header_seconds
-from beats_jax.inference.store import UNKNOWN_SIZE, finished_paths, finished_sizes, forget
+from beats_jax.inference.store import UNKNOWN_SIZE, finished_paths, finished_sizes, finished_times, forget
 from beats_jax.inference.tables import recordings_of
 
 HEADER_THREADS = 8
@@ -79,7 +79,8 @@ def _is_text(name: str) -> bool:
 def make_plan(names: list[str], folder: Path, done_word: str) -> Plan:
     """What is to do. Recordings that have grown since they were read are taken out of `folder`, to be read anew.
 
-    Times of files count for nothing: copying changes them, and so does a change to summer time on a card's file system.
+    Times of files decide nothing: copying changes them, and so does a change to summer time on a card's file system. A recording
+    of equal size that was written after its rows is named.
 
     Args:
       done_word: what became of the others, such as "embedded".
@@ -98,6 +99,11 @@ def make_plan(names: list[str], folder: Path, done_word: str) -> Plan:
         forget(folder, set(grown))
     if shrunk := [name for name, size, then in pairs if UNKNOWN_SIZE < size < then]:
         print(f"warning: {len(shrunk)} recordings are smaller than when they were {done_word}; their rows stay: {some(shrunk)}")
+    times = finished_times(folder)
+    equal = [name for name, size, then in pairs if size == then]
+    if later := [name for name in equal if name in times and changed_at(name) > times[name]]:
+        print(f"warning: {len(later)} recordings have a later time than their rows and the same size: {some(later)}")
+        print("  their rows stay; if they are no copies and sound otherwise, give another --output", flush=True)
     kept = done.keys() - set(grown)
     return Plan(names, sizes, header_lengths(names), frozenset(row for row, name in enumerate(held) if name in kept))
 
@@ -130,6 +136,14 @@ def file_size(name: str) -> int:
         return os.stat(name).st_size
     except OSError:
         return UNKNOWN_SIZE
+
+
+def changed_at(name: str) -> float:
+    """When a file was last written, seconds since 1970; 0 where it cannot be asked."""
+    try:
+        return os.stat(name).st_mtime
+    except OSError:
+        return 0.0
 
 
 def header_lengths(names: Sequence[str]) -> np.ndarray:

@@ -96,3 +96,9 @@ def test_on_one_processor_convolutions_are_by_clips(monkeypatch):
         return "scan" in str(jax.make_jaxpr(jax.grad(total))(jnp.ones((3, 3, 3, 4))))
 
     assert [loops(1), loops(8), loops(1, Form.PLAIN)] == [True, False, False]
+
+
+@pytest.mark.parametrize("options", [{"feature_group_count": 3}, {"rhs_dilation": (2, 1)}])
+def test_a_convolution_in_groups_or_dilated_is_refused_and_not_computed_otherwise(options):
+    with pytest.raises(ValueError, match="neither groups nor dilation"):
+        convolve_2d(jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 6)), (1, 1), ((1, 1), (1, 1)), form=Form.LOOPED, **options)

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import struct
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_files_that_were_still_written_are_embedded_anew_when_they_are_whole(tmp
     assert embed(tmp_path / "card", tmp_path / "out") == 0
     assert "warning: 1 recordings are smaller than when they were embedded; their rows stay: " in capsys.readouterr().out
     pd.testing.assert_frame_equal(rows(tmp_path / "whole"), rows(tmp_path / "out"))
+
+
+def test_recordings_of_equal_size_that_were_written_later_are_named(recordings, tmp_path, capsys):
+    assert embed(recordings, tmp_path / "out") == 0
+    assert embed(recordings, tmp_path / "out") == 0
+    assert "later time" not in capsys.readouterr().out
+    changed = sorted(recordings.iterdir())[0]
+    later = time.time() + 60
+    os.utime(changed, (later, later))
+    assert embed(recordings, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "warning: 1 recordings have a later time than their rows and the same size" in said
+    assert changed.name in said
 
 
 def test_a_file_that_grows_while_it_is_read_is_listed(recordings, tmp_path, monkeypatch):
