@@ -99,13 +99,15 @@ def _add_window_arguments(result: argparse.ArgumentParser) -> None:
 
 
 def _add_event_arguments(result: argparse.ArgumentParser) -> None:
+    from beats_jax.datasets.tables.registry import TABLES
+
     group = result.add_argument_group("events")
     group.add_argument(
         "--format",
         nargs="+",
         default=["csv"],
         metavar="NAME",
-        help="tables to write: csv raven audacity kaleidoscope parquet birdnet hawkears, with commas or blanks (default: csv)",
+        help=f"tables to write: {' '.join(TABLES)}, with commas or blanks (default: csv)",
     )
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument("--labels", nargs="+", default=[], metavar="LABEL", help="labels to look for (default: all)")

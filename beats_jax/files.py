@@ -76,7 +76,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def read_text(path: str | Path, *, remedy: str) -> str:
-    """A UTF-8 file.
+    """A UTF-8 file, without the byte-order mark that Windows puts first.
 
     Raises:
       UserError: it is missing, no file, cannot be read or is not UTF-8; names it, and `remedy`.
@@ -85,7 +85,7 @@ def read_text(path: str | Path, *, remedy: str) -> str:
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}; {remedy}")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; {remedy}") from error
     except UnicodeDecodeError as error:

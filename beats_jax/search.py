@@ -22,6 +22,8 @@ EMBEDDINGS is the --output of python -m beats_jax.embed, whose model embeds the 
 
 def parser() -> ArgumentParser:
     """The verb's arguments."""
+    from beats_jax.datasets.tables.registry import TABLES
+
     description = "Search a table of embeddings for the windows that are most like a clip."
     result = ArgumentParser("search", description, EXAMPLES)
     clip = "CLIP[@START-END]"
@@ -37,7 +39,7 @@ def parser() -> ArgumentParser:
         nargs="+",
         default=["csv"],
         metavar="NAME",
-        help="tables in the folder: csv raven audacity kaleidoscope birdnet hawkears parquet (default: csv)",
+        help=f"tables in the folder: {' '.join(TABLES)} (default: csv)",
     )
     result.add_argument("--label", default="match", metavar="TEXT", help="label of the results in the tables (default: match)")
     result.add_argument("--clips", type=Path, metavar="DIR", help="new folder for a WAV of each result")

@@ -169,6 +169,9 @@ class EATConfig(ModelConfig):
         require(bins >= self.patch_size, f"model.patch_size is {self.patch_size}; it must be at most mel_bins {bins}")
 
 
+ATTENTIVE_HEADS = 4  # of the attentive head on convolutional networks, which have no heads of their own
+
+
 @dataclass(frozen=True)
 class ConvolutionalConfig(ModelConfig):
     """What both families of convolutional networks have. Their batch statistics belong to their parameters."""
@@ -194,6 +197,10 @@ class CNNConfig(ConvolutionalConfig):
         require(
             2 <= len(widths) <= 8 and all(1 <= width <= LARGEST_SIZE for width in widths),
             f"model.widths is {widths}; it must hold 2 to 8 numbers of channels, the first convolution's and each block's",
+        )
+        require(
+            self.head == "own" or widths[-1] % ATTENTIVE_HEADS == 0,
+            f"model.widths ends in {widths[-1]}; the attentive head needs a multiple of {ATTENTIVE_HEADS}",
         )
         odd = self.stem_kernel % 2 == 1 and self.kernel % 2 == 1
         require(odd, f"model.stem_kernel is {self.stem_kernel} and model.kernel {self.kernel}; both must be odd")

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from beats_jax.config import CNNConfig, ResNetConfig
-from beats_jax.config.models import ConvolutionalConfig
+from beats_jax.config.models import ATTENTIVE_HEADS, ConvolutionalConfig
 from beats_jax.models import Fbank, TokenMask, Tokens
 from beats_jax.models.convnets import AnyMaps, BatchNorm, Columns, Maps, ResNet18, conv, max_pool
 from beats_jax.models.cpu import Form
@@ -28,7 +28,6 @@ from beats_jax.models.layers import Linear, depth_of, torch_bias, torch_kernel
 from beats_jax.models.masking import reduce_padding_mask, token_mask_from_frames
 from beats_jax.models.statistics import WithStatistics
 
-HEADS = 4  # of the attentive head
 RESNET_PATCH = 32
 RESNET_STAGES = 4
 
@@ -78,7 +77,7 @@ class ConvolutionalEncoder(nn.Module):
         if config.predictor_class:
             kept = nn.Dropout(config.dropout, broadcast_dims=(1,))(features, deterministic=deterministic)
             if config.head == "attentive":
-                logits = AttentiveHead(config.predictor_class, HEADS, self.dtype, name="predictor")(kept, mask)
+                logits = AttentiveHead(config.predictor_class, ATTENTIVE_HEADS, self.dtype, name="predictor")(kept, mask)
             else:
                 width = features.shape[-1]
                 head = Linear(config.predictor_class, self.dtype, torch_kernel(), torch_bias(width), name="predictor")

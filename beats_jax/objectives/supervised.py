@@ -74,19 +74,9 @@ class Supervised(Objective[State]):
         return gradients, metrics, None if statistics is None else without_frozen(statistics, self.frozen_statistics)
 
     def predict(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Logits of every row without augmentation, and its loss where the batch has labels; deterministic.
-
-        Returns:
-          `logits` float32 [B, C]; `losses` float32 [B], plain cross-entropy (no smoothing, weights or focal factor), 0 on
-          rows that could not be read.
-        """
+        """`logits` float32 [B, C] of every row, without augmentation; deterministic."""
         fbank, token_mask = self.frontend.evaluation(batch)
-        logits = self._logits(params, fbank, token_mask, deterministic=True)
-        if "labels" not in batch:
-            return {"logits": logits}
-        per_example = sigmoid_losses if self.multi_label else softmax_losses
-        plain = per_example(logits, self.targets(batch["labels"]), class_weights=jnp.ones(self.num_classes))
-        return {"logits": logits, "losses": jnp.where(batch["example_mask"], plain, 0.0)}
+        return {"logits": self._logits(params, fbank, token_mask, deterministic=True)}
 
     def export_params(self, params: Any) -> Any:
         """The parameters of the model alone, as `models.registry.build` reads them."""

@@ -46,6 +46,7 @@ def window_tokens(model, clips):
     return np.concatenate([model.encode(whole[None, start : start + RATE // 2]).features[0] for start in starts])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", RULES)
 def test_a_file_gives_the_same_vector_alone_and_in_a_batch(model, clips, tokens, pooling):
     extractor = BEATsFeatureExtractor(model, pooling=pooling, batch_size=2)
@@ -59,6 +60,7 @@ def test_the_poolings_are_those_of_the_models():
     assert set(RULES) == set(POOLINGS) - {"cls"}
 
 
+@pytest.mark.slow
 def test_the_layer_is_the_models_own(model, clips):
     vector = BEATsFeatureExtractor(model, layer=1).extract_from_file(clips[0])
     layers = model.encode(read(clips[0], sample_rate=RATE)[None], layers=True).layers

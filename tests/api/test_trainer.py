@@ -83,7 +83,8 @@ def test_names_of_the_library_that_this_one_follows(table):
     assert (experiment.data.batch_size, experiment.training.patience) == (3, 2)
 
 
-@pytest.mark.parametrize("mode", [pytest.param("probe", marks=pytest.mark.slow), "lora"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["probe", "lora"])
 def test_a_mode_leaves_the_encoder_or_changes_it_a_little(class_folders, tiny_model, mode):
     config = TrainingConfig(mode=mode, max_steps=2, learning_rate=1e-3, batch_size=8)
     results = BEATsTrainer.from_directory(class_folders, config, model_path=tiny_model).train()

@@ -191,6 +191,7 @@ def test_parts_do_not_disturb_each_other():
     np.testing.assert_allclose(both / rolled, (both / rolled)[:, :1] * np.ones((1, 900)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "fsdp"))
     spread = partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))

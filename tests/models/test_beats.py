@@ -45,6 +45,7 @@ def base():
     return params, features(TINY, params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -87,6 +88,7 @@ def test_layers_end_before_the_final_norm_in_pre_norm_mode(base):
     np.testing.assert_allclose(out.features, normal * norm["scale"] + norm["bias"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

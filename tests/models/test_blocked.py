@@ -72,6 +72,7 @@ def test_dropout_has_the_expectation_of_none():
     np.testing.assert_allclose(jnp.mean(many, axis=0), plain, atol=0.1)
 
 
+@pytest.mark.slow
 def test_memory_of_a_long_sound_grows_with_its_tokens():
     config = BEATsConfig(
         embed_dim=16, encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=16, encoder_attention_heads=2, conv_pos=4,
@@ -113,6 +114,7 @@ def test_ten_minutes_in_one_piece():
     np.testing.assert_allclose(found, shares @ values / shares.sum(axis=1, keepdims=True), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_clip_through_the_encoder_is_the_same_in_both_forms():
     config = BEATsConfig(
         embed_dim=16, encoder_layers=2, encoder_embed_dim=16, encoder_ffn_embed_dim=16, encoder_attention_heads=2, conv_pos=4,

@@ -141,3 +141,6 @@ def test_wrong_sizes_are_refused():
         CNNConfig(widths=(4,))
     with pytest.raises(UserError, match="odd"):
         CNNConfig(kernel=4)
+    with pytest.raises(UserError, match="multiple of 4"):
+        CNNConfig(widths=(4, 6), head="attentive")
+    assert CNNConfig(widths=(4, 6)).head == "own"

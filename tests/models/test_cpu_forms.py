@@ -60,6 +60,7 @@ def test_attention_by_heads_has_the_values_and_gradients_of_the_direct_form():
         np.testing.assert_allclose(heads, direct, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("taps", "strides", "padding"),
     [((3, 3), (1, 1), ((1, 1), (1, 1))), ((5, 5), (2, 2), ((2, 2), (2, 2))), ((2, 3), (1, 2), ((0, 0), (1, 0)))],

@@ -127,6 +127,7 @@ def test_misfits_are_named(golden_files):
         to_params(tensors, eat.key_table(config, eat.PRETRAINING), config)
 
 
+@pytest.mark.slow
 def test_a_clip_in_a_batch_gives_what_it_gives_alone(model):
     draw = np.random.default_rng(0)
     waveforms = 0.1 * draw.standard_normal((2, 16_000)).astype(np.float32)

@@ -69,6 +69,7 @@ def init(module, clip, selection):
     return jax.jit(module.init)(jax.random.key(0), *clip, selection)["params"]
 
 
+@pytest.mark.slow
 def test_visible_tokens_alone_equal_the_whole_clip_with_the_others_hidden(selection, clip):
     """True positions: hidden tokens are read as zeros by the convolution and attended by nobody, in both; gradients too."""
     fbank, mask = clip

@@ -25,6 +25,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["beats", pytest.param("ast", marks=pytest.mark.slow), pytest.param("eat", marks=pytest.mark.slow)]
 )

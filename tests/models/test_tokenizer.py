@@ -210,6 +210,7 @@ def test_random_projection_is_a_function_of_its_key():
     np.testing.assert_allclose(scales, [(2 / 131_328) ** 0.5, (2 / 768) ** 0.5, 1.0], rtol=0.01)  # Xavier, by torch's fans
 
 
+@pytest.mark.slow
 def test_a_fitted_projection_sees_equally_strong_components_and_nothing_else():
     draw = np.random.default_rng(0)
     level, tilt = (x - x.mean() for x in (8.0 * draw.standard_normal((500, 1)), draw.standard_normal((500, 1))))

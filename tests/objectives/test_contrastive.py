@@ -148,12 +148,14 @@ def test_spread_and_rank_tell_a_point_a_line_and_a_sphere():
     assert float(embedding_rank(jnp.asarray(points), jnp.zeros(400, bool))[1]) == 0  # nothing was seen
 
 
+@pytest.mark.slow
 def test_standardising_is_a_setting(gradients, state):
     plain = make_objective(dataclasses.replace(CONFIG, standardise=False))
     one, other = gradients(state, make_arrays(0))[1], jax.jit(plain.gradients)(state, make_arrays(0))[1]
     assert one["similarity"][0] < other["similarity"][0]  # the common part of all embeddings is gone
 
 
+@pytest.mark.slow
 def test_what_is_compared_with_follows_the_network(objective, gradients, filled):
     """keys <- 0.99 keys + 0.01 params after the step; without momentum there are none, and both views are of one network."""
     gradient, metrics, bank = gradients(filled, make_arrays(3))

@@ -85,6 +85,7 @@ def losses_by_hand(vectors: np.ndarray, read: np.ndarray) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_prototypical_loss_is_that_of_what_can_be_read() -> None:
     objective, whole = make_objective(), make_batch(0)
     state = jax.jit(objective.init)(jax.random.key(0), whole)
@@ -101,6 +102,7 @@ def test_prototypical_loss_is_that_of_what_can_be_read() -> None:
         assert statistics is None
 
 
+@pytest.mark.slow
 def test_relation_loss_and_statistics() -> None:
     objective, batch = make_objective("relation"), make_batch(1)
     state = jax.jit(objective.init)(jax.random.key(0), batch)
@@ -130,6 +132,7 @@ def test_parts_of_a_step_are_episodes() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found[0], expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["prototypical", "matching", "relation"])
 def test_new_episodes_of_known_pitches_are_learnt(method: str) -> None:
     objective = make_objective(method, rate=0.02)

@@ -63,6 +63,7 @@ def test_code_usage_is_counted_over_parts():
     assert {name: float(count) for name, (_, count) in nothing.items()} == {"x_codes": 0.0, "x_entropy": 0.0}
 
 
+@pytest.mark.slow
 def test_every_codebook_is_predicted(objective, state, evaluate):
     """Two equal codebooks with equal outputs give the figures of one; two different ones the mean of both."""
     double = make_objective(dataclasses.replace(CONFIG, books=2), total_steps=140, audio=AUDIO)
@@ -140,6 +141,7 @@ def test_only_encoder_and_predictor_learn(update, state):
     assert set(after.weights) == {"model", "predictor", "tokenizer"}
 
 
+@pytest.mark.slow
 def test_every_step_masks_anew_and_evaluation_always_alike(update, evaluate, state):
     batch = make_arrays(0)
     first, second = (update(state.replace(step=jnp.int32(step)), batch)[1]["loss"] for step in (0, 1))
@@ -166,6 +168,7 @@ def real_tokens(batch):
     return (2 * (frames // 16)).tolist()
 
 
+@pytest.mark.slow
 def test_compact_positions_and_zero_masks_are_other_models(evaluate, state):
     batch = make_arrays(0)
     values = {"default": float(evaluate(state.weights, batch)["loss"][0])}
@@ -187,6 +190,7 @@ def tokenizer_bundle(path, *, usage=None, initted=1.0, audio=None, model=TOKENIZ
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_trained_tokenizer_gives_the_codes(tmp_path):
     import beats_jax
 

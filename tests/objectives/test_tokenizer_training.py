@@ -65,6 +65,7 @@ def test_it_learns_its_teacher(objective, state):
     jax.tree.map(np.testing.assert_array_equal, state.teacher, after.teacher)
 
 
+@pytest.mark.slow
 def test_codes_move_by_the_published_rule_and_nothing_else_moves_them(objective, update, state):
     batch = make_arrays(2)
     batch["example_mask"][1] = False

@@ -117,6 +117,7 @@ def test_new_recordings_are_added_and_another_job_is_refused(recordings, tmp_pat
     assert 'grid was {"window_seconds": 0.5, "hop_seconds": 0.0' in said
 
 
+@pytest.mark.slow
 def test_layers_poolings_and_logits_in_one_pass(recordings, tmp_path, tiny_model):
     arguments = ("--model", str(tiny_model), "--dtype", "float32")
     assert embed(recordings, tmp_path / "out", *arguments, "--layer", "0", "-1", "--pooling", "mean", "std", "--logits") == 0

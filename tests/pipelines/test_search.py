@@ -182,6 +182,7 @@ def test_an_index_finds_the_same_and_is_built_anew_when_the_parts_change(copied,
     assert len(list(copied.glob("embeddings/*.usearch"))) == 1
 
 
+@pytest.mark.slow
 def test_several_layers_and_the_model_that_is_recorded(save_tiny, night, tmp_path, capsys):
     model, other = save_tiny(0), save_tiny(1)
     moved = tmp_path / "moved"

@@ -293,6 +293,7 @@ sys.exit(run_verb(verb, sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mounted", "kilobytes"), [(False, 60), *([(True, 200), (True, 1550)] if may_mount() else [])])
 def test_around_a_full_disk_no_thread_says_more_than_the_one_line(tmp_path, mounted, kilobytes):
     run = tmp_path / "disk" / "run"

@@ -256,6 +256,7 @@ def test_settings_in_steps():
     assert fit_settings(TrainingConfig(max_steps=4), 10, {}).total_steps == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_a_second_one_is_not_caught(tmp_path, uninterrupted, number):
     before = signal.getsignal(number)

@@ -62,6 +62,7 @@ def test_the_documented_function_is_ours_and_short(snippet):
     assert len([line for line in snippet.splitlines() if line.strip()]) <= 20
 
 
+@pytest.mark.slow
 def test_the_documented_function_alone_gives_the_model_s_results(program, snippet, tmp_path):
     model = beats_jax.load(BUILT_IN / "beats_fine_tuned.pt")
     draw = np.random.default_rng(0)

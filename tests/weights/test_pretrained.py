@@ -96,6 +96,7 @@ def test_labels_come_in_class_order(golden, golden_files):
         golden["tiny_plain"][0].logits(np.zeros((1, 16_000), np.float32))
 
 
+@pytest.mark.slow
 def test_a_clip_in_a_batch_gives_what_it_gives_alone(model, noise):
     lengths = np.array([12_000, 7_000, 2_900])
     batch = np.where(np.arange(12_000)[None, :] < lengths[:, None], noise, 9.0).astype(np.float32)  # loud garbage as padding
@@ -121,6 +122,7 @@ def test_short_clips_count_as_one_time_patch(model, noise, samples):
     assert bool(jnp.isfinite(masked.features).all())
 
 
+@pytest.mark.slow
 def test_all_layers_in_one_pass_are_each_layer_alone(model, noise):
     lengths = np.array([12_000, 9_000, 5_000], np.int32)
     layers = tuple(range(model.num_layers + 1))

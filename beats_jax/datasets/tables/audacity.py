@@ -52,7 +52,7 @@ def read_audacity(path: Path, options: ReadOptions) -> Events:
     Raises:
       UserError: no UTF-8 text, a line without start and end, frequencies without a label above them, or a cell that is no number.
     """
-    lines = read_text(path, remedy="export the labels again").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    lines = read_text(path, remedy="export the labels again").replace("\r\n", "\n").split("\n")
     rows: list[list[str]] = []
     at: list[int] = []
     for number, line in enumerate(lines, start=1):

@@ -73,7 +73,7 @@ def read_raven(path: Path, options: ReadOptions) -> Events:
         number, or several recordings without File Offset.
     """
     text = read_text(path, remedy="save the selection table as UTF-8 text (in an editor, or a spreadsheet)")
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")
     names = [name.strip() for name in lines[0].split("\t")]
     rows = [(number, line.split("\t")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
     for number, cells in rows:

@@ -135,7 +135,7 @@ def known_labels(given: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 def read_species_list(path: Path) -> list[str]:
     """Labels of a text file, one a line. Raises `UserError` where it cannot be read or is empty."""
-    lines = read_text(path, remedy="give a text file with one label a line").removeprefix("\ufeff").split("\n")
+    lines = read_text(path, remedy="give a text file with one label a line").split("\n")
     found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise UserError(f"{path} names no label; write one a line")

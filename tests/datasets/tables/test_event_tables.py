@@ -102,11 +102,13 @@ def test_tables_of_other_programs(tmp_path, name):
     assert_rows(found, expected)
 
 
-def test_windows_line_ends_change_nothing(tmp_path):
+def test_windows_line_ends_and_its_byte_order_mark_change_nothing(tmp_path):
     for name, (text, _, _) in FOREIGN.items():
         (tmp_path / name).write_bytes(text.encode())
         unix = rows(read_events(tmp_path / name))
         (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode())
+        assert_rows(rows(read_events(tmp_path / name)), unix)
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.removeprefix("\ufeff").encode())
         assert_rows(rows(read_events(tmp_path / name)), unix)
 
 

@@ -54,6 +54,7 @@ def test_it_finds_what_pooling_hides_and_never_learns_from_what_is_held_out():
     np.testing.assert_allclose(again[:72], logits[:72], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_it_goes_through_the_folds_as_other_probes_do():
     tokens, mask, labels, targets = needles(clips=24, tokens=6, width=5)
     folds = np.arange(24) // 3 % 3

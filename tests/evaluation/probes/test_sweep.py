@@ -55,6 +55,7 @@ def test_rounds_hold_out_what_they_say():
         single_rounds(np.array([0, 2, 2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elements", [1, 2**20])
 def test_a_sweep_is_the_loop(monkeypatch, elements):
     """Every score of every round; one at a time, and many at once."""
@@ -100,6 +101,7 @@ def test_equal_scores_go_by_loss_then_the_simpler_setting():
     assert best_of(choices).kind == "ridge"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [name for name in KINDS if KINDS[name].multi_label])
 def test_several_labels(kind):
     """mAP of each round's answers, measured again by scikit-learn."""

@@ -110,6 +110,7 @@ def test_accelerators_are_also_shown_with_rounded_products():
     assert names == ["float32", "float32, rounded products", "bfloat16"]
 
 
+@pytest.mark.slow
 def test_a_model_is_checked(only, monkeypatch, capsys):
     only("")
     monkeypatch.setattr(doctor, "SECONDS", 0.6)

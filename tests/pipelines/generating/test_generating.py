@@ -70,6 +70,7 @@ def test_batches_are_a_function_of_seed_and_step_and_visit_every_image():
     assert (labels[even] == 1).mean() == 0.5
 
 
+@pytest.mark.slow
 def test_a_vae_is_trained_drawn_from_kept_and_goes_on_where_it_stopped(tmp_path):
     images, labels = images_and_labels()
     generator = train_generator(images, labels, small("vae"), seed=1, workdir=tmp_path / "run")
@@ -123,6 +124,7 @@ def test_quality_of_a_generator_stands_beside_its_floor():
     assert {"frechet", "frechet_low", "frechet_high", "frechet_floor", "n"} <= metrics.keys()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so():
     images, labels = images_and_labels(16)
     with pytest.raises(Diverged, match="ae diverged: step"):

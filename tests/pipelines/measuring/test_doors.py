@@ -21,6 +21,8 @@ from beats_jax.pipelines.probing.cache import embed_manifest
 from beats_jax.pipelines.probing.encoders import model_encoder
 from beats_jax.pipelines.training.experiment import run_experiment
 
+pytestmark = pytest.mark.slow  # whole runs
+
 RATE, WINDOW, TOLERANCE = 16_000, 1.0, 1e-5
 SECONDS = (0.4, 1.0, 1.02, 1.48, 1.52, 2.6, 3.0, 4.8, 1.8, 6.6, 1.2, 2.48)
 POOLINGS = ("mean", "max", "std", "first", "last")

@@ -44,6 +44,7 @@ def arguments(clips, output, *more):
     return ["--episodes", "filterbank", "--data", str(clips / "labels.csv"), *columns, *sizes, "--output", str(output), *more]
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_on_recordings_apart(clips, tmp_path, capsys):
     more = ("--leave-out-small", "--method", "prototypical,logistic", "--class-draws", "3")
     assert main(arguments(clips, tmp_path / "out", *more)) == 0
@@ -63,6 +64,7 @@ def test_a_model_is_measured_on_recordings_apart(clips, tmp_path, capsys):
     assert "other classes" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["covariance", "modulation"])
 def test_vectors_without_weights_are_models(clips, tmp_path, name):
     given = ["--episodes", name, *arguments(clips, tmp_path / "out", "--leave-out-small", "--method", "ridge")[2:]]

@@ -98,6 +98,7 @@ def test_the_exchange_of_a_gather_and_a_sum():
     assert link_seconds({"all-reduce": (1, 800)}, 8, 100.0) == pytest.approx(14.0)
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_the_mesh_splits():
     tiny = read_experiment("quickstart", TINY)
     copies = plan(tiny, machine_of("cpu-8"))
@@ -124,6 +125,7 @@ def test_a_plan_for_gpus_names_time_and_what_does_not_fit():
     assert "DOES NOT FIT" in str(small)
 
 
+@pytest.mark.slow
 def test_a_step_of_episodes_is_whole_episodes():
     small = ["--config.model.widths=(4, 6)", "--config.objective.n_way=2", "--config.objective.n_shot=1"]
     small += ["--config.objective.n_query=1", "--config.objective.episodes_per_step=2", "--config.data.window_seconds=1"]

@@ -30,6 +30,8 @@ from beats_jax.weights.architecture import param_shapes
 from beats_jax.weights.bundle import Bundle, load_bundle, save_bundle
 from beats_jax.weights.seen import codes, seen_from_codes
 
+pytestmark = pytest.mark.slow  # whole runs
+
 RATE = 16_000
 PITCHES = {"high": 4000.0, "low": 500.0, "middle": 1500.0}
 

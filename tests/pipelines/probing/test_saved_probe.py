@@ -100,6 +100,7 @@ def probe(place, request):
     return output
 
 
+@pytest.mark.slow
 def test_every_door_gives_the_same_scores(place, probe):
     model = load(probe)
     assert isinstance(model, ProbedModel)

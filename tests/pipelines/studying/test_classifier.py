@@ -19,6 +19,7 @@ def _pool(rows: int = 60, seed: int = 0) -> Pool:
     return Pool(images, labels, np.ones(2, np.float32))
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_there_to_learn_and_repeats():
     pool, new = _pool(), _pool(seed=1)
     weights = fit(pool, RECIPE, seed=3)

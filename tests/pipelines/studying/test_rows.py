@@ -50,6 +50,7 @@ def test_the_front_end_at_2_khz_is_that_of_the_recipe_for_low_sounds():
     assert picture_filterbank(2000, 2.0, 64, 30, 500) == read_experiment("low_frequency", []).audio.filterbank
 
 
+@pytest.mark.slow
 def test_copies_stay_together_and_unequal_lengths_are_read(tmp_path: Path):
     root = _folder(tmp_path / "data", {"noise": 12, "owl": 12})
     for i in range(4):  # the same sound under another name

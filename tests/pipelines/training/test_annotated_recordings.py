@@ -39,6 +39,7 @@ def write_recording(folder):
     return folder / "tables"
 
 
+@pytest.mark.slow
 def test_a_raven_table_trains_and_its_one_recording_is_split_by_blocks(tmp_path, tiny_settings, write_config, capfd):
     tables = write_recording(tmp_path)
     workdir = tmp_path / "run"

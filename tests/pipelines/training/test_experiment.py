@@ -79,6 +79,7 @@ def test_a_finished_run_is_shown_and_another_experiment_refused(finished, capsys
     assert (workdir / "metrics.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_figures_and_measures_other_folders(finished, tmp_path, capsys):
     workdir, _ = finished
     assert evaluate(["--run", str(workdir), "--output", str(tmp_path / "again")]) == 0
@@ -102,6 +103,7 @@ def test_evaluate_repeats_the_figures_and_measures_other_folders(finished, tmp_p
     assert evaluate(["--run", str(workdir), "--output", str(tmp_path / "again")]) == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_checkpoint(finished, tmp_path, tiny_settings, write_config, capsys):
     """With the encoder frozen its weights come out as they went in; the head is kept for the same labels, new for others."""
     workdir, _ = finished

@@ -22,6 +22,8 @@ from beats_jax.training.loop import FitResult
 from beats_jax.training.preemption import StopSignals
 from beats_jax.training.progress import Progress
 
+pytestmark = pytest.mark.slow  # whole runs
+
 STEPS = 12
 
 

@@ -37,6 +37,7 @@ def test_weights_of_images_start_any_front_end_without_their_head(golden_files, 
     np.testing.assert_allclose(found.reshape(2, 2, 4, 64), maps.swapaxes(1, 2), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_a_trained_model_goes_to_torchvisions_layout_and_back(tmp_path, ending):
     config = ResNetConfig(width=2, predictor_class=2, dropout=0.1)

@@ -47,6 +47,7 @@ def copied(raw, folder):
             shutil.copy(file, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_name_before_every_key(tmp_path, family, prefix):
