@@ -188,6 +188,7 @@ def test_too_short_a_filterbank_is_told(base):
         BEATs(TINY).apply({"params": base[0]}, FBANK[:, :15])
 
 
+@pytest.mark.slow
 def test_initialisation_has_the_published_spreads():
     config = BEATsConfig(
         embed_dim=64, encoder_layers=2, encoder_embed_dim=96, encoder_ffn_embed_dim=128, conv_pos=16, conv_pos_groups=2
@@ -323,6 +324,7 @@ def test_parameter_depths():
     assert parameter_depth("encoder/layer_norm/scale", replace(TINY, deep_norm=False, layer_norm_first=True)) == 3
 
 
+@pytest.mark.slow
 def test_the_bias_of_the_keys_is_inert(base):
     """Softmax ignores what is added to all scores of a query: any bias gives the same features, so it gets no gradient."""
     params, expected = base

@@ -56,6 +56,7 @@ def test_rows_of_the_bias_are_cut_from_the_values_by_distance():
         np.testing.assert_array_equal(rows, whole[:, first : first + 4])
 
 
+@pytest.mark.slow
 def test_dropout_has_the_expectation_of_none():
     arrays, _ = inputs()
     queries, keys, values = (array[:1] for array in arrays[:3])

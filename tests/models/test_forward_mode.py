@@ -12,6 +12,8 @@ from beats_jax.models.convnets import ResNet18
 from beats_jax.models.cpu import Form
 from beats_jax.models.layers import LayerNorm, gelu, scale_gradient, standardise
 
+pytestmark = pytest.mark.slow  # gradients of whole networks
+
 
 def check_transpose(function, x, rtol=1e-4):
     """Both sides of the identity for random directions; a tree of inputs is moved at once."""

@@ -46,6 +46,7 @@ def changed(first, state):
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
+@pytest.mark.slow
 def test_a_probe_learns_its_head_only():
     made, first, state, _ = trained("probe")
     assert changed(first, state) == {"predictor/kernel", "predictor/bias"}

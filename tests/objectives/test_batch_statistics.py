@@ -22,6 +22,8 @@ from beats_jax.parallel.mesh import make_mesh, put_batch
 from beats_jax.training import optimizer
 from beats_jax.training.loop import compile_update
 
+pytestmark = pytest.mark.slow  # gradients of whole networks
+
 SETTINGS = {
     "model": {"family": "cnn", "widths": (4, 6), "stem_kernel": 3},
     "audio": {"filterbank": {"num_mel_bins": 8, "std": 8.0}},
@@ -81,7 +83,6 @@ def test_statistics_move_by_what_was_read_and_are_averaged_with_the_weights():
         np.testing.assert_allclose(value, averaged[path], atol=1e-6, err_msg=path)
 
 
-@pytest.mark.slow
 def test_one_device_and_eight_move_them_alike():
     # Plain descent: Adam turns the rounding of a gradient near zero into a whole step.
     objective, ends = dataclasses.replace(make(accumulation_steps=2), optimizer=optax.sgd(0.1)), []
@@ -97,7 +98,6 @@ def test_one_device_and_eight_move_them_alike():
         np.testing.assert_allclose(ends[1][path], value, atol=2e-6, err_msg=path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False], ids=["few optimisations of XLA", "all"])
 def test_a_compiled_gradient_is_the_gradient(plain):
     """Through norm, ReLU and maximum: with `jnp.max` the compiled one lost up to half of what arrives at the first kernel."""

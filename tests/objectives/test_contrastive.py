@@ -15,6 +15,8 @@ from beats_jax.objectives.candidates import NOBODY, standardisation
 from beats_jax.objectives.inputs import crop
 from beats_jax.objectives.metrics import embedding_rank, embedding_spread
 
+pytestmark = pytest.mark.slow  # gradients of whole networks
+
 AUGMENT = AugmentConfig(gain_db=6.0, time_masks=1, time_mask_fraction=0.3)
 CONFIG = ContrastiveConfig(bank_size=20, projection_dim=8, augment=AUGMENT)
 FIGURES = {"loss", "chance_loss", "retrieval", "similarity", "embedding_spread", "embedding_rank"}
@@ -54,7 +56,6 @@ def without_bank(state):
     return state.replace(bank=empty)
 
 
-@pytest.mark.slow
 def test_it_learns_to_tell_recordings_apart(update, state):
     """Eight recordings of one tone each, at other levels and with holes."""
     batch, history = make_arrays(0), []
@@ -80,7 +81,6 @@ def test_the_bank_changes_loss_and_gradient(gradients, filled):
     assert min(jax.tree.leaves(difference)) > 0.01
 
 
-@pytest.mark.slow
 def test_the_loss_is_that_of_plain_sums(objective, gradients, filled):
     """Against the formula in numpy over the very embeddings, with a bank, negatives and gathered clips."""
     batch = make_arrays(3)
@@ -148,14 +148,12 @@ def test_spread_and_rank_tell_a_point_a_line_and_a_sphere():
     assert float(embedding_rank(jnp.asarray(points), jnp.zeros(400, bool))[1]) == 0  # nothing was seen
 
 
-@pytest.mark.slow
 def test_standardising_is_a_setting(gradients, state):
     plain = make_objective(dataclasses.replace(CONFIG, standardise=False))
     one, other = gradients(state, make_arrays(0))[1], jax.jit(plain.gradients)(state, make_arrays(0))[1]
     assert one["similarity"][0] < other["similarity"][0]  # the common part of all embeddings is gone
 
 
-@pytest.mark.slow
 def test_what_is_compared_with_follows_the_network(objective, gradients, filled):
     """keys <- 0.99 keys + 0.01 params after the step; without momentum there are none, and both views are of one network."""
     gradient, metrics, bank = gradients(filled, make_arrays(3))
@@ -177,7 +175,6 @@ def test_the_bank_wraps_and_holds_the_newest(filled):
     np.testing.assert_allclose(np.linalg.norm(filled.bank.features, axis=1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_parts_fill_the_bank_alike_and_see_themselves_only(filled):
     """Units are left out: each part has its own."""
     batch, plain = make_arrays(3), make_objective(dataclasses.replace(CONFIG, standardise=False))
@@ -214,7 +211,6 @@ def test_crops_are_real_sound_of_the_wanted_length():
     np.testing.assert_array_equal(short["waveforms"], batch["waveforms"][:, :4000])
 
 
-@pytest.mark.slow
 def test_crops_take_a_step():
     config = dataclasses.replace(CONFIG, views="crops", crop_seconds=0.25, augment=AugmentConfig(), projection_dim=0, bank_size=0)
     objective = make_objective(config, data=DataConfig(window_seconds=0.665))

@@ -52,6 +52,7 @@ def test_it_learns_and_the_teacher_follows(objective, update, state):
     assert 0 < np.linalg.norm(behind) < np.linalg.norm(moved)
 
 
+@pytest.mark.slow
 def test_one_update_moves_the_teacher_by_its_share(update, state):
     after, _ = update(state, make_arrays(0))
     decay = float(0.99 - (0.99 - 0.9) * (1 - 1 / 100_000))
@@ -77,6 +78,7 @@ def test_parts_and_unreadable_rows_change_nothing(objective, state):
     assert float(metrics["loss"][1]) == 7
 
 
+@pytest.mark.slow
 def test_evaluation_always_has_the_same_masks(objective, state):
     evaluate = jax.jit(objective.evaluate)
     one, two = (evaluate(state.weights, make_arrays(0)) for _ in range(2))

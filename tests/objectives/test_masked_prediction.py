@@ -87,6 +87,7 @@ def test_every_codebook_is_predicted(objective, state, evaluate):
         MaskedPredictionConfig(books=2, tokenizer="runs/tokenizer")
 
 
+@pytest.mark.slow
 def test_the_projection_is_fitted_to_the_first_patches():
     """Against numpy's mean and covariance of the real patches of readable clips."""
     objective = make_objective(dataclasses.replace(CONFIG, components=3), audio=AUDIO)
@@ -151,6 +152,7 @@ def test_every_step_masks_anew_and_evaluation_always_alike(update, evaluate, sta
     assert first["loss"][0] != evaluate(state.weights, {**batch, "rows": batch["rows"] + 8})["loss"][0]
 
 
+@pytest.mark.slow
 def test_parts_padding_and_unreadable_rows_change_nothing(objective, update, state):
     """The loss is over the masked tokens of all rows, in however many parts; a spoilt row and longer padding count nothing."""
     batch = make_arrays(3)

@@ -50,6 +50,7 @@ def test_overfits_eight_clips(multi_label):
     np.testing.assert_array_equal(logits.argmax(-1), make_arrays(0)["labels"])
 
 
+@pytest.mark.slow
 def test_an_ast_overfits_and_learns_all_but_the_keys_bias():
     """Built from settings, from random weights: special tokens, positions and both norms of the head are in the gradients."""
     settings = {

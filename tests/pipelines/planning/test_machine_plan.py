@@ -115,6 +115,7 @@ def test_a_plan_counts_what_the_mesh_splits():
     assert "step:" not in str(copies)  # the speed of a simulated device means nothing
 
 
+@pytest.mark.slow
 def test_a_plan_for_gpus_names_time_and_what_does_not_fit():
     found = plan(read_experiment("quickstart", TINY), machine_of("8xH100"))
     half_of_the_peak = found.step_seconds(0.5) - found.step_seconds(1.0)
