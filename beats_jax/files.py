@@ -92,6 +92,21 @@ def read_text(path: str | Path, *, remedy: str) -> str:
         raise UserError(f"{path} is damaged (byte {error.start} is not UTF-8); {remedy}") from error
 
 
+def require_below(path: Path, folder: Path | None, option: str) -> Path:
+    """`path`, where a page may open it: an existing file that, links resolved, lies below `folder` (None = anywhere).
+
+    Args:
+      option: of the command line, that names `folder`.
+    Raises:
+      UserError: it is missing, or lies elsewhere.
+    """
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path} lies outside {folder} and is not opened; {option} takes the folder that it is really in")
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {option} FOLDER says where the recordings are now")
+    return path
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Renames a written file. It reaches the disk first, so that a power cut leaves no empty file of that name."""
     _sync(temporary)

@@ -89,7 +89,7 @@ def click_through(page: Any, clicks: int) -> tuple[list[float], float, int]:
         new_sound = f"() => (document.querySelector('audio')?.src || '') !== {before!r} && document.querySelector('audio')"
         seconds.append(timed(page, lambda place=place: page.mouse.click(*place), new_sound))
     page.get_by_text("draws a lasso").click()
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(4000)
     points = np.array(page.evaluate(POINTS))
     middle = points[len(points) // 2]
     near = points[np.argsort(np.abs(points - middle).max(1))[:2000]]

@@ -19,6 +19,7 @@ HEIGHT = 520
 MOUSE = ("pan", "lasso")  # Streamlit takes clicks in the first only
 CONFIG = {"displaylogo": False, "scrollZoom": True, "modeBarButtonsToRemove": ["toImage"], "responsive": True}
 RING = "#d62728"
+MARKED_BY_BROWSER = "marked_by_browser"  # in the session: a map as it was drawn, and what was selected on it
 
 
 def show(page: Page) -> None:
@@ -45,13 +46,15 @@ def _maps(page: Page) -> None:
     shown = [(name, one) for name, one in (("first", first), ("second", second)) if one is not None]
     for place, (name, settings) in zip(st.columns(len(shown)), shown, strict=True):
         with place:
-            figure = map_figure(page, settings, kept_places(page, settings), by, size)
-            figure.update_layout(dragmode=mouse if settings.dimensions == 2 else "orbit")
             key = f"map_{name}_{settings.dimensions}"
+            drawn = (key, settings, by, size, mouse)
+            marked = st.session_state.get(MARKED_BY_BROWSER) != (drawn, selected(), current())
+            figure = map_figure(page, settings, kept_places(page, settings), by, size, marked=marked)
+            figure.update_layout(dragmode=mouse if settings.dimensions == 2 else "orbit")
             if settings.dimensions == 3:
                 st.plotly_chart(figure, key=key, config=CONFIG)
             else:
-                st.plotly_chart(figure, key=key, config=CONFIG, on_select=lambda key=key: _take_selection(key))
+                st.plotly_chart(figure, key=key, config=CONFIG, on_select=lambda drawn=drawn: _take_selection(*drawn))
     flat = any(settings.dimensions == 2 for _, settings in shown)
     st.caption(page.words("how_to_select" if flat else "three_dimensions"))
 
@@ -94,22 +97,22 @@ def kept_places(page: Page, settings: MapSettings) -> np.ndarray:
         return places_of(page.collection, settings)
 
 
-def map_figure(page: Page, settings: MapSettings, places: np.ndarray, by: str, size: int) -> go.Figure:
-    """Points in their colours; those that are not selected pale, the one that is shown with a ring."""
+def map_figure(page: Page, settings: MapSettings, places: np.ndarray, by: str, size: int, *, marked: bool = True) -> go.Figure:
+    """Points in their colours; if `marked`, those that are not selected pale and the one that is shown with a ring."""
     figure = go.Figure(layout=_layout())
     flat = settings.dimensions == 2
     scatter = go.Scattergl if flat else go.Scatter3d
     chosen = np.isin(np.arange(len(places)), selected())
     for trace in _traces(page, by, size if flat else max(2, size // 2)):
         rows = trace.pop("rows")
-        if chosen.any() and flat:
+        if chosen.any() and flat and marked:
             trace |= {"selectedpoints": np.flatnonzero(chosen[rows]), "unselected": {"marker": {"opacity": 0.2}}}
         figure.add_trace(scatter(mode="markers", customdata=rows, hoverinfo="text", **axes_of(places[rows]), **trace))
     shown = [row for row in [current()] if row is not None]
-    marked = shown if flat else sorted({*shown, *selected()[:500]})
-    if marked:
+    ringed = shown if flat else sorted({*shown, *selected()[:500]})
+    if ringed and marked:
         figure.add_trace(
-            scatter(mode="markers", marker=_ring(size), hoverinfo="skip", showlegend=False, **axes_of(places[marked]))
+            scatter(mode="markers", marker=_ring(size), hoverinfo="skip", showlegend=False, **axes_of(places[ringed]))
         )
     return figure
 
@@ -123,10 +126,13 @@ def _ring(size: int) -> dict[str, Any]:
     return {"size": size + 7, "symbol": "circle-open", "color": RING, "line": {"width": 3, "color": RING}}
 
 
-def _take_selection(key: str) -> None:
+def _take_selection(key: str, *settings: Any) -> None:
     """Called by Streamlit when points were selected, before the page is drawn."""
     points = st.session_state[key].selection.points
     select(sorted({_row(point["customdata"]) for point in points if "customdata" in point}))
+    # This map shows the selection already. Where the figure stays as it was, nothing is sent and drawn again, which takes seconds
+    # for 20,000 points on a machine without a graphics card.
+    st.session_state[MARKED_BY_BROWSER] = (key, *settings), selected(), current()
 
 
 def _row(customdata: Any) -> int:

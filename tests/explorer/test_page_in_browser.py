@@ -16,6 +16,7 @@ from page_in_browser import lasso, search, seen, serve, settled, shoot, view
 
 pytestmark = pytest.mark.browser
 WINDOWS = 44
+TRACES = "() => document.querySelector('.js-plotly-plot')._fullData.length"
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,16 @@ def test_a_click_selects_one_point(served: str, open_page: Callable[..., Any]) -
     )
     page.mouse.move(*place)
     page.wait_for_timeout(300)
+    traces = page.evaluate(TRACES)
     page.mouse.click(*place)
     settled(page)
     seen(page, "Selected windows: 1")
+    assert page.evaluate(TRACES) == traces  # the browser marks the point: the map is not sent again
+    assert page.evaluate("() => document.querySelector('.js-plotly-plot')._fullData[0].selectedpoints.length") == 1
+    search(page, "SITE1_20260410")
+    seen(page, "Selected windows: 4")
+    assert page.evaluate(TRACES) == traces + 1  # with a ring around the first
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullData[0].selectedpoints.length != 1")
 
 
 def test_labels_are_written_by_the_keyboard_and_survive_a_reload(served: str, open_page: Callable[..., Any], place: Path) -> None:

@@ -24,6 +24,7 @@ from beats_jax.datasets.tables.cells import decimal
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.maps import Principal, fit_principal, sample_rows
 from beats_jax.evaluation.embeddings.neighbours import unit_vectors
+from beats_jax.files import require_below
 from beats_jax.inference.search.embeddings import LOGITS, Embeddings, open_embeddings
 from beats_jax.inference.search.query import open_query_model
 from beats_jax.inference.sources import FILTERBANK
@@ -142,12 +143,8 @@ class Collection:
         Raises:
           UserError: it has gone, or lies outside the folder of audio.
         """
-        path = Path(str(self.frame["file"].iat[row]))
-        if self.settings.data and not path.resolve().is_relative_to(Path(self.settings.data).resolve()):
-            raise UserError(f"{path} lies outside {self.settings.data} and is not opened")
-        if not path.is_file():
-            raise UserError(f"{path} is missing; --data FOLDER says where the recordings are now")
-        return path
+        below = Path(self.settings.data) if self.settings.data else None
+        return require_below(Path(str(self.frame["file"].iat[row])), below, "--data")
 
     def window(self, row: int) -> tuple[float, float]:
         """Start and end of a row, in seconds."""

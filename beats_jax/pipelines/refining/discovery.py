@@ -15,6 +15,7 @@ from beats_jax.datasets.tables.events import Events
 from beats_jax.datasets.tables.refinements import REGIONS_FILE, RefinedCluster
 from beats_jax.errors import UserError
 from beats_jax.evaluation.embeddings.grouping.group import group
+from beats_jax.files import require_below
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.discovering.discover import RECORD
 from beats_jax.pipelines.discovering.items import open_items
@@ -97,12 +98,7 @@ class Discovery:
         Raises:
           UserError: it is missing, or lies outside of `audio`.
         """
-        path = Path(self._paths[str(self.regions.files[row])])
-        if self.audio and not path.resolve().is_relative_to(self.audio.resolve()):
-            raise UserError(f"{path} lies outside {self.audio} and is not opened")
-        if not path.is_file():
-            raise UserError(f"{path} is missing; --audio FOLDER says where the recordings are now")
-        return path
+        return require_below(Path(self._paths[str(self.regions.files[row])]), self.audio, "--audio")
 
 
 def _column(record: dict[str, object]) -> str | None:

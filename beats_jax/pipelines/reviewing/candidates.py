@@ -19,6 +19,7 @@ from beats_jax.datasets.tables.events import Events
 from beats_jax.datasets.tables.registry import read_events
 from beats_jax.datasets.tables.reviews import REVIEW_FILE, Place, place_of
 from beats_jax.errors import UserError
+from beats_jax.files import require_below
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.detecting.detect import RECORD, tables_of_output
 from beats_jax.pipelines.detecting.scores import SCORES, score_columns, scored_recordings
@@ -79,12 +80,7 @@ class Candidates:
         Raises:
           UserError: it is missing, or lies outside of `audio`.
         """
-        path = Path(self._paths[str(self.events.files[row])])
-        if self.audio and not path.resolve().is_relative_to(self.audio.resolve()):
-            raise UserError(f"{path} lies outside {self.audio} and is not opened")
-        if not path.is_file():
-            raise UserError(f"{path} is missing; --audio FOLDER says where the recordings are now")
-        return path
+        return require_below(Path(self._paths[str(self.events.files[row])]), self.audio, "--audio")
 
 
 def open_candidates(place: Path, *, kind: str = "detections", labels: Sequence[str] = (), audio: str = "") -> Candidates:
