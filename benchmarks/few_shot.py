@@ -94,7 +94,7 @@ def class_table(one: Set, draw: int, output: Path) -> Path:
     rows = list(csv.DictReader(one.table.open(encoding="utf-8", newline="")))
     names = sorted({row[one.label] for row in rows})
     order = np.random.default_rng(draw).permutation(len(names))
-    train = {names[place] for place in order[: len(names) // 2]} if one.draws > 1 else set()
+    train = set() if one.times else {names[place] for place in order[: len(names) // 2]}  # the finch only measures
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -204,7 +204,7 @@ def vectors(chosen: list[Set], data: Path, output: Path) -> None:
 def trained(chosen: list[Set], data: Path, output: Path) -> None:
     """Networks trained on the other classes, and the same one untrained."""
     for one, draw in places(chosen):
-        source = one if one.draws > 1 else sets(data)["birds"]
+        source = sets(data)["birds"] if one.times else one
         table = decoded(class_table(source, draw, output), output)
         for row, settings in TRAINED.items():
             epochs = {"training.max_steps": STEPS[row]}
@@ -273,7 +273,7 @@ def birdnet_worker(network: str, data: Path, output: Path) -> None:
     place, answer = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"] - 1
     window, found = 144_000, {}
     for row in csv.DictReader((data / "birds/labels.csv").open(encoding="utf-8", newline="")):
-        sound, rate = soundfile.read(data / "birds" / row["filename"], dtype="float32", always_2d=True)
+        sound, rate = soundfile.read(data / "birds/audio" / row["filename"], dtype="float32", always_2d=True)
         sound = soxr.resample(sound.mean(axis=1), rate, 48_000)
         last = max(len(sound) - window, 0)
         parts = []
