@@ -253,7 +253,9 @@ def birdnet(output: Path, data: Path, python: str, network: str) -> None:
             metrics: dict[str, float | None] = {}
             for method in METHODS:
                 named = methods.answers(methods.METHODS[method], found, episodes)
-                accuracy = result.measure_episodes(named, episodes, np.arange(len(names))[None], len(names), len(names)).episodes
+                accuracy = result.measure_episodes(
+                    named, episodes, np.arange(len(names))[None], len(names), len(names), 0
+                ).episodes
                 bounds = {"": accuracy.value, "_low": accuracy.low, "_high": accuracy.high}
                 metrics |= {f"{method}_accuracy{end}".replace("-", "_"): value for end, value in bounds.items()}
             place = figures_of(output, "birds", "birdnet", draw, shots)
