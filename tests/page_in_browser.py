@@ -97,6 +97,13 @@ def seen(page: Any, text: str) -> None:
     page.get_by_text(text).first.wait_for()
 
 
+def counted(places: Any, number: int) -> None:
+    """Waits until so many elements are on the page: what a busy machine draws late is not missing."""
+    from playwright.sync_api import expect
+
+    expect(places).to_have_count(number, timeout=LONGEST_ANSWER)
+
+
 def view(page: Any, name: str) -> None:
     """Changes to another view."""
     page.get_by_role("radio", name=name, exact=True).or_(page.get_by_role("button", name=name, exact=True)).first.click()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_in_browser import lasso, search, seen, serve, settled, shoot, view
+from page_in_browser import counted, lasso, search, seen, serve, settled, shoot, view
 
 pytestmark = pytest.mark.browser
 WINDOWS = 44
@@ -42,7 +42,7 @@ def test_a_lasso_selects_and_a_window_is_seen_and_played(served: str, open_page:
     assert audio.evaluate("element => element.duration") == pytest.approx(2.0, abs=0.05)
     audio.evaluate("element => { element.muted = true; return element.play() }")
     page.wait_for_function("() => document.querySelector('audio').currentTime > 0.2")
-    assert page.locator(".js-plotly-plot image").count() == 1  # the spectrogram
+    counted(page.locator(".js-plotly-plot image"), 1)  # the spectrogram
     seen(page, "Nearest neighbours")
     shoot(page, "selection")
 
@@ -136,7 +136,7 @@ def test_hostile_names_are_text_and_a_missing_file_leaves_the_page_alive(
             search(page, text)
             seen(page, "Selected windows: 1")
             assert page.locator("img[src='x'], img[src*='example'], a[href*='example']").count() == 0
-            assert page.locator("strong", has_text=text).count() == 1
+            counted(page.locator("strong", has_text=text), 1)
         shoot(page, "hostile_name")
         (own / "owl" / "whale.wav").unlink()
         search(page, "whale")
@@ -152,13 +152,13 @@ def test_clusters_have_figures_and_a_grid_and_time_and_place_are_counted(served:
     view(page, "Clusters")
     page.locator("[data-testid='stImage'] img").first.wait_for()
     seen(page, "Silhouette")
-    assert page.locator("[data-testid='stImage'] img").count() >= 3
+    page.locator("[data-testid='stImage'] img").nth(2).wait_for()
     shoot(page, "clusters")
     page.get_by_role("button", name="Select its").click()
     settled(page)
     view(page, "Time and place")
     seen(page, "Windows without a known time: 4")
-    assert page.locator(".js-plotly-plot").count() == 3
+    counted(page.locator(".js-plotly-plot"), 3)
     shoot(page, "time_and_place")
     view(page, "Variance")
     seen(page, "of the variance of 256 dimensions")
@@ -176,7 +176,7 @@ def test_in_spanish_at_400_px_in_the_dark(served: str, open_page: Callable[..., 
     page.get_by_role("option", name="Español").click()
     settled(page)
     page.keyboard.press("Escape")
-    assert page.get_by_text("Todavía no hay nada seleccionado.").count() == 1
+    counted(page.get_by_text("Todavía no hay nada seleccionado."), 1)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 400
 
 
@@ -201,7 +201,7 @@ def test_umap_is_computed_where_it_is_installed(served: str, open_page: Callable
         assert time.monotonic() < deadline
         page.wait_for_timeout(500)
     settled(page)
-    assert page.locator(".js-plotly-plot").count() >= 1
+    page.locator(".js-plotly-plot").first.wait_for()
     shoot(page, "umap")
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from page_in_browser import counted, seen
 
 from beats_jax.audio.io import write_wav
 from beats_jax.datasets.tables.events import Events
@@ -133,7 +134,7 @@ def test_an_oracle_reviews_by_keyboard_mouse_kill_and_second_tab(detections, bro
     with served(detections, *options) as (address, server):
         with tab(browser, address) as page:
             page.locator("img[alt^='Spectrogram of']").nth(11).wait_for()
-            assert page.locator("audio").count() == 12
+            counted(page.locator("audio"), 12)
             press(page, "y", "1 of 21 reviewed")
             press(page, "n", "2 of 21 reviewed: 1 yes, 1 no")
             press(page, "u", "3 of 21 reviewed: 1 yes, 1 no, 1 unsure")
@@ -203,7 +204,7 @@ def test_markup_in_names_and_labels_is_text(detections, browser, tmp_path):
         box.fill("<script>document.title='owned'</script>")
         box.press("Enter")
         page.get_by_text("1 of 2 reviewed").wait_for()
-        assert page.get_by_text("<script>document.title='owned'</script>").count() >= 1
+        seen(page, "<script>document.title='owned'</script>")
         assert page.title() == "beats-jax review"
 
 

@@ -52,8 +52,9 @@ def frechet_infinity(real: np.ndarray, made: np.ndarray, seed: int = 0) -> float
 def frechet_estimate(real: np.ndarray, made: np.ndarray, *, extrapolate: bool = False, seed: int = 0) -> Estimate:
     """`frechet_distance`, or `frechet_infinity`, with an interval; both sets are resampled."""
     measure = (lambda x, y: frechet_infinity(x, y, seed)) if extrapolate else frechet_distance
-    value = measure(real, made)
-    return _moved_interval(value, lambda random: measure(_redraw(real, random), _redraw(made, random)), seed)
+    with threads_for(1):  # many small decompositions, which two threads that wait for each other make twenty times slower
+        value = measure(real, made)
+        return _moved_interval(value, lambda random: measure(_redraw(real, random), _redraw(made, random)), seed)
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,25 +50,17 @@ def measure_quality(
     Raises:
       UserError: fewer held-out images than the measures need.
     """
-    own = embed or fit_embedding(train[0], generator.scaling)
     random = np.random.default_rng(seed)
     known = np.flatnonzero(np.isin(held_out[1], generator.classes))
     chosen = np.sort(random.permutation(known)[:MOST])
     labels = np.asarray(held_out[1])[chosen]
-    # As many training images of each class: a difference of the shares would count as one of quality
-    rows = like_shares(np.asarray(train[1]), labels, random)
-    drawn = generator.sample(labels, seed)
-    everything = own(train[0])
-    mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-6)
-    # In units of the training images, each coordinate by itself: distances then do not depend on the embedding's scale
-    made, held, learnt = ((part - mean) / deviation for part in (own(drawn), own(held_out[0][chosen]), everything))
-    vectors = Vectors(made, held, learnt[rows], learnt)
-    classes = labels, np.asarray(train[1])[rows]
+    yardstick = make_yardstick(*train, embed or fit_embedding(train[0], generator.scaling))
+    vectors, classes = yardstick.vectors(generator.sample(labels, seed), labels, held_out[0][chosen], random)
     return Quality(
         compare(vectors.made, vectors, labels, classes, seed),
         compare(vectors.held, vectors, labels, classes, seed),
         embedding,
-        len(drawn),
+        len(vectors.made),
         len(chosen),
     )
 
@@ -81,6 +73,40 @@ class Vectors:
     held: np.ndarray
     train: np.ndarray
     all_train: np.ndarray
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What images are compared with: an embedding, and the training images and their classes, text [N].
+
+    Embeddings are in units of the training images, each coordinate by itself: distances do not depend on their scale.
+    """
+
+    embed: Embed
+    mean: np.ndarray
+    deviation: np.ndarray
+    train: np.ndarray
+    labels: np.ndarray
+
+    def vectors(
+        self, drawn: np.ndarray, labels: np.ndarray, held: np.ndarray, random: np.random.Generator
+    ) -> tuple[Vectors, tuple[np.ndarray, np.ndarray]]:
+        """The embeddings of drawn and held-out images of these classes, and the classes of `Vectors.held` and `Vectors.train`."""
+        # As many training images of each class: a difference of the shares would count as one of quality
+        rows = like_shares(self.labels, labels, random)
+        vectors = Vectors(self.place(self.embed(drawn)), self.place(self.embed(held)), self.train[rows], self.train)
+        return vectors, (labels, self.labels[rows])
+
+    def place(self, embedded: np.ndarray) -> np.ndarray:
+        """Standardised."""
+        return (embedded - self.mean) / self.deviation
+
+
+def make_yardstick(images: np.ndarray, labels: Sequence[str] | np.ndarray, embed: Embed) -> Yardstick:
+    """Of training images [N, bands, frames]."""
+    embedded = embed(images)
+    mean, deviation = embedded.mean(axis=0), np.maximum(embedded.std(axis=0), 1e-6)
+    return Yardstick(embed, mean, deviation, (embedded - mean) / deviation, np.asarray(labels))
 
 
 def compare(

@@ -82,20 +82,23 @@ class Store:
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it, and the study fits it anew") from error
 
-    def write_samples(self, fit: Fit, images: np.ndarray) -> None:
-        """Keeps a few pictures float32 [n, frames, bands] of a fit's synthetic examples for the page."""
+    def write_samples(self, fit: Fit, images: np.ndarray, labels: np.ndarray) -> None:
+        """Keeps pictures float32 [n, frames, bands] of a fit's synthetic examples, and their classes, for the page."""
         path = self._samples(fit.size, fit.arm)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            np.save(file, images.astype(np.float16))
+            np.savez(file, images=images.astype(np.float16), labels=labels.astype(np.int32))
 
-    def samples(self, size: int, arm: str) -> np.ndarray | None:
+    def samples(self, size: int, arm: str) -> tuple[np.ndarray, np.ndarray] | None:
         """What `write_samples` kept of an arm at a size; None where there is nothing."""
         path = self._samples(size, arm)
-        return np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as found:
+            return found["images"].astype(np.float32), found["labels"].astype(np.int64)
 
     def _samples(self, size: int, arm: str) -> Path:
-        return self.folder / f"samples/size-{size or 'all'}-{arm}.npy"
+        return self.folder / f"samples/size-{size or 'all'}-{arm}.npz"
 
     def fits(self) -> list[Fit]:
         """All outcomes that are there, in order."""

@@ -43,7 +43,7 @@ from beats_jax.pipelines.training.workdir_lock import others
 RECORD, PICTURES, BASELINES, ARMS, CURVES = "study.json", "pictures.npz", "baselines", "arms", "curves"
 COMPILED = "compiled"
 TIMED_STEPS = 8
-SAMPLES = 8  # synthetic pictures of each arm and size on the page
+SAMPLES = 500  # synthetic pictures of each arm and size that are kept, of which the page shows some and measures all
 NOTED_SECONDS = 30.0  # between lines of progress
 
 
@@ -240,7 +240,8 @@ class Runner:
             weights = fit(pool, arms.recipe(pool.augmented), one.seed)
             if one.ratio and one.seed == 0:
                 made = arms.made(one.arm, one.size, 0)
-                self.store.write_samples(one, made.images[:SAMPLES])
+                some = np.random.default_rng(0).permutation(len(made.labels))[:SAMPLES]
+                self.store.write_samples(one, made.images[some], made.labels[some])
         except (FloatingPointError, UserError) as error:
             self.notes.append(f"{one.name}: {error}")
             print(f"  {one.name} failed: {error}", flush=True)

@@ -1,0 +1,134 @@
+"""What synthetic examples look like, and how near they are to real ones: the figures of a generator's report, for every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from beats_jax.evaluation.metrics.result import Estimate
+from beats_jax.evaluation.report.figures import study as figures
+from beats_jax.evaluation.report.page import Block, Cell, Figure, Paragraph, Section, Table
+from beats_jax.pipelines.generating.embedding import NAME, fit_embedding
+from beats_jax.pipelines.generating.quality import Yardstick, compare, like_shares, make_yardstick
+from beats_jax.pipelines.generating.scaling import fit_scaling
+from beats_jax.pipelines.studying.arms import Arms
+from beats_jax.pipelines.studying.results import SYNTHETIC
+from beats_jax.pipelines.studying.settings import CONTROLS
+from beats_jax.pipelines.studying.store import ALL, Store
+
+SHOWN = 8  # pictures in a row
+LEAST, MOST = 16, 500  # test pictures that are compared: fewer say nothing, more take long
+COLUMNS = {
+    "tell_apart": "told from real (AUC)",
+    "frechet": "Fréchet",
+    "frechet_infinity": "Fréchet, of endlessly many",
+    "kad": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "copies": "copies",
+    "duplicates": "duplicates",
+    "train_synthetic_test_real": "synthetic → real",
+    "label_fidelity": "class recognised",
+}
+
+
+class Kept(NamedTuple):
+    """Synthetic pictures of an arm at the largest size that it reached: float32 [n, frames, bands], classes int64 [n]."""
+
+    arm: str
+    size: int
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """`vae gated, all`."""
+        return f"{self.arm.replace('_', ' ')}, {self.size or 'all'}"
+
+
+def synthetic_sections(arms: Arms, store: Store, sizes: Sequence[int]) -> list[Section]:
+    """Pictures of the arms below real ones, and the table of their quality; nothing where no arm made any."""
+    kept = _kept(store, sizes)
+    if not kept:
+        return []
+    real = arms.real(ALL, 0)
+    real = real[np.isin(arms.rows.labels[real], arms.rows.wanted)]
+    grid = {"real": arms.pictures.images[np.random.default_rng(0).permutation(real)[:SHOWN]]}
+    grid |= {one.title: one.images[:SHOWN] for one in kept}
+    note = "Of the first seed; the number: real examples."
+    blocks: list[Block] = [Figure(partial(figures.sample_grid, grid), "real and synthetic pictures", note)]
+    return [Section("Stage 4: synthetic examples", [*blocks, *_quality(arms, kept)])]
+
+
+def _kept(store: Store, sizes: Sequence[int]) -> list[Kept]:
+    found = []
+    for arm in (*CONTROLS, *SYNTHETIC):
+        for size in sorted(set(sizes), key=lambda size: -(size or 10**9)):
+            samples = store.samples(size, arm)
+            if samples is not None and len(samples[0]):
+                found.append(Kept(arm, size, *samples))
+                break
+    return found
+
+
+def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
+    """Synthetic pictures against training pictures of the same classes; the first row is that of test pictures."""
+    test = arms.usable("test")
+    test = test[np.isin(arms.rows.labels[test], arms.rows.wanted)]
+    test = np.sort(np.random.default_rng(0).permutation(test)[:MOST])
+    if len(test) < LEAST:
+        return [Paragraph(f"Their quality is not measured: the test part has {len(test)} clips, and {LEAST} are needed.", "note")]
+    yardsticks: dict[int, Yardstick] = {}
+    rows: list[tuple[Cell, ...]] = []
+    for one in kept:
+        if one.size not in yardsticks:
+            yardsticks[one.size] = _yardstick(arms, one.size)
+        rows += _rows_of(arms, yardsticks[one.size], one, test, floor=not rows)
+    if not rows:
+        return [Paragraph("Their quality is not measured: too few of them have a class with test clips.", "note")]
+    note = (
+        "Synthetic pictures against as many training pictures of the same classes; intervals by bootstrap over pictures. The "
+        "first row is the floor: real pictures of the test part. Fewer pictures make a Fréchet distance larger. AUC: 0.5 is "
+        "alike, 1 told apart at once. Copies: nearly a training picture (chance: 0.01). The last two columns need two classes of "
+        f"interest: accuracy of a classifier that learns synthetic pictures, on real ones, and the reverse. Embedding: {NAME}."
+    )
+    return [Table(("arm, real examples", "pictures", *COLUMNS.values()), rows, numbers_from=1), Paragraph(note, "note")]
+
+
+def _yardstick(arms: Arms, size: int) -> Yardstick:
+    rows = arms.real(size, 0)
+    rows = rows[np.isin(arms.rows.labels[rows], arms.rows.wanted)]
+    images = _turned(arms.pictures.images[rows])
+    return make_yardstick(images, arms.rows.labels[rows], fit_embedding(images, fit_scaling(images)))
+
+
+def _rows_of(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, floor: bool) -> list[tuple[Cell, ...]]:
+    """The row of an arm, after that of the test pictures where `floor`; none where too few pictures can be compared."""
+    random = np.random.default_rng(0)
+    drawn = _by_class(like_shares(one.labels, arms.rows.labels[test], random), one.labels)
+    held = test[like_shares(arms.rows.labels[test], one.labels[drawn], random)]
+    held = _by_class(held, arms.rows.labels)  # so that each stands beside a drawn one of its class
+    if min(len(drawn), len(held)) < LEAST:
+        return []
+    images, labels = _turned(one.images[drawn]), one.labels[drawn]
+    vectors, classes = yardstick.vectors(images, labels, _turned(arms.pictures.images[held]), random)
+    rows = [_row("real, test part", vectors.held, compare(vectors.held, vectors, labels, classes, 0))] if floor else []
+    return [*rows, _row(one.title, vectors.made, compare(vectors.made, vectors, labels, classes, 0))]
+
+
+def _by_class(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return rows[np.argsort(labels[rows], kind="stable")]
+
+
+def _row(title: str, vectors: np.ndarray, found: dict[str, Estimate]) -> tuple[Cell, ...]:
+    return (title, len(vectors), *(found[name] if name in found else "-" for name in COLUMNS))
+
+
+def _turned(images: np.ndarray) -> np.ndarray:
+    """[N, frames, bands] as [N, bands, frames]."""
+    return np.ascontiguousarray(np.swapaxes(images, 1, 2))

@@ -1,0 +1,66 @@
+"""The table of synthetic pictures: copies are found out, and so are pictures unlike real ones; test pictures are neither."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from beats_jax.audio.synth import write_dataset
+from beats_jax.config.schema import SyntheticConfig
+from beats_jax.datasets.bad_audio import ErrorLog
+from beats_jax.evaluation.report.page import Paragraph, Table
+from beats_jax.pipelines.studying.arms import Arms
+from beats_jax.pipelines.studying.pictures import Pictures
+from beats_jax.pipelines.studying.rows import prepare_rows
+from beats_jax.pipelines.studying.settings import StudySettings
+from beats_jax.pipelines.studying.store import ALL, Fit, Store
+from beats_jax.pipelines.studying.synthetic import COLUMNS, LEAST, synthetic_sections
+
+
+def _arms(folder, clips: int) -> Arms:
+    """Two classes of smooth noise, each with a mean of its own."""
+    calls = SyntheticConfig(num_classes=2, clips_per_class=clips, seconds=0.25, sample_rate=2000, seed=1)
+    write_dataset(folder / "data", calls)
+    settings = StudySettings(data=str(folder / "data"), background="none")
+    rows = prepare_rows(settings, ErrorLog(folder / "errors.csv", False))
+    number, random = len(rows.manifest), np.random.default_rng(0)
+    coarse = random.normal(size=(number, 8, 8)) + rows.labels[:, None, None]
+    images = np.kron(coarse, np.ones((8, 8))).astype(np.float16).astype(np.float32)
+    blank = np.zeros((number, 1), np.float32)
+    return Arms(settings, rows, Pictures(images, blank, blank, blank, np.ones(number, bool)), lambda *_: None, print)
+
+
+def test_copies_and_strangers_are_told_from_real_pictures(tmp_path):
+    arms, store = _arms(tmp_path, 80), Store(tmp_path / "arms")
+    real = arms.real(ALL, 0)
+    store.write_samples(Fit(ALL, "oversampled", 1.0, 0), arms.pictures.images[real], arms.rows.labels[real])
+    strange = np.random.default_rng(1).normal(size=(60, 64, 64)).astype(np.float32)
+    store.write_samples(Fit(5, "vae", 1.0, 0), strange, np.arange(60) % 2)
+    table = next(one for one in synthetic_sections(arms, store, [5, ALL])[0].blocks if isinstance(one, Table))
+    names = [row[0] for row in table.rows]
+    assert names == ["real, test part", "oversampled, all", "vae, 5"]
+    value = {(name, column): cell.value for name, row in zip(names, table.rows, strict=True)
+             for column, cell in zip(COLUMNS, row[2:], strict=True)}  # fmt: skip
+    tested = len(arms.usable("test"))
+    assert [row[1] for row in table.rows] == [tested] * 3
+    assert value["real, test part", "copies"] < 0.1 < 0.9 < value["oversampled, all", "copies"]
+    assert value["vae, 5", "copies"] == 0
+    assert value["real, test part", "tell_apart"] < value["vae, 5", "tell_apart"] > 0.95
+    assert value["vae, 5", "frechet"] > 5 * value["real, test part", "frechet"]
+    assert value["oversampled, all", "label_fidelity"] > value["vae, 5", "label_fidelity"] + 0.2
+
+
+def test_too_few_test_clips_are_said_instead_of_figures(tmp_path):
+    arms, store = _arms(tmp_path, 12), Store(tmp_path / "arms")
+    assert len(arms.usable("test")) < LEAST
+    assert synthetic_sections(arms, store, [ALL]) == []
+    real = arms.real(ALL, 0)
+    store.write_samples(Fit(ALL, "jitter", 1.0, 0), arms.pictures.images[real], arms.rows.labels[real])
+    (section,) = synthetic_sections(arms, store, [ALL])
+    assert not any(isinstance(one, Table) for one in section.blocks)
+    assert any(isinstance(one, Paragraph) and "not measured" in str(one) for one in section.blocks)
+
+
+@pytest.mark.parametrize("missing", ["jitter", "vae"])
+def test_samples_of_an_arm_that_was_never_fitted_are_none(tmp_path, missing):
+    assert Store(tmp_path).samples(ALL, missing) is None
