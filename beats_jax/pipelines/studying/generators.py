@@ -11,8 +11,6 @@ from beats_jax.pipelines.generating.train import train_generator
 
 # Settings of the objective: a step and a picture take a quarter of the time that the recipe's network takes
 SMALLER = {"diffusion": {"width": 32, "blocks": 1}}
-    "diffusion": {"width": 32, "blocks": 1}
-}  # objective settings: a step and a picture take a quarter of the recipe's time
 
 
 def train_on_pictures(
