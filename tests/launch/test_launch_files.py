@@ -89,7 +89,7 @@ def test_local_passes_a_signal_on_to_all_processes(tmp_path):
 def test_dry_runs_print_commands_with_every_argument():
     slurm = run("slurm.sbatch", "--config", "quickstart", "--workdir", "a b", DRY_RUN="1", PYTHON="python3", VERB="train")
     assert (
-        slurm.stdout.split() == "srun --kill-on-bad-exit=1 python3 -m beats_jax.train --config quickstart --workdir a\\ b".split()
+        slurm.stdout.split() == "srun --kill-on-bad-exit=0 python3 -m beats_jax.train --config quickstart --workdir a\\ b".split()
     )
     for verb, words in {
         "create": ("queued-resources create", "--spot", "--zone=us-east5-a"),
