@@ -75,6 +75,9 @@ class GANTraining(ImageObjective):
         images: Any = self.generator.apply({"params": params["generator"]}, codes, labels, noise)
         return jnp.tanh(images)
 
+    def _shown(self, images: jax.Array, key: jax.Array) -> jax.Array:
+        return gan.disturb(images, key) if self.config.disturb else images
+
     def _judge(self, params: Params, norms: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         critic = gan.normalise(params["critic"], norms)[0] if self.config.spectral_norm else params["critic"]
         return self.critic.apply({"params": critic}, images, labels)  # type: ignore[return-value]
@@ -82,7 +85,7 @@ class GANTraining(ImageObjective):
     def _critic_loss(self, params: Params, norms: Any, batch: ImageBatch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         draw_key, disturb_key = jax.random.split(key)
         made = jax.lax.stop_gradient(self.draw(params, draw_key, batch["labels"]))
-        both = gan.disturb(jnp.concatenate([batch["images"], made]), disturb_key)
+        both = self._shown(jnp.concatenate([batch["images"], made]), disturb_key)
         real, fake = jnp.split(self._judge(params, norms, both, jnp.tile(batch["labels"], 2)), 2)
         if self.config.loss == "hinge":
             losses = jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)
@@ -93,7 +96,7 @@ class GANTraining(ImageObjective):
 
     def _generator_loss(self, params: Params, norms: Any, batch: ImageBatch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         draw_key, disturb_key = jax.random.split(key)
-        made = gan.disturb(self.draw(params, draw_key, batch["labels"]), disturb_key)
+        made = self._shown(self.draw(params, draw_key, batch["labels"]), disturb_key)
         fake = self._judge(params, norms, made, batch["labels"])
         losses = -fake if self.config.loss == "hinge" else jax.nn.softplus(-fake)
         return jnp.mean(losses), {"generator_loss": mean_of(losses)}

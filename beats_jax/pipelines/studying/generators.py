@@ -25,7 +25,9 @@ def train_on_pictures(
     """
     turned = np.ascontiguousarray(np.swapaxes(images, 1, 2))
     names = np.array([f"{label:06d}" for label in labels.tolist()])
-    generator = train_generator(turned, names, recipe(kind, steps=steps), seed)
+    # A study has 50 to a few hundred images of a class, which the critic of a GAN would learn by heart
+    own = {"disturb": True} if kind == "gan" else {}
+    generator = train_generator(turned, names, recipe(kind, steps=steps, **own), seed)
     for problem in generator.problems:
         note(problem)
 

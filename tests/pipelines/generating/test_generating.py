@@ -20,7 +20,7 @@ SMALL = {
     "ae": {"width": 4, "latent": 4},
     "vae": {"width": 4, "latent": 4},
     "aae": {"width": 4, "latent": 4, "critic_width": 8},
-    "gan": {"width": 4, "latent": 4},
+    "gan": {"width": 4, "latent": 4, "disturb": True},
     "diffusion": {"width": 8, "blocks": 1},
 }
 
