@@ -76,13 +76,16 @@ class AutoencoderConfig(GenerativeConfig):
 
 @dataclass(frozen=True)
 class GANConfig(GenerativeConfig):
-    """Generative adversarial network: DCGAN's size (arXiv 1511.06434), projection critic (arXiv 1802.05637)."""
+    """Generative adversarial network: DCGAN's size (arXiv 1511.06434), projection critic (arXiv 1802.05637) that sees how far
+    images differ (arXiv 1710.10196), a generator whose every layer gets the code, and noise (arXiv 1812.04948).
+    """
 
     name: str = "gan"
     loss: str = one_of("hinge", "logistic")  # hinge: arXiv 1705.02894 | logistic: non-saturating, as published in 2014
     spectral_norm: bool = True  # of the critic's kernels (arXiv 1802.05957)
     latent: int = size(64, most=4096)
-    critic_rate: float = bounded(2.0, gt=0)  # learning rate of the critic over that of the generator (arXiv 1706.08500)
+    critic_rate: float = bounded(1.0, gt=0)  # learning rate of the critic over that of the generator (arXiv 1706.08500)
+    disturb: bool = False  # for a few hundred images: the critic sees real and drawn ones moved and with holes (arXiv 2006.10738)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import optax
 
 from beats_jax.config import Experiment, GANConfig
 from beats_jax.models.generative import gan
-from beats_jax.models.generative.layers import Painter
 from beats_jax.objectives.images import GeneratorState, ImageBatch, ImageObjective, build_arguments, mean_of, take_turn
 from beats_jax.objectives.metrics import Metrics, once
 from beats_jax.objectives.state.state import Params
@@ -27,9 +26,9 @@ class GANTraining(ImageObjective):
     config: GANConfig
 
     @property
-    def generator(self) -> Painter:
-        """Codes and classes → images, before tanh."""
-        return Painter(self.config.width, self.classes, *self.size)
+    def generator(self) -> gan.Generator:
+        """Codes, classes and noise → images, before tanh."""
+        return gan.Generator(self.config.width, self.classes, *self.size)
 
     @property
     def critic(self) -> gan.Critic:
@@ -41,7 +40,7 @@ class GANTraining(ImageObjective):
         generator_key, critic_key, norm_key, run_key = jax.random.split(key, 4)
         codes = jnp.zeros((batch["labels"].shape[0], self.config.latent))
         params = {
-            "generator": self.generator.init(generator_key, codes, batch["labels"])["params"],
+            "generator": self.generator.init(generator_key, codes, batch["labels"], batch["images"])["params"],
             "critic": self.critic.init(critic_key, batch["images"], batch["labels"])["params"],
         }
         norms = gan.start_vectors(params["critic"], norm_key) if self.config.spectral_norm else {}
@@ -64,22 +63,29 @@ class GANTraining(ImageObjective):
 
     def draw(self, weights: Params, key: jax.Array, labels: jax.Array) -> jax.Array:
         """See `ImageObjective`."""
-        return self._paint(weights, jax.random.normal(key, (len(labels), self.config.latent)), labels)
+        code_key, noise_key = jax.random.split(key)
+        return self._paint(weights, jax.random.normal(code_key, (len(labels), self.config.latent)), labels, noise_key)
 
     def decode(self, weights: Params, codes: jax.Array, labels: jax.Array) -> jax.Array:
-        """The images of codes [N, Z]."""
-        return self._paint(weights, codes, labels)
+        """The images of codes [N, Z], always with the same noise."""
+        return self._paint(weights, codes, labels, jax.random.key(0))
 
-    def _paint(self, params: Params, codes: jax.Array, labels: jax.Array) -> jax.Array:
-        return jnp.tanh(self.generator.apply({"params": params["generator"]}, codes, labels))  # type: ignore[arg-type]
+    def _paint(self, params: Params, codes: jax.Array, labels: jax.Array, key: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, (len(labels), *self.size))
+        images: Any = self.generator.apply({"params": params["generator"]}, codes, labels, noise)
+        return jnp.tanh(images)
+
+    def _shown(self, images: jax.Array, key: jax.Array) -> jax.Array:
+        return gan.disturb(images, key) if self.config.disturb else images
 
     def _judge(self, params: Params, norms: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         critic = gan.normalise(params["critic"], norms)[0] if self.config.spectral_norm else params["critic"]
         return self.critic.apply({"params": critic}, images, labels)  # type: ignore[return-value]
 
     def _critic_loss(self, params: Params, norms: Any, batch: ImageBatch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        made = jax.lax.stop_gradient(self.draw(params, key, batch["labels"]))
-        both = jnp.concatenate([batch["images"], made])
+        draw_key, disturb_key = jax.random.split(key)
+        made = jax.lax.stop_gradient(self.draw(params, draw_key, batch["labels"]))
+        both = self._shown(jnp.concatenate([batch["images"], made]), disturb_key)
         real, fake = jnp.split(self._judge(params, norms, both, jnp.tile(batch["labels"], 2)), 2)
         if self.config.loss == "hinge":
             losses = jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)
@@ -89,7 +95,9 @@ class GANTraining(ImageObjective):
         return jnp.mean(losses), {"loss": mean_of(losses), "critic_gap": once(gap), "drawn_spread": once(spread)}
 
     def _generator_loss(self, params: Params, norms: Any, batch: ImageBatch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        fake = self._judge(params, norms, self.draw(params, key, batch["labels"]), batch["labels"])
+        draw_key, disturb_key = jax.random.split(key)
+        made = self._shown(self.draw(params, draw_key, batch["labels"]), disturb_key)
+        fake = self._judge(params, norms, made, batch["labels"])
         losses = -fake if self.config.loss == "hinge" else jax.nn.softplus(-fake)
         return jnp.mean(losses), {"generator_loss": mean_of(losses)}
 

@@ -28,14 +28,48 @@ def test_halvings_end_at_four_pixels():
         halvings(6, 6)
 
 
-def test_spectral_normalisation_divides_by_the_largest_singular_value():
+def test_spectral_normalisation_sets_the_largest_singular_value():
     params = {"kernel": jnp.asarray(RANDOM.normal(size=(3, 3, 4, 6)), jnp.float32), "bias": jnp.ones(6)}
     vectors = gan.start_vectors(params, jax.random.key(0))
     for _ in range(100):
         normalised, vectors = gan.normalise(params, vectors)
     largest = np.linalg.svd(np.asarray(params["kernel"]).reshape(-1, 6), compute_uv=False)[0]
-    np.testing.assert_allclose(normalised["kernel"], params["kernel"] / largest, rtol=1e-4)
+    np.testing.assert_allclose(normalised["kernel"], gan.GAIN * params["kernel"] / largest, rtol=1e-4)
     np.testing.assert_array_equal(normalised["bias"], params["bias"])
+
+
+def test_the_critic_sees_how_far_the_images_of_a_group_differ():
+    maps = RANDOM.normal(size=(2 * gan.GROUP, 5, 3)).astype(np.float32)
+    maps[gan.GROUP :] = maps[-1]  # those of the second group are all alike
+    found = np.asarray(gan.spread_in_groups(jnp.asarray(maps)))
+    np.testing.assert_allclose(found[: gan.GROUP], [maps[: gan.GROUP].std(axis=0).mean(axis=0)] * gan.GROUP, rtol=1e-4)
+    assert found[gan.GROUP :].max() < 0.002
+    assert gan.spread_in_groups(jnp.asarray(maps[:3])).shape == (3, 3)
+
+
+def test_images_are_moved_and_holed_before_the_critic():
+    images = jnp.ones((64, 16, 32))
+    found = np.asarray(gan.disturb(images, jax.random.key(0)))
+    assert set(np.unique(found)) == {0, 1}
+    shown = found.mean(axis=(1, 2))
+    assert shown.min() > 0.55  # a hole of less than a quarter, and at most an eighth of each side moved out
+    assert shown.std() > 0.02
+    slopes = jax.grad(lambda x: jnp.sum(gan.disturb(x, jax.random.key(0))))(images)
+    np.testing.assert_allclose(np.sum(slopes, axis=(1, 2)), found.sum(axis=(1, 2)))
+
+
+def test_codes_and_noise_reach_the_image_of_a_generator():
+    model = gan.Generator(4, 1, 16, 16)
+    codes, noise = (jnp.asarray(RANDOM.normal(size=size), jnp.float32) for size in ((64, 4), (64, 16, 16)))
+    labels = jnp.zeros(64, int)
+    params = model.init(jax.random.key(0), codes, labels, noise)
+
+    def draw(codes, noise):
+        return np.asarray(model.apply(params, codes, labels, noise))
+
+    assert draw(codes, 0 * noise).std(axis=0).mean() > 0.2
+    assert draw(0 * codes, noise).std(axis=0).mean() > 0.2
+    assert draw(codes, 0 * noise).mean(axis=(1, 2)).std() > 0.05  # the level of whole images
 
 
 def ideal_denoiser(images, sigma):

@@ -84,7 +84,7 @@ class Tower(nn.Module):
 
 
 class Painter(nn.Module):
-    """Codes [N, Z] and classes [N] → images [N, bands, frames]: the decoder of autoencoders and the generator of GANs."""
+    """Codes [N, Z] and classes [N] → images [N, bands, frames]: the decoder of autoencoders."""
 
     width: int
     classes: int

@@ -16,8 +16,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "aae": {"objective": {"name": "autoencoder", "kind": "aae"}, "training": {**_ADAM, "learning_rate": 2e-3, "max_steps": 1500}},
     "gan": {
         "objective": {"name": "gan"},
-        # No momentum, and equal rates to the end: what is learnt moves with the opponent
-        "training": {**_ADAM, "beta1": 0.0, "beta2": 0.9, "learning_rate": 2e-4, "min_learning_rate": 2e-4, "max_steps": 3000},
+        # No momentum, equal rates to the end and a short average: what is learnt moves with the opponent
+        "training": {
+            **_ADAM,
+            "beta1": 0.0,
+            "learning_rate": 1e-3,
+            "min_learning_rate": 1e-3,
+            "max_steps": 3000,
+            "ema_decay": 0.99,
+        },
     },
     "diffusion": {"objective": {"name": "diffusion"}, "training": {**_ADAM, "learning_rate": 1e-3, "max_steps": 1500}},
 }

@@ -20,7 +20,7 @@ SMALL = {
     "ae": {"width": 4, "latent": 4},
     "vae": {"width": 4, "latent": 4},
     "aae": {"width": 4, "latent": 4, "critic_width": 8},
-    "gan": {"width": 4, "latent": 4},
+    "gan": {"width": 4, "latent": 4, "disturb": True},
     "diffusion": {"width": 8, "blocks": 1},
 }
 
@@ -108,6 +108,20 @@ def test_every_kind_trains_and_draws_images_like_those_it_was_shown(kind):
     gap = mean["up"] - mean["down"]
     sides = ((drawn - images.mean(axis=0)) * gap).sum(axis=(1, 2)) > 0
     assert kind != "aae" or (sides == (wanted == "up")).mean() > 0.65
+
+
+@pytest.mark.slow
+def test_a_gan_draws_quiet_and_loud_images_of_one_class():
+    """It drew one image of each class, whatever the code."""
+    random = np.random.default_rng(0)
+    levels = np.where(np.arange(64) % 2, -50.0, -70.0)
+    images = (random.normal(size=(64, 16, 16)) * 5 + levels[:, None, None]).astype(np.float32)
+    settings = small("gan", steps=150, ema_decay=0.9)
+    settings = replace(settings, data=replace(settings.data, batch_size=16))
+    generator = train_generator(images, ["sound"] * 64, settings, seed=0)
+    drawn = generator.sample(["sound"] * 64, seed=0).mean(axis=(1, 2))
+    assert generator.problems == ()
+    assert drawn.std() > 4  # of real ones 10
 
 
 @pytest.mark.slow
