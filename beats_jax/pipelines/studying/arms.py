@@ -99,6 +99,11 @@ class Arms:
             more[self.rows.background] = 0
         return more
 
+    def drawn(self, size: int) -> int:
+        """Pictures that a generator draws for a size: enough for the largest ratio, and for a gate to choose from."""
+        counts = np.bincount(self.rows.labels[self.real(size, 0)], minlength=len(self.rows.vocabulary))
+        return CANDIDATES * int(self._further(counts, max(self.settings.ratios)).sum())
+
     def made(self, arm: str, size: int, seed: int) -> Made:
         """The synthetic examples of an arm, enough for the largest ratio; those of other sizes and seeds are forgotten."""
         key = (arm, size, seed)

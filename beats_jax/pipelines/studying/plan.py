@@ -19,17 +19,24 @@ ROUNDS = (
     (*WITHOUT_RATIO, *CONTROLS, "scenes"),
     *((name, f"{name}{GATED}") for name in ("vae", "diffusion", "gan", "aae", "ae")),
 )
-# A step of a generator (64 pictures of 64 x 64) in steps of the classifier (32), and compiling, measured on two cores
-GENERATOR_STEPS = {"ae": 2.5, "vae": 2.5, "aae": 3.5, "gan": 4.0, "diffusion": 6.0}
-COMPILE_STEPS = 500.0
+# In steps of the classifier (32 pictures of 64 x 64), measured on a core (2026-11-29): a step of a generator (64 pictures), a
+# picture that it draws, and what a training needs before its first step where its program was compiled before
+GENERATOR_STEPS = {"ae": 7.0, "vae": 7.0, "aae": 15.0, "gan": 20.0, "diffusion": 19.0}
+PICTURE_STEPS = {"diffusion": 4.0}  # 47 passes through its network; the others' one does not count
+START_STEPS = 500.0
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of a step of the classifier, and of a fit besides its steps (pool, predictions)."""
+    """Seconds of a step of the classifier, and of a fit besides its steps (pool, predictions).
+
+    Attributes:
+      drawn: size → pictures that a generator draws for it.
+    """
 
     step: float
     fit: float
+    drawn: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Block:
         trained = {(fit.arm.removesuffix(GATED), fit.seed) for fit in left if fit.arm.removesuffix(GATED) in GENERATORS}
         gates = {fit.seed for fit in left if fit.arm.endswith(GATED)}
         one = settings.steps * speed.step + speed.fit
-        steps = sum(GENERATOR_STEPS[name] * settings.generator_steps + COMPILE_STEPS for name, _ in trained)
+        steps = sum(GENERATOR_STEPS[name] * settings.generator_steps + START_STEPS for name, _ in trained)
+        steps += sum(PICTURE_STEPS.get(name, 0.0) * speed.drawn[self.size] for name, _ in trained)
         return (len(left) + len(gates)) * one + steps * speed.step
 
 

@@ -169,7 +169,7 @@ class Runner:
             self.notes.append(f"sizes {named}: no class of interest has more training clips, so that they are those of all")
         self.blocks = plan.blocks_of(self.settings, sizes)
         self.sizes = sizes
-        self.speed = plan.Speed(0.0, 0.0)
+        self.speed = plan.Speed(0.0, 0.0, dict.fromkeys(sizes, 0))
         self.left_out: list[plan.Block] = []
 
     def announce(self, baselines: int) -> None:
@@ -262,7 +262,7 @@ class Runner:
         predict(weights, CNN, classes, arms.pictures.images[measured[:1]])
         begun = time.monotonic()
         predict(weights, CNN, classes, arms.pictures.images[measured])
-        return plan.Speed(step, time.monotonic() - begun)
+        return plan.Speed(step, time.monotonic() - begun, {size: arms.drawn(size) for size in self.sizes})
 
     def record(self) -> dict[str, Any]:
         """For study.json."""

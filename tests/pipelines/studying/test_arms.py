@@ -67,6 +67,17 @@ def test_every_arm_that_adds_has_as_many_of_each_class(studied, arm: str):
         assert set(np.round(pool.images[10:].mean(axis=(1, 2))).astype(int).tolist()) <= set(real.tolist())
 
 
+def test_a_generator_draws_twice_what_the_largest_ratio_needs(studied):
+    arms = _arms(studied)
+    assert arms.drawn(5) == 2 * 2 * 2 * 5  # two for each wanted one, of two classes, at a ratio of 2
+    asked = []
+    arms = _arms(
+        studied, lambda *_: lambda wanted, seed: asked.append(len(wanted)) or np.zeros((len(wanted), 64, 64), np.float32)
+    )
+    arms.pool(Fit(5, "vae", 1.0, 0))
+    assert asked == [arms.drawn(5)]
+
+
 def test_controls_without_further_examples(studied):
     arms = _arms(studied)
     real, classic, weighted = (arms.pool(Fit(ALL, arm, 0.0, 0))[0] for arm in ("real", "classic", "weighted"))

@@ -14,7 +14,7 @@ from beats_jax.pipelines.studying import plan
 from beats_jax.pipelines.studying.settings import SIZES, StudySettings, numbers, parse_seconds, ratio
 from beats_jax.pipelines.studying.store import ALL, Fit, Outcome, Store
 
-SPEED = plan.Speed(step=0.01, fit=1.0)
+SPEED = plan.Speed(step=0.01, fit=1.0, drawn={50: 200, ALL: 800})
 
 
 def _settings(**changes) -> StudySettings:
@@ -38,11 +38,17 @@ def test_costs_are_those_of_fits_generators_and_gates():
     assert [{fit.arm for fit in block.fits} for block in blocks] == [{"real"}, {"vae", "vae_gated"}]
     one = 100 * 0.01 + 1.0
     assert blocks[0].seconds(settings, SPEED) == pytest.approx(2 * one)
-    generators = 2 * (plan.GENERATOR_STEPS["vae"] * 100 + plan.COMPILE_STEPS) * 0.01
+    generators = 2 * (plan.GENERATOR_STEPS["vae"] * 100 + plan.START_STEPS) * 0.01
     assert blocks[1].seconds(settings, SPEED) == pytest.approx(6 * one + generators)  # four fits and two gates
     done = [fit for fit in blocks[1].fits if fit.seed == 0]
     assert blocks[1].seconds(settings, SPEED, done) == pytest.approx((6 * one + generators) / 2)
     assert blocks[1].seconds(settings, SPEED, blocks[1].fits) == 0
+
+
+def test_pictures_of_a_slow_sampler_cost_by_their_number():
+    settings = _settings(arms=("real", "diffusion"), ratios=(1.0,), seeds=2)
+    few, many = (block.seconds(settings, SPEED) for block in plan.blocks_of(settings, [50, ALL])[2:])
+    assert many - few == pytest.approx(2 * plan.PICTURE_STEPS["diffusion"] * (800 - 200) * 0.01)
 
 
 def test_a_budget_keeps_the_order_and_the_first_block():
