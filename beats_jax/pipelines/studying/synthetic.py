@@ -21,20 +21,29 @@ from beats_jax.pipelines.studying.store import ALL, Store
 
 SHOWN = 8  # pictures in a row
 LEAST, MOST = 16, 500  # test pictures that are compared: fewer say nothing, more take long
-COLUMNS = {
-    "tell_apart": "told from real (AUC)",
+DISTANCES = {
+    "tell_apart": "told apart (AUC)",
     "frechet": "Fréchet",
-    "frechet_infinity": "Fréchet, of endlessly many",
+    "frechet_infinity": "Fréchet, extrapolated",
     "kad": "kernel distance",
+}
+SHARES = {
     "precision": "precision",
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
     "copies": "copies",
     "duplicates": "duplicates",
-    "train_synthetic_test_real": "synthetic → real",
-    "label_fidelity": "class recognised",
 }
+CLASSES = {"train_synthetic_test_real": "synthetic → real", "label_fidelity": "class recognised"}
+
+
+class Judged(NamedTuple):
+    """The figures of `pictures` pictures by name."""
+
+    title: str
+    pictures: int
+    figures: dict[str, Estimate]
 
 
 class Kept(NamedTuple):
@@ -84,20 +93,33 @@ def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
     if len(test) < LEAST:
         return [Paragraph(f"Their quality is not measured: the test part has {len(test)} clips, and {LEAST} are needed.", "note")]
     yardsticks: dict[int, Yardstick] = {}
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Judged] = []
     for one in kept:
         if one.size not in yardsticks:
             yardsticks[one.size] = _yardstick(arms, one.size)
-        rows += _rows_of(arms, yardsticks[one.size], one, test, floor=not rows)
+        rows += _judged(arms, yardsticks[one.size], one, test, floor=not rows)
     if not rows:
         return [Paragraph("Their quality is not measured: too few of them have a class with test clips.", "note")]
     note = (
         "Synthetic pictures against as many training pictures of the same classes; intervals by bootstrap over pictures. The "
-        "first row is the floor: real pictures of the test part. Fewer pictures make a Fréchet distance larger. AUC: 0.5 is "
-        "alike, 1 told apart at once. Copies: nearly a training picture (chance: 0.01). The last two columns need two classes of "
-        f"interest: accuracy of a classifier that learns synthetic pictures, on real ones, and the reverse. Embedding: {NAME}."
+        "first row is the floor: real pictures of the test part. AUC: 0.5 is alike, 1 told apart at once. Fewer pictures make a "
+        f"Fréchet distance larger; the next column extrapolates it to endlessly many. Embedding: {NAME}."
     )
-    return [Table(("arm, real examples", "pictures", *COLUMNS.values()), rows, numbers_from=1), Paragraph(note, "note")]
+    more = (
+        "Precision: synthetic pictures among real ones; recall: real ones among synthetic ones; density and coverage bear "
+        "outliers. Copies are nearly a training picture (chance: 0.01), duplicates nearly another synthetic one."
+    )
+    last = (
+        "Accuracy of a classifier that learns synthetic pictures, on real ones, and of one of real pictures, on synthetic ones."
+    )
+    blocks: list[Block] = [_table(rows, DISTANCES), Paragraph(note, "note"), _table(rows, SHARES), Paragraph(more, "note")]
+    several = all(name in one.figures for one in rows for name in CLASSES)
+    return [*blocks, *([_table(rows, CLASSES), Paragraph(last, "note")] if several else [])]
+
+
+def _table(rows: Sequence[Judged], columns: dict[str, str]) -> Table:
+    cells: list[tuple[Cell, ...]] = [(one.title, one.pictures, *(one.figures[name] for name in columns)) for one in rows]
+    return Table(("arm, real examples", "pictures", *columns.values()), cells, numbers_from=1)
 
 
 def _yardstick(arms: Arms, size: int) -> Yardstick:
@@ -107,8 +129,8 @@ def _yardstick(arms: Arms, size: int) -> Yardstick:
     return make_yardstick(images, arms.rows.labels[rows], fit_embedding(images, fit_scaling(images)))
 
 
-def _rows_of(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, floor: bool) -> list[tuple[Cell, ...]]:
-    """The row of an arm, after that of the test pictures where `floor`; none where too few pictures can be compared."""
+def _judged(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, floor: bool) -> list[Judged]:
+    """An arm, after the test pictures where `floor`; none where too few pictures can be compared."""
     random = np.random.default_rng(0)
     drawn = _by_class(like_shares(one.labels, arms.rows.labels[test], random), one.labels)
     held = test[like_shares(arms.rows.labels[test], one.labels[drawn], random)]
@@ -117,16 +139,13 @@ def _rows_of(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, f
         return []
     images, labels = _turned(one.images[drawn]), one.labels[drawn]
     vectors, classes = yardstick.vectors(images, labels, _turned(arms.pictures.images[held]), random)
-    rows = [_row("real, test part", vectors.held, compare(vectors.held, vectors, labels, classes, 0))] if floor else []
-    return [*rows, _row(one.title, vectors.made, compare(vectors.made, vectors, labels, classes, 0))]
+    parts = [("real, test part", vectors.held)] if floor else []
+    parts.append((one.title, vectors.made))
+    return [Judged(title, len(part), compare(part, vectors, labels, classes, 0)) for title, part in parts]
 
 
 def _by_class(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return rows[np.argsort(labels[rows], kind="stable")]
-
-
-def _row(title: str, vectors: np.ndarray, found: dict[str, Estimate]) -> tuple[Cell, ...]:
-    return (title, len(vectors), *(found[name] if name in found else "-" for name in COLUMNS))
 
 
 def _turned(images: np.ndarray) -> np.ndarray:

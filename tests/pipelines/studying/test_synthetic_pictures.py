@@ -14,7 +14,7 @@ from beats_jax.pipelines.studying.pictures import Pictures
 from beats_jax.pipelines.studying.rows import prepare_rows
 from beats_jax.pipelines.studying.settings import StudySettings
 from beats_jax.pipelines.studying.store import ALL, Fit, Store
-from beats_jax.pipelines.studying.synthetic import COLUMNS, LEAST, synthetic_sections
+from beats_jax.pipelines.studying.synthetic import CLASSES, DISTANCES, LEAST, SHARES, synthetic_sections
 
 
 def _arms(folder, clips: int) -> Arms:
@@ -36,13 +36,13 @@ def test_copies_and_strangers_are_told_from_real_pictures(tmp_path):
     store.write_samples(Fit(ALL, "oversampled", 1.0, 0), arms.pictures.images[real], arms.rows.labels[real])
     strange = np.random.default_rng(1).normal(size=(60, 64, 64)).astype(np.float32)
     store.write_samples(Fit(5, "vae", 1.0, 0), strange, np.arange(60) % 2)
-    table = next(one for one in synthetic_sections(arms, store, [5, ALL])[0].blocks if isinstance(one, Table))
-    names = [row[0] for row in table.rows]
-    assert names == ["real, test part", "oversampled, all", "vae, 5"]
-    value = {(name, column): cell.value for name, row in zip(names, table.rows, strict=True)
-             for column, cell in zip(COLUMNS, row[2:], strict=True)}  # fmt: skip
+    tables = [one for one in synthetic_sections(arms, store, [5, ALL])[0].blocks if isinstance(one, Table)]
+    value = {}
+    for table, columns in zip(tables, (DISTANCES, SHARES, CLASSES), strict=True):
+        assert [row[0] for row in table.rows] == ["real, test part", "oversampled, all", "vae, 5"]
+        value |= {(row[0], name): cell.value for row in table.rows for name, cell in zip(columns, row[2:], strict=True)}
     tested = len(arms.usable("test"))
-    assert [row[1] for row in table.rows] == [tested] * 3
+    assert [row[1] for row in tables[0].rows] == [tested] * 3
     assert value["real, test part", "copies"] < 0.1 < 0.9 < value["oversampled, all", "copies"]
     assert value["vae, 5", "copies"] == 0
     assert value["real, test part", "tell_apart"] < value["vae, 5", "tell_apart"] > 0.95
