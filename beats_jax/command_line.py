@@ -19,7 +19,7 @@ from typing import Any
 import beats_jax
 from beats_jax.config import Experiment, ModelConfig, ObjectiveConfig, experiment_from_mapping, from_mapping, to_mapping
 from beats_jax.config.validation import nearest
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.files import FULL, cannot_write
 from beats_jax.parallel.launchers import place_of, require_alone
 from beats_jax.streams import drop_failing_output, prepare_streams, reader_is_gone, write_nowhere
@@ -115,9 +115,10 @@ def _versions() -> dict[str, str]:
 def run_verb(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `verb(arguments)` and returns the exit status.
 
-    A `UserError` becomes one line on standard error and status 2, and so does a full disk; any other exception keeps its
-    traceback and gives status 1. When the reader of our output has gone, the status is 141. A process of a job of several ends
-    at once on an error: an ordinary exit would wait in JAX's barrier for the others, which wait in an exchange for this one.
+    A `UserError` becomes one line on standard error and status 2, and so does a full disk; `Preempted` a line and its status; any
+    other exception keeps its traceback and gives status 1. When the reader of our output has gone, the status is 141. A process
+    of a job of several ends at once on an error: an ordinary exit would wait in JAX's barrier for the others, which wait in an
+    exchange for this one.
     """
     prepare_streams()
     status = _status(verb, argv)
@@ -135,6 +136,9 @@ def _status(verb: Callable[[Sequence[str]], int], argv: Sequence[str] | None) ->
             sys.stdout.flush()  # here, where a failure has a handler, not at exit
     except UserError as error:
         return _fail(error)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""The error that a user can put right, which a verb turns into a line and exit status 2; warnings that name the user's line."""
+"""The errors that a verb turns into a line and an exit status of its own; warnings that name the user's line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class UserError(ValueError):
     The message is one line and says what was wrong, where, and what to do about it. Anything else that is raised is our own
     mistake and keeps its traceback (exit status 1).
     """
+
+
+class Preempted(Exception):
+    """A run was asked to stop and can be resumed; a verb ends with `status`, 128 + signal as in shells (143, 130, 129)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class LicenceWarning(UserWarning):

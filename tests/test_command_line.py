@@ -10,7 +10,7 @@ from beats_jax import __main__ as verbs
 from beats_jax import evaluate, train
 from beats_jax.command_line import read_experiment, run_verb
 from beats_jax.config import ASTConfig, AugmentConfig, ContrastiveConfig, EATObjectiveConfig, SupervisedConfig
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -133,6 +133,12 @@ def test_exit_statuses(capsys):
     assert capsys.readouterr().err == "error: the file is gone\n"
     assert run_verb(our_mistake, []) == 1
     assert "Traceback" in capsys.readouterr().err
+
+    def stopped(argv):
+        raise Preempted("stopped by SIGTERM; the same command goes on", 143)
+
+    assert run_verb(stopped, []) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; the same command goes on\n"
 
 
 def test_the_list_of_verbs_and_their_help(capsys):

@@ -11,17 +11,10 @@ from typing import Any
 
 import jax
 
+from beats_jax.errors import Preempted
 from beats_jax.streams import write_nowhere
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class Preempted(Exception):
-    """The run was asked to stop, has saved its state and can be resumed; `status` is the shell's 128 + signal (143, 130, 129)."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class StopSignals:

@@ -12,12 +12,12 @@ import numpy as np
 import tiny_problem
 
 from beats_jax.config import TrainingConfig
+from beats_jax.errors import Preempted
 from beats_jax.parallel import exchange, processes
 from beats_jax.parallel.launchers import place_of
 from beats_jax.parallel.mesh import make_mesh, put_batch, replicate
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
-from beats_jax.training.preemption import Preempted
 from beats_jax.training.writers import for_run
 
 STEPS, BATCH = 12, 8

@@ -12,10 +12,10 @@ import numpy as np
 import tiny_problem
 
 from beats_jax.config import TrainingConfig
+from beats_jax.errors import Preempted
 from beats_jax.parallel.mesh import make_mesh
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitSettings, fit
-from beats_jax.training.preemption import Preempted
 from beats_jax.training.writers import History, Writers
 
 

@@ -17,12 +17,11 @@ import pytest
 from tiny_problem import AUGMENT, TinyBatch, assert_same_bits, batches, make_objective
 
 from beats_jax.config import SupervisedConfig, TrainingConfig
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.objectives.state.state import with_parameters
 from beats_jax.parallel.mesh import make_mesh, put_batch, state_shardings
 from beats_jax.training.checkpoint import Checkpoints
 from beats_jax.training.loop import FitResult, FitSettings, Hooks, compile_update, fit, fit_settings
-from beats_jax.training.preemption import Preempted
 from beats_jax.training.progress import NonFinite
 from beats_jax.training.writers import History, Writers
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from beats_jax.config import Experiment, GenerativeConfig, TrainingConfig, to_mapping
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.evaluation.embeddings.generative import kernel_distance, typical_gap
 from beats_jax.objectives.images import ImageObjective
 from beats_jax.parallel.exchange import fetch
@@ -80,7 +80,7 @@ def train_generator(
       quiet: no lines on standard output and no tensorboard/.
     Raises:
       UserError: images or labels that cannot be used, or settings of another objective.
-      Diverged: a loss became infinite or NaN.
+      Diverged: a loss became infinite or NaN. Preempted: a signal asked to stop.
     """
     names, numbers = _check(images, labels, settings)
     settings = _with_image_size(settings, images.shape[1:], seed)
@@ -131,6 +131,12 @@ class _Training:
                     )
                 except NonFinite as error:
                     raise Diverged(f"{self.settings.name} diverged: {error}") from error
+                except Preempted as stop:
+                    if workdir is not None:
+                        raise
+                    raise Preempted(
+                        f"{self.settings.name}: stopped in its training, of which nothing is kept", stop.status
+                    ) from stop
             state = fitted.state
             if self.settings.training.select == "best" and fitted.best_step not in (None, fitted.steps):
                 state = checkpoints.restore(fitted.best_step, fitted.state).state

@@ -23,7 +23,7 @@ import numpy as np
 import beats_jax
 from beats_jax.audio.io import AudioError
 from beats_jax.datasets.bad_audio import ErrorLog
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.json_files import read_json
 from beats_jax.pipelines.job import open_errors
 from beats_jax.pipelines.studying import plan
@@ -75,7 +75,10 @@ def study(settings: StudySettings, output: Path, budget: float | None, *, strict
         with keep_compiled(output / COMPILED):
             runner.announce(len([fit for fit in baselines.fits() if not baselines.store.has(fit)]))
             baselines.run(lambda line: print(line, flush=True))
-            runner.run()
+            try:
+                runner.run()
+            except Preempted as stop:
+                raise Preempted(f"{stop}; the same command goes on at it", stop.status) from stop
             write_study(output, identity, baselines, runner, errors, command)
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from beats_jax.config import Experiment, GenerativeConfig, to_mapping
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.parallel.exchange import main_first, require_same
 from beats_jax.pipelines.generating.run import generate
 from beats_jax.pipelines.job import end_errors, require_same_rows
@@ -18,7 +18,6 @@ from beats_jax.pipelines.training.pretraining import pretrain, require_monitor
 from beats_jax.pipelines.training.starting_point import require_start
 from beats_jax.pipelines.training.supervised import train_and_measure
 from beats_jax.pipelines.training.workdir import hold_workdir, is_finished, open_workdir, require_same_run
-from beats_jax.training.preemption import Preempted
 from beats_jax.weights.pretrained import require_checkpoint
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from beats_jax.config import AugmentConfig
-from beats_jax.errors import UserError
+from beats_jax.errors import Preempted, UserError
 from beats_jax.pipelines.generating.batches import image_batches
 from beats_jax.pipelines.generating.generator import load_generator
 from beats_jax.pipelines.generating.pictures import arc
@@ -180,3 +180,10 @@ def test_the_way_between_codes_keeps_their_length():
     found = arc(start, end, np.linspace(0, 1, 5)[:, None])
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
     np.testing.assert_allclose(arc(start, 2 * start, np.array([[0.5]])), [[1.5, 0]])
+
+
+def test_a_signal_in_a_training_of_which_nothing_is_kept_names_no_folder(monkeypatch):
+    monkeypatch.setattr("beats_jax.training.loop.StopSignals.should_stop", lambda self, step: step == 2)
+    with pytest.raises(Preempted, match=r"^vae: stopped in its training, of which nothing is kept$") as stop:
+        train_generator(*images_and_labels(16), small("vae"), seed=0)
+    assert stop.value.status == 143
