@@ -103,7 +103,7 @@ def _arm_sections(
     if panels:
         caption = "Blue: a gain; orange: a loss; black: no difference beyond the margin (shaded); grey: undecided."
         blocks.append(Figure(partial(figures.arm_differences, panels, margin), "differences of the arms", caption))
-    header = ("examples", "arm", "AUROC", "difference (points)", "corrected p", "result", "beyond the best control", "gate keeps")
+    header = ("examples", "arm", "AUROC", "difference (points)", "corrected p", "result", "gate keeps", "beyond the best control")
     blocks.append(Table(header, [_row(one) for one in comparisons], numbers_from=2))
     return [
         Section("Stage 4: arms", blocks),
@@ -124,8 +124,8 @@ def _row(one: Comparison) -> tuple[Cell, ...]:
         _points(one.difference),
         None if np.isnan(one.p) else one.p,
         words,
-        "" if one.beyond is None else f"{_points(one.beyond)} {one.against.replace('_', ' ')}",
         "" if np.isnan(one.result.kept) else f"{100 * one.result.kept:.0f} %",
+        "" if one.beyond is None else f"{_points(one.beyond)} {one.against.replace('_', ' ')}",
     )
 
 

@@ -32,9 +32,8 @@ SHARES = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
-    "copies": "copies",
-    "duplicates": "duplicates",
 }
+COPIES = {"copies": "copies", "duplicates": "duplicates"}
 CLASSES = {"train_synthetic_test_real": "synthetic → real", "label_fidelity": "class recognised"}
 
 
@@ -106,15 +105,13 @@ def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
         f"Fréchet distance larger; the next column extrapolates it to endlessly many. Embedding: {NAME}."
     )
     more = (
-        "Precision: synthetic pictures among real ones; recall: real ones among synthetic ones; density and coverage bear "
-        "outliers. Copies are nearly a training picture (chance: 0.01), duplicates nearly another synthetic one."
+        "Precision: synthetic pictures among real ones; recall: real ones among synthetic ones; density, coverage bear outliers."
     )
-    last = (
-        "Accuracy of a classifier that learns synthetic pictures, on real ones, and of one of real pictures, on synthetic ones."
-    )
-    blocks: list[Block] = [_table(rows, DISTANCES), Paragraph(note, "note"), _table(rows, SHARES), Paragraph(more, "note")]
-    several = all(name in one.figures for one in rows for name in CLASSES)
-    return [*blocks, *([_table(rows, CLASSES), Paragraph(last, "note")] if several else [])]
+    copies = "Copies are nearly a training picture (chance: 0.01), duplicates nearly another synthetic one."
+    own = "Accuracy of a classifier of synthetic pictures on real ones, and of one of real pictures on synthetic ones."
+    tables = [(DISTANCES, note), (SHARES, more), (COPIES, copies)]
+    tables += [(CLASSES, own)] if all(name in one.figures for one in rows for name in CLASSES) else []
+    return [block for columns, words in tables for block in (_table(rows, columns), Paragraph(words, "note"))]
 
 
 def _table(rows: Sequence[Judged], columns: dict[str, str]) -> Table:

@@ -14,7 +14,7 @@ from beats_jax.pipelines.studying.pictures import Pictures
 from beats_jax.pipelines.studying.rows import prepare_rows
 from beats_jax.pipelines.studying.settings import StudySettings
 from beats_jax.pipelines.studying.store import ALL, Fit, Store
-from beats_jax.pipelines.studying.synthetic import CLASSES, DISTANCES, LEAST, SHARES, synthetic_sections
+from beats_jax.pipelines.studying.synthetic import CLASSES, COPIES, DISTANCES, LEAST, SHARES, synthetic_sections
 
 
 def _arms(folder, clips: int) -> Arms:
@@ -38,7 +38,7 @@ def test_copies_and_strangers_are_told_from_real_pictures(tmp_path):
     store.write_samples(Fit(5, "vae", 1.0, 0), strange, np.arange(60) % 2)
     tables = [one for one in synthetic_sections(arms, store, [5, ALL])[0].blocks if isinstance(one, Table)]
     value = {}
-    for table, columns in zip(tables, (DISTANCES, SHARES, CLASSES), strict=True):
+    for table, columns in zip(tables, (DISTANCES, SHARES, COPIES, CLASSES), strict=True):
         assert [row[0] for row in table.rows] == ["real, test part", "oversampled, all", "vae, 5"]
         value |= {(row[0], name): cell.value for row in table.rows for name, cell in zip(columns, row[2:], strict=True)}
     tested = len(arms.usable("test"))
