@@ -105,7 +105,7 @@ def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
         f"Fréchet distance larger; the next column extrapolates it to endlessly many. Embedding: {NAME}."
     )
     more = (
-        "Precision: synthetic pictures among real ones; recall: real ones among synthetic ones; density, coverage bear outliers."
+        "Precision: synthetic pictures among real ones; recall: real among synthetic ones. Density and coverage bear outliers."
     )
     copies = "Copies are nearly a training picture (chance: 0.01), duplicates nearly another synthetic one."
     own = "Accuracy of a classifier of synthetic pictures on real ones, and of one of real pictures on synthetic ones."
