@@ -184,8 +184,9 @@ def problems_of(figures: dict[str, float], settings: Experiment) -> list[str]:
             "nearly all alike."
         )
     if active is not None and active < LEAST_ACTIVE:
-        latent = settings.objective.latent  # type: ignore[attr-defined]
-        found.append(f"The latent has collapsed: {active:.0f} of {latent} units carry anything; lower objective.beta.")
+        config: Any = settings.objective
+        remedy = "train longer, or lower objective.beta" if config.kind == "vae" else "train longer"
+        found.append(f"The latent has collapsed: {active:.0f} of {config.latent} units carry anything; {remedy}.")
     return found
 
 
