@@ -127,7 +127,7 @@ def compare(
         "tell_apart": generative.tell_apart(real, judged, seed=seed),
         **generative.memorisation(vectors.all_train, held, judged, seed),
     }
-    if min(len(np.unique(part)) for part in (labels, classes[1])) > 1:
+    if all(1 < len(np.unique(part)) <= len(part) / 2 for part in (labels, classes[1])):  # one image teaches no class
         other = (real, classes[1]) if judged is held else (held, labels)
         figures["train_synthetic_test_real"] = generative.train_and_test(judged, labels, *other, seed=seed)
         figures["label_fidelity"] = generative.train_and_test(real, classes[1], judged, labels, seed=seed)

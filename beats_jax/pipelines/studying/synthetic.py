@@ -104,9 +104,7 @@ def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
         "first row is the floor: real pictures of the test part. AUC: 0.5 is alike, 1 told apart at once. Fewer pictures make a "
         f"Fréchet distance larger; the next column extrapolates it to endlessly many. Embedding: {NAME}."
     )
-    more = (
-        "Precision: synthetic pictures among real ones; recall: real among synthetic ones. Density and coverage bear outliers."
-    )
+    more = "Precision: synthetic pictures among real ones; recall: real among synthetic ones. Density and coverage bear outliers."
     copies = "Copies are nearly a training picture (chance: 0.01), duplicates nearly another synthetic one."
     own = "Accuracy of a classifier of synthetic pictures on real ones, and of one of real pictures on synthetic ones."
     tables = [(DISTANCES, note), (SHARES, more), (COPIES, copies)]

@@ -9,6 +9,7 @@ from beats_jax.audio.synth import write_dataset
 from beats_jax.config.schema import SyntheticConfig
 from beats_jax.datasets.bad_audio import ErrorLog
 from beats_jax.evaluation.report.page import Paragraph, Table
+from beats_jax.pipelines.generating.quality import Vectors, compare
 from beats_jax.pipelines.studying.arms import Arms
 from beats_jax.pipelines.studying.pictures import Pictures
 from beats_jax.pipelines.studying.rows import prepare_rows
@@ -59,6 +60,16 @@ def test_too_few_test_clips_are_said_instead_of_figures(tmp_path):
     (section,) = synthetic_sections(arms, store, [ALL])
     assert not any(isinstance(one, Table) for one in section.blocks)
     assert any(isinstance(one, Paragraph) and "not measured" in str(one) for one in section.blocks)
+
+
+@pytest.mark.parametrize(("classes", "there"), [(10, True), (12, False), (1, False)])
+def test_figures_of_classes_need_two_pictures_of_each(classes, there, recwarn):
+    made, held, train = np.random.default_rng(0).normal(size=(3, 20, 4))
+    labels = np.arange(20) % classes
+    found = compare(made, Vectors(made, held, train, train), labels, (labels, labels), 0)
+    assert all((name in found) == there for name in CLASSES)
+    assert set(found) >= {*DISTANCES, *SHARES, *COPIES}
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("missing", ["jitter", "vae"])
