@@ -194,7 +194,7 @@ def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.tick_params(axis="x", which="minor", labelbottom=False)
     axes.margins(x=0.2)
-    axes.set_xlabel("how far from its aim (right of 1: met; line: spread over rounds; beside: figure and aim)")
+    axes.set_xlabel("figure over its aim (right of 1: met); line: spread over rounds", fontsize=9)
     dates = sorted({row["date"] for row in shown})
     axes.set_title(
         f"{shown[0]['machine']}, {dates[0]} to {dates[-1]}" if dates[1:] else f"{shown[0]['machine']}, {dates[0]}", fontsize=9
