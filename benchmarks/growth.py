@@ -63,15 +63,18 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         if not own:
             continue
         x = [int(row["x"]) for row in own]
-        panel.loglog(x, [float(row["seconds"]) for row in own], "o-", color="#2a7f62")
+        seconds, memory = ([float(row[name]) for row in own] for name in ("seconds", "MB"))
+        panel.loglog(x, seconds, "o-", color="#2a7f62")
         panel.set_ylabel("s to the first step" if "row" in curve else "s a step", color="#2a7f62")
         other = panel.twinx()
-        other.loglog(x, [float(row["MB"]) for row in own], "s--", color="#c8553d")
+        other.loglog(x, memory, "s--", color="#c8553d")
         if any(row["said MB"] for row in own):
             other.loglog(x, [float(row["said MB"] or "nan") for row in own], ":", color="#c8553d")
         other.set_ylabel("MB (dotted: as planned)" if "row" not in curve else "peak MB", color="#c8553d")
         panel.set_xticks(x, [f"{value:g}" for value in x], fontsize=7)
-        panel.minorticks_off()
+        for axes, values in ((panel, seconds), (other, memory)):  # log axes of less than a decade have no figures of their own
+            axes.minorticks_off()
+            axes.set_yticks((min(values), max(values)), [f"{value:.3g}" for value in (min(values), max(values))], fontsize=8)
     for panel in panels.flat[len(CURVES) :]:
         panel.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)
