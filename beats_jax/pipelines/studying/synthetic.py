@@ -98,7 +98,7 @@ def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
             yardsticks[one.size] = _yardstick(arms, one.size)
         rows += _judged(arms, yardsticks[one.size], one, test, floor=not rows)
     if not rows:
-        return [Paragraph("Their quality is not measured: too few of them have a class with test clips.", "note")]
+        return [Paragraph(f"Their quality is not measured: {LEAST} training and test clips of their classes are needed.", "note")]
     note = (
         "Synthetic pictures against as many training pictures of the same classes; intervals by bootstrap over pictures. The "
         "first row is the floor: real pictures of the test part. AUC: 0.5 is alike, 1 told apart at once. Fewer pictures make a "
@@ -134,6 +134,8 @@ def _judged(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, fl
         return []
     images, labels = _turned(one.images[drawn]), one.labels[drawn]
     vectors, classes = yardstick.vectors(images, labels, _turned(arms.pictures.images[held]), random)
+    if len(vectors.train) < LEAST:
+        return []
     parts = [("real, test part", vectors.held)] if floor else []
     parts.append((one.title, vectors.made))
     return [Judged(title, len(part), compare(part, vectors, labels, classes, 0)) for title, part in parts]

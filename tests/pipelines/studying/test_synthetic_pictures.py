@@ -8,7 +8,7 @@ import pytest
 from beats_jax.audio.synth import write_dataset
 from beats_jax.config.schema import SyntheticConfig
 from beats_jax.datasets.bad_audio import ErrorLog
-from beats_jax.evaluation.report.page import Paragraph, Table
+from beats_jax.evaluation.report.page import Figure, Paragraph, Table
 from beats_jax.pipelines.generating.quality import Vectors, compare
 from beats_jax.pipelines.studying.arms import Arms
 from beats_jax.pipelines.studying.pictures import Pictures
@@ -36,19 +36,19 @@ def test_copies_and_strangers_are_told_from_real_pictures(tmp_path):
     real = arms.real(ALL, 0)
     store.write_samples(Fit(ALL, "oversampled", 1.0, 0), arms.pictures.images[real], arms.rows.labels[real])
     strange = np.random.default_rng(1).normal(size=(60, 64, 64)).astype(np.float32)
-    store.write_samples(Fit(5, "vae", 1.0, 0), strange, np.arange(60) % 2)
-    tables = [one for one in synthetic_sections(arms, store, [5, ALL])[0].blocks if isinstance(one, Table)]
+    store.write_samples(Fit(10, "vae", 1.0, 0), strange, np.arange(60) % 2)
+    tables = [one for one in synthetic_sections(arms, store, [10, ALL])[0].blocks if isinstance(one, Table)]
     value = {}
     for table, columns in zip(tables, (DISTANCES, SHARES, COPIES, CLASSES), strict=True):
-        assert [row[0] for row in table.rows] == ["real, test part", "oversampled, all", "vae, 5"]
+        assert [row[0] for row in table.rows] == ["real, test part", "oversampled, all", "vae, 10"]
         value |= {(row[0], name): cell.value for row in table.rows for name, cell in zip(columns, row[2:], strict=True)}
     tested = len(arms.usable("test"))
     assert [row[1] for row in tables[0].rows] == [tested] * 3
     assert value["real, test part", "copies"] < 0.1 < 0.9 < value["oversampled, all", "copies"]
-    assert value["vae, 5", "copies"] == 0
-    assert value["real, test part", "tell_apart"] < value["vae, 5", "tell_apart"] > 0.95
-    assert value["vae, 5", "frechet"] > 5 * value["real, test part", "frechet"]
-    assert value["oversampled, all", "label_fidelity"] > value["vae, 5", "label_fidelity"] + 0.2
+    assert value["vae, 10", "copies"] == 0
+    assert value["real, test part", "tell_apart"] < value["vae, 10", "tell_apart"] > 0.95
+    assert value["vae, 10", "frechet"] > 5 * value["real, test part", "frechet"]
+    assert value["oversampled, all", "label_fidelity"] > value["vae, 10", "label_fidelity"] + 0.2
 
 
 def test_too_few_test_clips_are_said_instead_of_figures(tmp_path):
@@ -60,6 +60,16 @@ def test_too_few_test_clips_are_said_instead_of_figures(tmp_path):
     (section,) = synthetic_sections(arms, store, [ALL])
     assert not any(isinstance(one, Table) for one in section.blocks)
     assert any(isinstance(one, Paragraph) and "not measured" in str(one) for one in section.blocks)
+
+
+def test_of_a_handful_of_training_clips_nothing_is_measured(tmp_path):
+    arms, store = _arms(tmp_path, 60), Store(tmp_path / "arms")
+    real = arms.real(2, 0)
+    store.write_samples(
+        Fit(2, "oversampled", 4.0, 0), arms.pictures.images[np.repeat(real, 4)], np.repeat(arms.rows.labels[real], 4)
+    )
+    (section,) = synthetic_sections(arms, store, [2])
+    assert [type(one) for one in section.blocks] == [Figure, Paragraph]
 
 
 @pytest.mark.parametrize(("classes", "there"), [(10, True), (12, False), (1, False)])
