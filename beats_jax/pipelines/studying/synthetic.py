@@ -64,9 +64,8 @@ def synthetic_sections(arms: Arms, store: Store, sizes: Sequence[int]) -> list[S
     kept = _kept(store, sizes)
     if not kept:
         return []
-    real = arms.real(ALL, 0)
-    real = real[np.isin(arms.rows.labels[real], arms.rows.wanted)]
-    grid = {"real": arms.pictures.images[np.random.default_rng(0).permutation(real)[:SHOWN]]}
+    real = np.random.default_rng(0).permutation(_wanted(arms, arms.real(ALL, 0)))[:SHOWN]
+    grid = {"real": arms.pictures.images[real]}
     grid |= {one.title: one.images[:SHOWN] for one in kept}
     note = "Of the first seed; the number: real examples."
     blocks: list[Block] = [Figure(partial(figures.sample_grid, grid), "real and synthetic pictures", note)]
@@ -86,9 +85,7 @@ def _kept(store: Store, sizes: Sequence[int]) -> list[Kept]:
 
 def _quality(arms: Arms, kept: Sequence[Kept]) -> list[Block]:
     """Synthetic pictures against training pictures of the same classes; the first row is that of test pictures."""
-    test = arms.usable("test")
-    test = test[np.isin(arms.rows.labels[test], arms.rows.wanted)]
-    test = np.sort(np.random.default_rng(0).permutation(test)[:MOST])
+    test = np.sort(np.random.default_rng(0).permutation(_wanted(arms, arms.usable("test")))[:MOST])
     if len(test) < LEAST:
         return [Paragraph(f"Their quality is not measured: the test part has {len(test)} clips, and {LEAST} are needed.", "note")]
     yardsticks: dict[int, Yardstick] = {}
@@ -118,8 +115,7 @@ def _table(rows: Sequence[Judged], columns: dict[str, str]) -> Table:
 
 
 def _yardstick(arms: Arms, size: int) -> Yardstick:
-    rows = arms.real(size, 0)
-    rows = rows[np.isin(arms.rows.labels[rows], arms.rows.wanted)]
+    rows = _wanted(arms, arms.real(size, 0))
     images = _turned(arms.pictures.images[rows])
     return make_yardstick(images, arms.rows.labels[rows], fit_embedding(images, fit_scaling(images)))
 
@@ -139,6 +135,11 @@ def _judged(arms: Arms, yardstick: Yardstick, one: Kept, test: np.ndarray, *, fl
     parts = [("real, test part", vectors.held)] if floor else []
     parts.append((one.title, vectors.made))
     return [Judged(title, len(part), compare(part, vectors, labels, classes, 0)) for title, part in parts]
+
+
+def _wanted(arms: Arms, rows: np.ndarray) -> np.ndarray:
+    """The rows of the classes of interest."""
+    return rows[np.isin(arms.rows.labels[rows], arms.rows.wanted)]
 
 
 def _by_class(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
